@@ -1,0 +1,221 @@
+"""The records that every layer shares, and the legend of the axes.
+
+An array's name ends with its axes, in this order:
+
+====  =======================
+``s``  Monte-Carlo particles
+``n``  cells (a bulk sample is a cell too)
+``g``  genes
+``k``  latent dimensions
+``h``  hidden units
+``c``  categories of a covariate
+``b``  technical batches
+``e``  stored (non-zero) entries of sparse rows
+``1``  an axis kept for broadcasting
+====  =======================
+
+So ``x_ng`` is cells × genes, ``z_snk`` particles × cells × latent, ``size_n1`` one number per cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["Cells", "Condition", "Rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an expression matrix, dense or CSR.
+
+    Parameters
+    ----------
+    values
+        ``x_ng`` when dense; the stored entries ``x_e``, row by row, when sparse.
+    n_genes
+        Number of columns.
+    indptr_n
+        Sparse only: where each row starts in ``values``, and the end of the last (n + 1 integers).
+    gene_e
+        Sparse only: the column of each stored entry; no column comes twice in a row.
+    """
+
+    values: Tensor
+    n_genes: int
+    indptr_n: Tensor | None = None
+    gene_e: Tensor | None = None
+
+    @classmethod
+    def from_dense(cls, x_ng: Tensor) -> Rows:
+        """Wrap a dense matrix, without copying it."""
+        return cls(x_ng, x_ng.shape[-1])
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only some entries are stored; all others are zero."""
+        return self.indptr_n is not None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of rows."""
+        return len(self.values) if self.indptr_n is None else len(self.indptr_n) - 1
+
+    @cached_property
+    def cell_e(self) -> Tensor:
+        """Return the row of each stored entry."""
+        indptr_n, _ = self._csr()
+        return torch.repeat_interleave(
+            torch.arange(self.n_cells, device=self.values.device), indptr_n.diff(), output_size=len(self.values)
+        )
+
+    @cached_property
+    def flat_e(self) -> Tensor:
+        """Return the place of each stored entry in the flattened dense matrix."""
+        _, gene_e = self._csr()
+        return self.cell_e * self.n_genes + gene_e
+
+    def dense(self) -> Tensor:
+        """Return ``x_ng``."""
+        if self.indptr_n is None:
+            return self.values
+        x = self.values.new_zeros(self.n_cells * self.n_genes)
+        return x.scatter_(0, self.flat_e, self.values).view(self.n_cells, self.n_genes)
+
+    def sum_n(self, values: Tensor | None = None) -> Tensor:
+        """Sum over genes.
+
+        Parameters
+        ----------
+        values
+            Numbers in place of the entries, shaped like ``values`` with any axes in front; the entries by default.
+        """
+        values = self.values if values is None else values
+        if self.indptr_n is None:
+            return values.sum(-1)
+        return values.new_zeros(*values.shape[:-1], self.n_cells).index_add_(-1, self.cell_e, values)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Rows:
+        """Apply a function to every entry; when sparse, it must leave zero where it is."""
+        return replace(self, values=function(self.values))
+
+    def repeat(self, times: int) -> Rows:
+        """Stack these rows ``times`` times, one copy under the other."""
+        if self.indptr_n is None:
+            return Rows.from_dense(self.values.repeat(times, 1))
+        indptr_n, gene_e = self._csr()
+        starts = torch.arange(times, device=indptr_n.device)[:, None] * len(self.values)
+        indptr = torch.cat([(starts + indptr_n[:-1]).flatten(), indptr_n.new_full((1,), times * len(self.values))])
+        return Rows(self.values.repeat(times), self.n_genes, indptr, gene_e.repeat(times))
+
+    def __getitem__(self, rows: slice) -> Rows:
+        """Take contiguous rows, without copying their entries."""
+        if self.indptr_n is None:
+            return Rows.from_dense(self.values[rows])
+        _, gene_e = self._csr()
+        start, stop, _ = rows.indices(self.n_cells)
+        first, last = int(self.indptr_n[start]), int(self.indptr_n[stop])
+        return Rows(
+            self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last]
+        )
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Rows:
+        """Move to a device, and optionally to another floating type."""
+        values = self.values.to(device, dtype)
+        if self.indptr_n is None:
+            return Rows.from_dense(values)
+        indptr_n, gene_e = self._csr()
+        return Rows(values, self.n_genes, indptr_n.to(device), gene_e.to(device))
+
+    def _csr(self) -> tuple[Tensor, Tensor]:
+        if self.indptr_n is None or self.gene_e is None:
+            raise TypeError("these rows are dense: they have no stored entries")
+        return self.indptr_n, self.gene_e
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that a model is given besides expression.
+
+    Parameters
+    ----------
+    codes
+        For every categorical field, the code ``n`` of each cell's category (int64).
+    values
+        For every continuous field, its value ``n`` in each cell, standardised as the schema says.
+    size_n1
+        Counts per cell, or the factor used in their place, on the count scale.
+    """
+
+    size_n1: Tensor
+    codes: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.size_n1)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Condition:
+        """Apply one function to every tensor."""
+        return Condition(
+            size_n1=function(self.size_n1),
+            codes={name: function(codes) for name, codes in self.codes.items()},
+            values={name: function(values) for name, values in self.values.items()},
+        )
+
+    def replace(self, codes: Mapping[str, Tensor] | None = None, values: Mapping[str, Tensor] | None = None) -> Condition:
+        """Put other codes or values in place of some fields'."""
+        return replace(self, codes={**self.codes, **(codes or {})}, values={**self.values, **(values or {})})
+
+    def with_size(self, size_n1: Tensor) -> Condition:
+        """Put another size in place of this one."""
+        return replace(self, size_n1=size_n1)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A minibatch: the one record that passes from data to models.
+
+    Parameters
+    ----------
+    x
+        Expression, as the model sees it: ``n`` rows of ``g`` genes.
+    condition
+        What is given besides expression.
+    row_n
+        The number of each cell in its source (int64).
+    """
+
+    x: Rows
+    condition: Condition
+    row_n: Tensor
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return self.x.n_cells
+
+    def to(self, device: torch.device | str) -> Cells:
+        """Move every tensor to a device."""
+        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device))
+
+    def __getitem__(self, rows: slice) -> Cells:
+        """Take contiguous cells, without copying their entries."""
+        return Cells(self.x[rows], self.condition.map(lambda t: t[rows]), self.row_n[rows])
+
+    def repeat(self, times: int) -> Cells:
+        """Stack these cells ``times`` times, one copy under the other."""
+        return Cells(
+            self.x.repeat(times),
+            self.condition.map(lambda t: t.repeat(times, *[1] * (t.ndim - 1))),
+            self.row_n.repeat(times),
+        )
+
+    def given(self, condition: Condition) -> Cells:
+        """Put another condition in place of this one."""
+        return replace(self, condition=condition)

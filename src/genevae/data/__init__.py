@@ -1,0 +1,1 @@
+"""Disk and AnnData → :class:`~genevae.cells.Cells`."""
