@@ -119,9 +119,7 @@ class Rows:
         _, gene_e = self._csr()
         start, stop, _ = rows.indices(self.n_cells)
         first, last = int(self.indptr_n[start]), int(self.indptr_n[stop])
-        return Rows(
-            self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last]
-        )
+        return Rows(self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Rows:
         """Move to a device, and optionally to another floating type."""
@@ -168,7 +166,9 @@ class Condition:
             values={name: function(values) for name, values in self.values.items()},
         )
 
-    def replace(self, codes: Mapping[str, Tensor] | None = None, values: Mapping[str, Tensor] | None = None) -> Condition:
+    def replace(
+        self, codes: Mapping[str, Tensor] | None = None, values: Mapping[str, Tensor] | None = None
+    ) -> Condition:
         """Put other codes or values in place of some fields'."""
         return replace(self, codes={**self.codes, **(codes or {})}, values={**self.values, **(values or {})})
 

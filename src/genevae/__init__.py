@@ -1,0 +1,59 @@
+"""Generative models of gene expression.
+
+>>> import genevae as gv
+>>> sorted(gv.RECIPES)[:2]
+['conditional', 'gaussian']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genevae.data.inspect import inspect as inspect
+    from genevae.data.sources import read as read
+    from genevae.errors import GenevaeError as GenevaeError
+    from genevae.recipes import RECIPES as RECIPES
+    from genevae.recipes.fit import fit as fit
+    from genevae.recipes.trained import Trained as Trained
+    from genevae.recipes.trained import load as load
+    from genevae.recipes.trained import save as save
+    from genevae.tasks.classify import classify as classify
+    from genevae.tasks.counterfactual import counterfactual as counterfactual
+    from genevae.tasks.denoise import denoise as denoise
+    from genevae.tasks.embed import embed as embed
+    from genevae.tasks.generate import generate as generate
+
+_HOMES = {
+    # data
+    "inspect": "genevae.data.inspect",
+    "read": "genevae.data.sources",
+    # training
+    "RECIPES": "genevae.recipes",
+    "Trained": "genevae.recipes.trained",
+    "fit": "genevae.recipes.fit",
+    "load": "genevae.recipes.trained",
+    "save": "genevae.recipes.trained",
+    # tasks
+    "classify": "genevae.tasks.classify",
+    "counterfactual": "genevae.tasks.counterfactual",
+    "denoise": "genevae.tasks.denoise",
+    "embed": "genevae.tasks.embed",
+    "generate": "genevae.tasks.generate",
+    # errors
+    "GenevaeError": "genevae.errors",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of names, made from the one above
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import genevae` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genevae' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

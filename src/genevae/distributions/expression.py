@@ -1,0 +1,127 @@
+"""What every distribution over expression has in common: the two parts of its log-probability."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from genevae.cells import Rows
+
+__all__ = ["ExpressionDistribution", "pick"]
+
+
+class ExpressionDistribution(Distribution):
+    """Independent distributions of ``x``, one per cell and gene.
+
+    A subclass says two things, and is then exact on dense and on sparse rows:
+
+    .. math:: \\log p(x) = \\underbrace{\\log p(0)}_{\\texttt{log\\_prob\\_zero}}
+              + \\underbrace{\\log p(x) - \\log p(0)}_{\\texttt{log\\_ratio}(x)}
+
+    The second part vanishes at zero, so that a sparse row needs it on its stored entries only.
+
+    Parameters
+    ----------
+    parameters
+        Tensors that broadcast to ``(…, n, g)``, in the order of the subclass's constructor.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+    def __init__(self, *parameters: Tensor) -> None:
+        self.parameters = parameters
+        shape = torch.broadcast_shapes(*(parameter.shape for parameter in parameters))
+        super().__init__(batch_shape=shape, validate_args=False)
+
+    def log_prob_zero(self) -> Tensor:
+        """Log p(0), at every cell and gene."""
+        raise NotImplementedError
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Log p(x) − log p(0); zero where x is."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(x) of a dense ``x``, at every cell and gene."""
+        return self.log_prob_zero() + self.log_ratio(value)
+
+    def log_prob_n(self, rows: Rows) -> Tensor:
+        """Log p(x) of each cell: the sum over genes, ``(…, n)``.
+
+        Parameters
+        ----------
+        rows
+            ``x_ng``, dense or sparse; the results agree to rounding.
+        """
+        if not rows.is_sparse:
+            return self.log_prob(rows.dense()).sum(-1)
+        zero_n = self.log_prob_zero().expand(self.batch_shape).sum(-1)
+        return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
+
+    def at(self, rows: Rows) -> Self:
+        """Take the distributions of the stored entries of sparse rows, ``(…, e)``."""
+        return type(self)(*(pick(parameter, rows) for parameter in self.parameters))
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(X ≤ x)."""
+        raise NotImplementedError
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw values, without gradient."""
+        raise NotImplementedError
+
+    def _drawn(self, parameter: Tensor, sample_shape: Any) -> Tensor:
+        """Expand a parameter to the shape of what is to be drawn."""
+        return parameter.detach().expand(torch.Size(sample_shape) + self.batch_shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(str(tuple(p.shape)) for p in self.parameters)})"
+
+
+def pick(parameter: Tensor, rows: Rows) -> Tensor:
+    """Take a parameter at the stored entries of sparse rows.
+
+    Parameters
+    ----------
+    parameter
+        Broadcasts to ``(…, n, g)``: one number, one per gene ``(g,)``, one per cell ``(n, 1)``, or one per entry.
+    rows
+        Sparse rows.
+
+    Returns
+    -------
+    Tensor
+        ``(…, e)``, or a single number.
+    """
+    if parameter.ndim == 0 or rows.gene_e is None:
+        return parameter
+    per_gene, per_cell = parameter.shape[-1] > 1, parameter.ndim > 1 and parameter.shape[-2] > 1
+    if per_gene and per_cell:
+        return _PickEntries.apply(parameter, rows.flat_e)  # type: ignore[no-any-return,no-untyped-call]
+    if per_cell:
+        return parameter.squeeze(-1).index_select(-1, rows.cell_e)
+    if parameter.ndim > 1:
+        parameter = parameter.squeeze(-2)
+    return parameter.index_select(-1, rows.gene_e) if per_gene else parameter
+
+
+class _PickEntries(torch.autograd.Function):
+    """Entries of a dense matrix by their place in it, no place twice.
+
+    That no place comes twice lets the backward pass write instead of add, which indexing cannot know.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, flat_e: Tensor) -> Tensor:
+        ctx.shape = dense.shape
+        ctx.save_for_backward(flat_e)
+        return dense.flatten(-2).index_select(-1, flat_e)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (flat_e,) = ctx.saved_tensors
+        dense = grad.new_zeros(*ctx.shape[:-2], ctx.shape[-2] * ctx.shape[-1])
+        return dense.index_copy_(-1, flat_e, grad).view(ctx.shape), None

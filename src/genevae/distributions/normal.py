@@ -1,0 +1,66 @@
+"""Normal expression values, for data that are not counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genevae.distributions.expression import ExpressionDistribution
+
+__all__ = ["Normal"]
+
+
+class Normal(ExpressionDistribution):
+    """Gaussian values: log p(x) = −½((x−μ)/σ)² − log σ − ½ log 2π.
+
+    Parameters
+    ----------
+    mean
+        μ, in the units of the data.
+    scale
+        σ > 0, the standard deviation.
+
+    Examples
+    --------
+    >>> Normal(torch.tensor(1.0), torch.tensor(1.0)).cdf(torch.tensor(1.0))
+    tensor(0.5000)
+    """
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__(mean, scale)
+        self._mean = mean
+        self.scale = scale
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected value."""
+        return self._mean.expand(self.batch_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """σ²."""
+        return self.scale.square().expand(self.batch_shape)
+
+    def log_prob_zero(self) -> Tensor:
+        """Log p(0)."""
+        return -0.5 * (self._mean / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Log p(x) − log p(0) = x (2μ − x) / 2σ²."""
+        return x * (2 * self._mean - x) / (2 * self.scale.square())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(x) of a dense ``x``: in one part, since the two would cancel far from zero."""
+        standard = (value - self._mean) / self.scale
+        return -0.5 * standard.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(X ≤ x) = Φ((x−μ)/σ)."""
+        return torch.special.ndtr((value - self._mean) / self.scale)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw values."""
+        return torch.normal(self._drawn(self._mean, sample_shape), self._drawn(self.scale, sample_shape))

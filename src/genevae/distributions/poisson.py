@@ -1,0 +1,60 @@
+"""Poisson counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genevae.distributions.expression import ExpressionDistribution
+
+__all__ = ["Poisson"]
+
+
+class Poisson(ExpressionDistribution):
+    """Counts whose variance equals their mean: p(x) = μˣ e^(−μ) / x!.
+
+    Parameters
+    ----------
+    mean
+        μ > 0, in counts.
+
+    Examples
+    --------
+    >>> Poisson(torch.tensor(2.0)).log_prob(torch.tensor(0.0))
+    tensor(-2.)
+    """
+
+    def __init__(self, mean: Tensor) -> None:
+        super().__init__(mean)
+        self._mean = mean
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected count."""
+        return self._mean
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of the count: the mean."""
+        return self._mean
+
+    def log_prob_zero(self) -> Tensor:
+        """Log p(0) = −μ."""
+        return -self._mean
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Log p(x) − log p(0) = x log μ − log x!."""
+        factorial = torch.lgamma(x.double() + 1).to(x.dtype)
+        return torch.xlogy(x, self._mean) - factorial
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(X ≤ x) = Q(⌊x⌋ + 1, μ), the regularised upper incomplete gamma function."""
+        floor = value.floor()
+        below = torch.special.gammaincc(floor.clamp(min=0) + 1, self._mean)
+        return torch.where(floor < 0, torch.zeros_like(below), below)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw counts."""
+        return torch.poisson(self._drawn(self._mean, sample_shape))

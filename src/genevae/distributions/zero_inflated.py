@@ -1,0 +1,80 @@
+"""Zero inflation of any count distribution."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genevae.cells import Rows
+from genevae.distributions.expression import ExpressionDistribution, pick
+
+__all__ = ["ZeroInflated"]
+
+
+class ZeroInflated(ExpressionDistribution):
+    """With probability π the count is zero whatever the base says: p(x) = π·[x = 0] + (1−π)·p_base(x).
+
+    Parameters
+    ----------
+    base
+        Any distribution of counts.
+    gate_logits
+        log π/(1−π); −∞ closes the gate and leaves the base.
+
+    References
+    ----------
+    Lambert, Technometrics 34:1 (1992).
+
+    Examples
+    --------
+    >>> from genevae.distributions import Poisson
+    >>> ZeroInflated(Poisson(torch.tensor(4.0)), torch.tensor(0.0)).mean
+    tensor(2.)
+    """
+
+    def __init__(self, base: ExpressionDistribution, gate_logits: Tensor) -> None:
+        super().__init__(*base.parameters, gate_logits)
+        self.base = base
+        self.gate_logits = gate_logits
+
+    @property
+    def gate(self) -> Tensor:
+        """π, the zero-inflation probability."""
+        return torch.sigmoid(self.gate_logits)
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected count: (1−π) × the base's."""
+        return (1 - self.gate) * self.base.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of the count: (1−π)·(variance + π·mean²) of the base."""
+        return (1 - self.gate) * (self.base.variance + self.gate * self.base.mean.square())
+
+    def log_prob_zero(self) -> Tensor:
+        """Log p(0) = log(π + (1−π) p_base(0))."""
+        return torch.logaddexp(self.gate_logits, self.base.log_prob_zero()) - F.softplus(self.gate_logits)
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Log p(x) − log p(0): the base's, less the log-odds that a zero comes from the gate."""
+        excess = F.softplus(self.gate_logits - self.base.log_prob_zero())
+        return self.base.log_ratio(x) - torch.where(x > 0, excess, torch.zeros_like(excess))
+
+    def at(self, rows: Rows) -> Self:
+        """Take the distributions of the stored entries of sparse rows."""
+        return type(self)(self.base.at(rows), pick(self.gate_logits, rows))
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(X ≤ x) = π + (1−π) P_base(X ≤ x), for x ≥ 0."""
+        inflated = self.gate + (1 - self.gate) * self.base.cdf(value)
+        return torch.where(value < 0, torch.zeros_like(inflated), inflated)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw counts."""
+        wide = type(self.base)(*(parameter.expand(self.batch_shape) for parameter in self.base.parameters))
+        x = wide.sample(sample_shape)
+        return torch.where(torch.rand_like(x) < self._drawn(self.gate, sample_shape), torch.zeros_like(x), x)

@@ -1,0 +1,53 @@
+"""The trunk that every MLP likelihood shares: latent and condition to hidden units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genevae.cells import Condition
+from genevae.nn.conditioning import Conditioning
+from genevae.nn.mlp import MLP, LayerStyle
+
+__all__ = ["Decoder", "Proportion"]
+
+
+class Decoder(nn.Module):
+    """Hidden units as an MLP of z and the condition.
+
+    Parameters
+    ----------
+    n_latent
+        Latent dimensions.
+    conditioning
+        Makes a vector of the condition.
+    hidden
+        Width of each hidden layer.
+    style
+        What follows each linear layer.
+    """
+
+    def __init__(self, n_latent: int, conditioning: Conditioning, hidden: Sequence[int], style: LayerStyle) -> None:
+        super().__init__()
+        self.conditioning = conditioning
+        self.trunk = MLP(n_latent + conditioning.n_out, hidden, style)
+        self.n_out = self.trunk.n_out
+
+    def forward(self, z: Tensor, condition: Condition) -> Tensor:
+        """Map ``(…, n, k)`` to ``(…, n, h)``."""
+        c = self.conditioning(condition).expand(*z.shape[:-1], -1)
+        return self.trunk(torch.cat([z, c], -1))  # type: ignore[no-any-return]
+
+
+class Proportion(nn.Module):
+    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell."""
+
+    def __init__(self, n_hidden: int, n_genes: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(n_hidden, n_genes)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map ``(…, n, h)`` to ``(…, n, g)``."""
+        return self.logits(h).softmax(-1)  # type: ignore[no-any-return]

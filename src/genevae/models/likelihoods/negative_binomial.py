@@ -1,0 +1,40 @@
+"""Negative binomial counts given a latent."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genevae.cells import Condition
+from genevae.distributions import NegativeBinomial
+from genevae.models.likelihoods.decoder import Decoder, Proportion
+
+__all__ = ["NegativeBinomialLikelihood"]
+
+
+class NegativeBinomialLikelihood(nn.Module):
+    """x ~ NB(mean = size × proportion(z, c), inverse dispersion θ).
+
+    Parameters
+    ----------
+    decoder
+        Makes the hidden units.
+    n_genes
+        Genes of x.
+    inverse_dispersion
+        Called with the hidden units and the condition: one of the modules in ``dispersion``.
+
+    References
+    ----------
+    Lopez et al., Nature Methods 15:1053 (2018), without its zero inflation.
+    """
+
+    def __init__(self, decoder: Decoder, n_genes: int, inverse_dispersion: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.proportion = Proportion(decoder.n_out, n_genes)
+        self.inverse_dispersion = inverse_dispersion
+
+    def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
+        """Return p(x | z, c), of ``(…, n, g)``."""
+        h = self.decoder(z, condition)
+        return NegativeBinomial(condition.size_n1 * self.proportion(h), self.inverse_dispersion(h, condition))

@@ -1,0 +1,34 @@
+"""Gaussian expression given a latent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genevae.cells import Condition
+from genevae.distributions import Normal
+from genevae.models.likelihoods.decoder import Decoder
+
+__all__ = ["NormalLikelihood"]
+
+
+class NormalLikelihood(nn.Module):
+    """x ~ Normal(mean(z, c), σ), one σ per gene.
+
+    Parameters
+    ----------
+    decoder
+        Makes the hidden units.
+    n_genes
+        Genes of x.
+    """
+
+    def __init__(self, decoder: Decoder, n_genes: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.mean = nn.Linear(decoder.n_out, n_genes)
+        self.log_scale_g = nn.Parameter(torch.zeros(n_genes))
+
+    def forward(self, z: Tensor, condition: Condition) -> Normal:
+        """Return p(x | z, c), of ``(…, n, g)``; σ stays above 0.01."""
+        return Normal(self.mean(self.decoder(z, condition)), self.log_scale_g.clamp(-4.6, 10).exp())

@@ -1,0 +1,42 @@
+"""Zero-inflated counts given a latent."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genevae.cells import Condition
+from genevae.distributions import NegativeBinomial, ZeroInflated
+from genevae.models.likelihoods.decoder import Decoder, Proportion
+
+__all__ = ["ZeroInflatedLikelihood"]
+
+
+class ZeroInflatedLikelihood(nn.Module):
+    """x is zero with probability π(z, c), else NB(size × proportion(z, c), θ).
+
+    Parameters
+    ----------
+    decoder
+        Makes the hidden units, for the gate as for the mean.
+    n_genes
+        Genes of x.
+    inverse_dispersion
+        Called with the hidden units and the condition: one of the modules in ``dispersion``.
+
+    References
+    ----------
+    Lopez et al., Nature Methods 15:1053 (2018).
+    """
+
+    def __init__(self, decoder: Decoder, n_genes: int, inverse_dispersion: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.proportion = Proportion(decoder.n_out, n_genes)
+        self.inverse_dispersion = inverse_dispersion
+        self.gate_logits = nn.Linear(decoder.n_out, n_genes)
+
+    def forward(self, z: Tensor, condition: Condition) -> ZeroInflated:
+        """Return p(x | z, c), of ``(…, n, g)``."""
+        h = self.decoder(z, condition)
+        base = NegativeBinomial(condition.size_n1 * self.proportion(h), self.inverse_dispersion(h, condition))
+        return ZeroInflated(base, self.gate_logits(h))

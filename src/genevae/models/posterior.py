@@ -1,0 +1,74 @@
+"""q(z | x, c): what the latent of a cell may be, given its expression and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from genevae.cells import Cells
+from genevae.nn.conditioning import Conditioning
+from genevae.nn.linear import RowsLinear
+from genevae.nn.mlp import MLP, LayerStyle
+
+__all__ = ["MLPPosterior", "NormalHead"]
+
+
+class NormalHead(nn.Module):
+    """A normal distribution whose mean and log-variance are linear in the hidden units."""
+
+    def __init__(self, n_hidden: int, n_latent: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(n_hidden, 2 * n_latent)
+
+    def forward(self, h: Tensor) -> Normal:
+        """Return the distribution of ``(…, k)``; standard deviations stay between 0.007 and 150."""
+        mean, log_variance = self.both(h).chunk(2, -1)
+        return Normal(mean, (0.5 * log_variance.clamp(-10, 10)).exp(), validate_args=False)
+
+
+class MLPPosterior(nn.Module):
+    """A normal posterior whose parameters are an MLP of expression and condition.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of x.
+    conditioning
+        Makes a vector of the condition.
+    hidden
+        Width of each hidden layer, one at least.
+    n_latent
+        Latent dimensions.
+    style
+        What follows each linear layer.
+    enter
+        Applied to every entry of x first; must leave zero where it is. log(1 + x) suits counts.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        conditioning: Conditioning,
+        hidden: Sequence[int],
+        n_latent: int,
+        style: LayerStyle,
+        enter: Callable[[Tensor], Tensor] = torch.log1p,
+    ) -> None:
+        super().__init__()
+        self.enter = enter
+        self.conditioning = conditioning
+        self.expression = RowsLinear(n_genes, hidden[0])
+        self.condition = nn.Linear(conditioning.n_out, hidden[0], bias=False) if conditioning.n_out else None
+        self.after_first = style.after(hidden[0])
+        self.rest = MLP(hidden[0], hidden[1:], style)
+        self.head = NormalHead(self.rest.n_out, n_latent)
+
+    def forward(self, cells: Cells) -> Normal:
+        """Return q(z | x, c), of ``z_nk``."""
+        h = self.expression(cells.x.map(self.enter))
+        if self.condition is not None:
+            h = h + self.condition(self.conditioning(cells.condition))
+        return self.head(self.rest(self.after_first(h)))  # type: ignore[no-any-return]

@@ -1,0 +1,110 @@
+"""The conditional variational autoencoder: a posterior, a prior and a likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from genevae.cells import Cells, Condition
+from genevae.distributions import ExpressionDistribution
+from genevae.models.size import LearnedSize
+
+__all__ = ["VAE", "BoundTerms"]
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """The terms of the bound log p(x | c) ≥ E_q[log p(x | z, c)] − KL(q(z | x, c) ‖ p(z | c)).
+
+    Parameters
+    ----------
+    log_px_sn
+        log p(x | z, c) of each particle and cell, in nats.
+    kl_n
+        KL divergence of the latent (and of the size, where it is learned), in nats.
+    """
+
+    log_px_sn: Tensor
+    kl_n: Tensor
+
+    @property
+    def bound_n(self) -> Tensor:
+        """The bound of each cell, in nats."""
+        return self.log_px_sn.mean(0) - self.kl_n
+
+
+class VAE(nn.Module):
+    """Three conditional distributions.
+
+    Parameters
+    ----------
+    posterior
+        ``posterior(cells)`` returns q(z | x, c).
+    prior
+        ``prior(condition)`` returns p(z | c).
+    likelihood
+        ``likelihood(z, condition)`` returns p(x | z, c).
+    size
+        How the size is inferred; None takes it as observed.
+
+    References
+    ----------
+    Kingma and Welling, ICLR (2014); Sohn, Lee and Yan, NeurIPS (2015).
+    """
+
+    def __init__(
+        self, posterior: nn.Module, prior: nn.Module, likelihood: nn.Module, size: LearnedSize | None = None
+    ) -> None:
+        super().__init__()
+        self._posterior = posterior
+        self._prior = prior
+        self._likelihood = likelihood
+        self.size = size
+
+    def posterior(self, cells: Cells) -> Normal:
+        """q(z | x, c), of ``z_nk``."""
+        return self._posterior(cells)  # type: ignore[no-any-return]
+
+    def prior(self, condition: Condition) -> Normal:
+        """p(z | c), of ``z_nk``."""
+        return self._prior(condition)  # type: ignore[no-any-return]
+
+    def likelihood(self, z: Tensor, condition: Condition) -> ExpressionDistribution:
+        """p(x | z, c), of ``(…, n, g)``."""
+        return self._likelihood(z, condition)  # type: ignore[no-any-return]
+
+    def sized(self, cells: Cells) -> Condition:
+        """Return the condition at the size that the model believes in: observed, or the posterior's median."""
+        if self.size is None:
+            return cells.condition
+        return cells.condition.with_size(self.size.posterior(cells).mean.exp())
+
+    def terms(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> BoundTerms:
+        """Compute the terms of the bound.
+
+        Parameters
+        ----------
+        cells
+            A minibatch.
+        n_particles
+            Draws from the posterior.
+        noise_snk
+            Standard normal noise to draw with, in place of fresh noise; broadcasts over cells.
+        """
+        q, condition = self.posterior(cells), cells.condition
+        if noise_snk is None:
+            noise_snk = torch.randn(n_particles, *q.mean.shape, device=q.mean.device, dtype=q.mean.dtype)
+        kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
+        if self.size is not None:
+            q_size = self.size.posterior(cells)
+            kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
+            condition = condition.with_size(q_size.rsample().exp())
+        p = self.likelihood(q.mean + q.scale * noise_snk, condition)
+        return BoundTerms(p.log_prob_n(cells.x), kl_n)
+
+    def bound_n(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> Tensor:
+        """Return the bound of each cell, in nats."""
+        return self.terms(cells, n_particles, noise_snk).bound_n

@@ -1,0 +1,80 @@
+"""Multilayer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "MLP", "NORMS", "LayerStyle"]
+
+
+def _batch_norm(n_hidden: int) -> nn.Module:
+    """Normalise over cells, averaging the statistics over about a hundred minibatches."""
+    return nn.BatchNorm1d(n_hidden, eps=1e-3, momentum=0.01)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+}
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": _batch_norm,
+    "layer": nn.LayerNorm,
+    "none": lambda _: nn.Identity(),
+}
+
+
+@dataclass(frozen=True)
+class LayerStyle:
+    """What follows each linear layer.
+
+    Parameters
+    ----------
+    norm
+        Makes the normalisation of ``h`` units.
+    activation
+        Makes the activation.
+    dropout
+        Share of hidden units that are hidden in each training step.
+    """
+
+    norm: Callable[[int], nn.Module] = _batch_norm
+    activation: Callable[[], nn.Module] = nn.ReLU
+    dropout: float = 0.1
+
+    def after(self, n_hidden: int) -> nn.Sequential:
+        """Make normalisation → activation → dropout."""
+        return nn.Sequential(self.norm(n_hidden), self.activation(), nn.Dropout(self.dropout))
+
+
+class MLP(nn.Module):
+    """Linear layers, each followed by normalisation, activation and dropout.
+
+    Parameters
+    ----------
+    n_in
+        Units that come in.
+    hidden
+        Width of each layer; with none, the input is passed on.
+    style
+        What follows each linear layer.
+    """
+
+    def __init__(self, n_in: int, hidden: Sequence[int], style: LayerStyle) -> None:
+        super().__init__()
+        widths = [n_in, *hidden]
+        self.layers = nn.Sequential(
+            *(nn.Sequential(nn.Linear(n, m), style.after(m)) for n, m in zip(widths, widths[1:], strict=False))
+        )
+        self.n_out = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(…, n_in)`` to ``(…, n_out)``; all leading axes count as cells for batch norm."""
+        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]

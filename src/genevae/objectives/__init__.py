@@ -1,0 +1,1 @@
+"""What training makes small: functions of a model and some cells."""

@@ -1,0 +1,37 @@
+"""CVAE: log-normalised expression as Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from genevae.data.kind import Kind
+from genevae.data.schema import Schema
+from genevae.data.transform import AsIs, LogNormalise, Transform
+from genevae.models.likelihoods import Decoder, NormalLikelihood
+from genevae.recipes.recipe import Recipe
+
+__all__ = ["Gaussian"]
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Recipe):
+    """Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first."""
+
+    needs_counts: ClassVar[bool] = False
+    enter: ClassVar[Callable[[Tensor], Tensor]] = _as_it_is
+
+    def transform(self, kind: Kind) -> Transform:
+        """Log-normalise what is on the linear scale, and leave the rest as it is."""
+        return LogNormalise() if kind in {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED} else AsIs()
+
+    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        return NormalLikelihood(decoder, len(schema.genes))

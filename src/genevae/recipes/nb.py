@@ -1,0 +1,22 @@
+"""CVAE-NB: counts as negative binomials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from genevae.data.schema import Schema
+from genevae.models.likelihoods import Decoder, NegativeBinomialLikelihood
+from genevae.recipes.counts import OverdispersedCounts
+
+__all__ = ["NB"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NB(OverdispersedCounts):
+    """Conditional VAE of counts, negative binomial: the first choice for UMI counts."""
+
+    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        return NegativeBinomialLikelihood(decoder, len(schema.genes), self.inverse_dispersion(decoder, schema))

@@ -1,0 +1,184 @@
+"""What all recipes share: their settings, and how they join parts into a model."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from genevae.data.kind import Kind
+from genevae.data.schema import Schema
+from genevae.data.transform import Transform
+from genevae.errors import RecipeError, nearest
+from genevae.models.likelihoods import Decoder
+from genevae.models.posterior import MLPPosterior
+from genevae.models.prior import ConditionalNormalPrior, StandardNormalPrior
+from genevae.models.size import LearnedSize
+from genevae.models.vae import VAE
+from genevae.nn.conditioning import Conditioning
+from genevae.nn.mlp import ACTIVATIONS, NORMS, LayerStyle
+from genevae.objectives.elbo import ELBO
+from genevae.objectives.objective import Objective
+from genevae.objectives.schedules import LinearRamp
+from genevae.training.settings import Training
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Training):
+    """A choice of parts, one objective, and their numbers; those of training are its own too.
+
+    Parameters
+    ----------
+    n_latent
+        Latent dimensions.
+    hidden
+        Width of each hidden layer of the posterior; the likelihood's are the same, the other way round.
+    activation, norm, dropout
+        What follows each hidden layer of both; the likelihood has no dropout.
+    embedding_widths
+        Width of the embedding of each condition, in the order the conditions were given; where it is shorter, one per
+        category up to 16.
+    encode_condition
+        Whether the posterior is given the condition, as the likelihood is.
+    prior
+        Standard normal, or a normal that depends on the condition.
+    size
+        Whether a cell's size is its observed counts, or a latent to be learned.
+    beta, beta_ramp
+        Weight of the KL term, and the share of training over which it rises to that from zero.
+    reconstruction_weight
+        Weight of the log-likelihood.
+    """
+
+    needs_counts: ClassVar[bool]
+    enter: ClassVar[Callable[[Tensor], Tensor]]
+
+    n_latent: int = 10
+    hidden: tuple[int, ...] = (128,)
+    activation: str = "relu"
+    norm: str = "batch"
+    dropout: float = 0.1
+    embedding_widths: tuple[int, ...] = ()
+    encode_condition: bool = True
+    prior: Literal["standard", "conditional"] = "standard"
+    size: Literal["observed", "learned"] = "observed"
+    beta: float = 1.0
+    beta_ramp: float = 0.25
+    reconstruction_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no model can use."""
+        super().__post_init__()
+        for name, choices in (("activation", ACTIVATIONS), ("norm", NORMS)):
+            if getattr(self, name) not in choices:
+                raise RecipeError(
+                    f"There is no {name} '{getattr(self, name)}'. {nearest(getattr(self, name), choices)}"
+                )
+        for name, hint in typing.get_type_hints(type(self)).items():
+            if typing.get_origin(hint) is Literal and getattr(self, name) not in typing.get_args(hint):
+                choices = typing.get_args(hint)
+                raise RecipeError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), choices)}")
+        if not self.hidden or min(self.hidden) < 1 or self.n_latent < 1:
+            raise RecipeError(f"Layers need one unit at least, not hidden={self.hidden}, n_latent={self.n_latent}.")
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(f"dropout must be from 0 to below 1, not {self.dropout}.")
+
+    def edit(self, settings: Mapping[str, Any]) -> Self:
+        """Return this recipe with other settings.
+
+        Raises
+        ------
+        RecipeError
+            If a setting is unknown, or not of its type.
+        """
+        hints = typing.get_type_hints(type(self))
+        names = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in names:
+                raise RecipeError(f"This recipe has no setting '{name}'. {nearest(name, names)}")
+        return replace(self, **{name: _cast(name, value, hints[name]) for name, value in settings.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the settings down."""
+        return asdict(self)
+
+    def transform(self, kind: Kind) -> Transform:
+        """Choose what is done to such numbers before the model sees them."""
+        raise NotImplementedError
+
+    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        raise NotImplementedError
+
+    def objective(self) -> Objective:
+        """Make what training makes small."""
+        return ELBO(LinearRamp(self.beta, self.beta_ramp), self.reconstruction_weight)
+
+    def build(self, schema: Schema) -> VAE:
+        """Join the parts into a model for these genes and covariates, with fresh weights."""
+        decoder = Decoder(self.n_latent, self._conditioning(schema), self.hidden[::-1], self._style(dropout=0.0))
+        return VAE(
+            self._posterior(schema, self.n_latent),
+            self._prior(schema),
+            self.likelihood(decoder, schema),
+            self._learned_size(schema) if self.size == "learned" else None,
+        )
+
+    def _style(self, dropout: float) -> LayerStyle:
+        return LayerStyle(NORMS[self.norm], ACTIVATIONS[self.activation], dropout)
+
+    def _conditioning(self, schema: Schema) -> Conditioning:
+        return Conditioning(schema.n_categories, [c.name for c in schema.continuous], self.embedding_widths)
+
+    def _posterior(self, schema: Schema, n_latent: int) -> MLPPosterior:
+        conditioning = self._conditioning(schema) if self.encode_condition else Conditioning({})
+        style = self._style(self.dropout)
+        return MLPPosterior(len(schema.genes), conditioning, self.hidden, n_latent, style, type(self).enter)
+
+    def _prior(self, schema: Schema) -> nn.Module:
+        if self.prior == "standard" or not schema.fields:
+            return StandardNormalPrior(self.n_latent)
+        return ConditionalNormalPrior(self._conditioning(schema), self.hidden[-1:], self.n_latent, self._style(0.0))
+
+    def _learned_size(self, schema: Schema) -> LearnedSize:
+        n_batches = schema.n_categories[schema.batch] if schema.batch else 1
+        return LearnedSize(self._posterior(schema, 1), torch.zeros(n_batches), torch.ones(n_batches), schema.batch)
+
+
+def _cast(name: str, value: Any, hint: Any) -> Any:
+    """Make a value, perhaps from a text or a JSON list, one of the type that a setting has."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = next(k for k in kinds if k is not type(None))
+    try:
+        return _READERS.get(kind, lambda v: v)(value)
+    except (TypeError, ValueError):
+        raise RecipeError(f"The setting {name} cannot be '{value}': it is {getattr(kind, '__name__', kind)}.") from None
+
+
+def _read_bool(value: Any) -> bool:
+    words = {"true": True, "false": False}
+    if str(value).casefold() not in words:
+        raise ValueError(value)
+    return words[str(value).casefold()]
+
+
+def _read_widths(value: Any) -> tuple[int, ...]:
+    parts = value.replace(" ", "").split(",") if isinstance(value, str) else value
+    return tuple(int(part) for part in parts)
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    int: int,
+    float: float,
+    bool: _read_bool,
+    tuple[int, ...]: _read_widths,
+}

@@ -1,0 +1,152 @@
+"""A trained model, and the folder that it is saved to and opened from."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from genevae.data.schema import Schema
+from genevae.errors import GenevaeError, RunError
+from genevae.models.classifier import Calibration
+from genevae.models.reference import Reference
+from genevae.models.vae import VAE
+from genevae.recipes import RECIPES, Recipe, recipe_class
+from genevae.training.folder import verify_folder, write_folder
+
+__all__ = ["Trained", "load", "save"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, and all that its tasks need besides new cells.
+
+    Parameters
+    ----------
+    module
+        The model.
+    recipe, schema
+        How it was made, and what it knows of its data.
+    reference
+        What it remembers of its training cells.
+    calibration
+        How each field's bounds become probabilities.
+    history
+        One row per epoch.
+    split
+        The part that each cell was in: training, validation or test.
+    facts
+        Where it came from: seed, versions, fingerprint of the data, how training ended.
+    """
+
+    module: VAE
+    recipe: Recipe
+    schema: Schema
+    reference: Reference
+    calibration: dict[str, Calibration]
+    history: pd.DataFrame = field(repr=False)
+    split: pd.Series[str] = field(repr=False)
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
+    """Write a trained model to a folder, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        What :func:`fit` returned.
+    path
+        The folder: weights and reference cells as safetensors, recipe, schema and calibration as JSON, history and
+        split as CSV, the command's settings as TOML, and a manifest with the sha256 of each.
+    overwrite
+        Whether a folder that is there already is replaced.
+
+    Raises
+    ------
+    RunError
+        If the folder is there already, or cannot be written.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
+    reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
+    calibration = {name: c.to_json() for name, c in model.calibration.items()}
+    name = next(name for name, kind in RECIPES.items() if type(model.recipe) is kind)
+    write_folder(
+        Path(path),
+        {
+            "model.safetensors": lambda file: save_file(tensors, file),
+            "reference.safetensors": lambda file: save_file(reference, file),
+            "recipe.json": lambda file: _write_json(file, {"name": name, "settings": model.recipe.to_json()}),
+            "schema.json": lambda file: _write_json(file, model.schema.to_json()),
+            "calibration.json": lambda file: _write_json(file, calibration),
+            "history.csv": lambda file: model.history.to_csv(file, index=False),
+            "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
+            "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
+        },
+        facts={"versions": _versions(), **{k: v for k, v in model.facts.items() if k != "config"}},
+        overwrite=overwrite,
+    )
+
+
+def load(path: str | Path, device: str = "cpu") -> Trained:
+    """Open a trained model, without its training data and without pickle.
+
+    Parameters
+    ----------
+    path
+        A folder that :func:`save` wrote.
+    device
+        Where the model goes.
+
+    Raises
+    ------
+    RunError
+        If the folder is missing, damaged, or from a version that this one cannot read.
+    """
+    path = Path(path)
+    facts = verify_folder(path)
+    try:
+        written = _read_json(path / "recipe.json")
+        recipe = recipe_class(written["name"])().edit(written["settings"])
+        schema = Schema.from_json(_read_json(path / "schema.json"))
+        module = recipe.build(schema)
+        module.load_state_dict(load_file(path / "model.safetensors"))
+        return Trained(
+            module.to(device).eval(),
+            recipe,
+            schema,
+            Reference.from_tensors(load_file(path / "reference.safetensors")),
+            {name: Calibration.from_json(c) for name, c in _read_json(path / "calibration.json").items()},
+            pd.read_csv(path / "history.csv"),
+            pd.read_csv(path / "split.csv", index_col="cell", dtype=str)["part"],
+            {**facts, "config": (path / "config.toml").read_text()},
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
+        made = facts.get("versions", {}).get("genevae", "an unknown version")
+        raise RunError(
+            f"{path} was made by genevae {made}, and this is {version('genevae')}, which cannot open it: {error}"
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("genevae", "torch", "numpy", "anndata")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write_text(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

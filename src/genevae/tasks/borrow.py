@@ -1,0 +1,119 @@
+"""Borrow a trained model and give it back as it was; open the cells that it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genevae.cells import Cells
+from genevae.data.genes import match_genes
+from genevae.data.inspect import probe
+from genevae.data.loader import Loader
+from genevae.data.sampler import InOrder
+from genevae.data.schema import Schema
+from genevae.data.sources import open_source
+from genevae.data.sources.source import Source
+from genevae.errors import DataError
+from genevae.models.classifier import Calibration
+from genevae.models.reference import Reference
+from genevae.models.vae import VAE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["TrainedModel", "borrowed", "on_device", "open_cells", "seeded", "to_anndata"]
+
+
+class TrainedModel(Protocol):
+    """What a task needs of a trained model."""
+
+    @property
+    def module(self) -> VAE:
+        """The model."""
+
+    @property
+    def schema(self) -> Schema:
+        """What it knows of its data."""
+
+    @property
+    def reference(self) -> Reference:
+        """What it remembers of its training cells."""
+
+    @property
+    def calibration(self) -> Mapping[str, Calibration]:
+        """How each field's bounds become probabilities."""
+
+
+@contextmanager
+def borrowed(model: TrainedModel) -> Iterator[VAE]:
+    """Lend the module in evaluation mode and without gradients, and give every part its mode back."""
+    modes = {part: part.training for part in model.module.modules()}
+    model.module.eval()
+    try:
+        with torch.no_grad():
+            yield model.module
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+@contextmanager
+def seeded(module: VAE, seed: int) -> Iterator[None]:
+    """Draw with a seed of its own, and leave the caller's random numbers as they were."""
+    device = _device(module)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def open_cells(
+    model: TrainedModel,
+    data: AnnData | Source | str | Path,
+    layer: str | None,
+    batch_size: int,
+    fill: Sequence[str] = (),
+) -> Loader:
+    """Open data as minibatches in order, with the model's genes and codes.
+
+    Raises
+    ------
+    DataError
+        If genes, columns or categories do not fit the model, or the values are of another kind.
+    """
+    source = match_genes(open_source(data, layer), model.schema.genes)
+    kind = probe(source)
+    if kind.is_count != model.schema.kind.is_count:
+        raise DataError(
+            f"{source.name} holds {kind} values, and this model was trained on {model.schema.kind}. "
+            f"Give the same kind of values, perhaps from another layer (--layer)."
+        )
+    return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
+
+
+def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
+    """Move each minibatch to where the model is."""
+    device = _device(module)
+    for cells in minibatches:
+        yield cells.to(device)
+
+
+def to_anndata(cells: Loader, model: TrainedModel, x: list[Tensor] | None = None) -> AnnData:
+    """Make an AnnData object with the obs of the cells and, where there is expression, the genes of the model."""
+    from anndata import AnnData
+
+    obs = cells.source.obs.copy()
+    if x is None:
+        return AnnData(obs=obs)
+    adata = AnnData(torch.cat(x).cpu().numpy(), obs=obs)
+    adata.var_names = list(model.schema.genes)
+    return adata
+
+
+def _device(module: VAE) -> torch.device:
+    return next(module.parameters()).device

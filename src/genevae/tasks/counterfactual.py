@@ -1,0 +1,160 @@
+"""The same cells in another condition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genevae.cells import Cells, Condition
+from genevae.data.schema import Categorical, Schema
+from genevae.errors import CategoryError, DataError, nearest
+from genevae.models.reference import Reference
+from genevae.models.vae import VAE
+from genevae.tasks.ask import Asked, understand
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded, to_anndata
+from genevae.tasks.expectation import expectations_sng, in_pieces
+from genevae.tasks.support import Support, support_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from genevae.data.sources.source import Source
+
+__all__ = ["counterfactual"]
+
+
+def counterfactual(
+    model: TrainedModel,
+    data: AnnData | Source | str | Path,
+    *,
+    condition: Mapping[str, str],
+    n_draws: int = 25,
+    interval: float = 0.9,
+    layer: str | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> AnnData:
+    """Ask what cells would look like in another condition: z from q(z | x, c), then p(x | z, c').
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    data
+        Cells with the model's genes, and the conditions that they were seen in.
+    condition
+        The condition to ask for, as FIELD=VALUE; other fields, and the size, stay each cell's own.
+    n_draws
+        Draws from the posterior of each cell.
+    interval
+        Share of the draws that the interval holds.
+    layer
+        The layer that holds the expression, or "raw"; X by default.
+    batch_size
+        Cells in one step.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    AnnData
+        X: expected expression under the new condition, averaged over the draws; layers ``lower`` and ``upper``: the
+        interval of that expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs
+        the new condition, the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in
+        that combination, near zero where none was.
+
+    Raises
+    ------
+    CategoryError
+        If a field or a category is unknown, or none is given.
+    DataError
+        If genes, columns or categories do not fit the model.
+    """
+    if not condition:
+        raise CategoryError(f"Say which condition to ask for. {nearest('', model.schema.fields)}")
+    if n_draws < 1 or not 0 < interval < 1:
+        raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
+    asked = understand(model.schema, condition)
+    cells = open_cells(model, data, layer, batch_size)
+    answers: defaultdict[str, list[Tensor]] = defaultdict(list)
+    with borrowed(model) as module, seeded(module, seed):
+        supports = _Supports(model.reference, asked)
+        for minibatch in on_device(module, cells):
+            for piece in in_pieces(minibatch, n_draws):
+                for name, answer in _answer(module, piece, asked, n_draws, interval).items():
+                    answers[name].append(answer.cpu())
+                answers["support"].append(supports.score_n(module, piece).cpu())
+    adata = to_anndata(cells, model, answers["mean"])
+    for name in ("lower", "upper", "draw"):
+        adata.layers[name] = torch.cat(answers[name]).numpy()
+    _describe(adata, model.schema, condition)
+    adata.obs["support"] = torch.cat(answers["support"]).numpy()
+    return adata
+
+
+def _answer(module: VAE, cells: Cells, asked: Asked, n_draws: int, interval: float) -> dict[str, Tensor]:
+    target: Condition = asked.put(module.sized(cells))
+    mean_sng = expectations_sng(module, cells, target, n_draws)
+    tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
+    lower_ng, upper_ng = _quantiles(mean_sng, tails)
+    q = module.posterior(cells)
+    draw_ng = module.likelihood(q.mean + q.scale * torch.randn_like(q.mean), target).sample()
+    return {"mean": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng}
+
+
+def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
+    """Return quantiles over draws, by linear interpolation; torch.quantile refuses large inputs."""
+    ordered = x_sng.sort(0).values
+    place = q * (len(ordered) - 1)
+    low = place.floor().long()
+    high = (low + 1).clamp(max=len(ordered) - 1)
+    return torch.lerp(ordered[low], ordered[high], (place - low).view(-1, 1, 1).to(ordered.dtype))
+
+
+@dataclass
+class _Supports:
+    """The support of each combination of the fields that stay, computed when it is first met."""
+
+    reference: Reference
+    asked: Asked
+
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[int, ...], Support] = {}
+
+    def score_n(self, module: VAE, cells: Cells) -> Tensor:
+        """Return the support of each cell."""
+        z_nk = module.posterior(cells).mean
+        target = self.asked.put(cells.condition)
+        names = list(target.codes)
+        score_n = z_nk.new_zeros(cells.n_cells)
+        if not names:
+            return self._support((), names, z_nk.device).score_n(z_nk)
+        combinations, which_n = torch.stack([target.codes[name] for name in names], -1).unique(
+            dim=0, return_inverse=True
+        )
+        for number, combination in enumerate(combinations.tolist()):
+            here = which_n == number
+            score_n[here] = self._support(tuple(combination), names, z_nk.device).score_n(z_nk[here])
+        return score_n
+
+    def _support(self, combination: tuple[int, ...], names: list[str], device: torch.device) -> Support:
+        if combination not in self._known:
+            complete = dict(zip(names, combination, strict=True))
+            self._known[combination] = support_of(self.reference, self.asked, complete, device)
+        return self._known[combination]
+
+
+def _describe(adata: AnnData, schema: Schema, condition: Mapping[str, str]) -> None:
+    """Put the new condition into obs, and keep the former one beside it."""
+    for name, value in condition.items():
+        adata.obs[f"source_{name}"] = adata.obs[name]
+        field = schema[name]
+        adata.obs[name] = value if isinstance(field, Categorical) else float(value)
+        if isinstance(field, Categorical):
+            adata.obs[name] = adata.obs[name].astype("category")

@@ -1,0 +1,101 @@
+"""Expression without the noise of sampling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genevae.cells import Cells, Condition
+from genevae.errors import CategoryError, DataError
+from genevae.models.vae import VAE
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded, to_anndata
+from genevae.tasks.expectation import expectations_sng, in_pieces
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from genevae.data.sources.source import Source
+
+__all__ = ["denoise"]
+
+
+def denoise(
+    model: TrainedModel,
+    data: AnnData | Source | str | Path,
+    *,
+    size: float | None = None,
+    average_batches: bool = False,
+    n_draws: int = 10,
+    layer: str | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> AnnData:
+    """Denoise cells: the expected expression E[x | z, c], averaged over q(z | x, c).
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    data
+        Cells with the model's genes and conditions.
+    size
+        Give every cell this many counts; by default each keeps its own.
+    average_batches
+        Average over all technical batches, as if each cell had been measured in every one.
+    n_draws
+        Draws from the posterior of each cell.
+    layer
+        The layer that holds the expression, or "raw"; X by default.
+    batch_size
+        Cells in one step.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    AnnData
+        The obs of the cells, and their expected expression: counts for a count model, else what the model models.
+
+    Raises
+    ------
+    DataError
+        If genes, columns or categories do not fit the model, or the model has no technical batch to average over.
+    """
+    if size is not None and not size > 0:
+        raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
+    cells = open_cells(model, data, layer, batch_size)
+    batch = _batch_codes(model) if average_batches else None
+    with borrowed(model) as module, seeded(module, seed):
+        x = [
+            _expected(module, piece, size, batch, n_draws).cpu()
+            for minibatch in on_device(module, cells)
+            for piece in in_pieces(minibatch, n_draws)
+        ]
+    return to_anndata(cells, model, x)
+
+
+def _batch_codes(model: TrainedModel) -> tuple[str, int]:
+    if model.schema.batch is None:
+        raise CategoryError(
+            "This model has no technical batch to average over. Train it with --batch NAME, or leave out "
+            "--average-batches."
+        )
+    return model.schema.batch, model.schema.n_categories[model.schema.batch]
+
+
+def _expected(module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int) -> Tensor:
+    target = module.sized(cells)
+    if size is not None:
+        target = target.with_size(torch.full_like(target.size_n1, size))
+    if batch is None:
+        return expectations_sng(module, cells, target, n_draws).mean(0)
+    name, n_batches = batch
+    each = (expectations_sng(module, cells, _in_batch(target, name, b), n_draws).mean(0) for b in range(n_batches))
+    return torch.stack(list(each)).mean(0)
+
+
+def _in_batch(target: Condition, name: str, code: int) -> Condition:
+    return target.replace(codes={name: torch.full_like(target.codes[name], code)})

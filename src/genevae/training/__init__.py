@@ -1,0 +1,1 @@
+"""The loop, stopping, the guard against broken numbers, and what is kept of the training cells."""

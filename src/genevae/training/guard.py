@@ -1,0 +1,100 @@
+"""The guard against gradients that are not finite: skip, roll back, and in the end name the culprit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from genevae.cells import Cells
+from genevae.errors import TrainingError, shorten
+from genevae.models.vae import VAE
+from genevae.objectives.objective import Loss
+from genevae.training.stopping import snapshot
+
+__all__ = ["Guard"]
+
+
+class Guard:
+    """Skip a step whose gradient is not finite; after some in a row go back and slow down; then give up.
+
+    Parameters
+    ----------
+    model, objective
+        What is trained; their weights are kept at each :meth:`keep`.
+    optimizer
+        Its learning rate is halved at each roll-back.
+    genes, cell_names
+        To name the culprits with.
+    skips
+        Bad steps in a row that are only skipped.
+    rollbacks
+        Roll-backs before training is given up.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        objective: nn.Module,
+        optimizer: Optimizer,
+        genes: Sequence[str],
+        cell_names: Sequence[str],
+        skips: int = 3,
+        rollbacks: int = 3,
+    ) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.genes, self.cell_names = genes, cell_names
+        self.skips, self.rollbacks = skips, rollbacks
+        self.in_a_row = self.rolled_back = self.skipped = 0
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember the present weights as good."""
+        self._good = snapshot(self.model, self.objective)
+
+    def passed(self) -> None:
+        """Take note of a good step."""
+        self.in_a_row = 0
+
+    def failed(self, cells: Cells, loss: Loss) -> None:
+        """Take note of a bad step.
+
+        Raises
+        ------
+        TrainingError
+            When neither skipping nor going back has helped.
+        """
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row <= self.skips:
+            return
+        if self.rolled_back == self.rollbacks:
+            raise TrainingError(
+                f"The loss or its gradient is not finite, after {self.rollbacks} returns to earlier weights at ever "
+                f"lower learning rates. {self._culprits(cells, loss)} Look at those values with `genevae inspect`, "
+                "leave those cells or genes out, or lower the learning rate."
+            )
+        self.rolled_back += 1
+        self.in_a_row = 0
+        for module, weights in zip((self.model, self.objective), self._good, strict=True):
+            module.load_state_dict(weights)
+        self.optimizer.state.clear()
+        for group in self.optimizer.param_groups:
+            group["lr"] /= 2
+
+    @torch.no_grad()
+    def _culprits(self, cells: Cells, loss: Loss) -> str:
+        """Name the cells and genes whose values, or whose log-probabilities, are not finite."""
+        bad_n = ~torch.isfinite(loss.per_cell_n)
+        if not bad_n.any():
+            return "Every cell's own loss is finite: only the gradient is not."
+        names = [self.cell_names[row] for row in cells.row_n[bad_n].tolist()]
+        x_ng = cells.x.dense()[bad_n]
+        bad_g = ~torch.isfinite(x_ng).all(0)
+        if not bad_g.any():
+            p = self.model.likelihood(self.model.prior(cells.condition).mean, cells.condition)
+            bad_g = ~torch.isfinite(p.log_prob(cells.x.dense())[bad_n]).all(0)
+        genes = [self.genes[gene] for gene in bad_g.nonzero().flatten().tolist()]
+        return f"Cells: {shorten(names)}. Genes: {shorten(genes) if genes else 'none in particular'}."

@@ -1,0 +1,61 @@
+"""How long, how fast, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genevae.errors import RecipeError
+
+__all__ = ["Training", "default_epochs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Numbers of the training loop.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training cells at most; by default :func:`default_epochs` of their number.
+    batch_size
+        Cells in one step.
+    learning_rate, weight_decay, epsilon
+        Of Adam.
+    clip
+        Largest norm of the gradient.
+    patience
+        Epochs without a better validation loss after which training stops; 0 never stops early.
+    plateau
+        Epochs without a better validation loss after which the learning rate is halved; 0 never halves it.
+    target_loss
+        Validation loss, in the objective's units, at which training stops.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-6
+    epsilon: float = 1e-2
+    clip: float = 50.0
+    patience: int = 30
+    plateau: int = 12
+    target_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training can use."""
+        for name, smallest in (("epochs", 1), ("batch_size", 2), ("patience", 0), ("plateau", 0)):
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise RecipeError(f"{name} must be {smallest} or more, not {value}.")
+        for name in ("learning_rate", "clip", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"{name} must be above 0, not {getattr(self, name)}.")
+
+
+def default_epochs(n_cells: int) -> int:
+    """Choose the number of epochs: 400 up to 20,000 cells, then fewer, so that all cells together stay 8 million.
+
+    >>> [default_epochs(n) for n in (500, 20_000, 200_000, 10_000_000)]
+    [400, 400, 40, 10]
+    """
+    return max(10, round(400 * min(1.0, 20_000 / n_cells)))
