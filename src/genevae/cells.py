@@ -68,7 +68,7 @@ class Rows:
     @cached_property
     def cell_e(self) -> Tensor:
         """Return the row of each stored entry."""
-        indptr_n, _ = self._csr()
+        indptr_n, _ = self.csr()
         return torch.repeat_interleave(
             torch.arange(self.n_cells, device=self.values.device), indptr_n.diff(), output_size=len(self.values)
         )
@@ -76,7 +76,7 @@ class Rows:
     @cached_property
     def flat_e(self) -> Tensor:
         """Return the place of each stored entry in the flattened dense matrix."""
-        _, gene_e = self._csr()
+        _, gene_e = self.csr()
         return self.cell_e * self.n_genes + gene_e
 
     def dense(self) -> Tensor:
@@ -107,7 +107,7 @@ class Rows:
         """Stack these rows ``times`` times, one copy under the other."""
         if self.indptr_n is None:
             return Rows.from_dense(self.values.repeat(times, 1))
-        indptr_n, gene_e = self._csr()
+        indptr_n, gene_e = self.csr()
         starts = torch.arange(times, device=indptr_n.device)[:, None] * len(self.values)
         indptr = torch.cat([(starts + indptr_n[:-1]).flatten(), indptr_n.new_full((1,), times * len(self.values))])
         return Rows(self.values.repeat(times), self.n_genes, indptr, gene_e.repeat(times))
@@ -116,7 +116,7 @@ class Rows:
         """Take contiguous rows, without copying their entries."""
         if self.indptr_n is None:
             return Rows.from_dense(self.values[rows])
-        _, gene_e = self._csr()
+        _, gene_e = self.csr()
         start, stop, _ = rows.indices(self.n_cells)
         first, last = int(self.indptr_n[start]), int(self.indptr_n[stop])
         return Rows(self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last])
@@ -126,10 +126,11 @@ class Rows:
         values = self.values.to(device, dtype)
         if self.indptr_n is None:
             return Rows.from_dense(values)
-        indptr_n, gene_e = self._csr()
+        indptr_n, gene_e = self.csr()
         return Rows(values, self.n_genes, indptr_n.to(device), gene_e.to(device))
 
-    def _csr(self) -> tuple[Tensor, Tensor]:
+    def csr(self) -> tuple[Tensor, Tensor]:
+        """Return ``indptr_n`` and ``gene_e`` of sparse rows."""
         if self.indptr_n is None or self.gene_e is None:
             raise TypeError("these rows are dense: they have no stored entries")
         return self.indptr_n, self.gene_e

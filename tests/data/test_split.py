@@ -120,6 +120,12 @@ def test_many_even_groups_meet_the_shares(seed):
     assert abs(len(split.test) - 40) <= 10
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_small_groups_are_not_all_taken_by_the_test(seed):
+    split = group_split(np.repeat([0, 1, 2], [1, 1, 30]), validation=0.45, test=0.45, seed=seed)
+    assert min(len(split.train), len(split.validation), len(split.test)) >= 1
+
+
 def test_too_few_groups_are_refused():
     with pytest.raises(DataError, match="There are 2 groups, too few for training, validation, test"):
         group_split(["a", "a", "b"], 0.1, 0.1)

@@ -65,7 +65,8 @@ class GeneView:
 
     def read(self, rows: _Rows) -> sparse.csr_matrix | NDArray[np.float32]:
         """Read these rows, in this order."""
-        return _place(self.source.read(rows), self.place_g, len(self.genes))
+        placed: sparse.csr_matrix | NDArray[np.float32] = _place(self.source.read(rows), self.place_g, len(self.genes))
+        return placed
 
 
 def match_genes(source: Source, genes: Sequence[str], allow_missing: bool = False) -> Source:
@@ -102,7 +103,7 @@ def match_genes(source: Source, genes: Sequence[str], allow_missing: bool = Fals
 
 def _place(x: Any, place_g: NDArray[np.int64], n_genes: int) -> Any:
     """Put each column in its place, and leave out those without one."""
-    if not sparse.issparse(x):
+    if isinstance(x, np.ndarray):
         placed = np.zeros((x.shape[0], n_genes), dtype=x.dtype)
         placed[:, place_g[place_g >= 0]] = x[:, place_g >= 0]
         return placed
@@ -268,7 +269,7 @@ class _Chunks:
     def __iter__(self) -> Iterator[tuple[Any, NDArray[np.int64]]]:
         for start in range(0, len(self.rows), self.length):
             x = self.source.read(self.rows[start : start + self.length])
-            values = np.asarray(x.data if sparse.issparse(x) else x)
+            values = x if isinstance(x, np.ndarray) else x.data
             if values.size and not (np.isfinite(values).all() and values.min() >= 0):
                 raise DataError(
                     f"{self.source.name} holds negative, missing or infinite values, so variable genes cannot be "
@@ -286,7 +287,7 @@ class _Chunks:
 
 def _sums_g(x: Any, change: _Change, batch: int) -> tuple[_Floats, _Floats]:
     """Add up changed values, and their squares, over rows."""
-    if not sparse.issparse(x):
+    if isinstance(x, np.ndarray):
         changed = change(x.astype(np.float64), slice(None), batch)
         return changed.sum(axis=0), np.square(changed).sum(axis=0)
     changed = change(x.data.astype(np.float64), x.indices, batch)

@@ -231,7 +231,7 @@ def _kind_of_fractions(rows: sparse.csr_matrix) -> Kind:
     small = rows.data.max() < _LOG_LIMIT
     bases = _BASES if small else ()
     linear, logarithmic = _spread(rows), min((_spread(_undo(rows, base)) for base in bases), default=np.inf)
-    if linear < (_EXACTLY_LEVEL if small else _LEVEL) and linear <= logarithmic:
+    if linear < (_EXACTLY_LEVEL if small else _LEVEL):
         return Kind.NORMALISED
     if logarithmic < _LEVEL or any(_in_units(_undo(rows, base)) for base in bases):
         return Kind.LOG
@@ -326,7 +326,7 @@ def _is_poisson(rows: sparse.csr_matrix) -> bool:
 
 def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]:
     """Find what is wrong with the numbers."""
-    n_broken = int((~np.isfinite(x.data if sparse.issparse(x) else x)).sum())
+    n_broken = int((~np.isfinite(x if isinstance(x, np.ndarray) else x.data)).sum())
     if n_broken:
         yield Finding("error", f"{n_broken:,} values are NaN or infinite: drop those genes or cells, or mend the file.")
     if not rows.nnz:

@@ -195,9 +195,14 @@ class Schema:
         return {covariate.name: len(covariate.categories) for covariate in self.categorical}
 
     @property
+    def covariates(self) -> tuple[Categorical | Continuous, ...]:
+        """All covariates, categorical first."""
+        return (*self.categorical, *self.continuous)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Names of all covariates, categorical first."""
-        return tuple(covariate.name for covariate in (*self.categorical, *self.continuous))
+        return tuple(covariate.name for covariate in self.covariates)
 
     @property
     def batch(self) -> str | None:
@@ -206,7 +211,7 @@ class Schema:
 
     def __getitem__(self, name: str) -> Categorical | Continuous:
         """Return a covariate by name."""
-        for covariate in (*self.categorical, *self.continuous):
+        for covariate in self.covariates:
             if covariate.name == name:
                 return covariate
         raise CategoryError(f"This model knows no covariate '{name}'. {nearest(name, self.fields)}")

@@ -5,7 +5,7 @@ Every split depends on its seed alone, and every part comes as sorted row number
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,7 +209,7 @@ def _has(obs: pd.DataFrame, name: str, value: str) -> NDArray[np.bool_]:
 
 def _codes(labels: ArrayLike) -> NDArray[np.int64]:
     """Give each label a number from zero; missing ones share one."""
-    values: Sequence[Any] | Any = labels if hasattr(labels, "dtype") else pd.Series(labels, dtype=object)
+    values: Any = labels if hasattr(labels, "dtype") else pd.Series(labels, dtype=object)
     codes, _ = pd.factorize(values, use_na_sentinel=False)
     return np.asarray(codes, dtype=np.int64)
 

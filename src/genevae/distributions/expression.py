@@ -14,12 +14,12 @@ __all__ = ["ExpressionDistribution", "pick"]
 
 
 class ExpressionDistribution(Distribution):
-    """Independent distributions of ``x``, one per cell and gene.
+    r"""Independent distributions of ``x``, one per cell and gene.
 
     A subclass says two things, and is then exact on dense and on sparse rows:
 
-    .. math:: \\log p(x) = \\underbrace{\\log p(0)}_{\\texttt{log\\_prob\\_zero}}
-              + \\underbrace{\\log p(x) - \\log p(0)}_{\\texttt{log\\_ratio}(x)}
+    .. math:: \log p(x) = \underbrace{\log p(0)}_{\texttt{log\_prob\_zero}}
+              + \underbrace{\log p(x) - \log p(0)}_{\texttt{log\_ratio}(x)}
 
     The second part vanishes at zero, so that a sparse row needs it on its stored entries only.
 
@@ -29,7 +29,7 @@ class ExpressionDistribution(Distribution):
         Tensors that broadcast to ``(…, n, g)``, in the order of the subclass's constructor.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *parameters: Tensor) -> None:
         self.parameters = parameters
@@ -121,7 +121,7 @@ class _PickEntries(torch.autograd.Function):
         return dense.flatten(-2).index_select(-1, flat_e)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (flat_e,) = ctx.saved_tensors
         dense = grad.new_zeros(*ctx.shape[:-2], ctx.shape[-2] * ctx.shape[-1])
         return dense.index_copy_(-1, flat_e, grad).view(ctx.shape), None

@@ -15,9 +15,9 @@ __all__ = ["NegativeBinomial"]
 
 
 class NegativeBinomial(ExpressionDistribution):
-    """Counts more variable than Poisson: variance = μ + μ²/θ.
+    r"""Counts more variable than Poisson: variance = μ + μ²/θ.
 
-    .. math:: p(x) = \\frac{Γ(x+θ)}{Γ(θ)\\,x!} \\left(\\frac{θ}{θ+μ}\\right)^θ \\left(\\frac{μ}{θ+μ}\\right)^x
+    .. math:: p(x) = \frac{Γ(x+θ)}{Γ(θ)\,x!} \left(\frac{θ}{θ+μ}\right)^θ \left(\frac{μ}{θ+μ}\right)^x
 
     A gamma mixture of Poissons: x ~ Poisson(λ), λ ~ Gamma(shape θ, mean μ). As θ → ∞ it becomes Poisson.
 
@@ -97,8 +97,8 @@ class _LogCoefficient(torch.autograd.Function):
         return log_coefficient(x, theta, theta)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         x, theta = ctx.saved_tensors
         return None, (grad * digamma_rise(x, theta)).sum_to_size(theta.shape)
 
@@ -121,8 +121,8 @@ class _SparseLogProb(torch.autograd.Function):
         return rows.sum_n(ratio_e) - zero_n
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         theta, odds_ng, log_odds_ng, mean_e, theta_e = ctx.saved_tensors
         rows: Rows = ctx.rows
         grad_e = grad_n.index_select(-1, rows.cell_e) * rows.values

@@ -59,7 +59,8 @@ class Normal(ExpressionDistribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x) = Φ((x−μ)/σ)."""
-        return torch.special.ndtr((value - self._mean) / self.scale)
+        below: Tensor = torch.special.ndtr((value - self._mean) / self.scale)
+        return below
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw values."""

@@ -54,11 +54,12 @@ class _CSRProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight_gh: Tensor, x: Rows) -> Tensor:
         ctx.x = x
+        indptr_n, gene_e = x.csr()
         return F.embedding_bag(
-            x.gene_e, weight_gh, x.indptr_n, mode="sum", per_sample_weights=x.values, include_last_offset=True
+            gene_e, weight_gh, indptr_n, mode="sum", per_sample_weights=x.values, include_last_offset=True
         )
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None]:
         return ctx.x.dense().T @ grad_nh, None

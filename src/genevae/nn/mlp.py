@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [n_in, *hidden]
         self.layers = nn.Sequential(
-            *(nn.Sequential(nn.Linear(n, m), style.after(m)) for n, m in zip(widths, widths[1:], strict=False))
+            *(nn.Sequential(nn.Linear(n, m), style.after(m)) for n, m in itertools.pairwise(widths))
         )
         self.n_out = widths[-1]
 

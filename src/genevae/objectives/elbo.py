@@ -9,6 +9,8 @@ from genevae.objectives.schedules import Constant, Schedule
 
 __all__ = ["ELBO"]
 
+ALWAYS_ONE = Constant(1.0)
+
 
 class ELBO(Objective):
     """−E_q[log p(x | z, c)] · weight + β · KL(q(z | x, c) ‖ p(z | c)), per cell.
@@ -27,9 +29,7 @@ class ELBO(Objective):
     Higgins et al., ICLR (2017), for β other than one.
     """
 
-    def __init__(
-        self, beta: Schedule = Constant(1.0), reconstruction_weight: float = 1.0, n_particles: int = 1
-    ) -> None:
+    def __init__(self, beta: Schedule = ALWAYS_ONE, reconstruction_weight: float = 1.0, n_particles: int = 1) -> None:
         super().__init__()
         self.beta = beta
         self.reconstruction_weight = reconstruction_weight

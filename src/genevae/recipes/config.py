@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +24,13 @@ def write_config(settings: Mapping[str, Any]) -> str:
     seed = 0
     <BLANKLINE>
     [control]
-    "drug" = "DMSO"
+    drug = "DMSO"
     """
     lines = [f"{name} = {_value(value)}" for name, value in settings.items() if not isinstance(value, Mapping | None)]
     for name, table in settings.items():
         if isinstance(table, Mapping) and table:
             lines += ["", f"[{name}]"]
-            lines += [f"{json.dumps(key)} = {_value(value)}" for key, value in table.items() if value is not None]
+            lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
@@ -47,6 +48,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"Cannot read the config file {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"The config file {path} is not TOML: {error}.") from error
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _value(value: Any) -> str:

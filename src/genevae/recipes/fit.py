@@ -81,12 +81,22 @@ def fit(
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
     layer
         The layer that holds the expression, or "raw"; X by default.
-    epochs, batch_size, n_latent, hidden, learning_rate
-        In place of the recipe's own.
+    epochs
+        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells.
+    batch_size
+        Cells in one step, in place of the recipe's own number.
+    n_latent
+        Latent dimensions, in place of the recipe's own number.
+    hidden
+        Width of each hidden layer, as in 512,256, in place of the recipe's own.
+    learning_rate
+        Of Adam, in place of the recipe's own.
     setting
         Any other setting of the recipe, as NAME=VALUE.
-    validation, test
-        Share of the cells that choose the best weights, and share that is kept away from training.
+    validation
+        Share of the cells that is not trained on and chooses the best weights.
+    test
+        Share of the cells that is kept away from training altogether; split.csv names them.
     stratify
         An obs column whose proportions are kept in every part.
     split_by
@@ -230,8 +240,7 @@ def _choose_genes(
     if genes is None:
         return list(source.genes)
     if isinstance(genes, int) or (isinstance(genes, str) and genes.isdigit()):
-        flavor = "seurat_v3" if kind.is_count else "seurat"
-        return highly_variable(source, int(genes), rows=split.train, flavor=flavor)
+        return highly_variable(source, int(genes), rows=split.train, flavor="seurat_v3" if kind.is_count else "seurat")
     return read_gene_list(genes) if isinstance(genes, str | Path) else list(genes)
 
 

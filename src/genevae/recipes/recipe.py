@@ -76,19 +76,19 @@ class Recipe(Training):
     def __post_init__(self) -> None:
         """Refuse settings that no model can use."""
         super().__post_init__()
-        for name, choices in (("activation", ACTIVATIONS), ("norm", NORMS)):
-            if getattr(self, name) not in choices:
-                raise RecipeError(
-                    f"There is no {name} '{getattr(self, name)}'. {nearest(getattr(self, name), choices)}"
-                )
-        for name, hint in typing.get_type_hints(type(self)).items():
-            if typing.get_origin(hint) is Literal and getattr(self, name) not in typing.get_args(hint):
-                choices = typing.get_args(hint)
-                raise RecipeError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), choices)}")
+        for name, valid in self._choices().items():
+            if getattr(self, name) not in valid:
+                raise RecipeError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), valid)}")
         if not self.hidden or min(self.hidden) < 1 or self.n_latent < 1:
             raise RecipeError(f"Layers need one unit at least, not hidden={self.hidden}, n_latent={self.n_latent}.")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"dropout must be from 0 to below 1, not {self.dropout}.")
+
+    def _choices(self) -> dict[str, tuple[str, ...]]:
+        """Return the valid words of every setting that is a word."""
+        hints = typing.get_type_hints(type(self))
+        words = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Literal}
+        return {**words, "activation": tuple(ACTIVATIONS), "norm": tuple(NORMS)}
 
     def edit(self, settings: Mapping[str, Any]) -> Self:
         """Return this recipe with other settings.

@@ -35,7 +35,9 @@ def classify(
     batch_size: int = 256,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Classify cells by a field that the model is conditioned on: p(y | x) ∝ (p(y) · exp(bound(x | y)))^(1/T).
+    """Classify cells by a field that the model is conditioned on.
+
+    p(y | x) ∝ (p(y) · exp(bound(x | y)))^(1/T), T fitted on the validation cells.
 
     Parameters
     ----------

@@ -40,7 +40,9 @@ def counterfactual(
     batch_size: int = 512,
     seed: int = 0,
 ) -> AnnData:
-    """Ask what cells would look like in another condition: z from q(z | x, c), then p(x | z, c').
+    """Ask what cells would look like in another condition.
+
+    z from q(z | x, c), then p(x | z, c').
 
     Parameters
     ----------

@@ -33,7 +33,9 @@ def denoise(
     batch_size: int = 512,
     seed: int = 0,
 ) -> AnnData:
-    """Denoise cells: the expected expression E[x | z, c], averaged over q(z | x, c).
+    """Denoise cells: the expression to be expected of each.
+
+    E[x | z, c], averaged over q(z | x, c).
 
     Parameters
     ----------

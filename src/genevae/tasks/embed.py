@@ -20,7 +20,9 @@ __all__ = ["embed"]
 def embed(
     model: TrainedModel, data: AnnData | Source | str | Path, *, layer: str | None = None, batch_size: int = 512
 ) -> AnnData:
-    """Embed cells: mean and standard deviation of q(z | x, c).
+    """Embed cells: where each lies in the latent.
+
+    The mean and standard deviation of q(z | x, c).
 
     Parameters
     ----------

@@ -37,9 +37,9 @@ def generate(
     batch_size: int = 512,
     seed: int = 0,
 ) -> AnnData:
-    """Generate cells: z, then x ~ p(x | z, c).
+    """Generate cells of some conditions.
 
-    Every new cell starts from a remembered training cell of the asked condition, whose size and whose fields that were
+    z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose size and whose fields that were
     not asked for it takes. Where no training cell had that condition, those that agree in most of the fields serve.
 
     Parameters

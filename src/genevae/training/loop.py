@@ -114,8 +114,8 @@ def _train_epoch(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     first_step = number * len(training)
     started = time.perf_counter()
-    for step, cells in enumerate(waiting.timed(training.epoch(number)), first_step):
-        cells = cells.to(device)
+    minibatches = waiting.timed(training.epoch(number))
+    for step, cells in enumerate((minibatch.to(device) for minibatch in minibatches), first_step):
         loss = objective(model, cells, Progress(step, n_steps))
         optimizer.zero_grad()
         loss.total.backward()

@@ -122,10 +122,14 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep anndata from warning of names that are not unique: the inspection reports them."""
+    """Keep anndata from warning of what users need not act on.
+
+    Names that are not unique are reported by the inspection; old files are read all the same.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*names are not unique")
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Moving element from", category=FutureWarning)
         yield
 
 
@@ -175,12 +179,12 @@ def _layers(adata: AnnData) -> list[str]:
 
 def storage_of(x: Any) -> str:
     """Say how a matrix is stored: csr, csc or dense."""
-    return str(x.format) if sparse.issparse(x) else "dense"
+    return str(getattr(x, "format", "dense"))
 
 
 def _in_rows(x: Any, name: str) -> sparse.csr_matrix | NDArray[np.float32]:
     """Convert to float32, CSR with sorted rows or dense."""
-    if not sparse.issparse(x):
+    if storage_of(x) == "dense":
         return as_float32(np.asarray(x), name)
     x = x.tocsr()
     parts = (np.asarray(x.data), np.asarray(x.indices), np.asarray(x.indptr))

@@ -1,0 +1,54 @@
+"""The verbs as commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import genevae as gv
+from genevae.cli.demo import demo
+from genevae.cli.fit import fit
+from genevae.cli.look import inspect, recipes
+from genevae.cli.task import task_command
+from genevae.errors import GenevaeError
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="genevae",
+    help="Generative models of gene expression: train one, embed cells, generate cells, ask what if.",
+    version=lambda: version("genevae"),
+    default_parameter=Parameter(negative=()),
+)
+
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    fit,
+    task_command(gv.embed),
+    task_command(gv.generate),
+    task_command(gv.counterfactual),
+    task_command(gv.denoise),
+    task_command(gv.classify),
+    inspect,
+    recipes,
+    demo,
+)
+
+for command in COMMANDS:
+    app.command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a user's mistake ends with exit code 2 and one paragraph."""
+    try:
+        app(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)
+    except GenevaeError as error:
+        print(f"genevae: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,130 @@
+"""Pictures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["agreement_picture", "gene_picture", "map_picture", "training_picture"]
+
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
+    "#56B4E9", "#8C6D1F", "#5E3C99", "#333333", "#B3B300",
+)  # fmt: skip
+"""Okabe and Ito's colours, which the colour-blind can tell apart, and four darker ones."""
+
+
+def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None:
+    """Draw both losses over epochs, with the epoch whose weights were kept.
+
+    Parameters
+    ----------
+    history
+        One row per epoch.
+    best_epoch
+        Counted from one.
+    path
+        The file to write.
+    """
+    figure, (axis,) = _figure(1)
+    axis.plot(history["epoch"], history["train_loss"], color=PALETTE[0], label="training")
+    axis.plot(history["epoch"], history["validation_loss"], color=PALETTE[1], label="validation")
+    axis.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch ({best_epoch})")
+    low, high = np.nanmin(history["validation_loss"]), np.nanquantile(history["validation_loss"], 0.98)
+    axis.set(xlabel="epoch", ylabel="loss per cell", ylim=(0.97 * min(low, history["train_loss"].min()), 1.03 * high))
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path: Path) -> None:
+    """Draw two-dimensional maps of the same cells side by side, coloured by label.
+
+    Parameters
+    ----------
+    maps
+        For each title, coordinates (cells × 2).
+    labels_n
+        The label of each cell.
+    path
+        The file to write.
+    """
+    names = sorted(set(labels_n))
+    labels = np.asarray(labels_n)
+    figure, axes = _figure(len(maps), legend=True)
+    for axis, (title, xy) in zip(axes, maps.items(), strict=True):
+        for number, name in enumerate(names):
+            here = labels == name
+            axis.scatter(*xy[here].T, s=9, color=PALETTE[number % len(PALETTE)], label=name, linewidths=0)
+        axis.set(title=title, xticks=[], yticks=[])
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, markerscale=2, fontsize=8)
+    _save(figure, path)
+
+
+def agreement_picture(pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path) -> None:
+    """Draw statistics of generated genes against those of real ones, one panel each, with the line of agreement.
+
+    Parameters
+    ----------
+    pairs
+        For each statistic, its value per gene in real and in generated cells.
+    path
+        The file to write.
+    """
+    figure, axes = _figure(len(pairs))
+    for axis, (title, (real, made)) in zip(axes, pairs.items(), strict=True):
+        x, y = np.asarray(real), np.asarray(made)
+        ends = min(x.min(), y.min()), max(x.max(), y.max())
+        axis.plot(ends, ends, color="0.6", linewidth=1)
+        axis.scatter(x, y, s=6, color=PALETTE[0], alpha=0.5, linewidths=0)
+        axis.set(title=title, xlabel="real", ylabel="generated")
+    _save(figure, path)
+
+
+def gene_picture(values: Mapping[str, Mapping[str, NDArray[Any]]], labels_n: Sequence[str], path: Path) -> None:
+    """Draw the mean expression of genes in each label, before and after, as a row of panels.
+
+    Parameters
+    ----------
+    values
+        For each title, for each gene, one value per cell.
+    labels_n
+        The label of each cell.
+    path
+        The file to write.
+    """
+    labels, names = np.asarray(labels_n), sorted(set(labels_n))
+    figure, axes = _figure(len(values))
+    for axis, (title, genes) in zip(axes, values.items(), strict=True):
+        grid = np.array([[x[labels == name].mean() for x in genes.values()] for name in names])
+        grid /= grid.max(0, keepdims=True)
+        axis.imshow(grid, aspect="auto", cmap="cividis", vmin=0, vmax=1)
+        axis.set(title=title, xticks=range(len(genes)), xticklabels=list(genes), yticks=range(len(names)))
+        axis.set_yticklabels(names if axis is axes[0] else [], fontsize=8)
+        axis.tick_params(axis="x", rotation=60)
+    _save(figure, path)
+
+
+def _figure(n_panels: int, legend: bool = False) -> tuple[Figure, list[Axes]]:
+    """Make a row of panels without touching pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * n_panels + (1.8 if legend else 0.4), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(np.atleast_1d(figure.subplots(1, n_panels)))
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=130)
