@@ -97,7 +97,9 @@ class Rows:
         values = self.values if values is None else values
         if self.indptr_n is None:
             return values.sum(-1)
-        return values.new_zeros(*values.shape[:-1], self.n_cells).index_add_(-1, self.cell_e, values)
+        flat = values.reshape(values.shape[:-1].numel(), values.shape[-1])
+        offsets = self.indptr_n.expand(len(flat), -1).contiguous()
+        return torch.segment_reduce(flat, "sum", offsets=offsets, axis=1).view(*values.shape[:-1], self.n_cells)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Rows:
         """Apply a function to every entry; when sparse, it must leave zero where it is."""
@@ -114,10 +116,13 @@ class Rows:
 
     def __getitem__(self, rows: slice) -> Rows:
         """Take contiguous rows, without copying their entries."""
+        start, stop, step = rows.indices(self.n_cells)
+        if step != 1:
+            raise ValueError(f"rows are taken contiguously, not in steps of {step}")
         if self.indptr_n is None:
             return Rows.from_dense(self.values[rows])
         _, gene_e = self.csr()
-        start, stop, _ = rows.indices(self.n_cells)
+        stop = max(start, stop)
         first, last = int(self.indptr_n[start]), int(self.indptr_n[stop])
         return Rows(self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last])
 

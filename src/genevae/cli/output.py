@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ __all__ = ["Output"]
 
 
 def _write_zarr(adata: Any, path: Path) -> None:
-    adata.write_zarr(path)
+    with warnings.catch_warnings():  # which version of the format is written is anndata's choice, not the user's
+        warnings.filterwarnings("ignore", message="Writing zarr v2")
+        adata.write_zarr(path)
 
 
 WRITERS: dict[str, dict[str, Callable[[Any, Path], None]]] = {

@@ -66,10 +66,11 @@ class Loader:
         return self.epoch(0)
 
     def _read(self, rows: NDArray[np.int64]) -> Cells:
-        x = to_rows(self.source.read(rows))
+        block = self.source.read(rows)
+        x = to_rows(block)
         if not torch.isfinite(x.values).all():
             raise DataError(self._name_not_finite(x, rows))
-        size_n1 = x.sum_n().unsqueeze(-1)
+        size_n1 = torch.from_numpy(np.asarray(block.sum(1), dtype=np.float32).reshape(-1, 1))
         row_n = torch.from_numpy(rows)
         condition: Condition = self._covariates.map(lambda tensor: tensor[row_n]).with_size(size_n1.clamp(min=1e-6))
         return Cells(self.schema.transform.apply(x, size_n1), condition, row_n)

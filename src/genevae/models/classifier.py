@@ -49,8 +49,8 @@ def bounds_nc(model: VAE, cells: Cells, field: str, n_categories: int, generator
     generator
         On the CPU, for the noise.
     """
-    n_latent = model.prior(cells.condition).mean.shape[-1]
-    noise_s1k = torch.randn(N_PARTICLES, 1, n_latent, generator=generator).to(cells.condition.size_n1.device)
+    width = model.prior(cells.condition).mean.shape[-1] + (model.size is not None)
+    noise_s1k = torch.randn(N_PARTICLES, 1, width, generator=generator).to(cells.condition.size_n1.device)
     return _per_category(lambda c: model.bound_n(c, noise_snk=noise_s1k), cells, field, n_categories)
 
 

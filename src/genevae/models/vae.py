@@ -92,17 +92,20 @@ class VAE(nn.Module):
         n_particles
             Draws from the posterior.
         noise_snk
-            Standard normal noise to draw with, in place of fresh noise; broadcasts over cells.
+            Standard normal noise to draw with, in place of fresh noise; broadcasts over cells. Where the size is
+            learned it has one column more, whose first particle draws the size.
         """
         q, condition = self.posterior(cells), cells.condition
+        n, k = q.mean.shape
         if noise_snk is None:
-            noise_snk = torch.randn(n_particles, *q.mean.shape, device=q.mean.device, dtype=q.mean.dtype)
+            width = k + (self.size is not None)
+            noise_snk = torch.randn(n_particles, n, width, device=q.mean.device, dtype=q.mean.dtype)
         kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
         if self.size is not None:
             q_size = self.size.posterior(cells)
             kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
-            condition = condition.with_size(q_size.rsample().exp())
-        p = self.likelihood(q.mean + q.scale * noise_snk, condition)
+            condition = condition.with_size((q_size.mean + q_size.scale * noise_snk[0, :, k:]).exp())
+        p = self.likelihood(q.mean + q.scale * noise_snk[..., :k], condition)
         return BoundTerms(p.log_prob_n(cells.x), kl_n)
 
     def bound_n(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> Tensor:

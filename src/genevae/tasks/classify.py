@@ -78,10 +78,9 @@ def classify(
         raise DataError(f"threshold is a probability, and cannot be {threshold}.")
     cells = open_cells(model, data, layer, batch_size, fill=[field])
     n_categories = len(covariate.categories)
-    generator = torch.Generator().manual_seed(seed)
     with borrowed(model) as module:
         score_nc = torch.cat([
-            bounds_nc(module, minibatch, field, n_categories, generator).cpu()
+            bounds_nc(module, minibatch, field, n_categories, torch.Generator().manual_seed(seed)).cpu()
             if method == "posterior"
             else reconstructions_nc(module, minibatch, field, n_categories).cpu()
             for minibatch in on_device(module, cells)

@@ -119,8 +119,10 @@ def _train_epoch(
         loss = objective(model, cells, Progress(step, n_steps))
         optimizer.zero_grad()
         loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        if math.isfinite(norm.item()):
+        norm = _gradient_norm(parameters)
+        if math.isfinite(norm):
+            if norm > settings.clip:
+                torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], settings.clip / norm)
             optimizer.step()
             guard.passed()
             means.add(cells.n_cells, {"loss": loss.total.detach(), **loss.terms})
@@ -139,6 +141,11 @@ def _train_epoch(
         skipped=guard.skipped - skipped_before,
         terms=terms,
     )
+
+
+def _gradient_norm(parameters: list[Tensor]) -> float:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
 def _with_validation(epoch: Epoch, model: VAE, objective: Objective, validation: Loader, device: torch.device) -> Epoch:

@@ -130,6 +130,7 @@ def quietly() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*names are not unique")
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
         warnings.filterwarnings("ignore", message="Moving element from", category=FutureWarning)
+        warnings.simplefilter("ignore", anndata.OldFormatWarning)
         yield
 
 

@@ -1,0 +1,58 @@
+"""The demo, and the counts that it is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genevae as gv
+from genevae.cli import main
+from genevae.cli.demo import pbmc68k
+
+
+def test_the_counts_are_integers_and_come_back_exactly() -> None:
+    import importlib.util
+
+    folder = Path(importlib.util.find_spec("scanpy").origin).parent
+    shipped = gv.read(folder / "datasets" / "10x_pbmc68k_reduced.h5ad").raw.to_adata()
+    logged, size = shipped.X.toarray(), shipped.obs["n_counts"].to_numpy()[:, None]
+    undone = np.expm1(logged) * size / 1e4
+    counts = pbmc68k().X.toarray()
+    tolerance = 0.0006 * np.exp(logged) * size / 1e4  # the file keeps three decimals of the logarithm
+    assert (np.abs(undone - counts) <= tolerance).all(), "no count lies further from an integer than rounding explains"
+    assert np.abs(undone - counts).max() < 0.5
+    assert np.abs(np.log1p(counts * 1e4 / size) - logged).max() < 6e-4
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    main(["demo", "--out", str(folder)])
+    return folder
+
+
+def test_it_leaves_what_the_summary_promises(left: Path) -> None:
+    promised = {
+        "summary.md", "model", "model_by_cell_type", "latent.h5ad", "generated.h5ad", "denoised.h5ad", "labels.csv",
+        "training.png", "latent.png", "generated.png", "denoised.png",
+    }  # fmt: skip
+    assert {path.name for path in left.iterdir()} == promised
+    assert [path.name for path in left.parent.iterdir()] == ["out"], "no draft is left beside it"
+
+
+def test_every_number_stands_beside_a_baseline(left: Path) -> None:
+    rows = [line.split("|")[1:4] for line in (left / "summary.md").read_text().splitlines() if line.startswith("| ")]
+    scores = [row for row in rows if any(word in row[0] for word in ("Embed", "Classify", "Generate", "Denoise"))]
+    assert len(scores) == 5
+    for _, ours, others in scores:
+        assert float(ours) >= 0
+        assert any(character.isdigit() for character in others)
+
+
+def test_pictures_are_not_blank(left: Path) -> None:
+    from matplotlib.image import imread
+
+    for picture in left.glob("*.png"):
+        assert imread(picture)[..., :3].std() > 0.05, picture.name

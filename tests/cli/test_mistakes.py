@@ -1,0 +1,110 @@
+"""Each mistake a user can make ends in exit code 2 and one paragraph that names the mistake and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import genevae as gv
+from genevae.cli import main
+from genevae.cli.demo import pbmc68k
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay out a folder with counts, log-normalised data, other genes, an unseen category, and a trained model."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    counts = pbmc68k()[:200, :60].copy()
+    counts.write_h5ad(folder / "counts.h5ad")
+    logged = counts.copy()
+    logged.X = np.log1p(1e4 * counts.X.toarray() / counts.X.toarray().sum(1, keepdims=True)).astype(np.float32)
+    logged.write_h5ad(folder / "log.h5ad")
+    unseen = counts[:5].copy()
+    unseen.obs["cell_type"] = "Martian"
+    unseen.write_h5ad(folder / "unseen.h5ad")
+    renamed = counts.copy()
+    renamed.var_names = [f"ENSG{number:011d}" for number in range(counts.n_vars)]
+    renamed.write_h5ad(folder / "renamed.h5ad")
+    bare = ad.AnnData(counts.X)
+    bare.var_names = counts.var_names
+    bare.write_h5ad(folder / "bare.h5ad")
+    gv.save(gv.fit(counts, condition=["cell_type"], epochs=1, progress=False), folder / "run")
+    broken = folder / "broken"
+    gv.save(gv.load(folder / "run"), broken)
+    (broken / "schema.json").write_text("{}")
+    (folder / "text.h5ad").write_text("cells, genes\n")
+    (folder / "bad.toml").write_text("epochs = = 3")
+    (folder / "odd.toml").write_text("epoch = 3")
+    return folder
+
+
+MISTAKES = {
+    "missing file": ("fit nothing.h5ad --out new", "nothing.h5ad"),
+    "not HDF5": ("fit text.h5ad --out new", "not an HDF5 file"),
+    "unknown format": ("inspect bad.toml", "bad.toml"),
+    "unknown command": ("fitt counts.h5ad", 'Did you mean "fit"'),
+    "unknown option": ("fit counts.h5ad --out new --epoch 3", "--epochs"),
+    "not a number": ("fit counts.h5ad --out new --epochs many", "many"),
+    "no output": ("fit counts.h5ad", "--out"),
+    "unknown column": ("fit counts.h5ad --condition celltype --out new", "Did you mean 'cell_type'?"),
+    "unknown recipe": ("fit counts.h5ad --recipe zimb --out new", "Did you mean 'zinb'?"),
+    "unknown setting": ("fit counts.h5ad --setting droput=0.2 --out new", "Did you mean 'dropout'?"),
+    "setting of another type": ("fit counts.h5ad --setting dropout=lots --out new", "dropout"),
+    "impossible setting": ("fit counts.h5ad --setting dropout=1.5 --out new", "1.5"),
+    "unknown layer": ("fit counts.h5ad --layer spliced --out new", "spliced"),
+    "unknown device": ("fit counts.h5ad --device tpu --out new", "tpu"),
+    "counts asked of log data": ("fit log.h5ad --recipe nb --out new", "--recipe conditional"),
+    "log data for a model of counts": ("embed run log.h5ad --out new.h5ad", "log-normalised"),
+    "unseen category": ("embed run unseen.h5ad --out new.h5ad", "Martian"),
+    "missing column": ("embed run bare.h5ad --out new.h5ad", "cell_type"),
+    "wrong genes": ("embed run renamed.h5ad --out new.h5ad", "Ensembl"),
+    "gene list is missing": ("fit counts.h5ad --genes nothing.txt --out new", "nothing.txt"),
+    "control is no level": (
+        "fit counts.h5ad --condition cell_type --control cell_type=dendritic --out new",
+        "Did you mean 'Dendritic'?",
+    ),
+    "control of no condition": ("fit counts.h5ad --control drug=DMSO --out new", "drug"),
+    "not FIELD=VALUE": ("generate run --set Dendritic --out new.h5ad", "FIELD=VALUE"),
+    "unknown field": ("generate run --set celltype=B --out new.h5ad", "Did you mean 'cell_type'?"),
+    "unknown category": ("counterfactual run counts.h5ad --set cell_type=Dendrites --out new.h5ad", "Did you mean"),
+    "field of no model": ("classify run counts.h5ad --field donor --out new.csv", "donor"),
+    "nothing asked": ("generate run --n 0 --out new.h5ad", "n=0"),
+    "two ways to split": ("fit counts.h5ad --stratify cell_type --split-by cell_type --out new", "one way"),
+    "a run that is not there": ("embed nowhere counts.h5ad --out new.h5ad", "nowhere"),
+    "a run that is no run": ("embed . counts.h5ad --out new.h5ad", "manifest.json"),
+    "a damaged run": ("embed broken counts.h5ad --out new.h5ad", "schema.json"),
+    "run exists": ("fit counts.h5ad --out run", "--force"),
+    "output exists": ("embed run counts.h5ad --out counts.h5ad", "--force"),
+    "unknown output": ("embed run counts.h5ad --out new.xlsx", ".h5ad"),
+    "no permission": ("embed run counts.h5ad --out /proc/new.h5ad", "/proc"),
+    "no permission for a run": ("fit counts.h5ad --out /proc/new", "/proc"),
+    "config is missing": ("fit counts.h5ad --config none.toml --out new", "none.toml"),
+    "config is not TOML": ("fit counts.h5ad --config bad.toml --out new", "bad.toml"),
+    "config with unknown option": ("fit counts.h5ad --config odd.toml --out new", "Did you mean 'epochs'?"),
+    "no data": ("fit --out new", "DATA"),
+}
+
+
+@pytest.mark.parametrize(("command", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_named(
+    command: str, said: str, room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(room)
+    before = sorted(path for path in room.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    out, err = capsys.readouterr()
+    words = " ".join((out + err).split())
+    assert ended.value.code == 2
+    assert said in words
+    assert "Traceback" not in words
+    assert sorted(path for path in room.rglob("*")) == before, "something was left behind"
+
+
+def test_a_mistake_is_one_paragraph(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", str(room / "log.h5ad"), "--recipe", "nb", "--out", str(room / "new")])
+    assert capsys.readouterr().err.count("\n") == 1
