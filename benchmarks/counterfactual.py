@@ -25,6 +25,8 @@ import genevae as gv
 from genevae.evaluation.response import mean_shift, pearson, profile
 
 TYPES = ("CD4 T", "CD14+ Mono", "B", "NK")
+SCORES = ("Pearson", "mean shift", "no change")
+HEADER = f"{'type':<14}" + "".join(f"{name:>12}" for name in (*SCORES, "error", *SCORES[1:]))
 QUESTIONS = ("held-out cells: stim → ctrl", "held-out answer: ctrl → stim")
 
 
@@ -39,13 +41,11 @@ def main() -> None:
     answers = [ask(adata, name, arguments.epochs) for name in arguments.types]
     for number, question in enumerate(QUESTIONS):
         print(f"\n{question}")
-        print(
-            f"{'type':<14}{'Pearson':>9}{'mean shift':>12}{'no change':>11}{'error':>11}{'mean shift':>12}{'no change':>11}"
-        )
+        print(HEADER)
         rows = [answer[number] for answer in answers]
         for name, numbers in zip([*arguments.types, "mean"], [*rows, np.mean(rows, 0)], strict=True):
             p, p_shift, p_none, e, e_shift, e_none = numbers
-            print(f"{name:<14}{p:>9.3f}{p_shift:>12.3f}{p_none:>11.3f}{e:>11.5f}{e_shift:>12.5f}{e_none:>11.5f}")
+            print(f"{name:<14}{p:>12.3f}{p_shift:>12.3f}{p_none:>12.3f}{e:>12.5f}{e_shift:>12.5f}{e_none:>12.5f}")
 
 
 def ask(adata: AnnData, name: str, epochs: int) -> list[list[float]]:

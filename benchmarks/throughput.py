@@ -20,7 +20,7 @@ from stores import counts_like_cells
 
 import genevae as gv
 
-EPOCHS = (1, 4)
+EPOCHS = (1, 7)
 
 
 def main() -> None:

@@ -47,11 +47,13 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        elif at_import and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        elif at_import and (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_for_types(node)):
             continue
         pending.extend(ast.iter_child_nodes(node))
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def inner(names: Iterator[str]) -> set[tuple[str, ...]]:

@@ -169,12 +169,12 @@ def _classify(bench: _Bench) -> list[Row]:
     regression = LogisticRegression(max_iter=2000).fit(x[~bench.test_n], labels[~bench.test_n])
     p_nc = regression.predict_proba(x[bench.test_n])
     told = regression.classes_[p_nc.argmax(1)]
+    right, majority = accuracy(true, told), majority_accuracy(labels[~bench.test_n], true)
     return [
         (
             "Classify: accuracy, held-out cells",
             f"{accuracy(true, table['label']):.3f}",
-            f"logistic regression on 50 PCs {accuracy(true, told):.3f}; "
-            f"commonest type {majority_accuracy(labels[~bench.test_n], true):.3f}",
+            f"logistic regression on 50 PCs {right:.3f}; commonest type {majority:.3f}",
         ),
         (
             "Classify: expected calibration error (0 is best)",
@@ -291,5 +291,5 @@ Two models were trained. `model` is not told the cell type, so that its latent h
 | `latent.h5ad`, `latent.png` | where each cell lies |
 | `labels.csv` | the type told of each held-out cell, with probabilities |
 | `generated.h5ad`, `generated.png` | 200 new cells of each type, and how they compare |
-| `denoised.h5ad`, `denoised.png` | expected counts of each cell; markers from half the molecules, and from the other half |
+| `denoised.h5ad`, `denoised.png` | expected counts of each cell; markers from half of its molecules |
 """

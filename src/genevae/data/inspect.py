@@ -14,7 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genevae.data.kind import Kind
+from genevae.data.kind import LEVEL, Kind, detect_kind, finite, is_whole, spread, totals
 from genevae.data.sources import find_format, open_source, read
 from genevae.data.sources.anndata import from_anndata, matrix, storage_of
 from genevae.data.sources.source import Source
@@ -22,14 +22,6 @@ from genevae.errors import DataError, RecipeError, shorten
 
 __all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect", "probe"]
 
-_WHOLE = 1e-6
-"""How far from a whole number a count may be, relative to its size."""
-_LOG_LIMIT = 25.0
-"""Logarithms of expression are smaller than this."""
-_LEVEL = 0.05
-"""Totals per cell that differ by less than this share were made equal, up to the genes left out since."""
-_EXACTLY_LEVEL = 1e-3
-"""The same, where no genes were left out."""
 _BULK_SIZE = 1e6
 """Totals per cell above this are those of bulk RNA-seq."""
 _EXACT = 2**24
@@ -37,8 +29,6 @@ _EXACT = 2**24
 _POISSON = 1.25
 """Variance over what Poisson noise explains, below which counts count as Poisson."""
 
-_BASES = (np.e, 2.0, 10.0)
-"""Of the logarithms that people take."""
 _LEVELS = ("error", "warning", "note")
 
 _Values = NDArray[np.float64]
@@ -166,7 +156,7 @@ def inspect(
         raise DataError(f"n_cells={n_cells} leaves nothing to look at: give a positive number.")
     source, storage = _open(data, layer)
     x = _sample(source, n_cells, seed)
-    rows = _finite(x)
+    rows = finite(x)
     kind = detect_kind(rows)
     found = [*_of_values(x, rows, kind), *_of_shape(source, rows), *_of_storage(storage), *_of_obs(source.obs)]
     n_entries = rows.shape[0] * rows.shape[1]
@@ -177,7 +167,7 @@ def inspect(
         n_sampled=int(rows.shape[0]),
         density=rows.nnz / max(n_entries, 1),
         kind=kind,
-        median_size=float(np.median(_totals(rows))) if rows.shape[0] else 0.0,
+        median_size=float(np.median(totals(rows))) if rows.shape[0] else 0.0,
         max_value=float(rows.data.max(initial=0.0 if rows.nnz < n_entries or not n_entries else -np.inf)),
         storage=storage or storage_of(x),
         covariates={str(name): _levels(source.obs[name]) for name in source.obs.columns},
@@ -211,67 +201,6 @@ def probe(source: Source, n_cells: int = 2000, seed: int = 0) -> Kind:
     return detect_kind(_sample(source, n_cells, seed))
 
 
-def detect_kind(x_ng: Any) -> Kind:
-    """Tell what the numbers of some rows are, dense or CSR.
-
-    Negative values mean scaled data; nothing but whole numbers, counts. Of the rest, totals per cell that are all alike
-    tell normalised data and, after undoing the logarithm, log-normalised data. So do rows whose values are whole
-    multiples of their smallest: counts that were divided by the cell's size. That survives the choice of genes.
-    """
-    rows = _finite(x_ng)
-    if not rows.nnz:
-        return Kind.COUNTS
-    if rows.data.min() < 0:
-        return Kind.SCALED
-    return Kind.COUNTS if _is_whole(rows.data).all() else _kind_of_fractions(rows)
-
-
-def _kind_of_fractions(rows: sparse.csr_matrix) -> Kind:
-    """Tell normalised, log-normalised and fractional counts apart."""
-    small = rows.data.max() < _LOG_LIMIT
-    bases = _BASES if small else ()
-    linear, logarithmic = _spread(rows), min((_spread(_undo(rows, base)) for base in bases), default=np.inf)
-    if linear < (_EXACTLY_LEVEL if small else _LEVEL):
-        return Kind.NORMALISED
-    if logarithmic < _LEVEL or any(_in_units(_undo(rows, base)) for base in bases):
-        return Kind.LOG
-    if _in_units(rows):
-        return Kind.NORMALISED
-    return Kind.LOG if small and _is_whole(rows.data).mean() < 0.05 else Kind.FRACTIONAL
-
-
-def _is_whole(values: _Values) -> NDArray[np.bool_]:
-    return np.abs(values - np.round(values)) <= _WHOLE * np.maximum(np.abs(values), 1)
-
-
-def _undo(x: sparse.csr_matrix, base: float) -> sparse.csr_matrix:
-    """Undo ``log_base(1 + x)``."""
-    return sparse.csr_matrix((np.expm1(x.data * np.log(base)), x.indices, x.indptr), shape=x.shape)
-
-
-def _spread(x: sparse.csr_matrix) -> float:
-    """Measure how unlike the totals of the cells are: from the 5 % to the 95 % quantile, over the median."""
-    size_n = _totals(x)
-    size_n = size_n[size_n > 0]
-    if len(size_n) < 5:
-        return np.inf
-    low, middle, high = np.quantile(size_n, [0.05, 0.5, 0.95])
-    return float((high - low) / middle)
-
-
-def _in_units(rows: sparse.csr_matrix) -> bool:
-    """Whether in most rows the values are whole multiples of the smallest, one to fifty times."""
-    sizes = np.diff(rows.indptr)
-    long = sizes >= 5
-    if not long.any():
-        return False
-    starts = rows.indptr[:-1][sizes > 0]
-    unit_n = np.repeat(np.minimum.reduceat(rows.data, starts), sizes[sizes > 0])
-    times = rows.data / unit_n
-    fits = (np.abs(times - np.round(times)) < 0.01) | (times > 50)
-    return bool(np.mean(np.add.reduceat(fits, starts)[long[sizes > 0]] >= 0.95 * sizes[long]) > 0.5)
-
-
 def _open(data: Source | AnnData | str | Path, layer: str | None) -> tuple[Source, str | None]:
     """Open data, and say how the matrix is stored where that is known before rows are read."""
     name = "the AnnData object"
@@ -286,18 +215,6 @@ def _sample(source: Source, n_cells: int, seed: int) -> Any:
     """Read some rows, drawn at random, in order."""
     rows = np.random.default_rng(seed).choice(len(source), size=min(n_cells, len(source)), replace=False)
     return source.read(np.sort(rows).astype(np.int64))
-
-
-def _finite(x: Any) -> sparse.csr_matrix:
-    """Copy the entries that are finite and not zero, as float64."""
-    rows = sparse.csr_matrix(x, dtype=np.float64, copy=True)
-    rows.data[~np.isfinite(rows.data)] = 0
-    rows.eliminate_zeros()
-    return rows
-
-
-def _totals(rows: sparse.csr_matrix) -> _Values:
-    return np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
 
 
 def _moments(rows: sparse.csr_matrix) -> tuple[_Values, _Values]:
@@ -318,7 +235,7 @@ def _is_poisson(rows: sparse.csr_matrix) -> bool:
     if rows.shape[0] < 3 or not rows.nnz:
         return False
     mean_g, variance_g = _moments(rows)
-    size_n = _totals(rows)
+    size_n = totals(rows)
     explained_g = mean_g + mean_g**2 * (size_n.std() / size_n.mean()) ** 2
     expressed = mean_g > 0.1
     return bool(expressed.any() and np.quantile(variance_g[expressed] / explained_g[expressed], 0.9) < _POISSON)
@@ -336,7 +253,7 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
     elif kind is Kind.COUNTS:
         yield from _of_counts(rows)
     elif kind is Kind.FRACTIONAL:
-        share = 1 - _is_whole(rows.data).mean()
+        share = 1 - is_whole(rows.data).mean()
         yield Finding(
             "warning",
             f"{share:.2%} of the values are not whole, and totals differ: expected counts (round them for a count "
@@ -347,7 +264,7 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
 def _of_negatives(rows: sparse.csr_matrix) -> Finding:
     """Judge negative values: damaged counts, scaled genes, or something between."""
     share = f"{(rows.data < 0).mean():.2%} of the values are negative (lowest {rows.data.min():.4g})"
-    if _is_whole(rows.data).all():
+    if is_whole(rows.data).all():
         return Finding("error", f"{share} and all are whole: counts that were damaged, or differences of counts.")
     mean_g, variance_g = _moments(rows)
     varies = variance_g > 0
@@ -358,10 +275,10 @@ def _of_negatives(rows: sparse.csr_matrix) -> Finding:
 
 def _of_counts(rows: sparse.csr_matrix) -> Iterator[Finding]:
     """Judge whole numbers."""
-    size_n = _totals(rows)
+    size_n = totals(rows)
     if rows.data.max() == 1:
         yield Finding("warning", "all counts are zero or one: were they made binary?")
-    elif _spread(rows) < _LEVEL:
+    elif spread(rows) < LEVEL:
         yield Finding(
             "warning", "totals per cell are nearly equal: rounded CPM or TPM, or counts thinned to one depth?"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -112,7 +113,9 @@ class Continuous:
     def fit(cls, column: pd.Series[Any], units: str | None = None) -> Self:
         """Learn mean, standard deviation and range of a column."""
         numbers = _numbers(column)
-        scale = float(numbers.std()) or 1.0
+        scale = float(numbers.std())
+        if scale <= 1e-9 * np.abs(numbers).max(initial=0.0):  # constant, but for rounding
+            scale = 1.0
         return cls(str(column.name), float(numbers.mean()), scale, float(numbers.min()), float(numbers.max()), units)
 
     def encode(self, column: pd.Series[Any]) -> Tensor:
@@ -120,8 +123,20 @@ class Continuous:
         return torch.from_numpy(((_numbers(column) - self.mean) / self.scale).astype(np.float32))
 
     def value(self, given: object) -> float:
-        """Standardise one number."""
-        return (float(str(given)) - self.mean) / self.scale
+        """Standardise one number.
+
+        Raises
+        ------
+        DataError
+            If it is none.
+        """
+        try:
+            number = float(str(given))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise DataError(f"'{self.name}' takes a number, and cannot be '{given}'.")
+        return (number - self.mean) / self.scale
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class LogNormalise:
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
         """Return expected counts at each cell's size; what is below zero becomes zero."""
-        return torch.expm1(x_ng.clamp(min=0)) * (size_n1 / self.target)
+        return torch.expm1(x_ng.clamp(min=0)) * (size_n1.clamp(min=1) / self.target)
 
 
 TRANSFORMS: dict[str, type[AsIs] | type[LogNormalise]] = {kind.name: kind for kind in (AsIs, LogNormalise)}

@@ -63,7 +63,7 @@ def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path:
     for axis, (title, xy) in zip(axes, maps.items(), strict=True):
         for number, name in enumerate(names):
             here = labels == name
-            axis.scatter(*xy[here].T, s=9, color=PALETTE[number % len(PALETTE)], label=name, linewidths=0)
+            axis.scatter(xy[here, 0], xy[here, 1], s=9, color=PALETTE[number % len(PALETTE)], label=name, linewidths=0)
         axis.set(title=title, xticks=[], yticks=[])
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, markerscale=2, fontsize=8)
     _save(figure, path)

@@ -51,4 +51,5 @@ def mean_shift(before: Mapping[str, Any], after: Mapping[str, Any]) -> Shift:
     before, after
         For each context (such as a cell type), its profile in either condition.
     """
-    return np.mean([np.asarray(after[name]) - np.asarray(before[name]) for name in before], axis=0)
+    shifts = np.stack([np.asarray(after[name]) - np.asarray(before[name]) for name in before])
+    return np.asarray(shifts.mean(0), dtype=np.float64)

@@ -51,7 +51,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
 
 def _value(value: Any) -> str:
@@ -59,4 +59,9 @@ def _value(value: Any) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, bool | int | float):
         return str(value).lower()
-    return json.dumps(str(value), ensure_ascii=False)
+    return _text(str(value))
+
+
+def _text(words: str) -> str:
+    """Quote a text as TOML does, which is as JSON does but for one control character."""
+    return json.dumps(words, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -83,6 +83,13 @@ class Recipe(Training):
             raise RecipeError(f"Layers need one unit at least, not hidden={self.hidden}, n_latent={self.n_latent}.")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"dropout must be from 0 to below 1, not {self.dropout}.")
+        for name in ("beta", "reconstruction_weight"):
+            if not getattr(self, name) >= 0:
+                raise RecipeError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        if not 0 <= self.beta_ramp <= 1:
+            raise RecipeError(f"beta_ramp is a share, from 0 to 1, and cannot be {self.beta_ramp}.")
+        if min(self.embedding_widths, default=1) < 1:
+            raise RecipeError(f"embedding_widths must be 1 or more, not {self.embedding_widths}.")
 
     def _choices(self) -> dict[str, tuple[str, ...]]:
         """Return the valid words of every setting that is a word."""
@@ -171,13 +178,19 @@ def _read_bool(value: Any) -> bool:
     return words[str(value).casefold()]
 
 
+def _read_int(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(value)
+    return int(value)
+
+
 def _read_widths(value: Any) -> tuple[int, ...]:
     parts = value.replace(" ", "").split(",") if isinstance(value, str) else value
-    return tuple(int(part) for part in parts)
+    return tuple(map(_read_int, parts))
 
 
 _READERS: dict[Any, Callable[[Any], Any]] = {
-    int: int,
+    int: _read_int,
     float: float,
     bool: _read_bool,
     tuple[int, ...]: _read_widths,

@@ -124,8 +124,8 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             schema,
             Reference.from_tensors(load_file(path / "reference.safetensors")),
             {name: Calibration.from_json(c) for name, c in _read_json(path / "calibration.json").items()},
-            pd.read_csv(path / "history.csv"),
-            pd.read_csv(path / "split.csv", index_col="cell", dtype=str)["part"],
+            pd.read_csv(path / "history.csv", float_precision="round_trip"),
+            pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)["part"],
             {**facts, "config": (path / "config.toml").read_text()},
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:

@@ -86,6 +86,8 @@ def open_cells(
     DataError
         If genes, columns or categories do not fit the model, or the values are of another kind.
     """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     source = match_genes(open_source(data, layer), model.schema.genes)
     kind = probe(source)
     if kind.is_count != model.schema.kind.is_count:

@@ -68,6 +68,8 @@ def denoise(
     """
     if size is not None and not size > 0:
         raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
+    if n_draws < 1:
+        raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
     cells = open_cells(model, data, layer, batch_size)
     batch = _batch_codes(model) if average_batches else None
     with borrowed(model) as module, seeded(module, seed):

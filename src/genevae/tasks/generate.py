@@ -39,8 +39,9 @@ def generate(
 ) -> AnnData:
     """Generate cells of some conditions.
 
-    z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose size and whose fields that were
-    not asked for it takes. Where no training cell had that condition, those that agree in most of the fields serve.
+    z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose
+    size it takes, and whose other fields. Where no training cell had that condition, those that agree in most of the
+    fields serve.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def generate(
     """
     if n < 1 or (size is not None and not size > 0):
         raise DataError(f"Cells and counts must be above 0, not n={n}, size={size}.")
+    if batch_size < 1:
+        raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
         raise DataError(f"There is no latent '{latent}' to draw from. {nearest(latent, LATENTS)}")
     asked = [understand(model.schema, words) for words in every_combination(condition or {})]

@@ -16,6 +16,8 @@ from genevae.errors import RunError
 __all__ = ["MANIFEST", "require_free", "verify_folder", "write_folder"]
 
 MANIFEST = "manifest.json"
+SEAL = "sha256_of_this"
+"""The entry of the manifest that vouches for its others."""
 
 
 def write_folder(
@@ -47,7 +49,8 @@ def write_folder(
         for name, write in files.items():
             write(draft / name)
         digests = {name: _sha256(draft / name) for name in files}
-        (draft / MANIFEST).write_text(json.dumps({**facts, "sha256": digests}, indent=2) + "\n")
+        content = {**facts, "sha256": digests}
+        (draft / MANIFEST).write_text(json.dumps({**content, SEAL: _seal(content)}, indent=2) + "\n")
         for file in draft.iterdir():
             _sync(file)
         _sync(draft)
@@ -95,8 +98,11 @@ def verify_folder(path: Path) -> dict[str, Any]:
     try:
         manifest = dict(json.loads((path / MANIFEST).read_text()))
         digests = dict(manifest["sha256"])
+        whole = manifest.pop(SEAL) == _seal(manifest)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunError(f"{path / MANIFEST} is damaged: {error}. Copy the folder again, or train again.") from error
+    if not whole:
+        raise RunError(f"{path / MANIFEST} is not what was written. Copy the folder again, or train again.")
     for name, digest in digests.items():
         if not (path / name).is_file():
             raise RunError(f"{path / name} is missing. Copy the folder again, or train again.")
@@ -122,6 +128,10 @@ def _move(draft: Path, path: Path) -> None:
     _sync(path.parent)
     if old:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

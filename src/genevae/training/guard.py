@@ -1,4 +1,4 @@
-"""The guard against gradients that are not finite: skip, roll back, and in the end name the culprit."""
+"""The guard against losses and gradients that are not finite: skip, roll back, and in the end name the culprit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Guard"]
 
 
 class Guard:
-    """Skip a step whose gradient is not finite; after some in a row go back and slow down; then give up.
+    """Skip a step whose loss or gradient is not finite; after some in a row go back and slow down; then give up.
 
     Parameters
     ----------
@@ -68,6 +68,7 @@ class Guard:
         """
         self.skipped += 1
         self.in_a_row += 1
+        self._restore_buffers()
         if self.in_a_row <= self.skips:
             return
         if self.rolled_back == self.rollbacks:
@@ -83,6 +84,14 @@ class Guard:
         self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
             group["lr"] /= 2
+
+    @torch.no_grad()
+    def _restore_buffers(self) -> None:
+        """Put back what batch norm remembers: the forward pass of a bad step has written into it."""
+        for module, weights in zip((self.model, self.objective), self._good, strict=True):
+            for name, buffer in module.named_buffers():
+                if name in weights:
+                    buffer.copy_(weights[name])
 
     @torch.no_grad()
     def _culprits(self, cells: Cells, loss: Loss) -> str:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genevae.cells import Cells
 from genevae.data.loader import Loader
+from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Objective, Progress
 from genevae.training.guard import Guard
@@ -60,10 +61,14 @@ def train(
     TrainingError
         If the loss stays not finite; the message names cells and genes.
     """
+    if training.sampler.n_cells < 2:
+        raise TrainingError(f"There are {training.sampler.n_cells} cells to train on, and two at least are needed.")
     n_epochs = settings.epochs or default_epochs(training.sampler.n_cells)
     n_steps = n_epochs * len(training)
     optimizer = _optimizer(model, objective, settings, device)
-    plateau = ReduceLROnPlateau(optimizer, factor=0.5, patience=settings.plateau) if settings.plateau else None
+    plateau = (
+        ReduceLROnPlateau(optimizer, factor=0.5, patience=settings.plateau, threshold=0.0) if settings.plateau else None
+    )
     best = Best((model, objective), settings)
     guard = Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index)
     history = History()
@@ -120,7 +125,7 @@ def _train_epoch(
         optimizer.zero_grad()
         loss.total.backward()
         norm = _gradient_norm(parameters)
-        if math.isfinite(norm):
+        if math.isfinite(norm) and math.isfinite(loss.total.item()):
             if norm > settings.clip:
                 torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], settings.clip / norm)
             optimizer.step()

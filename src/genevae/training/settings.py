@@ -47,6 +47,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise RecipeError(f"{name} must be {smallest} or more, not {value}.")
+        if not self.weight_decay >= 0:
+            raise RecipeError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
         for name in ("learning_rate", "clip", "epsilon"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} must be above 0, not {getattr(self, name)}.")
