@@ -6,7 +6,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from anndata import AnnData
+from hypothesis import settings
+from scipy import sparse
+from torch import Tensor
+
+from genevae.cells import Cells, Condition, Rows
+
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +32,96 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def as_csr() -> Callable[[Tensor], Rows]:
+    """Store the non-zero entries of a dense matrix."""
+
+    def store(x_ng: Tensor) -> Rows:
+        x = sparse.csr_matrix(x_ng.numpy())
+        return Rows(
+            torch.from_numpy(x.data),
+            x_ng.shape[1],
+            torch.from_numpy(x.indptr.astype(np.int64)),
+            torch.from_numpy(x.indices.astype(np.int64)),
+        )
+
+    return store
+
+
+@pytest.fixture(scope="session")
+def make_cells(as_csr: Callable[[Tensor], Rows]) -> Callable[..., Cells]:
+    """Random cells: counts (or normal values), a field ``type`` of 3, a field ``lane`` of 2, and a ``dose``."""
+
+    def make(n: int = 12, g: int = 7, *, counts: bool = True, stored: bool = True, seed: int = 0) -> Cells:
+        generator = torch.Generator().manual_seed(seed)
+        rate = 4 * torch.rand(n, g, generator=generator)
+        x = torch.poisson(rate, generator=generator) if counts else torch.randn(n, g, generator=generator)
+        condition = Condition(
+            x.abs().sum(-1, keepdim=True).clamp(min=1),
+            {
+                "type": torch.randint(3, (n,), generator=generator),
+                "lane": torch.randint(2, (n,), generator=generator),
+            },
+            {"dose": torch.randn(n, generator=generator)},
+        )
+        return Cells(as_csr(x) if stored else Rows.from_dense(x), condition, torch.arange(n))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_adata() -> Callable[..., AnnData]:
+    """Counts of 30 genes with structure: types A, B, C with five marker genes each, a drug that raises five others.
+
+    No cell of type C was given the drug.
+    """
+
+    def make(n: int = 240, seed: int = 0) -> AnnData:
+        rng = np.random.default_rng(seed)
+        kind = rng.choice(list("ABC"), n)
+        drug = np.where(kind == "C", "ctrl", rng.choice(["ctrl", "stim"], n))
+        lane = rng.choice(["l1", "l2"], n)
+        rate = np.full((n, 30), 1.0)
+        for number, name in enumerate("ABC"):
+            rate[kind == name, 5 * number : 5 * number + 5] *= 8
+        rate[drug == "stim", 20:25] *= 8
+        rate[lane == "l2", 25:] *= 3
+        rate *= rng.lognormal(0, 0.3, (n, 1))
+        obs = pd.DataFrame(
+            {"type": pd.Categorical(kind), "drug": pd.Categorical(drug), "lane": lane, "dose": rng.normal(2, 1, n)},
+            index=[f"cell{i}" for i in range(n)],
+        )
+        adata = AnnData(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)), obs=obs)
+        adata.var_names = [f"G{i}" for i in range(30)]
+        return adata
+
+    return make
+
+
+@pytest.fixture
+def adata(make_adata: Callable[..., AnnData]) -> AnnData:
+    """Forty cells, a new object for every test."""
+    return make_adata(40, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_adata: Callable[..., AnnData]):
+    """A model of 240 cells, trained for 30 epochs; borrow it, and give it back as it was."""
+    from genevae.recipes.fit import fit
+
+    return fit(
+        make_adata(),
+        recipe="nb",
+        condition=["type", "drug"],
+        batch="lane",
+        control={"drug": "ctrl"},
+        epochs=30,
+        batch_size=32,
+        n_latent=4,
+        hidden=[32],
+        learning_rate=5e-3,
+        progress=False,
+        device="cpu",
+    )

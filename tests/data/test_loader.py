@@ -1,0 +1,111 @@
+"""The loader: its minibatches are the source's rows, with their codes, sizes and numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from genevae.data.kind import Kind
+from genevae.data.loader import Loader, to_rows
+from genevae.data.sampler import InOrder, Shuffled
+from genevae.data.schema import Schema
+from genevae.data.sources import MemorySource
+from genevae.data.transform import LogNormalise
+from genevae.errors import DataError
+
+N, G = 37, 6
+GENES = tuple(f"G{i}" for i in range(G))
+
+
+def counts() -> np.ndarray:
+    x = np.random.default_rng(0).poisson(1.0, (N, G)).astype(np.float32)
+    x[4] = 0
+    return x
+
+
+def loader_of(x, sampler, stored: bool = True, transform=None) -> Loader:
+    rng = np.random.default_rng(1)
+    obs = pd.DataFrame({"type": rng.choice(list("abc"), N), "dose": rng.normal(size=N)},
+                       index=[f"cell{i}" for i in range(N)])  # fmt: skip
+    source = MemorySource("x", sparse.csr_matrix(x) if stored else x, GENES, obs)
+    schema = Schema.fit(GENES, obs, Kind.COUNTS, condition=["type"], continuous=["dose"])
+    return Loader(source, schema if transform is None else schema.with_transform(transform), sampler)
+
+
+@given(st.booleans(), st.integers(2, 20), st.integers(1, 4), st.integers(0, 3))
+def test_minibatches_are_the_sources_rows_and_codes(stored, batch_size, at_once, epoch):
+    x = counts()
+    loader = loader_of(x, Shuffled(np.arange(N), batch_size, 5, at_once), stored)
+    codes = pd.Categorical(loader.source.obs["type"]).codes
+    seen = []
+    for cells in loader.epoch(epoch):
+        rows = cells.row_n.numpy()
+        assert cells.x.is_sparse == stored
+        np.testing.assert_array_equal(cells.x.dense().numpy(), x[rows])
+        np.testing.assert_array_equal(cells.condition.codes["type"].numpy(), codes[rows])
+        expected = loader.schema["dose"].encode(loader.source.obs["dose"])[cells.row_n]
+        assert torch.equal(cells.condition.values["dose"], expected)
+        np.testing.assert_allclose(cells.condition.size_n1.squeeze(-1).numpy(), np.maximum(x[rows].sum(1), 1e-6))
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(N))
+
+
+def test_the_length_is_the_number_of_minibatches():
+    for batch_size in (2, 6, 12, 36, 37, 50):
+        loader = loader_of(counts(), Shuffled(np.arange(N), batch_size))
+        assert len(loader) == sum(1 for _ in loader)
+
+
+def test_iterating_is_the_first_epoch_and_can_be_repeated():
+    loader = loader_of(counts(), Shuffled(np.arange(N), 8))
+    first, again, named = ([cells.row_n.tolist() for cells in each] for each in (loader, loader, loader.epoch(0)))
+    assert first == again == named
+    assert first != [cells.row_n.tolist() for cells in loader.epoch(1)]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_transform_is_applied_with_each_cells_own_size(stored):
+    x = counts()
+    loader = loader_of(x, InOrder(np.arange(N), 10), stored, LogNormalise(100.0))
+    found = torch.cat([cells.x.dense() for cells in loader]).numpy()
+    np.testing.assert_allclose(found, np.log1p(100 * x / np.maximum(x.sum(1, keepdims=True), 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_a_number_is_refused_naming_cell_and_gene(stored, bad):
+    x = counts()
+    x[11, 2], x[30, 5] = bad, bad
+    for sampler in (InOrder(np.arange(N), 100), InOrder(np.arange(N)[::-1].copy(), 100)):
+        with pytest.raises(DataError) as error:
+            list(loader_of(x, sampler, stored))
+        for name in ("cell11", "cell30", "G2", "G5", "x has values"):
+            assert name in str(error.value)
+        assert "cell12" not in str(error.value)
+
+
+def test_codes_are_those_of_the_samplers_rows_alone():
+    rows = np.array([3, 1, 20])
+    loader = loader_of(counts(), InOrder(rows, 2))
+    expected = pd.Categorical(loader.source.obs["type"]).codes[rows]
+    np.testing.assert_array_equal(loader.codes("type").numpy(), expected)
+    assert len(loader_of(counts(), InOrder(np.empty(0, dtype=np.int64), 2)).codes("type")) == 0
+
+
+def test_an_empty_cell_has_a_size_above_zero():
+    cells = next(iter(loader_of(counts(), InOrder(np.array([4, 5]), 2))))
+    assert cells.condition.size_n1[0] > 0
+    assert cells.x.dense()[0].sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint16])
+def test_any_number_type_becomes_float32(dtype):
+    x = counts().astype(dtype)
+    for rows in (to_rows(x), to_rows(sparse.csr_matrix(x))):
+        assert rows.values.dtype == torch.float32
+        np.testing.assert_array_equal(rows.dense().numpy(), x)

@@ -1,0 +1,55 @@
+"""The first layer: sparse rows as dense ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genevae.cells import Rows
+from genevae.nn.linear import RowsLinear
+
+
+def output_and_gradients(layer: RowsLinear, rows: Rows) -> list[torch.Tensor]:
+    layer.zero_grad()
+    h = layer(rows)
+    (h * torch.linspace(-1, 2, h.numel(), dtype=h.dtype).view(h.shape)).sum().backward()
+    return [h.detach(), layer.weight_gh.grad.clone(), layer.bias_h.grad.clone()]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_sparse_rows_give_the_value_and_the_gradients_of_dense_rows(make_cells, dtype, tolerance):
+    rows = make_cells(9, 6).x.to("cpu", dtype)
+    layer = RowsLinear(6, 4).to(dtype)
+    dense, stored = (output_and_gradients(layer, each) for each in (Rows.from_dense(rows.dense()), rows))
+    for one, other in zip(dense, stored, strict=True):
+        torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance)
+
+
+def test_it_is_torchs_linear_layer(make_cells):
+    rows, layer, oracle = make_cells(9, 6).x, RowsLinear(6, 4), torch.nn.Linear(6, 4)
+    oracle.load_state_dict({"weight": layer.weight_gh.T, "bias": layer.bias_h})
+    torch.testing.assert_close(layer(rows), oracle(rows.dense()))
+
+
+def test_gradcheck_on_sparse_rows(make_cells):
+    rows, layer = make_cells(5, 4).x.to("cpu", torch.float64), RowsLinear(4, 3).double()
+    assert torch.autograd.gradcheck(
+        lambda w, b: torch.func.functional_call(layer, {"weight_gh": w, "bias_h": b}, (rows,)),
+        (layer.weight_gh, layer.bias_h),
+    )
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_rows_without_entries_give_the_bias(as_csr, n):
+    layer = RowsLinear(5, 2)
+    h = layer(as_csr(torch.zeros(n, 5)))
+    torch.testing.assert_close(h, layer.bias_h.expand(n, 2))
+    h.sum().backward()
+    assert (layer.weight_gh.grad == 0).all()
+
+
+def test_initial_weights_are_those_of_torchs_linear_layer():
+    torch.manual_seed(0)
+    layer = RowsLinear(400, 50)
+    assert layer.weight_gh.abs().max() <= 1 / 20
+    assert layer.weight_gh.std().item() == pytest.approx(1 / 20 / 3**0.5, rel=0.05)

@@ -1,0 +1,263 @@
+"""One battery for every recipe; settings, their errors, and the config file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genevae.data.kind import Kind
+from genevae.data.transform import AsIs, LogNormalise
+from genevae.errors import CategoryError, DataError, RecipeError
+from genevae.objectives.objective import Progress
+from genevae.recipes import RECIPES, recipe_class
+from genevae.recipes.config import read_config, write_config
+from genevae.recipes.fit import fit, resolve_device
+from genevae.recipes.recipe import Recipe
+from genevae.recipes.trained import load, save
+from genevae.tasks.embed import embed
+
+FAST = {"epochs": 2, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(params=RECIPES)
+def name(request) -> str:
+    return request.param
+
+
+def logged(adata):
+    x = adata.X.toarray()
+    adata.X = np.log1p(1e4 * x / x.sum(1, keepdims=True)).astype(np.float32)
+    return adata
+
+
+def test_every_recipe_fits_saves_and_embeds(name, adata, tmp_path):
+    model = fit(adata, recipe=name, condition=["type", "drug"], continuous=["dose"], batch="lane", **FAST)
+    assert len(model.history) == 2
+    assert np.isfinite(model.history["validation_loss"]).all()
+    save(model, tmp_path / "run")
+    z = embed(load(tmp_path / "run"), adata).obsm["X_genevae"]
+    assert z.shape == (40, 3)
+    assert np.isfinite(z).all()
+
+
+def test_every_recipe_fits_without_any_condition(name, adata):
+    assert np.isfinite(fit(adata, recipe=name, **FAST).history["validation_loss"]).all()
+
+
+def test_recipes_for_counts_refuse_logarithms_and_the_others_take_them(name, adata):
+    adata = logged(adata)
+    if RECIPES[name].needs_counts:
+        with pytest.raises((DataError, RecipeError), match="count"):
+            fit(adata, recipe=name, **FAST)
+    else:
+        model = fit(adata, recipe=name, **FAST)
+        assert model.schema.transform == AsIs()
+        assert np.isfinite(model.history["validation_loss"]).all()
+
+
+def test_every_recipe_survives_json(name):
+    recipe = RECIPES[name](n_latent=5, hidden=(7, 6), dropout=0.25, target_loss=3.0, encode_condition=False)
+    written = json.loads(json.dumps(recipe.to_json()))
+    assert RECIPES[name]().edit(written) == recipe
+
+
+def test_every_recipe_survives_texts_as_the_command_line_gives_them(name):
+    texts = {"n_latent": "5", "hidden": "7, 6", "dropout": "0.25", "encode_condition": "False", "epochs": "3"}
+    recipe = RECIPES[name]().edit(texts)
+    assert (recipe.n_latent, recipe.hidden, recipe.dropout) == (5, (7, 6), 0.25)
+    assert recipe.encode_condition is False
+    assert recipe.epochs == 3
+
+
+def test_an_unknown_setting_is_an_error_with_the_nearest(name):
+    with pytest.raises(RecipeError, match=r"no setting 'n_latnt'. Did you mean 'n_latent'"):
+        RECIPES[name]().edit({"n_latnt": 3})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("n_latent", "many"), ("n_latent", 1.5), ("n_latent", None), ("n_latent", True), ("hidden", "8,x"), ("hidden", 8),
+     ("hidden", [8, None]), ("hidden", [8.5]), ("dropout", "some"), ("dropout", None), ("encode_condition", "perhaps"),
+     ("activation", 3), ("epochs", "soon"), ("prior", None)],
+)  # fmt: skip
+def test_a_setting_of_the_wrong_type_is_an_error_that_names_it(name, setting, value):
+    with pytest.raises(RecipeError, match=setting):
+        RECIPES[name]().edit({setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("n_latent", 0), ("hidden", ()), ("hidden", (8, 0)), ("dropout", 1.0), ("dropout", -0.1), ("norm", "bach"),
+     ("activation", "rel"), ("prior", "normal"), ("size", "given"), ("epochs", 0), ("batch_size", 1), ("beta", -1.0),
+     ("beta_ramp", 1.5), ("beta_ramp", -0.5), ("reconstruction_weight", -1.0), ("embedding_widths", (0,)),
+     ("beta", float("nan")), ("learning_rate", 0.0), ("weight_decay", -1.0)],
+)  # fmt: skip
+def test_a_value_that_no_model_can_use_is_an_error_that_names_it(name, setting, value):
+    with pytest.raises(RecipeError, match=setting):
+        RECIPES[name]().edit({setting: value})
+
+
+def test_a_misspelt_word_is_answered_with_the_nearest():
+    with pytest.raises(RecipeError, match="Did you mean 'batch'"):
+        RECIPES["nb"](norm="bach")
+    with pytest.raises(RecipeError, match=r"no recipe 'nbb'. Did you mean 'nb'"):
+        recipe_class("nbb")
+    with pytest.raises(RecipeError, match="Did you mean 'gene-cell'"):
+        RECIPES["nb"](dispersion="gene-cel")
+
+
+@pytest.mark.parametrize("beta_ramp", [0.0, 0.25, 1.0])
+def test_the_objective_settles_at_the_recipes_beta(name, beta_ramp):
+    objective = RECIPES[name](beta=0.7, beta_ramp=beta_ramp).objective()
+    assert objective.beta(999, 1000) == 0.7
+    assert objective.settled(Progress(1000, 1000))
+
+
+def test_a_recipe_for_expression_log_normalises_what_is_linear():
+    gaussian = RECIPES["gaussian"]()
+    assert gaussian.transform(Kind.COUNTS) == LogNormalise()
+    assert gaussian.transform(Kind.LOG) == AsIs()
+    assert gaussian.transform(Kind.SCALED) == AsIs()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": "learned"},
+        {"prior": "conditional"},
+        {"dispersion": "gene-category"},
+        {"dispersion": "gene-cell"},
+        {"norm": "layer"},
+        {"activation": "elu"},
+    ],
+    ids=str,
+)
+def test_every_choice_of_parts_trains(settings, adata):
+    model = fit(adata, recipe="nb", condition=["type"], batch="lane", setting=settings, **FAST)
+    assert np.isfinite(model.history["validation_loss"]).all()
+    assert {k: getattr(model.recipe, k) for k in settings} == settings
+
+
+def test_a_dispersion_per_category_needs_a_category(adata):
+    with pytest.raises(RecipeError, match="needs a condition"):
+        fit(adata, setting={"dispersion": "gene-category"}, **FAST)
+
+
+def test_the_users_data_are_not_changed_by_fit(adata):
+    before = adata.copy()
+    fit(adata, recipe="gaussian", condition=["type"], batch="lane", **FAST)
+    assert (before.X != adata.X).nnz == 0
+    assert before.obs.equals(adata.obs)
+    assert list(before.obsm) == list(adata.obsm)
+
+
+def test_arguments_win_over_settings_and_settings_over_the_recipe(adata):
+    model = fit(adata, recipe=RECIPES["nb"](dropout=0.4, n_latent=9), setting={"dropout": 0.2, "n_latent": 7}, **FAST)
+    assert (model.recipe.dropout, model.recipe.n_latent) == (0.2, 3)
+
+
+def test_split_names_every_cell_and_its_part(adata):
+    model = fit(adata, validation=0.2, test=0.25, **FAST)
+    assert model.split.index.tolist() == adata.obs_names.tolist()
+    assert model.split.value_counts().to_dict() == {"training": 22, "validation": 8, "test": 10}
+
+
+def test_a_combination_that_is_held_out_is_not_remembered(adata):
+    model = fit(adata, condition=["type", "drug"], hold_out={"type": "A", "drug": "stim"}, **FAST)
+    held_out = (adata.obs["type"] == "A") & (adata.obs["drug"] == "stim")
+    assert held_out.any()
+    assert set(model.split[held_out.to_numpy()]) == {"test"}
+    codes = {"type": model.schema["type"].code("A"), "drug": model.schema["drug"].code("stim")}
+    assert model.reference.agreement_n(codes).max() == 1
+
+
+def test_genes_can_be_named_and_keep_their_order(adata):
+    model = fit(adata, genes=["G7", "G2", "G11"], **FAST)
+    assert model.schema.genes == ("G7", "G2", "G11")
+    assert len(fit(adata, genes=12, **FAST).schema.genes) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"recipe": "nbb"}, RecipeError, "Did you mean 'nb'"),
+        ({"condition": ["tpye"]}, CategoryError, "Did you mean 'type'"),
+        ({"batch": "lan"}, CategoryError, "Did you mean 'lane'"),
+        ({"continuous": ["type"]}, DataError, "should hold numbers"),
+        ({"control": {"drug": "ctrl"}}, CategoryError, "not a condition"),
+        ({"condition": ["drug"], "control": {"drug": "ctr"}}, CategoryError, "Did you mean 'ctrl'"),
+        ({"genes": ["G1", "Gx"]}, DataError, "Gx"),
+        ({"layer": "count"}, DataError, "count"),
+        ({"stratify": "type", "split_by": "lane"}, DataError, "one way only"),
+        ({"stratify": "kind"}, CategoryError, "no obs column 'kind'"),
+        ({"split_by": "kind"}, CategoryError, "no obs column 'kind'"),
+        ({"validation": 1.5}, DataError, "1.5"),
+        ({"setting": {"betta": 1}}, RecipeError, "Did you mean 'beta'"),
+        ({"device": "gpu"}, RecipeError, "no device 'gpu'"),
+    ],
+    ids=str,
+)
+def test_every_wrong_argument_of_fit_is_its_typed_error(adata, wrong, error, words):
+    with pytest.raises(error, match=words):
+        fit(adata, **{**FAST, **wrong})
+
+
+def test_auto_finds_a_device():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type in {"cpu", "cuda", "mps"}
+
+
+def test_every_recipe_says_what_it_is(name):
+    kind = RECIPES[name]
+    assert issubclass(kind, Recipe)
+    assert kind.__doc__
+    assert isinstance(kind.needs_counts, bool)
+    assert {"n_latent", "hidden", "beta", "learning_rate"} <= {field.name for field in fields(kind)}
+
+
+VALUES = st.one_of(st.text(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False), st.booleans())
+NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+SETTINGS = st.dictionaries(NAMES, st.one_of(VALUES, st.lists(VALUES, max_size=3)), max_size=4)
+TABLES = st.dictionaries(st.from_regex(r"t[0-9]{2}", fullmatch=True),
+                         st.dictionaries(st.text(), VALUES, min_size=1, max_size=3), max_size=2)  # fmt: skip
+
+
+@given(SETTINGS, TABLES)
+def test_a_config_is_read_as_it_was_written(tmp_path_factory, settings, tables):
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(write_config({**settings, **tables}), encoding="utf-8")
+    assert read_config(path) == {**settings, **tables}
+
+
+def test_a_config_leaves_out_what_is_none_and_tables_that_are_empty(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(write_config({"seed": 0, "batch": None, "control": {}, "setting": {"epochs": None, "beta": 1.0}}))
+    assert read_config(path) == {"seed": 0, "setting": {"beta": 1.0}}
+
+
+def test_the_config_of_a_fit_repeats_it(adata, tmp_path):
+    model = fit(adata, recipe="zinb", condition=["type"], control={"type": "A"}, seed=3, **FAST)
+    path = tmp_path / "config.toml"
+    path.write_text(model.facts["config"], encoding="utf-8")
+    config = read_config(path)
+    again = fit(adata, **config, progress=False, device="cpu")
+    assert again.recipe == model.recipe
+    assert torch.equal(again.reference.mean_nk, model.reference.mean_nk)
+
+
+@pytest.mark.parametrize("content", ["a = ", "[", "a = 1\na = 2"])
+def test_a_config_that_is_not_toml_is_an_error_that_names_it(tmp_path, content):
+    (tmp_path / "config.toml").write_text(content)
+    with pytest.raises(RecipeError, match=r"config\.toml is not TOML"):
+        read_config(tmp_path / "config.toml")
+
+
+def test_a_config_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(RecipeError, match=r"Cannot read the config file .*config\.toml"):
+        read_config(tmp_path / "config.toml")

@@ -1,0 +1,286 @@
+"""The loop: it learns, repeats itself, keeps the best, stops and says why, and names what breaks it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from genevae.data.kind import Kind
+from genevae.data.loader import Loader
+from genevae.data.sampler import InOrder, Shuffled
+from genevae.data.schema import Schema
+from genevae.data.sources import MemorySource
+from genevae.errors import RecipeError, TrainingError
+from genevae.objectives.elbo import ELBO
+from genevae.objectives.objective import Loss, Objective
+from genevae.objectives.schedules import LinearRamp
+from genevae.recipes.fit import fit
+from genevae.recipes.gaussian import Gaussian
+from genevae.recipes.nb import NB
+from genevae.training.loop import train, validate
+from genevae.training.settings import Training, default_epochs
+
+CPU = torch.device("cpu")
+TIMES = ["cells_per_second", "waiting_share"]
+
+
+class Bench:
+    """A small model and loaders of structured data."""
+
+    def __init__(self, x_ng, *, recipe=NB, kind=Kind.COUNTS, batch_size=16, n_validation=16):
+        genes = tuple(f"G{i}" for i in range(x_ng.shape[1]))
+        obs = pd.DataFrame(index=[f"cell{i}" for i in range(len(x_ng))])
+        source, schema = MemorySource("x", x_ng.astype(np.float32), genes, obs), Schema(genes, kind)
+        rows = np.arange(len(x_ng))
+        torch.manual_seed(0)
+        self.model = recipe(n_latent=2, hidden=(8,), dropout=0.0).build(schema)
+        self.training = Loader(source, schema, Shuffled(rows[n_validation:], batch_size))
+        self.validation = Loader(source, schema, InOrder(rows[:n_validation], 64))
+
+    def train(self, objective=None, **settings):
+        objective = ELBO() if objective is None else objective
+        return train(
+            self.model, objective, self.training, self.validation, Training(**settings), device=CPU, progress=False
+        )
+
+
+class Flat(Objective):
+    """A loss that no training changes; settled after some steps."""
+
+    def __init__(self, level: float = 5.0, settled_at: int = 0) -> None:
+        super().__init__()
+        self.level, self.settled_at = level, settled_at
+
+    def forward(self, model, cells, progress=None):
+        per_cell = self.level + 0 * model.bound_n(cells)
+        return Loss(per_cell.mean(), {}, per_cell.detach())
+
+    def settled(self, progress):
+        return progress.step >= self.settled_at
+
+
+class Broken(ELBO):
+    """An ELBO that is not a number in one cell, in its first so many steps."""
+
+    def __init__(self, row: int, n_broken: float = float("inf")) -> None:
+        super().__init__()
+        self.row, self.left = row, n_broken
+
+    def forward(self, model, cells, progress=None):
+        loss = super().forward(model, cells, progress)
+        if progress is None or self.left <= 0:
+            return loss
+        self.left -= 1
+        bad = torch.where(cells.row_n == self.row, torch.nan, 0.0)
+        return Loss(loss.total + bad.mean(), loss.terms, loss.per_cell_n + bad)
+
+
+@pytest.fixture
+def counts():
+    rng = np.random.default_rng(0)
+    rate = np.ones((96, 10))
+    rate[::2, :5] *= 10
+    return rng.poisson(rate)
+
+
+def test_both_losses_go_down_on_structured_data(counts):
+    history = Bench(counts).train(epochs=25, learning_rate=1e-2).to_frame()
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] - 2
+    assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0] - 2
+
+
+def fit_once(adata, seed: int):
+    return fit(adata, condition=["type"], epochs=3, batch_size=16, n_latent=2, hidden=[8], seed=seed, device="cpu",
+               progress=False)  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(adata):
+    one, same, other = fit_once(adata, 0), fit_once(adata, 0), fit_once(adata, 1)
+    weights, again, different = (model.module.state_dict() for model in (one, same, other))
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert not all(torch.equal(weights[name], different[name]) for name in weights)
+    pd.testing.assert_frame_equal(one.history.drop(columns=TIMES), same.history.drop(columns=TIMES), check_exact=True)
+    assert one.calibration == same.calibration
+    assert torch.equal(one.reference.mean_nk, same.reference.mean_nk)
+
+
+def test_the_users_random_numbers_are_left_as_they_were(adata):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002 - the user's own
+    fit_once(adata, 0)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert random.getstate() == before[2]
+
+
+def test_the_users_random_numbers_do_not_change_the_fit(adata):
+    torch.manual_seed(1)
+    one = fit_once(adata, 0).module.state_dict()
+    torch.manual_seed(2)
+    other = fit_once(adata, 0).module.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Scripted(ELBO):
+    """An ELBO whose validation losses are given, and which keeps the weights that each was given for."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.losses, self.weights = losses, []
+
+    def forward(self, model, cells, progress=None):
+        loss = super().forward(model, cells, progress)
+        if progress is not None:
+            return loss
+        scripted = self.losses[len(self.weights)]
+        self.weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return Loss(torch.tensor(scripted), loss.terms, loss.per_cell_n)
+
+
+def test_the_weights_kept_are_those_of_the_best_validation_epoch(counts):
+    bench, objective = Bench(counts), Scripted([5.0, 3.0, 4.0, 3.5, 9.0])
+    history = bench.train(objective, epochs=5)
+    assert history.best_epoch == 1
+    assert history.to_frame()["validation_loss"].tolist() == objective.losses
+    kept = bench.model.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in objective.weights[1].items())
+    assert not all(torch.equal(kept[name], tensor) for name, tensor in objective.weights[4].items())
+
+
+def test_validation_says_the_same_of_the_same_weights_whatever_the_random_state(counts):
+    bench = Bench(counts)
+    torch.manual_seed(1)
+    first = validate(bench.model, ELBO(), bench.validation, CPU)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert validate(bench.model, ELBO(), bench.validation, CPU) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_validation_cells_the_training_loss_takes_their_place(counts):
+    history = Bench(counts, n_validation=0).train(epochs=3).to_frame()
+    assert (history["validation_loss"] == history["train_loss"]).all()
+
+
+def test_patience_stops_and_says_why(counts):
+    history = Bench(counts).train(Flat(), epochs=30, patience=4)
+    assert len(history.epochs) == 5
+    assert "did not improve for 4 epochs" in history.ended
+
+
+def test_patience_runs_only_after_the_schedules_have_settled(counts):
+    bench = Bench(counts)
+    history = bench.train(Flat(settled_at=10 * len(bench.training)), epochs=30, patience=4)
+    assert len(history.epochs) == 13
+
+
+def test_a_target_loss_stops_and_says_why(counts):
+    history = Bench(counts).train(Flat(level=2.0), epochs=30, target_loss=2.5)
+    assert len(history.epochs) == 1
+    assert "reached its target of 2.5" in history.ended
+
+
+def test_without_patience_all_epochs_are_done(counts):
+    history = Bench(counts).train(Flat(), epochs=12, patience=0)
+    assert len(history.epochs) == 12
+    assert history.ended == "all epochs are done"
+
+
+@pytest.mark.parametrize("level", [5.0, -5.0], ids=["positive", "negative"])
+def test_a_plateau_halves_the_learning_rate_whatever_the_sign_of_the_loss(level, counts):
+    history = Bench(counts).train(Flat(level), epochs=10, patience=0, plateau=2, learning_rate=0.8).to_frame()
+    assert history["learning_rate"].tolist() == pytest.approx([0.8] * 4 + [0.4] * 3 + [0.2] * 3)
+
+
+def test_a_plateau_waits_for_the_schedules_and_zero_never_halves(counts):
+    bench = Bench(counts)
+    late = bench.train(Flat(settled_at=8 * len(bench.training)), epochs=10, patience=0, plateau=2)
+    never = Bench(counts).train(Flat(), epochs=10, patience=0, plateau=0)
+    for history in (late, never):
+        assert {epoch.learning_rate for epoch in history.epochs} == {1e-3}
+
+
+@pytest.mark.parametrize("n_left", [17, 33, 32])
+def test_no_minibatch_has_one_cell(n_left, counts):
+    bench = Bench(counts[: 16 + n_left])
+    sizes = []
+    objective = ELBO()
+    objective.register_forward_pre_hook(lambda _, args: sizes.append(args[1].n_cells))
+    bench.train(objective, epochs=1)
+    assert min(sizes[:-1]) > 1
+    assert sum(sizes[:-1]) == n_left
+
+
+@pytest.mark.parametrize("n_train", [0, 1])
+def test_too_few_cells_to_train_on_are_an_error(n_train, counts):
+    with pytest.raises(TrainingError, match=f"There are {n_train} cells to train on"):
+        Bench(counts[: 16 + n_train]).train(epochs=1)
+
+
+def test_steps_count_over_epochs_and_the_ramp_follows_them(counts):
+    bench = Bench(counts)
+    seen = []
+    objective = ELBO(LinearRamp(1.0, 0.5))
+    objective.register_forward_pre_hook(lambda _, args: seen.append(args[2].step) if len(args) > 2 else None)
+    history = bench.train(objective, epochs=3)
+    assert seen == list(range(15))
+    assert [epoch.step for epoch in history.epochs] == [5, 10, 15]
+
+
+def test_a_bad_step_is_skipped_and_training_goes_on(counts):
+    history = Bench(counts).train(Broken(row=20, n_broken=5), epochs=4).to_frame()
+    assert history["skipped"].sum() == 1
+    assert np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=None)
+
+
+def test_bad_steps_in_a_row_go_back_and_halve_the_learning_rate(counts):
+    bench = Bench(counts, batch_size=96)
+    history = bench.train(Broken(row=20, n_broken=4), epochs=8, learning_rate=0.01).to_frame()
+    assert history["skipped"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert history["learning_rate"].tolist() == pytest.approx([0.01] * 3 + [0.005] * 5)
+    assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
+
+
+def test_what_stays_broken_is_an_error_that_names_the_cell(counts):
+    with pytest.raises(TrainingError, match=r"not finite.*Cells: cell20\. Genes: none in particular"):
+        Bench(counts, batch_size=96).train(Broken(row=20), epochs=40)
+
+
+def test_an_extreme_value_is_an_error_that_names_its_cell_and_gene():
+    x = np.random.default_rng(0).normal(size=(48, 6))
+    x[20, 3] = 1e30
+    with pytest.raises(TrainingError, match=r"Cells: cell20\. Genes: G3\."):
+        Bench(x, recipe=NoNorm, kind=Kind.SCALED, batch_size=96).train(epochs=40)
+
+
+def NoNorm(**settings):  # noqa: N802 - stands for a recipe
+    return Gaussian(**settings, norm="none")
+
+
+def test_a_skipped_step_leaves_nothing_in_batch_norm():
+    x = np.random.default_rng(0).normal(size=(80, 6))
+    x[20, 3] = 1e30
+    bench = Bench(x, recipe=Gaussian, kind=Kind.SCALED)
+    history = bench.train(epochs=4).to_frame()
+    assert history["skipped"].tolist() == [1, 1, 1, 1]
+    assert history["validation_loss"].max() < 100
+    buffers = [buffer for _, buffer in bench.model.named_buffers() if buffer.is_floating_point()]
+    assert buffers
+    assert all(buffer.abs().max() < 1e3 for buffer in buffers)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("batch_size", 1), ("patience", -1), ("plateau", -1), ("learning_rate", 0.0), ("clip", -1.0),
+     ("epsilon", 0.0), ("learning_rate", float("nan")), ("weight_decay", -1.0)],
+)  # fmt: skip
+def test_settings_that_no_training_can_use_are_refused(name, value):
+    with pytest.raises(RecipeError, match=name):
+        Training(**{name: value})
+
+
+def test_large_data_get_fewer_epochs():
+    assert [default_epochs(n) for n in (1, 20_000, 40_000, 10**9)] == [400, 400, 200, 10]
