@@ -79,12 +79,13 @@ class Rows:
         _, gene_e = self.csr()
         return self.cell_e * self.n_genes + gene_e
 
-    def dense(self) -> Tensor:
-        """Return ``x_ng``."""
+    def dense(self, values: Tensor | None = None) -> Tensor:
+        """Return ``x_ng``, or other values in place of the entries."""
+        values = self.values if values is None else values
         if self.indptr_n is None:
-            return self.values
-        x = self.values.new_zeros(self.n_cells * self.n_genes)
-        return x.scatter_(0, self.flat_e, self.values).view(self.n_cells, self.n_genes)
+            return values
+        x = values.new_zeros(self.n_cells * self.n_genes)
+        return x.scatter_(0, self.flat_e, values).view(self.n_cells, self.n_genes)
 
     def sum_n(self, values: Tensor | None = None) -> Tensor:
         """Sum over genes.

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from genevae.cells import Rows
 from genevae.distributions.expression import ExpressionDistribution, pick
+from genevae.distributions.rise import TINY, LogCoefficient, Rise, log_power
 
 __all__ = ["NegativeBinomial"]
 
@@ -60,8 +61,7 @@ class NegativeBinomial(ExpressionDistribution):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """Log p(x) − log p(0) = x log(μ/(θ+μ)) + log Γ(x+θ) − log Γ(θ) − log x!."""
-        theta = self.inverse_dispersion
-        return _xlogy(x, self._mean, theta) + _LogCoefficient.apply(x, theta)  # type: ignore[no-untyped-call,no-any-return]
+        return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
     def log_prob_n(self, rows: Rows) -> Tensor:
         """Log p(x) of each cell, ``(…, n)``; sparse rows by the hand-written pass below."""
@@ -84,25 +84,6 @@ class NegativeBinomial(ExpressionDistribution):
         return torch.poisson(torch._standard_gamma(theta) * (mean / theta))
 
 
-class _LogCoefficient(torch.autograd.Function):
-    """log Γ(x+θ) − log Γ(θ) − log x!, in double precision inside.
-
-    The three terms are of size x log x each and nearly cancel: in float32 a count of 4,000 would lose three digits
-    after the point.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, theta: Tensor) -> Tensor:
-        ctx.save_for_backward(x, theta)
-        return log_coefficient(x, theta, theta)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        x, theta = ctx.saved_tensors
-        return None, (grad * digamma_rise(x, theta)).sum_to_size(theta.shape)
-
-
 class _SparseLogProb(torch.autograd.Function):
     """The two parts of log p(x) of each cell, summed, and their gradients, with as few passes as they need.
 
@@ -111,12 +92,13 @@ class _SparseLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mean_ng: Tensor, theta: Tensor, rows: Rows) -> Tensor:
-        x_e, mean_e, theta_e = rows.values, pick(mean_ng, rows), pick(theta, rows)
+        mean_e, theta_e = pick(mean_ng, rows).clamp(min=TINY), pick(theta, rows)
         odds_ng = mean_ng.contiguous() / theta  # the backward pass adds into flattened views
         log_odds_ng = torch.log1p(odds_ng)
         zero_n = log_odds_ng @ theta if _is_per_gene(theta, rows) else (log_odds_ng * theta).sum(-1)
-        ratio_e = _xlogy(x_e, mean_e, theta_e) + log_coefficient(x_e, theta_e, theta, rows)
-        ctx.rows = rows
+        rise = Rise(rows, theta, theta_e)
+        ratio_e = rise.log_ratio(mean_e)
+        ctx.rows, ctx.rise = rows, rise
         ctx.save_for_backward(theta, odds_ng, log_odds_ng, mean_e, theta_e)
         return rows.sum_n(ratio_e) - zero_n
 
@@ -125,17 +107,16 @@ class _SparseLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         theta, odds_ng, log_odds_ng, mean_e, theta_e = ctx.saved_tensors
         rows: Rows = ctx.rows
-        grad_e = grad_n.index_select(-1, rows.cell_e) * rows.values
+        grad_e = grad_n.index_select(-1, rows.cell_e)
+        share_e = grad_e * rows.values / (theta_e + mean_e)
         shrink_ng = (1 + odds_ng).reciprocal_()  # θ/(θ+μ)
         grad_mean = grad_theta = None
         if ctx.needs_input_grad[1]:
-            slope_ng = shrink_ng.neg().add_(1).sub_(log_odds_ng)  # μ/(θ+μ) − log(1 + μ/θ)
-            rise_e = digamma_rise(rows.values, theta_e)
-            slope_e = grad_n.index_select(-1, rows.cell_e) * rise_e - grad_e / (theta_e + mean_e)
-            grad_theta = _to_shape(grad_n, slope_ng, slope_e, theta, rows)
+            slope_ng = torch.rsub(shrink_ng, 1).sub_(log_odds_ng)  # μ/(θ+μ) − log(1 + μ/θ)
+            grad_theta = _to_shape(grad_n, slope_ng, grad_e * ctx.rise.digamma() - share_e, theta, rows)
         if ctx.needs_input_grad[0]:
             grad_mean = shrink_ng.mul_(-grad_n.unsqueeze(-1))
-            _add_entries(grad_mean, rows, grad_e * theta_e / (mean_e * (theta_e + mean_e)))
+            _add_entries(grad_mean, rows, share_e * theta_e / mean_e)
         return grad_mean, grad_theta, None
 
 
@@ -153,57 +134,6 @@ def _is_per_gene(theta: Tensor, rows: Rows) -> bool:
     return theta.shape == (rows.n_genes,)
 
 
-def _xlogy(x: Tensor, mean: Tensor, theta: Tensor) -> Tensor:
-    """X log(μ/(θ+μ)), in double precision inside: in float32 the ratio's last digit would be multiplied by x."""
-    mean = mean.double()
-    return torch.xlogy(x, mean / (theta + mean)).to(theta.dtype)
-
-
 def _add_entries(dense: Tensor, rows: Rows, entries: Tensor) -> None:
     """Add the numbers of stored entries to a dense ``(…, n, g)``, in place; no entry has a rival."""
     dense.view(*dense.shape[:-2], -1).scatter_add_(-1, rows.flat_e.expand(entries.shape), entries)
-
-
-def log_coefficient(x: Tensor, theta_e: Tensor, theta: Tensor, rows: Rows | None = None) -> Tensor:
-    """Log Γ(x+θ) − log Γ(θ) − log x!, in double precision inside.
-
-    Parameters
-    ----------
-    x
-        Counts.
-    theta_e
-        θ at every count.
-    theta, rows
-        θ before it was taken at the counts of ``rows``: log Γ(θ) is computed once per distinct entry.
-    """
-    base = torch.lgamma(theta.double())
-    base = base if rows is None else pick(base, rows)
-    x = x.double()
-    return (torch.lgamma(x + theta_e) - base - torch.lgamma(x + 1)).to(theta_e.dtype)
-
-
-def digamma_rise(x: Tensor, theta: Tensor) -> Tensor:
-    """ψ(x+θ) − ψ(θ), by a recurrence of some steps and the asymptotic series from there.
-
-    The recurrence and the logarithm are differences that vanish with x, so that they do not cancel. What the series
-    leaves out is below 1/(240 z⁸): 6e-8 after 4 steps, 4e-11 after 10.
-
-    References
-    ----------
-    Abramowitz and Stegun, *Handbook of Mathematical Functions* (1964), 6.3.5 and 6.3.18.
-    """
-    steps = 4 if theta.dtype == torch.float32 else 10
-    rise = torch.zeros_like(x * theta)
-    for step in range(steps):
-        low = theta + step
-        rise += x / (low * (low + x))
-    low = theta + steps
-    high = low + x
-    return rise + torch.log1p(x / low) + _digamma_tail(high) - _digamma_tail(low)
-
-
-def _digamma_tail(z: Tensor) -> Tensor:
-    """ψ(z) − log z for large z."""
-    inverse = 1 / z
-    square = inverse.square()
-    return -inverse / 2 - square * (1 / 12 - square * (1 / 120 - square / 252))

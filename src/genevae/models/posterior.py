@@ -68,7 +68,7 @@ class MLPPosterior(nn.Module):
 
     def forward(self, cells: Cells) -> Normal:
         """Return q(z | x, c), of ``z_nk``."""
-        h = self.expression(cells.x.map(self.enter))
+        h = self.expression(cells.x, self.enter(cells.x.values))
         if self.condition is not None:
             h = h + self.condition(self.conditioning(cells.condition))
         return self.head(self.rest(self.after_first(h)))  # type: ignore[no-any-return]

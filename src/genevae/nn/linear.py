@@ -37,29 +37,38 @@ class RowsLinear(nn.Module):
         self.weight_gh = nn.Parameter(torch.empty(n_genes, n_hidden).uniform_(-bound, bound))
         self.bias_h = nn.Parameter(torch.empty(n_hidden).uniform_(-bound, bound))
 
-    def forward(self, x: Rows) -> Tensor:
-        """Return ``h_nh``."""
+    def forward(self, x: Rows, values: Tensor | None = None) -> Tensor:
+        """Return ``h_nh``.
+
+        Parameters
+        ----------
+        x
+            Rows.
+        values
+            Other values in place of the rows' entries.
+        """
+        values = x.values if values is None else values
         if x.is_sparse:
-            return _CSRProduct.apply(self.weight_gh, x) + self.bias_h  # type: ignore[no-untyped-call,no-any-return]
-        return F.linear(x.dense(), self.weight_gh.T, self.bias_h)
+            return _CSRProduct.apply(self.weight_gh, values, x) + self.bias_h  # type: ignore[no-any-return,no-untyped-call]
+        return F.linear(values, self.weight_gh.T, self.bias_h)
 
 
 class _CSRProduct(torch.autograd.Function):
     """X W for CSR rows: a sum of rows of W forwards, one dense product backwards.
 
     A tenth of the entries being stored, gathering rows of W beats the dense product four times; for the gradient
-    Xᵀ G the dense product wins over any scatter.
+    Xᵀ G the dense product wins over any scatter. The entries themselves have no gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight_gh: Tensor, x: Rows) -> Tensor:
-        ctx.x = x
+    def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: Rows) -> Tensor:
+        ctx.x, ctx.values_e = x, values_e
         indptr_n, gene_e = x.csr()
         return F.embedding_bag(
-            gene_e, weight_gh, indptr_n, mode="sum", per_sample_weights=x.values, include_last_offset=True
+            gene_e, weight_gh, indptr_n, mode="sum", per_sample_weights=values_e, include_last_offset=True
         )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None]:
-        return ctx.x.dense().T @ grad_nh, None
+    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.x.dense(ctx.values_e).T @ grad_nh, None, None
