@@ -10,7 +10,7 @@ from genevae.recipes.poisson import Poisson
 from genevae.recipes.recipe import Recipe
 from genevae.recipes.zinb import ZINB
 
-__all__ = ["RECIPES", "Recipe", "recipe_class"]
+__all__ = ["RECIPES", "Recipe", "recipe_class", "recipe_name"]
 
 RECIPES: dict[str, type[Recipe]] = {
     "nb": NB,
@@ -32,3 +32,20 @@ def recipe_class(name: str) -> type[Recipe]:
     if name not in RECIPES:
         raise RecipeError(f"There is no recipe '{name}'. {nearest(name, RECIPES)}")
     return RECIPES[name]
+
+
+def recipe_name(recipe: Recipe) -> str:
+    """Return the name of a recipe.
+
+    Raises
+    ------
+    RecipeError
+        If it is not one of :data:`RECIPES`, so that a saved model could not be opened again.
+    """
+    for name, kind in RECIPES.items():
+        if type(recipe) is kind:
+            return name
+    raise RecipeError(
+        f"{type(recipe).__name__} is not among the recipes: add a line to genevae.recipes.RECIPES. "
+        f"{nearest(type(recipe).__name__, RECIPES)}"
+    )

@@ -21,7 +21,7 @@ from genevae.data.sources import open_source
 from genevae.data.sources.source import Source, fingerprint
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.errors import CategoryError, DataError, RecipeError, nearest
-from genevae.recipes import RECIPES, Recipe, recipe_class
+from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.recipes.config import write_config
 from genevae.recipes.trained import Trained
 from genevae.training.loop import train
@@ -134,7 +134,7 @@ def fit(
     """
     given = {k: v for k, v in locals().items() if k not in {"data", "recipe", "setting", "device", "progress"}}
     chosen = _choose_recipe(recipe, given, setting or {})
-    name = next(name for name, kind in RECIPES.items() if type(chosen) is kind)
+    name = recipe_name(chosen)
     where = resolve_device(device)
     source = open_source(data, layer)
     kind = probe(source)

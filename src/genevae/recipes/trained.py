@@ -18,7 +18,7 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.recipes import RECIPES, Recipe, recipe_class
+from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.training.folder import verify_folder, write_folder
 
 __all__ = ["Trained", "load", "save"]
@@ -77,7 +77,7 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
     calibration = {name: c.to_json() for name, c in model.calibration.items()}
-    name = next(name for name, kind in RECIPES.items() if type(model.recipe) is kind)
+    name = recipe_name(model.recipe)
     write_folder(
         Path(path),
         {

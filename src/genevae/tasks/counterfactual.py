@@ -66,7 +66,7 @@ def counterfactual(
     Returns
     -------
     AnnData
-        X: expected expression under the new condition, averaged over the draws; layers ``lower`` and ``upper``: the
+        In the units of the data. X: expected expression under the new condition, averaged over the draws; layers ``lower`` and ``upper``: the
         interval of that expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs
         the new condition, the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in
         that combination, near zero where none was.
@@ -89,8 +89,9 @@ def counterfactual(
         supports = _Supports(model.reference, asked)
         for minibatch in on_device(module, cells):
             for piece in in_pieces(minibatch, n_draws):
-                for name, answer in _answer(module, piece, asked, n_draws, interval).items():
-                    answers[name].append(answer.cpu())
+                target = asked.put(module.sized(piece))
+                for name, answer in _answer(module, piece, target, n_draws, interval).items():
+                    answers[name].append(model.schema.transform.invert(answer, target.size_n1).cpu())
                 answers["support"].append(supports.score_n(module, piece).cpu())
     adata = to_anndata(cells, model, answers["mean"])
     for name in ("lower", "upper", "draw"):
@@ -100,8 +101,7 @@ def counterfactual(
     return adata
 
 
-def _answer(module: VAE, cells: Cells, asked: Asked, n_draws: int, interval: float) -> dict[str, Tensor]:
-    target: Condition = asked.put(module.sized(cells))
+def _answer(module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float) -> dict[str, Tensor]:
     mean_sng = expectations_sng(module, cells, target, n_draws)
     tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)

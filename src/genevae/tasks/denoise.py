@@ -59,7 +59,8 @@ def denoise(
     Returns
     -------
     AnnData
-        The obs of the cells, and their expected expression: counts for a count model, else what the model models.
+        The obs of the cells, and their expected expression in the units of the data; where the model saw
+        log-normalised counts, it is averaged there and turned back into counts.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def denoise(
     batch = _batch_codes(model) if average_batches else None
     with borrowed(model) as module, seeded(module, seed):
         x = [
-            _expected(module, piece, size, batch, n_draws).cpu()
+            _expected(model, module, piece, size, batch, n_draws).cpu()
             for minibatch in on_device(module, cells)
             for piece in in_pieces(minibatch, n_draws)
         ]
@@ -90,15 +91,15 @@ def _batch_codes(model: TrainedModel) -> tuple[str, int]:
     return model.schema.batch, model.schema.n_categories[model.schema.batch]
 
 
-def _expected(module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int) -> Tensor:
+def _expected(
+    model: TrainedModel, module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int
+) -> Tensor:
     target = module.sized(cells)
     if size is not None:
         target = target.with_size(torch.full_like(target.size_n1, size))
-    if batch is None:
-        return expectations_sng(module, cells, target, n_draws).mean(0)
-    name, n_batches = batch
-    each = (expectations_sng(module, cells, _in_batch(target, name, b), n_draws).mean(0) for b in range(n_batches))
-    return torch.stack(list(each)).mean(0)
+    targets = [target] if batch is None else [_in_batch(target, batch[0], code) for code in range(batch[1])]
+    mean_ng = torch.stack([expectations_sng(module, cells, each, n_draws).mean(0) for each in targets]).mean(0)
+    return model.schema.transform.invert(mean_ng, target.size_n1)
 
 
 def _in_batch(target: Condition, name: str, code: int) -> Condition:

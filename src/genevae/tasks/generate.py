@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.schema import Schema
@@ -64,7 +63,8 @@ def generate(
     Returns
     -------
     AnnData
-        n cells per condition, their fields in obs. Counts are CSR.
+        n cells per condition in the units of the data, their fields in obs; CSR where most values are zero. Where the
+        model saw log-normalised counts, what it draws is turned back into counts, which are then not whole.
 
     Raises
     ------
@@ -85,11 +85,10 @@ def generate(
         target = _join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
         if size is not None:
             target = target.with_size(torch.full_like(target.size_n1, size))
-        means, scales = (torch.cat([getattr(cells, name) for cells in start]) for name in ("mean_nk", "scale_nk"))
-        pieces = [
-            _draw(module, means[at], scales[at], target.map(lambda t, at=at: t[at]), latent)  # type: ignore[misc]
-            for at in torch.arange(len(means)).split(batch_size)
-        ]
+        cells = Reference(
+            torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target
+        )
+        pieces = [_draw(model, module, cells.take(at), latent) for at in torch.arange(cells.n_cells).split(batch_size)]
     return _to_anndata(model.schema, pieces, target)
 
 
@@ -99,15 +98,15 @@ def _start(reference: Reference, asked: Asked, n: int) -> Reference:
     return reference.take(rows[torch.randint(len(rows), (n,))])
 
 
-def _draw(module: VAE, mean_nk: Tensor, scale_nk: Tensor, target: Condition, latent: str) -> Any:
-    """Draw z and x of some cells."""
-    device = next(module.parameters()).device
-    target = target.map(lambda t: t.to(device))
-    mean, scale = mean_nk.to(device), scale_nk.to(device)
+def _draw(model: TrainedModel, module: VAE, cells: Reference, latent: str) -> Any:
+    """Draw z and x of some cells, from their posterior or from the prior of their condition."""
+    cells = cells.to(next(module.parameters()).device)
+    mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
-        p = module.prior(target)
+        p = module.prior(cells.condition)
         mean, scale = p.mean, p.scale
-    x = module.likelihood(mean + scale * torch.randn_like(mean), target).sample().cpu().numpy()
+    drawn = module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample()
+    x = model.schema.transform.invert(drawn, cells.condition.size_n1).cpu().numpy()
     return sparse.csr_matrix(x) if (x == 0).mean() > 0.5 else x
 
 
