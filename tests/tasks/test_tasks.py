@@ -188,7 +188,7 @@ def test_a_wrong_argument_is_its_typed_error(verb, arguments, error, words, tiny
     ("arguments", "error", "words"),
     [
         ({"n": 0}, DataError, "n=0"),
-        ({"size": -1.0}, DataError, "size=-1"),
+        ({"size": -1.0}, DataError, "-1"),
         ({"latent": "posterior"}, DataError, "no latent 'posterior'"),
         ({"condition": {"drug": "stm"}}, CategoryError, "Did you mean 'stim'"),
         ({"condition": {"drg": "stim"}}, CategoryError, "Did you mean 'drug'"),

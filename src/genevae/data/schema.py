@@ -220,6 +220,11 @@ class Schema:
         return tuple(covariate.name for covariate in self.covariates)
 
     @property
+    def seen_as(self) -> Kind:
+        """What the numbers are that the model sees, and that its tasks return."""
+        return self.transform.kind(self.kind)
+
+    @property
     def batch(self) -> str | None:
         """The technical batch, where one was named."""
         return next((covariate.name for covariate in self.categorical if covariate.technical), None)

@@ -27,7 +27,16 @@ from genevae.models.vae import VAE
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["TrainedModel", "borrowed", "on_device", "open_cells", "seeded", "to_anndata"]
+__all__ = [
+    "TrainedModel",
+    "borrowed",
+    "note_kind",
+    "on_device",
+    "open_cells",
+    "require_size",
+    "seeded",
+    "to_anndata",
+]
 
 
 class TrainedModel(Protocol):
@@ -114,7 +123,32 @@ def to_anndata(cells: Loader, model: TrainedModel, x: list[Tensor] | None = None
         return AnnData(obs=obs)
     adata = AnnData(torch.cat(x).cpu().numpy(), obs=obs)
     adata.var_names = list(model.schema.genes)
+    note_kind(adata, model.schema)
     return adata
+
+
+def note_kind(adata: AnnData, schema: Schema) -> None:
+    """Write down what the values of a result are, as ``uns["genevae"]["values"]``."""
+    adata.uns["genevae"] = {"values": str(schema.seen_as)}
+
+
+def require_size(model: TrainedModel, size: float | None) -> None:
+    """Refuse a size that is none, or that the model cannot use.
+
+    Raises
+    ------
+    DataError
+        If it is not positive, or the model is not one of counts.
+    """
+    if size is None:
+        return
+    if not size > 0:
+        raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
+    if not model.schema.seen_as.is_count:
+        raise DataError(
+            f"size is counts per cell, and this model sees {model.schema.seen_as} values. Leave it out, or use a "
+            "recipe for counts, such as nb."
+        )
 
 
 def _device(module: VAE) -> torch.device:

@@ -66,10 +66,11 @@ def counterfactual(
     Returns
     -------
     AnnData
-        In the units of the data. X: expected expression under the new condition, averaged over the draws; layers ``lower`` and ``upper``: the
-        interval of that expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs
-        the new condition, the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in
-        that combination, near zero where none was.
+        X: expected expression under the new condition, averaged over the draws, as the model sees it (counts, or
+        log-normalised values, as ``uns["genevae"]`` says); layers ``lower`` and ``upper``: the interval of that
+        expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs the new condition,
+        the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in that combination,
+        near zero where none was.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def counterfactual(
             for piece in in_pieces(minibatch, n_draws):
                 target = asked.put(module.sized(piece))
                 for name, answer in _answer(module, piece, target, n_draws, interval).items():
-                    answers[name].append(model.schema.transform.invert(answer, target.size_n1).cpu())
+                    answers[name].append(answer.cpu())
                 answers["support"].append(supports.score_n(module, piece).cpu())
     adata = to_anndata(cells, model, answers["mean"])
     for name in ("lower", "upper", "draw"):

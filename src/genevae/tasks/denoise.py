@@ -11,7 +11,7 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded, to_anndata
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded, to_anndata
 from genevae.tasks.expectation import expectations_sng, in_pieces
 
 if TYPE_CHECKING:
@@ -59,23 +59,23 @@ def denoise(
     Returns
     -------
     AnnData
-        The obs of the cells, and their expected expression in the units of the data; where the model saw
-        log-normalised counts, it is averaged there and turned back into counts.
+        The obs of the cells, and their expected expression as the model sees it: counts, or log-normalised values, as
+        ``uns["genevae"]`` says.
 
     Raises
     ------
     DataError
-        If genes, columns or categories do not fit the model, or the model has no technical batch to average over.
+        If genes, columns or categories do not fit the model, it has no technical batch to average over, or a size is
+        asked of a model of anything but counts.
     """
-    if size is not None and not size > 0:
-        raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
+    require_size(model, size)
     if n_draws < 1:
         raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
     cells = open_cells(model, data, layer, batch_size)
     batch = _batch_codes(model) if average_batches else None
     with borrowed(model) as module, seeded(module, seed):
         x = [
-            _expected(model, module, piece, size, batch, n_draws).cpu()
+            _expected(module, piece, size, batch, n_draws).cpu()
             for minibatch in on_device(module, cells)
             for piece in in_pieces(minibatch, n_draws)
         ]
@@ -91,15 +91,12 @@ def _batch_codes(model: TrainedModel) -> tuple[str, int]:
     return model.schema.batch, model.schema.n_categories[model.schema.batch]
 
 
-def _expected(
-    model: TrainedModel, module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int
-) -> Tensor:
+def _expected(module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int) -> Tensor:
     target = module.sized(cells)
     if size is not None:
         target = target.with_size(torch.full_like(target.size_n1, size))
     targets = [target] if batch is None else [_in_batch(target, batch[0], code) for code in range(batch[1])]
-    mean_ng = torch.stack([expectations_sng(module, cells, each, n_draws).mean(0) for each in targets]).mean(0)
-    return model.schema.transform.invert(mean_ng, target.size_n1)
+    return torch.stack([expectations_sng(module, cells, each, n_draws).mean(0) for each in targets]).mean(0)
 
 
 def _in_batch(target: Condition, name: str, code: int) -> Condition:

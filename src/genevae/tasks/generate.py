@@ -16,7 +16,7 @@ from genevae.errors import DataError, nearest
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.ask import Asked, every_combination, understand
-from genevae.tasks.borrow import TrainedModel, borrowed, seeded
+from genevae.tasks.borrow import TrainedModel, borrowed, note_kind, require_size, seeded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,18 +63,19 @@ def generate(
     Returns
     -------
     AnnData
-        n cells per condition in the units of the data, their fields in obs; CSR where most values are zero. Where the
-        model saw log-normalised counts, what it draws is turned back into counts, which are then not whole.
+        n cells per condition as the model sees cells (counts, or log-normalised values, as ``uns["genevae"]`` says),
+        their fields in obs; CSR where most values are zero.
 
     Raises
     ------
     CategoryError
         If a field or a category is unknown.
     DataError
-        If n or size is not positive.
+        If n or size is not positive, or a size is asked of a model of anything but counts.
     """
-    if n < 1 or (size is not None and not size > 0):
-        raise DataError(f"Cells and counts must be above 0, not n={n}, size={size}.")
+    if n < 1:
+        raise DataError(f"n is cells of each condition, and must be above 0, not n={n}.")
+    require_size(model, size)
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
@@ -88,7 +89,7 @@ def generate(
         cells = Reference(
             torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target
         )
-        pieces = [_draw(model, module, cells.take(at), latent) for at in torch.arange(cells.n_cells).split(batch_size)]
+        pieces = [_draw(module, cells.take(at), latent) for at in torch.arange(cells.n_cells).split(batch_size)]
     return _to_anndata(model.schema, pieces, target)
 
 
@@ -98,15 +99,14 @@ def _start(reference: Reference, asked: Asked, n: int) -> Reference:
     return reference.take(rows[torch.randint(len(rows), (n,))])
 
 
-def _draw(model: TrainedModel, module: VAE, cells: Reference, latent: str) -> Any:
+def _draw(module: VAE, cells: Reference, latent: str) -> Any:
     """Draw z and x of some cells, from their posterior or from the prior of their condition."""
     cells = cells.to(next(module.parameters()).device)
     mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
         p = module.prior(cells.condition)
         mean, scale = p.mean, p.scale
-    drawn = module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample()
-    x = model.schema.transform.invert(drawn, cells.condition.size_n1).cpu().numpy()
+    x = module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample().cpu().numpy()
     return sparse.csr_matrix(x) if (x == 0).mean() > 0.5 else x
 
 
@@ -129,6 +129,7 @@ def _to_anndata(schema: Schema, pieces: list[Any], condition: Condition) -> AnnD
     )
     adata = AnnData(x, obs=describe(schema, condition))
     adata.var_names = list(schema.genes)
+    note_kind(adata, schema)
     return adata
 
 
