@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genevae.cells import Cells, Condition, Rows
 
+torch.set_num_threads(1)  # the models here are tiny, and threads that wait for each other only slow a busy machine
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("suite")
 

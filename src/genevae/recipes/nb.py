@@ -8,15 +8,24 @@ from torch import nn
 
 from genevae.data.schema import Schema
 from genevae.models.likelihoods import Decoder, NegativeBinomialLikelihood
-from genevae.recipes.counts import OverdispersedCounts
+from genevae.recipes.dispersion import DISPERSIONS, Dispersion
+from genevae.recipes.recipe import Recipe
 
 __all__ = ["NB"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NB(OverdispersedCounts):
-    """Conditional VAE of counts, negative binomial: the first choice for UMI counts."""
+class NB(Recipe):
+    """Conditional VAE of counts, negative binomial: the first choice for UMI counts.
+
+    Parameters
+    ----------
+    dispersion
+        What the inverse dispersion depends on.
+    """
+
+    dispersion: Dispersion = "gene"
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
-        return NegativeBinomialLikelihood(decoder, len(schema.genes), self.inverse_dispersion(decoder, schema))
+        return NegativeBinomialLikelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genevae.data.kind import Kind
 from genevae.data.schema import Schema
-from genevae.data.transform import Transform
+from genevae.data.transform import AsIs, Transform
 from genevae.errors import RecipeError, nearest
 from genevae.models.likelihoods import Decoder
 from genevae.models.posterior import MLPPosterior
@@ -57,8 +57,9 @@ class Recipe(Training):
         Weight of the log-likelihood.
     """
 
-    needs_counts: ClassVar[bool]
-    enter: ClassVar[Callable[[Tensor], Tensor]]
+    needs_counts: ClassVar[bool] = True
+    enter: ClassVar[Callable[[Tensor], Tensor]] = torch.log1p
+    """What is done to expression where it enters the posterior."""
 
     n_latent: int = 10
     hidden: tuple[int, ...] = (128,)
@@ -116,9 +117,9 @@ class Recipe(Training):
         """Write the settings down."""
         return asdict(self)
 
-    def transform(self, kind: Kind) -> Transform:
-        """Choose what is done to such numbers before the model sees them."""
-        raise NotImplementedError
+    def transform(self, kind: Kind) -> Transform:  # noqa: ARG002 - `fit` has refused all but counts
+        """Choose what is done to such numbers before the model sees them: nothing, to counts."""
+        return AsIs()
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
