@@ -39,6 +39,7 @@ $(VENV)-bench/ready: pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(VENV)-bench/ready  ## Measure speed, fit and counterfactuals beside peers and baselines (half an hour)
+	$(VENV)-bench/bin/python benchmarks/agreement.py
 	$(VENV)-bench/bin/python benchmarks/throughput.py
 	$(VENV)-bench/bin/python benchmarks/bound.py
 	$(VENV)-bench/bin/python benchmarks/counterfactual.py
