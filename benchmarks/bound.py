@@ -6,8 +6,8 @@ of 128, one hidden layer of 128, 10 latent dimensions, dropout 0.1 in the encode
 decoder, observed sizes, one inverse dispersion per gene. The bound is E_q[log p(x|z,c)] − KL, per held-out cell, with
 all terms, and averaged over ten draws.
 
-What differs: our conditions are embeddings and scvi-tools' are one-hot; we keep the weights of the best validation
-epoch and clip gradients at a norm of 50, scvi-tools keeps the last weights and does not clip.
+What differs: our conditions are embeddings and scvi-tools' are one-hot; we clip gradients at a norm of 50; and by
+default we keep the weights of the best validation epoch, where scvi-tools keeps the last. Ours are printed both ways.
 """
 
 from __future__ import annotations
@@ -37,26 +37,28 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     adata = kang()
-    differences = []
+    differences: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(arguments.seeds):
         started = time.perf_counter()
-        model = fit_genevae(adata, arguments.epochs, seed)
-        seconds = time.perf_counter() - started
-        genes, part = list(model.schema.genes), model.split.to_numpy()
-        ours = genevae_bound(model, adata[part == "test"], seed)
+        models = {keep_best: fit_genevae(adata, arguments.epochs, seed, keep_best) for keep_best in differences}
+        seconds = (time.perf_counter() - started) / 2
+        genes, part = list(models[True].schema.genes), models[True].split.to_numpy()
+        ours = {keep_best: genevae_bound(model, adata[part == "test"], seed) for keep_best, model in models.items()}
         started = time.perf_counter()
         theirs = scvi_bound(adata[:, genes].copy(), part, arguments.epochs, seed)
         both = time.perf_counter() - started
-        differences.append((ours - theirs) / abs(theirs))
+        for keep_best, bound in ours.items():
+            differences[keep_best].append((bound - theirs) / abs(theirs))
         print(
-            f"seed {seed}: genevae {ours:.2f} nats per cell ({seconds:.0f} s), scvi-tools {theirs:.2f} ({both:.0f} s), "
-            f"difference {differences[-1]:+.2%}",
+            f"seed {seed}, nats per cell: genevae {ours[True]:.2f}, with the last weights {ours[False]:.2f} "
+            f"({seconds:.0f} s); scvi-tools {theirs:.2f} ({both:.0f} s)",
             flush=True,
         )
-    print(f"difference: mean {statistics.mean(differences):+.2%} of scvi-tools' bound (target: no worse than -0.50%)")
+    for keep_best, name in ((True, "best epoch"), (False, "last weights")):
+        print(f"difference, {name}: {statistics.mean(differences[keep_best]):+.2%} (target: no worse than -0.50%)")
 
 
-def fit_genevae(adata: AnnData, epochs: int, seed: int) -> gv.Trained:
+def fit_genevae(adata: AnnData, epochs: int, seed: int, keep_best: bool) -> gv.Trained:
     """Train on 70 %, with 10 % for validation and 20 % held out."""
     return gv.fit(
         adata,
@@ -66,7 +68,7 @@ def fit_genevae(adata: AnnData, epochs: int, seed: int) -> gv.Trained:
         epochs=epochs,
         test=0.2,
         stratify="cell_type",
-        setting={"beta_ramp": 0.5, "patience": 0, "plateau": 0},
+        setting={"beta_ramp": 0.5, "patience": 0, "plateau": 0, "keep_best": keep_best},
         seed=seed,
         progress=False,
     )

@@ -284,3 +284,17 @@ def test_settings_that_no_training_can_use_are_refused(name, value):
 
 def test_large_data_get_fewer_epochs():
     assert [default_epochs(n) for n in (1, 20_000, 40_000, 10**9)] == [400, 400, 200, 10]
+
+
+def test_the_last_weights_can_be_kept(make_adata):
+    def bound(keep_best):
+        settings = {"patience": 0, "keep_best": keep_best}
+        return fit(make_adata(60), epochs=8, batch_size=16, learning_rate=0.05, setting=settings, progress=False)
+
+    best, last = bound(True), bound(False)
+    assert best.history.drop(columns=["cells_per_second", "waiting_share"]).equals(
+        last.history.drop(columns=["cells_per_second", "waiting_share"])
+    )
+    same = all(torch.equal(a, b) for a, b in zip(best.module.parameters(), last.module.parameters(), strict=True))
+    assert same == (best.facts["best_epoch"] == 8)
+    assert best.facts["best_epoch"] < 8, "the case is one in which it makes a difference"

@@ -86,7 +86,8 @@ def train(
                 break
             if plateau and settled:
                 plateau.step(epoch.validation_loss)
-    best.restore()
+    if settings.keep_best:
+        best.restore()
     history.best_epoch = best.epoch
     return history
 

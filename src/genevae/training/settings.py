@@ -29,6 +29,8 @@ class Training:
         Epochs without a better validation loss after which the learning rate is halved; 0 never halves it.
     target_loss
         Validation loss, in the objective's units, at which training stops.
+    keep_best
+        Whether to end with the weights of the best validation epoch, and not with the last.
     """
 
     epochs: int | None = None
@@ -40,6 +42,7 @@ class Training:
     patience: int = 30
     plateau: int = 12
     target_loss: float | None = None
+    keep_best: bool = True
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
