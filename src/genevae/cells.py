@@ -19,7 +19,7 @@ So ``x_ng`` is cells × genes, ``z_snk`` particles × cells × latent, ``size_n1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -159,6 +159,16 @@ class Condition:
     size_n1: Tensor
     codes: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, conditions: Sequence[Condition]) -> Condition:
+        """Put the cells of some conditions, which share their fields, one after the other."""
+        first = conditions[0]
+        return cls(
+            torch.cat([c.size_n1 for c in conditions]),
+            {name: torch.cat([c.codes[name] for c in conditions]) for name in first.codes},
+            {name: torch.cat([c.values[name] for c in conditions]) for name in first.values},
+        )
 
     @property
     def n_cells(self) -> int:

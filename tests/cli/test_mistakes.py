@@ -35,6 +35,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = folder / "broken"
     gv.save(gv.load(folder / "run"), broken)
     (broken / "schema.json").write_text("{}")
+    (folder / "mine").mkdir()
+    (folder / "mine.zarr").mkdir()
+    (folder / "mine.zarr" / "thesis.txt").write_text("three years of work")
+    (folder / "mine" / "thesis.txt").write_text("three years of work")
     (folder / "text.h5ad").write_text("cells, genes\n")
     (folder / "bad.toml").write_text("epochs = = 3")
     (folder / "odd.toml").write_text("epoch = 3")
@@ -77,6 +81,9 @@ MISTAKES = {
     "a run that is no run": ("embed . counts.h5ad --out new.h5ad", "manifest.json"),
     "a damaged run": ("embed broken counts.h5ad --out new.h5ad", "schema.json"),
     "run exists": ("fit counts.h5ad --out run", "--force"),
+    "forced over a folder of the user's": ("fit counts.h5ad --out mine --force", "something else"),
+    "result forced over a folder of the user's": ("embed run counts.h5ad --out mine.zarr --force", "something else"),
+    "demo forced over a folder of the user's": ("demo --out mine --force", "something else"),
     "output exists": ("embed run counts.h5ad --out counts.h5ad", "--force"),
     "unknown output": ("embed run counts.h5ad --out new.xlsx", ".h5ad"),
     "no permission": ("embed run counts.h5ad --out /proc/new.h5ad", "/proc"),

@@ -18,7 +18,7 @@ from genevae.evaluation.denoising import poisson_deviance, thin
 from genevae.evaluation.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.evaluation.pictures import agreement_picture, gene_picture, map_picture, training_picture
 from genevae.evaluation.response import pearson, profile
-from genevae.training.folder import require_free
+from genevae.training.folder import beside, put_in_place, require_free
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,16 +43,13 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     seed
         Of everything.
     """
-    require_free(out, force)
-    draft = out.with_name(f".{out.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
+    require_free(out, force, marks=["summary.md"])
+    draft = beside(out)
     draft.mkdir(parents=True)
     try:
         summary = _demo(pbmc68k(), draft, seed)
         (draft / "summary.md").write_text(summary, encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
+        put_in_place(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     say(Markdown(summary), f"\nWrote {out}: open {out / 'summary.md'} and the pictures beside it.")

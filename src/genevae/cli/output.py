@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from rich import print as say
 
 from genevae.errors import RunError, nearest
-from genevae.training.folder import require_free
+from genevae.training.folder import beside, put_in_place, require_free
 
 __all__ = ["Output"]
 
@@ -34,6 +33,10 @@ WRITERS: dict[str, dict[str, Callable[[Any, Path], None]]] = {
     },
 }
 """What each kind of result can be written as; the kind is a task's return annotation."""
+
+
+ZARR_MARKS = ("zarr.json", ".zgroup")
+"""The files by which a folder is a zarr store."""
 
 
 class Output:
@@ -58,18 +61,16 @@ class Output:
         writers = WRITERS[task.__annotations__["return"]]
         if path.suffix not in writers:
             raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, writers)}")
-        require_free(path, force)
+        require_free(path, force, ZARR_MARKS)
         self.path = path
         self._writer = writers[path.suffix]
 
     def write(self, result: Any) -> None:
         """Write beside the place, then move there."""
-        draft = self.path.with_name(f".{uuid.uuid4().hex[:8]}.{self.path.name}")
+        draft = beside(self.path)
         try:
             self._writer(result, draft)
-            if self.path.is_dir():
-                shutil.rmtree(self.path)
-            draft.replace(self.path)
+            put_in_place(draft, self.path)
         except OSError as error:
             raise RunError(f"Cannot write {self.path}: {error.strerror or error}.") from error
         finally:

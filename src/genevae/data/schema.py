@@ -17,7 +17,7 @@ from genevae.data.kind import Kind
 from genevae.data.transform import AsIs, Transform, transform_from_json, transform_to_json
 from genevae.errors import CategoryError, DataError, nearest, shorten
 
-__all__ = ["Categorical", "Continuous", "Schema"]
+__all__ = ["Categorical", "Continuous", "Schema", "obs_column"]
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,9 @@ class Schema:
             tuple(genes),
             kind,
             categorical=tuple(
-                Categorical.fit(_column(obs, name), control.get(name), technical=name == batch) for name in fields
+                Categorical.fit(obs_column(obs, name), control.get(name), technical=name == batch) for name in fields
             ),
-            continuous=tuple(Continuous.fit(_column(obs, name)) for name in continuous),
+            continuous=tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
         )
 
     @property
@@ -266,10 +266,10 @@ class Schema:
             task that puts its own codes there.
         """
         codes = {
-            c.name: torch.zeros(len(obs), dtype=torch.int64) if c.name in fill else c.encode(_column(obs, c.name))
+            c.name: torch.zeros(len(obs), dtype=torch.int64) if c.name in fill else c.encode(obs_column(obs, c.name))
             for c in self.categorical
         }
-        values = {c.name: c.encode(_column(obs, c.name)) for c in self.continuous}
+        values = {c.name: c.encode(obs_column(obs, c.name)) for c in self.continuous}
         return Condition(torch.ones(len(obs), 1), codes, values)
 
     def to_json(self) -> dict[str, Any]:
@@ -295,7 +295,14 @@ class Schema:
         )
 
 
-def _column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
+def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """Return a column of an obs table.
+
+    Raises
+    ------
+    CategoryError
+        If there is none of that name, with the nearest.
+    """
     if name not in obs:
         raise CategoryError(f"The data have no obs column '{name}'. {nearest(name, obs.columns)}")
     return obs[name]

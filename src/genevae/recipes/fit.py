@@ -16,11 +16,11 @@ from genevae.data.inspect import check_likelihood, probe
 from genevae.data.kind import Kind
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, Shuffled
-from genevae.data.schema import Schema
+from genevae.data.schema import Schema, obs_column
 from genevae.data.sources import open_source
 from genevae.data.sources.source import Source, fingerprint
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
-from genevae.errors import CategoryError, DataError, RecipeError, nearest
+from genevae.errors import DataError, RecipeError, nearest
 from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.recipes.config import write_config
 from genevae.recipes.trained import Trained
@@ -260,16 +260,10 @@ def _split(
     if hold_out:
         return held_out_split(source.obs, hold_out, validation, seed)
     if split_by:
-        return group_split(_column(source, split_by), validation, test, seed)
+        return group_split(obs_column(source.obs, split_by), validation, test, seed)
     if stratify:
-        return stratified_split(_column(source, stratify), validation, test, seed)
+        return stratified_split(obs_column(source.obs, stratify), validation, test, seed)
     return random_split(len(source), validation, test, seed)
-
-
-def _column(source: Source, name: str) -> pd.Series[Any]:
-    if name not in source.obs:
-        raise CategoryError(f"{source.name} has no obs column '{name}'. {nearest(name, source.obs.columns)}")
-    return source.obs[name]
 
 
 def _draw(rows: np.ndarray[Any, np.dtype[np.int64]], n: int, rng: np.random.Generator) -> Any:

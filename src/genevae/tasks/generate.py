@@ -83,7 +83,7 @@ def generate(
     asked = [understand(model.schema, words) for words in every_combination(condition or {})]
     with borrowed(model) as module, seeded(module, seed):
         start = [_start(model.reference, each, n) for each in asked]
-        target = _join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
+        target = Condition.join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
         if size is not None:
             target = target.with_size(torch.full_like(target.size_n1, size))
         cells = Reference(
@@ -108,15 +108,6 @@ def _draw(module: VAE, cells: Reference, latent: str) -> Any:
         mean, scale = p.mean, p.scale
     x = module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample().cpu().numpy()
     return sparse.csr_matrix(x) if (x == 0).mean() > 0.5 else x
-
-
-def _join(conditions: list[Condition]) -> Condition:
-    first = conditions[0]
-    return Condition(
-        torch.cat([c.size_n1 for c in conditions]),
-        {name: torch.cat([c.codes[name] for c in conditions]) for name in first.codes},
-        {name: torch.cat([c.values[name] for c in conditions]) for name in first.values},
-    )
 
 
 def _to_anndata(schema: Schema, pieces: list[Any], condition: Condition) -> AnnData:

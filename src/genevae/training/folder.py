@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genevae.errors import RunError
 
-__all__ = ["MANIFEST", "require_free", "verify_folder", "write_folder"]
+__all__ = ["MANIFEST", "beside", "put_in_place", "require_free", "verify_folder", "write_folder"]
 
 MANIFEST = "manifest.json"
 SEAL = "sha256_of_this"
@@ -43,7 +43,7 @@ def write_folder(
     """
     path = Path(path)
     require_free(path, overwrite)
-    draft = _beside(path)
+    draft = beside(path)
     try:
         draft.mkdir(parents=True)
         for name, write in files.items():
@@ -54,15 +54,24 @@ def write_folder(
         for file in draft.iterdir():
             _sync(file)
         _sync(draft)
-        _move(draft, path)
+        put_in_place(draft, path)
     except OSError as error:
         raise RunError(f"Cannot write the folder {path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def require_free(path: Path, overwrite: bool) -> None:
+def require_free(path: Path, overwrite: bool, marks: Sequence[str] = (MANIFEST,)) -> None:
     """Make sure that something can be written to a place, before the work that makes it.
+
+    Parameters
+    ----------
+    path
+        The place.
+    overwrite
+        Whether what is there is replaced.
+    marks
+        A folder that is there is replaced only if it is empty or has one of these files, by which it is ours.
 
     Raises
     ------
@@ -71,7 +80,9 @@ def require_free(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise RunError(f"{path} is there already. Choose another name, or give --force (overwrite=True) to replace it.")
-    trial = _beside(path)
+    if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
+        raise RunError(f"{path} is a folder of something else: it has no {marks[0]}. Choose another name.")
+    trial = beside(path)
     try:
         trial.mkdir(parents=True)
         trial.rmdir()
@@ -114,14 +125,14 @@ def verify_folder(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
     """Return a hidden name in the same folder."""
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
-def _move(draft: Path, path: Path) -> None:
+def put_in_place(draft: Path, path: Path) -> None:
     """Put the draft in its place; a folder that was there goes only once the new one is there."""
-    old = _beside(path) if path.exists() else None
+    old = beside(path) if path.exists() else None
     if old:
         path.rename(old)
     draft.rename(path)

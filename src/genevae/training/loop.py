@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -156,13 +157,9 @@ def _gradient_norm(parameters: list[Tensor]) -> float:
 
 def _with_validation(epoch: Epoch, model: VAE, objective: Objective, validation: Loader, device: torch.device) -> Epoch:
     terms = validate(model, objective, validation, device) if validation.sampler.n_cells else {}
-    return Epoch(
-        **{
-            **vars(epoch),
-            "validation_loss": terms.pop("loss", epoch.train_loss),
-            "terms": {**epoch.terms, **{f"validation_{name}": value for name, value in terms.items()}},
-        }
-    )
+    loss = terms.pop("loss", epoch.train_loss)
+    named = {f"validation_{name}": value for name, value in terms.items()}
+    return replace(epoch, validation_loss=loss, terms={**epoch.terms, **named})
 
 
 @torch.no_grad()

@@ -29,16 +29,7 @@ def remember(model: VAE, cells: Loader, device: torch.device) -> Reference:
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
         conditions.append(moved.given(model.sized(moved)).to("cpu").condition)
-    return Reference(torch.cat(means), torch.cat(scales), _stack(conditions))
-
-
-def _stack(conditions: list[Condition]) -> Condition:
-    first = conditions[0]
-    return Condition(
-        torch.cat([c.size_n1 for c in conditions]),
-        {name: torch.cat([c.codes[name] for c in conditions]) for name in first.codes},
-        {name: torch.cat([c.values[name] for c in conditions]) for name in first.values},
-    )
+    return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
 
 
 def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.device) -> dict[str, Calibration]:
