@@ -16,15 +16,16 @@ ROOT = Path(genevae.__file__).parent
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "disk": {"errors"},
     "cells": {"errors"},
-    "data": {"cells", "errors"},
+    "data": {"cells", "disk", "errors"},
     "distributions": {"cells", "errors"},
     "nn": {"cells", "errors"},
     "models": {"cells", "errors", "distributions", "nn"},
     "objectives": {"cells", "errors", "distributions", "nn", "models"},
-    "training": {"cells", "errors", "data", "distributions", "nn", "models", "objectives"},
+    "training": {"cells", "disk", "errors", "data", "distributions", "nn", "models", "objectives"},
     "recipes": {"cells", "errors", "data", "distributions", "nn", "models", "objectives", "training"},
-    "tasks": {"cells", "errors", "data", "distributions", "nn", "models"},
+    "tasks": {"cells", "disk", "errors", "data", "distributions", "nn", "models"},
     "evaluation": {"errors"},
 }
 """What each room may import; the command line may import all."""

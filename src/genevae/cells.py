@@ -153,21 +153,27 @@ class Condition:
     values
         For every continuous field, its value ``n`` in each cell, standardised as the schema says.
     size_n1
-        Counts per cell, or the factor used in their place, on the count scale.
+        Counts per cell, or the factor used in their place, on the count scale; over the genes that were measured.
+    measured_ng
+        Which genes were measured in each cell (bool); None where all were in all. An entry that was not measured is
+        stored as zero, and says nothing.
     """
 
     size_n1: Tensor
     codes: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    measured_ng: Tensor | None = None
 
     @classmethod
     def join(cls, conditions: Sequence[Condition]) -> Condition:
         """Put the cells of some conditions, which share their fields, one after the other."""
         first = conditions[0]
+        measured = [c.measured_ng for c in conditions if c.measured_ng is not None]
         return cls(
             torch.cat([c.size_n1 for c in conditions]),
             {name: torch.cat([c.codes[name] for c in conditions]) for name in first.codes},
             {name: torch.cat([c.values[name] for c in conditions]) for name in first.values},
+            torch.cat(measured) if measured else None,
         )
 
     @property
@@ -181,6 +187,7 @@ class Condition:
             size_n1=function(self.size_n1),
             codes={name: function(codes) for name, codes in self.codes.items()},
             values={name: function(values) for name, values in self.values.items()},
+            measured_ng=None if self.measured_ng is None else function(self.measured_ng),
         )
 
     def replace(
@@ -192,6 +199,10 @@ class Condition:
     def with_size(self, size_n1: Tensor) -> Condition:
         """Put another size in place of this one."""
         return replace(self, size_n1=size_n1)
+
+    def with_measured(self, measured_ng: Tensor | None) -> Condition:
+        """Say which genes were measured."""
+        return replace(self, measured_ng=measured_ng)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from genevae.data.kind import Kind
 from genevae.data.loader import Loader, to_rows
 from genevae.data.sampler import InOrder, Shuffled
 from genevae.data.schema import Schema
-from genevae.data.sources import MemorySource
+from genevae.data.sources import FileSource, MemorySource
+from genevae.data.sources.shelf import Held
+from genevae.data.sources.source import Panels
 from genevae.data.transform import LogNormalise
 from genevae.errors import DataError
 
@@ -28,24 +30,24 @@ def counts() -> np.ndarray:
     return x
 
 
-def loader_of(x, sampler, stored: bool = True, transform=None) -> Loader:
+def loader_of(x, sampler, stored: bool = True, transform=None, kept: bool = True) -> Loader:
     rng = np.random.default_rng(1)
     obs = pd.DataFrame({"type": rng.choice(list("abc"), N), "dose": rng.normal(size=N)},
                        index=[f"cell{i}" for i in range(N)])  # fmt: skip
-    source = MemorySource("x", sparse.csr_matrix(x) if stored else x, GENES, obs)
+    matrix = Held(sparse.csr_matrix(x) if stored else x)
+    source = MemorySource("x", matrix.x_ng, GENES, obs) if kept else FileSource("x", matrix, GENES, obs)
     schema = Schema.fit(GENES, obs, Kind.COUNTS, condition=["type"], continuous=["dose"])
     return Loader(source, schema if transform is None else schema.with_transform(transform), sampler)
 
 
-@given(st.booleans(), st.integers(2, 20), st.integers(1, 4), st.integers(0, 3))
-def test_minibatches_are_the_sources_rows_and_codes(stored, batch_size, at_once, epoch):
+@given(st.booleans(), st.booleans(), st.integers(2, 20), st.integers(0, 3))
+def test_minibatches_are_the_sources_rows_and_codes(stored, kept, batch_size, epoch):
     x = counts()
-    loader = loader_of(x, Shuffled(np.arange(N), batch_size, 5, at_once), stored)
+    loader = loader_of(x, Shuffled(np.arange(N), batch_size, 5, block=3, buffer=15), stored, kept=kept)
     codes = pd.Categorical(loader.source.obs["type"]).codes
     seen = []
     for cells in loader.epoch(epoch):
         rows = cells.row_n.numpy()
-        assert cells.x.is_sparse == stored
         np.testing.assert_array_equal(cells.x.dense().numpy(), x[rows])
         np.testing.assert_array_equal(cells.condition.codes["type"].numpy(), codes[rows])
         expected = loader.schema["dose"].encode(loader.source.obs["dose"])[cells.row_n]
@@ -53,6 +55,44 @@ def test_minibatches_are_the_sources_rows_and_codes(stored, batch_size, at_once,
         np.testing.assert_allclose(cells.condition.size_n1.squeeze(-1).numpy(), np.maximum(x[rows].sum(1), 1e-6))
         seen += rows.tolist()
     assert sorted(seen) == list(range(N))
+
+
+@pytest.mark.parametrize(("rate", "as_csr"), [(0.2, True), (3.0, False)])
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_how_minibatches_are_stored_depends_on_the_values_alone(rate, as_csr, stored, kept):
+    x = np.random.default_rng(0).poisson(rate, (N, G)).astype(np.float32)
+    sampler = Shuffled(np.arange(N), 8, 5, block=3, buffer=15)
+    here, there = loader_of(x, sampler, stored, kept=kept), loader_of(x, sampler)
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.x.is_sparse == theirs.x.is_sparse == as_csr
+        assert torch.equal(ours.x.values, theirs.x.values)
+        assert torch.equal(ours.condition.size_n1, theirs.condition.size_n1)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@given(st.integers(0, 12))
+def test_an_epoch_goes_on_where_its_state_says(kept, n_seen):
+    def make() -> Loader:
+        return loader_of(counts(), Shuffled(np.arange(N), 4, 5, block=3, buffer=15), kept=kept)
+
+    whole = [cells.row_n.tolist() for cells in make().epoch(2)]
+    first = make()
+    for _, _cells in zip(range(n_seen), first.epoch(2), strict=False):
+        pass
+    again = make()
+    again.restore(first.state() if n_seen else {"epoch": 2, "minibatch": 0})
+    assert [cells.row_n.tolist() for cells in again.epoch(2)] == whole[n_seen:]
+    assert [cells.row_n.tolist() for cells in again.epoch(3)] == [cells.row_n.tolist() for cells in make().epoch(3)]
+
+
+def test_cells_say_which_genes_were_measured():
+    x = sparse.csr_matrix(counts())
+    panels = Panels(np.arange(N) % 2, np.array([[True] * G, [True, False] * (G // 2)]))
+    obs = pd.DataFrame(index=[f"cell{i}" for i in range(N)])
+    for source in (MemorySource("x", x, GENES, obs, {}, panels), FileSource("x", Held(x), GENES, obs, {}, panels)):
+        for cells in Loader(source, Schema(GENES, Kind.COUNTS), Shuffled(np.arange(N), 8)):
+            np.testing.assert_array_equal(cells.condition.measured_ng.numpy(), panels.measured_pg[cells.row_n % 2])
 
 
 def test_the_length_is_the_number_of_minibatches():

@@ -142,8 +142,8 @@ def test_real_data_open(shared_data):
 def test_a_new_format_is_one_line(adata, tmp_path, monkeypatch):
     (tmp_path / "cells.mine").write_text("x")
     streamed = open_source(adata)
-    mine = sources.Format("mine", lambda path: path.suffix == ".mine", lambda _: adata, lambda _, __: streamed)
-    monkeypatch.setattr(sources, "FORMATS", (*sources.FORMATS, mine))
+    mine = sources.Format("mine", lambda path: path.suffix == ".mine", lambda _, __: streamed, lambda _: adata)
+    monkeypatch.setitem(sources.FORMATS, "mine", mine)
     assert open_source(tmp_path / "cells.mine") is streamed
     assert read(tmp_path / "cells.mine") is adata
 
@@ -283,7 +283,7 @@ def test_stores_without_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no AnnData.*weights"):
         open_source(tmp_path / "cells.h5ad")
     (tmp_path / "cells.zarr").mkdir()
-    with pytest.raises(DataError, match=r"holds no AnnData.*nothing"):
+    with pytest.raises(DataError, match="No group found"):
         open_source(tmp_path / "cells.zarr")
 
 
@@ -291,7 +291,7 @@ def test_damage_inside_is_refused(adata, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     with h5py.File(tmp_path / "cells.h5ad", "a") as file:
         del file["X/indptr"]
-    with pytest.raises(DataError, match=r"cells\.h5ad cannot be read"):
+    with pytest.raises(DataError, match=r"cells\.h5ad \(/X\).*lacks 'indptr'"):
         open_source(tmp_path / "cells.h5ad")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.preprocessing import StandardScaler
 
-from genevae.cells import Rows
+from genevae.cells import Cells, Rows
 from genevae.data.kind import Kind
-from genevae.data.transform import AsIs, LogNormalise, transform_from_json, transform_to_json
+from genevae.data.transform import AsIs, LogNormalise, Standardise, transform_from_json
 from genevae.errors import DataError
 
 TRANSFORMS = [AsIs(), LogNormalise(), LogNormalise(target=1e6)]
@@ -40,7 +43,33 @@ def test_a_transform_says_what_the_numbers_become():
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 def test_a_transform_survives_json(transform):
-    assert transform_from_json(transform_to_json(transform)) == transform
+    assert transform_from_json(json.loads(json.dumps(transform.to_json()))) == transform
+
+
+def test_standardise_is_scikit_learns_scaler_and_can_be_undone(make_cells):
+    cells = [make_cells(40, seed=1), make_cells(25, seed=2)]
+    raw = torch.cat([each.x.dense() for each in cells])
+    size_n1 = torch.cat([each.condition.size_n1 for each in cells])
+    logged = LogNormalise(100.0).apply(Rows.from_dense(raw), size_n1).dense()
+    fitted = Standardise(LogNormalise(100.0)).fit(cells)
+    seen = torch.cat([fitted.apply(each.x, each.condition.size_n1).dense() for each in cells])
+    np.testing.assert_allclose(seen.numpy(), StandardScaler().fit_transform(logged.double().numpy()), atol=1e-4)
+    torch.testing.assert_close(fitted.invert(seen), logged, rtol=1e-4, atol=1e-4)
+    again = transform_from_json(json.loads(json.dumps(fitted.to_json())))
+    torch.testing.assert_close(again.apply(Rows.from_dense(raw), size_n1).dense(), seen)
+    assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.LOG)
+
+
+def test_standardise_looks_at_measured_values_only_and_leaves_constant_genes(make_cells):
+    cells = make_cells(40)
+    measured = torch.ones(40, 7, dtype=torch.bool)
+    measured[20:, 0] = False
+    x = cells.x.dense()
+    x[:, 1], x[20:, 0] = 3.0, 0.0
+    fitted = Standardise(AsIs()).fit([Cells(Rows.from_dense(x), cells.condition.with_measured(measured), cells.row_n)])
+    torch.testing.assert_close(fitted.mean_g[0], x[:20, 0].mean())
+    assert fitted.scale_g[1] == 1
+    assert fitted.apply(Rows.from_dense(x), torch.ones(40, 1)).dense()[:, 1].abs().max() == 0
 
 
 def test_an_unknown_transform_is_an_error_with_the_nearest():

@@ -10,25 +10,28 @@ from cyclopts import Parameter
 from rich import print as say
 
 import genevae as gv
+from genevae.cli import reading
+from genevae.cli.reading import files_of, parameters
 from genevae.cli.words import options_of, with_signature
+from genevae.disk import require_free
 from genevae.errors import RecipeError, nearest
 from genevae.recipes.config import read_config
 from genevae.recipes.trained import Trained
-from genevae.training.folder import require_free
+from genevae.training.folder import MANIFEST
 
 __all__ = ["fit"]
 
-OPTIONS = options_of(gv.fit, {}, leave_out=["progress"])
+OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer"])
+KNOWN = {**OPTIONS, **reading.OPTIONS}
 
 
 def _fit(data: str | None = None, *, out: Path, force: bool = False, config: Path | None = None, **given: Any) -> None:
-    require_free(out, force)
-    settings = {**_read(config), **{name: OPTIONS[name][1](value) for name, value in given.items()}}
-    data = data or settings.pop("data", None)
-    if data is None:
+    require_free(out, force, [MANIFEST])
+    settings = {**_read(config), **{name: KNOWN[name][1](value) for name, value in given.items()}}
+    path = settings.pop("data", None)
+    if data is None and path is None:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
-    settings.pop("data", None)
-    model = gv.fit(data, **settings)
+    model = gv.fit(files_of(data or path, settings), **settings)
     gv.save(model, out, overwrite=force)
     say(_summary(model, out))
 
@@ -36,8 +39,8 @@ def _fit(data: str | None = None, *, out: Path, force: bool = False, config: Pat
 def _read(config: Path | None) -> dict[str, Any]:
     settings = read_config(config) if config else {}
     for name in settings:
-        if name not in OPTIONS and name != "data":
-            raise RecipeError(f"The config file {config} sets '{name}'. {nearest(name, OPTIONS)}")
+        if name not in KNOWN and name != "data":
+            raise RecipeError(f"The config file {config} sets '{name}'. {nearest(name, KNOWN)}")
     return settings
 
 
@@ -71,6 +74,7 @@ def _parameters() -> list[inspect.Parameter]:
             default=None,
         ),
         *(parameter for parameter, _ in OPTIONS.values()),
+        *parameters(),
     ]
 
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import inspect as introspection
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 import genevae as gv
+from genevae.cli.reading import files_of, parameters
+from genevae.cli.words import with_signature
 
 __all__ = ["inspect", "recipes"]
 
 
-def inspect(data: str, *, layer: str | None = None) -> None:
+def _inspect(data: str, **given: Any) -> None:
     """Say what is in a file: counts or not, empty cells, odd values, covariates, and the recipe that fits.
 
     Parameters
     ----------
     data
-        An h5ad or zarr file, or a 10x file or folder.
-    layer
-        The layer that holds the expression, or "raw"; X by default.
+        A file, a folder, or a pattern of many files.
     """
-    Console(soft_wrap=True, highlight=False).print(str(gv.inspect(data, layer)), markup=False)
+    Console(soft_wrap=True, highlight=False).print(str(gv.inspect(files_of(data, given))), markup=False)
+
+
+_inspect.__name__ = "inspect"
+_DATA = introspection.Parameter("data", introspection.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+inspect = with_signature(_inspect, _inspect, [_DATA, *parameters()])
 
 
 def recipes() -> None:

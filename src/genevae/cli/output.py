@@ -1,80 +1,39 @@
-"""Results as files, whole or not at all."""
+"""Tables as files, whole or not at all."""
 
 from __future__ import annotations
 
-import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rich import print as say
+import pandas as pd
 
+from genevae.disk import drafted, put_in_place, require_free
 from genevae.errors import RunError, nearest
-from genevae.training.folder import beside, put_in_place, require_free
 
-__all__ = ["Output"]
+__all__ = ["require_table", "write_table"]
 
-
-def _write_zarr(adata: Any, path: Path) -> None:
-    with warnings.catch_warnings():  # which version of the format is written is anndata's choice, not the user's
-        warnings.filterwarnings("ignore", message="Writing zarr v2")
-        adata.write_zarr(path)
-
-
-WRITERS: dict[str, dict[str, Callable[[Any, Path], None]]] = {
-    "AnnData": {
-        ".h5ad": lambda adata, path: adata.write_h5ad(path, compression="gzip"),
-        ".zarr": _write_zarr,
-    },
-    "pd.DataFrame": {
-        ".csv": lambda table, path: table.to_csv(path, index_label="cell"),
-        ".tsv": lambda table, path: table.to_csv(path, index_label="cell", sep="\t"),
-    },
+WRITERS: dict[str, Callable[[pd.DataFrame, Path, str], None]] = {
+    ".csv": lambda table, path, index: table.to_csv(path, index_label=index),
+    ".tsv": lambda table, path, index: table.to_csv(path, index_label=index, sep="\t"),
 }
-"""What each kind of result can be written as; the kind is a task's return annotation."""
+"""How a table is written, by the suffix of its name."""
 
 
-ZARR_MARKS = ("zarr.json", ".zgroup")
-"""The files by which a folder is a zarr store."""
-
-
-class Output:
-    """A file that a result will be written to, checked before the work begins.
-
-    Parameters
-    ----------
-    path
-        Where.
-    task
-        The function whose result it is.
-    force
-        Whether a file that is there is replaced.
+def require_table(path: Path, overwrite: bool) -> None:
+    """Make sure that a table can be written to a place, before the work that makes it.
 
     Raises
     ------
     RunError
         If the suffix is unknown, a file is there already, or its folder cannot be written to.
     """
+    if path.suffix not in WRITERS:
+        raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
+    require_free(path, overwrite, [])
 
-    def __init__(self, path: Path, task: Callable[..., Any], force: bool) -> None:
-        writers = WRITERS[task.__annotations__["return"]]
-        if path.suffix not in writers:
-            raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, writers)}")
-        require_free(path, force, ZARR_MARKS)
-        self.path = path
-        self._writer = writers[path.suffix]
 
-    def write(self, result: Any) -> None:
-        """Write beside the place, then move there."""
-        draft = beside(self.path)
-        try:
-            self._writer(result, draft)
-            put_in_place(draft, self.path)
-        except OSError as error:
-            raise RunError(f"Cannot write {self.path}: {error.strerror or error}.") from error
-        finally:
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
-            draft.unlink(missing_ok=True)
-        say(f"Wrote {self.path}: {len(result):,} cells.")
+def write_table(table: pd.DataFrame, path: Path, index: str) -> None:
+    """Write beside the place, then move there."""
+    with drafted(path) as folder:
+        WRITERS[path.suffix](table, folder / path.name, index)
+        put_in_place(folder / path.name, path)

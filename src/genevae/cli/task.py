@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich import print as say
 
-from genevae.cli.output import Output
+from genevae.cli.output import require_table, write_table
+from genevae.cli.reading import files_of, parameters
 from genevae.cli.words import options_of, with_signature
+from genevae.data.store import require_store
 
 __all__ = ["task_command"]
 
@@ -26,17 +29,23 @@ def task_command(task: Callable[..., Any]) -> Callable[..., Any]:
         A function of a model, perhaps of data, and of keyword-only options, that returns an AnnData or a DataFrame.
     """
     takes_data = "data" in inspect.signature(task).parameters
-    options = options_of(task, RENAMED)
+    gives_cells = "out" in inspect.signature(task).parameters
+    options = options_of(task, RENAMED, leave_out=["layer", "out", "overwrite"])
 
     def command(run: Path, data: str | None = None, *, out: Path, force: bool = False, **given: Any) -> None:
         from genevae.recipes.trained import load
 
-        output = Output(out, task, force)
+        (require_store if gives_cells else require_table)(out, force)
+        where = [] if data is None else [files_of(data, given)]
         arguments = {name: options[name][1](value) for name, value in given.items()}
-        model = load(run)
-        output.write(task(model, data, **arguments) if takes_data else task(model, **arguments))
+        if gives_cells:
+            task(load(run), *where, **arguments, out=out, overwrite=force)
+        else:
+            write_table(task(load(run), *where, **arguments), out, "cell")
+        say(f"Wrote {out}")
 
-    return with_signature(command, task, [*_paths(takes_data), *(parameter for parameter, _ in options.values())])
+    own = [parameter for parameter, _ in options.values()]
+    return with_signature(command, task, [*_paths(takes_data), *own, *(parameters() if takes_data else [])])
 
 
 def _paths(takes_data: bool) -> list[inspect.Parameter]:

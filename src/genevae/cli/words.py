@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import docstring_parser
 from cyclopts import Parameter
 
 from genevae.errors import CategoryError
@@ -59,7 +60,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def options_of(
-    function: Callable[..., Any], rename: Mapping[str, str], leave_out: Sequence[str] = ()
+    function: Callable[..., Any], rename: Mapping[str, str], leave_out: Sequence[str] = (), group: str | None = None
 ) -> dict[str, tuple[inspect.Parameter, Callable[[Any], Any]]]:
     """Return the options that the keyword parameters of a function become.
 
@@ -71,20 +72,22 @@ def options_of(
         Names that differ on the command line.
     leave_out
         Parameters that are no options.
+    group
+        The title under which the help lists them.
     """
     options = {}
+    helps = {each.arg_name: each.description for each in docstring_parser.parse(inspect.getdoc(function) or "").params}
     for name, parameter in inspect.signature(function, eval_str=True, locals=_NAMES).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in leave_out:
             continue
         kind, convert = option(parameter.annotation)
-        if name in rename:
-            kind = Annotated[kind, Parameter(name=rename[name])]
         default = parameter.default if parameter.default not in ((), None) else None
         required = parameter.default is inspect.Parameter.empty
+        hint = kind if required or default is not None else kind | None
+        shown = Parameter(name=rename.get(name), help=helps.get(name), group=group)
         options[name] = (
             parameter.replace(
-                annotation=kind if required or default is not None else kind | None,
-                default=inspect.Parameter.empty if required else default,
+                annotation=Annotated[hint, shown], default=inspect.Parameter.empty if required else default
             ),
             convert,
         )
@@ -102,5 +105,5 @@ def with_signature(
     return command
 
 
-_NAMES = {"AnnData": object, "Source": object}
+_NAMES = {"AnnData": object, "Files": object, "Source": object}
 """Names that the tasks import for type checkers only."""

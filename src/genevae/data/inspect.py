@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.data.kind import LEVEL, Kind, detect_kind, finite, is_whole, spread, totals
-from genevae.data.sources import find_format, open_source, read
+from genevae.data.sources import Files, open_source
 from genevae.data.sources.anndata import from_anndata, matrix, storage_of
 from genevae.data.sources.source import Source
 from genevae.errors import DataError, RecipeError, shorten
@@ -132,7 +132,7 @@ def _paragraph(head: str, text: str) -> str:
 
 
 def inspect(
-    data: Source | AnnData | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
+    data: Source | AnnData | Files | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
 ) -> Inspection:
     """Look at data before training on them.
 
@@ -201,13 +201,10 @@ def probe(source: Source, n_cells: int = 2000, seed: int = 0) -> Kind:
     return detect_kind(_sample(source, n_cells, seed))
 
 
-def _open(data: Source | AnnData | str | Path, layer: str | None) -> tuple[Source, str | None]:
+def _open(data: Source | AnnData | Files | str | Path, layer: str | None) -> tuple[Source, str | None]:
     """Open data, and say how the matrix is stored where that is known before rows are read."""
-    name = "the AnnData object"
-    if isinstance(data, str | Path) and find_format(data).stream is None:
-        data, name = read(data), str(data)
     if isinstance(data, AnnData):
-        return from_anndata(data, layer, name), storage_of(matrix(data, layer, name)[0])
+        return from_anndata(data, layer), storage_of(matrix(data, layer, "the AnnData object")[0])
     return open_source(data, layer), None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from genevae.cells import Cells, Condition, Rows
+from genevae.data.prefetch import prefetched
 from genevae.data.sampler import Sampler
 from genevae.data.schema import Schema
-from genevae.data.sources.source import Source
+from genevae.data.sources.source import MemorySource, Source, as_stored, is_sparse
 from genevae.errors import DataError, shorten
 
 if TYPE_CHECKING:
@@ -22,11 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "to_rows"]
 
 
+DEPTH = 32
+"""Minibatches that are made ahead where expression is read from disk."""
+AT_ONCE = 32
+"""Minibatches whose rows are gathered at once where expression is in memory."""
+
+
 class Loader:
     """Iterate over minibatches.
 
-    Covariates are encoded once, and expression is read a chunk of minibatches at a time, so that a minibatch costs a
-    few slices.
+    Covariates are encoded once. Expression that is in memory is gathered for some minibatches at a time; from disk, a
+    buffer is read in the order of its rows, in the background, and dealt out to its minibatches. Either way the
+    minibatches are the same, and CSR where most values are zero, whatever the source stores.
 
     Parameters
     ----------
@@ -45,35 +53,70 @@ class Loader:
         self.schema = schema
         self.sampler = sampler
         self._covariates = schema.encode(source.obs, fill)
+        self._as_csr = is_sparse(source)
+        self._position = (0, 0)
+        self._resume_at: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return self.sampler.n_minibatches
 
     def codes(self, name: str) -> Tensor:
         """Return the code of a categorical field in every cell that the sampler may draw."""
-        rows = np.concatenate([chunk.rows for chunk in self.sampler.chunks(0)] or [np.empty(0, dtype=np.int64)])
-        return self._covariates.codes[name][torch.from_numpy(rows)]
+        return self._covariates.codes[name][torch.from_numpy(self.sampler.rows)]
 
     def epoch(self, number: int) -> Iterator[Cells]:
-        """Yield the minibatches of one epoch."""
-        for chunk in self.sampler.chunks(number):
-            cells = self._read(chunk.rows)
-            for start, stop in zip(chunk.bounds, chunk.bounds[1:], strict=False):
-                yield cells[start:stop]
+        """Yield the minibatches of one epoch; after :meth:`restore`, those of its epoch that are left."""
+        first = self._resume_at[1] if self._resume_at and self._resume_at[0] == number else 0
+        self._resume_at = None
+        in_memory = isinstance(self.source, MemorySource)
+        minibatches = self._gather(number, first) if in_memory else prefetched(self._read(number, first), DEPTH)
+        for at, cells in enumerate(minibatches, first + 1):
+            self._position = (number, at)
+            yield cells
 
     def __iter__(self) -> Iterator[Cells]:
         """Yield the minibatches of the first epoch."""
         return self.epoch(0)
 
-    def _read(self, rows: NDArray[np.int64]) -> Cells:
-        block = self.source.read(rows)
-        x = to_rows(block)
+    def state(self) -> dict[str, int]:
+        """Say how far the present epoch has come: all that :meth:`restore` needs, since the order is the sampler's."""
+        return dict(zip(("epoch", "minibatch"), self._position, strict=True))
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Let that epoch go on where it was, when it is asked for next."""
+        self._position = self._resume_at = (state["epoch"], state["minibatch"])
+
+    def _gather(self, epoch: int, first: int) -> Iterator[Cells]:
+        """Take the rows of some minibatches from memory."""
+        for chunk in self.sampler.chunks(epoch, first):
+            for at in range(0, len(chunk.bounds) - 1, AT_ONCE):
+                bounds = chunk.bounds[at : at + AT_ONCE + 1]
+                rows = chunk.rows[bounds[0] : bounds[-1]]
+                cells = self._cells(self.source.read(rows), rows)
+                for start, stop in zip(bounds, bounds[1:], strict=False):
+                    yield cells[start - bounds[0] : stop - bounds[0]]
+
+    def _read(self, epoch: int, first: int) -> Iterator[Cells]:
+        """Read the rows of a buffer as they lie on disk, and deal them out."""
+        for chunk in self.sampler.chunks(epoch, first):
+            ordered, place = np.unique(chunk.rows, return_inverse=True)
+            block = self.source.read(ordered)
+            for start, stop in zip(chunk.bounds, chunk.bounds[1:], strict=False):
+                yield self._cells(block[place[start:stop]], chunk.rows[start:stop])
+
+    def _cells(self, block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
+        x = to_rows(as_stored(block, self._as_csr))
         if not torch.isfinite(x.values).all():
             raise DataError(self._name_not_finite(x, rows))
         size_n1 = torch.from_numpy(np.asarray(block.sum(1), dtype=np.float32).reshape(-1, 1))
         row_n = torch.from_numpy(rows)
         condition: Condition = self._covariates.map(lambda tensor: tensor[row_n]).with_size(size_n1.clamp(min=1e-6))
-        return Cells(self.schema.transform.apply(x, size_n1), condition, row_n)
+        x = self.schema.transform.apply(x, size_n1)
+        if (panels := self.source.panels) is not None:
+            measured_ng = torch.from_numpy(panels.measured_pg[panels.panel_n[rows]])
+            condition = condition.with_measured(measured_ng)
+            x = x if x.is_sparse else x.map(lambda values: values.masked_fill(~measured_ng, 0))
+        return Cells(x, condition, row_n)
 
     def _name_not_finite(self, x: Rows, rows: NDArray[np.int64]) -> str:
         cells, genes = (~torch.isfinite(x.dense())).nonzero(as_tuple=True)

@@ -56,28 +56,36 @@ def loess(x_n: _Floats, y_n: _Floats, span: float = 0.3) -> _Floats:
 
 
 def _corners(x: _Floats, most: int) -> _Floats:
-    """Cut sorted points at their medians until no cell holds more than ``most``; return the ends of the cells."""
+    """Cut sorted points at their lower medians until no cell holds more than ``most``; return the ends of the cells."""
     margin = 0.005 * max(x[-1] - x[0], 1e-10 * max(abs(x[0]), abs(x[-1])) + 1e-30)
-    cuts = {float(x[0] - margin), float(x[-1] + margin)}
-    cells = [(0, len(x))]
+    low, high = float(x[0] - margin), float(x[-1] + margin)
+    cuts, cells = {low, high}, [(0, len(x), low, high)]
     while cells:
-        start, stop = cells.pop()
+        start, stop, left, right = cells.pop()
         if stop - start <= most:
             continue
         middle = _between_ties(x, start, stop)
-        if middle is None:
+        cut = float(x[middle - 1])
+        if cut in (left, right):
             continue
-        cuts.add(float((x[middle - 1] + x[middle]) / 2))
-        cells += [(start, middle), (middle, stop)]
+        cuts.add(cut)
+        cells += [(start, middle, left, cut), (middle, stop, cut, right)]
     return np.array(sorted(cuts))
 
 
-def _between_ties(x: _Floats, start: int, stop: int) -> int | None:
-    """Find the place nearest the middle of ``x[start:stop]`` where a cut separates no equal values."""
-    steps = start + 1 + np.flatnonzero(np.diff(x[start:stop]) > 0)
-    if len(steps) == 0:
-        return None
-    return int(steps[np.argmin(np.abs(steps - (start + stop + 1) // 2))])
+def _between_ties(x: _Floats, start: int, stop: int) -> int:
+    """Find the place nearest the middle of ``x[start:stop]`` where a cut separates no equal values.
+
+    As in Cleveland's code, the search goes up and down in turn, and ends at the middle where it meets an end.
+    """
+    centre = (start + stop + 1) // 2
+    for step in range(2 * (stop - start)):
+        place = centre + (-step // 2 if step % 2 == 0 else step // 2 + 1)
+        if not start < place < stop:
+            break
+        if x[place - 1] < x[place]:
+            return place
+    return centre
 
 
 def _parabola(x: _Floats, y: _Floats, centre: float, n_near: int) -> tuple[float, float]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Chunk", "InOrder", "Sampler", "Shuffled"]
+__all__ = ["BUFFER", "Chunk", "InOrder", "Sampler", "Shuffled", "balanced_weights"]
+
+_Rows = NDArray[np.int64]
+
+BLOCK = 64
+"""Rows that stay together until they are in the buffer: a range that one read fetches."""
+BUFFER = 2**14
+"""Rows that are shuffled among themselves."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Chunk:
         ``bounds[i]`` to ``bounds[i + 1]`` is minibatch ``i`` of this chunk.
     """
 
-    rows: NDArray[np.int64]
+    rows: _Rows
     bounds: tuple[int, ...]
 
 
@@ -39,8 +46,12 @@ class Sampler(Protocol):
     def n_minibatches(self) -> int:
         """Minibatches in one epoch."""
 
-    def chunks(self, epoch: int) -> Iterator[Chunk]:
-        """Yield what to read, and how to cut it."""
+    @property
+    def rows(self) -> _Rows:
+        """Every row that may come."""
+
+    def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:
+        """Yield what to read, and how to cut it, from a minibatch on."""
 
 
 def _cut(n_cells: int, batch_size: int, at_least: int) -> list[int]:
@@ -49,12 +60,6 @@ def _cut(n_cells: int, batch_size: int, at_least: int) -> list[int]:
     if len(bounds) > 2 and bounds[-1] - bounds[-2] < at_least:
         del bounds[-2]
     return bounds
-
-
-def _chunk(rows: NDArray[np.int64], bounds: list[int], minibatches_per_chunk: int) -> Iterator[Chunk]:
-    for first in range(0, len(bounds) - 1, minibatches_per_chunk):
-        part = bounds[first : first + minibatches_per_chunk + 1]
-        yield Chunk(rows[part[0] : part[-1]], tuple(bound - part[0] for bound in part))
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,13 @@ class InOrder:
         Row numbers.
     batch_size
         Cells in one minibatch.
+    buffer
+        Rows that are read at once, at most.
     """
 
-    rows: NDArray[np.int64]
+    rows: _Rows
     batch_size: int
+    buffer: int = 2**12
 
     @property
     def n_cells(self) -> int:
@@ -82,14 +90,23 @@ class InOrder:
         """Minibatches in one epoch."""
         return len(_cut(self.n_cells, self.batch_size, 1)) - 1
 
-    def chunks(self, epoch: int) -> Iterator[Chunk]:  # noqa: ARG002 - every epoch is the same
-        """Yield the rows, a minibatch a chunk."""
-        yield from _chunk(self.rows, _cut(self.n_cells, self.batch_size, 1), 1)
+    def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:  # noqa: ARG002 - every epoch is the same
+        """Yield the rows, some minibatches a chunk."""
+        bounds = _cut(self.n_cells, self.batch_size, 1)
+        at_once = max(1, self.buffer // self.batch_size)
+        for start in range(first, len(bounds) - 1, at_once):
+            part = bounds[start : start + at_once + 1]
+            yield Chunk(self.rows[part[0] : part[-1]], tuple(bound - part[0] for bound in part))
 
 
 @dataclass(frozen=True)
 class Shuffled:
     """Every row once, in an order that depends on the seed and the epoch alone.
+
+    Rows are cut into blocks of neighbours, which one read fetches. Each buffer is filled with blocks from all over the
+    data – one from every stretch of as many blocks as there are buffers, which one is drawn – and its rows are
+    shuffled. So minibatches are as mixed as if all rows had been shuffled, also where the data are sorted by label, and
+    data that fit into one buffer are shuffled altogether. Where the data are kept has no say in the order.
 
     Batch norm cannot train on one cell, so a last minibatch of one joins the one before it.
 
@@ -98,29 +115,101 @@ class Shuffled:
     rows
         Row numbers.
     batch_size
-        Cells in one minibatch.
+        Cells in one minibatch, of all ranks together.
     seed
         Of the order.
-    minibatches_per_chunk
-        How many minibatches are read at once.
+    block
+        Rows in a block.
+    buffer
+        Rows in a buffer, about.
+    weights
+        How often each row is drawn, relative to the others; an epoch then has as many cells as ever, of which some come
+        again and others not at all. Every row comes as often as its share of the weights says, rounded up or down.
+    n_cells_per_epoch
+        Cells in one epoch, where that is not all of them.
+    rank, n_ranks
+        Which part of each minibatch is this process's: their parts together are the minibatch of a single process.
     """
 
-    rows: NDArray[np.int64]
+    rows: _Rows
     batch_size: int
     seed: int = 0
-    minibatches_per_chunk: int = 32
+    block: int = BLOCK
+    buffer: int = BUFFER
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
+    n_cells_per_epoch: int | None = None
+    rank: int = 0
+    n_ranks: int = 1
 
     @property
     def n_cells(self) -> int:
         """Cells in one epoch."""
-        return len(self.rows)
+        return min(len(self.rows), self.n_cells_per_epoch or len(self.rows))
 
     @property
     def n_minibatches(self) -> int:
         """Minibatches in one epoch."""
         return len(_cut(self.n_cells, self.batch_size, 2)) - 1
 
-    def chunks(self, epoch: int) -> Iterator[Chunk]:
-        """Yield the rows of one epoch, shuffled."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
-        yield from _chunk(order, _cut(self.n_cells, self.batch_size, 2), self.minibatches_per_chunk)
+    def for_rank(self, rank: int, n_ranks: int) -> Self:
+        """Return the sampler of one process among several."""
+        return replace(self, rank=rank, n_ranks=n_ranks)
+
+    def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:
+        """Yield the rows of one epoch, a buffer a chunk, from a minibatch on."""
+        bounds = np.array(_cut(self.n_cells, self.batch_size, 2))
+        waiting, at, number = np.empty(0, dtype=np.int64), 0, 0
+        for buffer in self._buffers(epoch):
+            waiting = np.concatenate([waiting, buffer])
+            ends = bounds[(bounds > at) & (bounds <= at + len(waiting))]
+            if not len(ends):
+                continue
+            inner = np.concatenate([[at], ends]) - at
+            skipped = min(max(first - number, 0), len(ends))
+            if skipped < len(ends):
+                yield self._own(waiting, inner[skipped:])
+            waiting, at, number = waiting[inner[-1] :], int(ends[-1]), number + len(ends)
+            if at == self.n_cells:
+                return
+
+    def _buffers(self, epoch: int) -> Iterator[_Rows]:
+        """Yield the rows of each buffer, shuffled."""
+        rng = np.random.default_rng([self.seed, epoch])
+        rows = self.rows if self.weights is None else self._drawn(rng)
+        n_blocks = -(-len(rows) // self.block)
+        n_buffers = max(1, -(-len(rows) // self.buffer))
+        dealt_b = _deal(n_blocks, n_buffers, rng)
+        inside = np.arange(self.block)
+        for number in range(n_buffers):
+            blocks = np.flatnonzero(dealt_b == number)
+            places = (blocks[:, None] * self.block + inside).reshape(-1)
+            yield rng.permutation(rows[places[places < len(rows)]])
+
+    def _drawn(self, rng: np.random.Generator) -> _Rows:
+        """Draw as many rows as there are, each as often as its weight says: evenly spaced points on the weights."""
+        assert self.weights is not None
+        ends = np.cumsum(self.weights, dtype=np.float64)
+        points = (np.arange(len(self.rows)) + rng.random()) * (ends[-1] / len(self.rows))
+        return self.rows[np.minimum(np.searchsorted(ends, points, side="right"), len(self.rows) - 1)]
+
+    def _own(self, rows: _Rows, bounds: NDArray[np.int64]) -> Chunk:
+        """Take this process's part of each minibatch."""
+        if self.n_ranks == 1:
+            return Chunk(rows[bounds[0] : bounds[-1]], tuple((bounds - bounds[0]).tolist()))
+        sizes = np.diff(bounds)
+        start, stop = (bounds[:-1] + sizes * rank // self.n_ranks for rank in (self.rank, self.rank + 1))
+        own = [rows[a:b] for a, b in zip(start, stop, strict=True)]
+        return Chunk(np.concatenate(own), tuple(np.concatenate([[0], np.cumsum(stop - start)]).tolist()))
+
+
+def _deal(n_blocks: int, n_buffers: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Give each block a buffer: within every stretch of ``n_buffers`` blocks, each buffer gets one."""
+    n_stretches = -(-n_blocks // n_buffers)
+    dealt = rng.permuted(np.tile(np.arange(n_buffers), (n_stretches, 1)), axis=1)
+    return dealt.reshape(-1)[:n_blocks]
+
+
+def balanced_weights(labels: ArrayLike) -> NDArray[np.float64]:
+    """Return a weight per cell with which every label is drawn equally often."""
+    _, codes, counts = np.unique(np.asarray(labels).astype(str), return_inverse=True, return_counts=True)
+    return 1 / counts[codes].astype(np.float64)

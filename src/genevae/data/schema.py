@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.kind import Kind
-from genevae.data.transform import AsIs, Transform, transform_from_json, transform_to_json
+from genevae.data.transform import AsIs, Transform, transform_from_json
 from genevae.errors import CategoryError, DataError, nearest, shorten
 
 __all__ = ["Categorical", "Continuous", "Schema", "obs_column"]
@@ -153,6 +153,8 @@ class Schema:
         What is done to them before the model sees them.
     categorical, continuous
         The covariates that the model is given.
+    missing
+        Whether some training cells lacked some of the genes.
     """
 
     genes: tuple[str, ...]
@@ -160,6 +162,7 @@ class Schema:
     transform: Transform = field(default_factory=AsIs)
     categorical: tuple[Categorical, ...] = ()
     continuous: tuple[Continuous, ...] = ()
+    missing: bool = False
 
     @classmethod
     def fit(
@@ -221,8 +224,13 @@ class Schema:
 
     @property
     def seen_as(self) -> Kind:
-        """What the numbers are that the model sees, and that its tasks return."""
+        """What the numbers are that the model sees."""
         return self.transform.kind(self.kind)
+
+    @property
+    def answers_in(self) -> Kind:
+        """What the numbers are that tasks return."""
+        return self.transform.answers_in(self.kind)
 
     @property
     def batch(self) -> str | None:
@@ -250,9 +258,9 @@ class Schema:
         """Put another transform in place of this one."""
         return replace(self, transform=transform)
 
-    def with_genes(self, genes: Sequence[str]) -> Self:
-        """Put other genes in place of these."""
-        return replace(self, genes=tuple(genes))
+    def with_genes(self, genes: Sequence[str], missing: bool = False) -> Self:
+        """Put other genes in place of these, and say whether some cells lack some."""
+        return replace(self, genes=tuple(genes), missing=missing)
 
     def encode(self, obs: pd.DataFrame, fill: Sequence[str] = ()) -> Condition:
         """Return the covariates of every cell; sizes are ones until expression is read.
@@ -277,9 +285,10 @@ class Schema:
         return {
             "genes": list(self.genes),
             "kind": self.kind.value,
-            "transform": transform_to_json(self.transform),
+            "transform": self.transform.to_json(),
             "categorical": [vars(covariate) for covariate in self.categorical],
             "continuous": [vars(covariate) for covariate in self.continuous],
+            "missing": self.missing,
         }
 
     @classmethod
@@ -292,6 +301,7 @@ class Schema:
             transform_from_json(written["transform"]),
             tuple(Categorical(**covariate) for covariate in categorical),
             tuple(Continuous(**covariate) for covariate in written["continuous"]),
+            written.get("missing", False),
         )
 
 

@@ -48,17 +48,19 @@ class ExpressionDistribution(Distribution):
         """Log p(x) of a dense ``x``, at every cell and gene."""
         return self.log_prob_zero() + self.log_ratio(value)
 
-    def log_prob_n(self, rows: Rows) -> Tensor:
+    def log_prob_n(self, rows: Rows, measured_ng: Tensor | None = None) -> Tensor:
         """Log p(x) of each cell: the sum over genes, ``(…, n)``.
 
         Parameters
         ----------
         rows
             ``x_ng``, dense or sparse; the results agree to rounding.
+        measured_ng
+            Which entries were measured; all by default. The others, which are zero in ``rows``, do not count.
         """
         if not rows.is_sparse:
-            return self.log_prob(rows.dense()).sum(-1)
-        zero_n = self.log_prob_zero().expand(self.batch_shape).sum(-1)
+            return _over_measured(self.log_prob(rows.dense()), measured_ng)
+        zero_n = _over_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
         return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
 
     def at(self, rows: Rows) -> Self:
@@ -79,6 +81,11 @@ class ExpressionDistribution(Distribution):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(str(tuple(p.shape)) for p in self.parameters)})"
+
+
+def _over_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
+    """Sum over the genes that were measured."""
+    return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1)
 
 
 def pick(parameter: Tensor, rows: Rows) -> Tensor:

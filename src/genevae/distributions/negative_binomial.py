@@ -63,10 +63,10 @@ class NegativeBinomial(ExpressionDistribution):
         """Log p(x) − log p(0) = x log(μ/(θ+μ)) + log Γ(x+θ) − log Γ(θ) − log x!."""
         return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
-    def log_prob_n(self, rows: Rows) -> Tensor:
-        """Log p(x) of each cell, ``(…, n)``; sparse rows by the hand-written pass below."""
-        if not rows.is_sparse or self._mean.shape != self.batch_shape:
-            return super().log_prob_n(rows)
+    def log_prob_n(self, rows: Rows, measured_ng: Tensor | None = None) -> Tensor:
+        """Log p(x) of each cell, ``(…, n)``; sparse rows that were measured whole by the hand-written pass below."""
+        if not rows.is_sparse or self._mean.shape != self.batch_shape or measured_ng is not None:
+            return super().log_prob_n(rows, measured_ng)
         return _SparseLogProb.apply(self._mean, self.inverse_dispersion, rows)  # type: ignore[no-untyped-call,no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:

@@ -62,7 +62,8 @@ def reconstructions_nc(model: VAE, cells: Cells, field: str, n_categories: int) 
     """
 
     def score(asked: Cells) -> Tensor:
-        return model.likelihood(model.posterior(asked).mean, model.sized(asked)).log_prob_n(asked.x)
+        p = model.likelihood(model.posterior(asked).mean, model.sized(asked))
+        return p.log_prob_n(asked.x, asked.condition.measured_ng)
 
     return _per_category(score, cells, field, n_categories)
 

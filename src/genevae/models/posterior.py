@@ -46,6 +46,8 @@ class MLPPosterior(nn.Module):
         What follows each linear layer.
     enter
         Applied to every entry of x first; must leave zero where it is. log(1 + x) suits counts.
+    missing
+        Whether some cells lack some genes: such a gene then enters as a number that is learned for it, zero at first.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class MLPPosterior(nn.Module):
         n_latent: int,
         style: LayerStyle,
         enter: Callable[[Tensor], Tensor] = torch.log1p,
+        missing: bool = False,
     ) -> None:
         super().__init__()
         self.enter = enter
         self.conditioning = conditioning
         self.expression = RowsLinear(n_genes, hidden[0])
+        self.missing_g = nn.Parameter(torch.zeros(n_genes)) if missing else None
         self.condition = nn.Linear(conditioning.n_out, hidden[0], bias=False) if conditioning.n_out else None
         self.after_first = style.after(hidden[0])
         self.rest = MLP(hidden[0], hidden[1:], style)
@@ -69,6 +73,8 @@ class MLPPosterior(nn.Module):
     def forward(self, cells: Cells) -> Normal:
         """Return q(z | x, c), of ``z_nk``."""
         h = self.expression(cells.x, self.enter(cells.x.values))
+        if self.missing_g is not None and cells.condition.measured_ng is not None:
+            h = h + (self.missing_g * ~cells.condition.measured_ng) @ self.expression.weight_gh
         if self.condition is not None:
             h = h + self.condition(self.conditioning(cells.condition))
         return self.head(self.rest(self.after_first(h)))  # type: ignore[no-any-return]

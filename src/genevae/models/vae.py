@@ -106,7 +106,7 @@ class VAE(nn.Module):
             kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
             condition = condition.with_size((q_size.mean + q_size.scale * noise_snk[0, :, k:]).exp())
         p = self.likelihood(q.mean + q.scale * noise_snk[..., :k], condition)
-        return BoundTerms(p.log_prob_n(cells.x), kl_n)
+        return BoundTerms(p.log_prob_n(cells.x, condition.measured_ng), kl_n)
 
     def bound_n(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> Tensor:
         """Return the bound of each cell, in nats."""

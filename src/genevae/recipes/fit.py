@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
-from genevae.data.genes import highly_variable, match_genes, read_gene_list
+from genevae.data.genes import match_genes, read_gene_list
 from genevae.data.inspect import check_likelihood, probe
 from genevae.data.kind import Kind
 from genevae.data.loader import Loader
-from genevae.data.sampler import InOrder, Shuffled
+from genevae.data.sampler import InOrder, Shuffled, balanced_weights
 from genevae.data.schema import Schema, obs_column
-from genevae.data.sources import open_source
+from genevae.data.sources import Files, open_source, settle
 from genevae.data.sources.source import Source, fingerprint
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
+from genevae.data.variable import highly_variable
 from genevae.errors import DataError, RecipeError, nearest
 from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.recipes.config import write_config
@@ -34,10 +35,12 @@ __all__ = ["fit"]
 
 MAX_REFERENCE = 20_000
 """Training cells whose posteriors are kept with the model."""
+MAX_CALIBRATION = 20_000
+"""Validation cells that temperatures are fitted on."""
 
 
 def fit(
-    data: AnnData | Source | str | Path,
+    data: AnnData | Source | Files | str | Path,
     *,
     recipe: str | Recipe = "nb",
     condition: Sequence[str] = (),
@@ -57,6 +60,7 @@ def fit(
     stratify: str | None = None,
     split_by: str | None = None,
     hold_out: Mapping[str, str] | None = None,
+    balance: str | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -66,7 +70,8 @@ def fit(
     Parameters
     ----------
     data
-        An h5ad or zarr file, a 10x file or folder, or an AnnData object.
+        A file, a folder or a pattern of files of any known format; an AnnData object; or Files, a path with more words on
+        how to read it.
     recipe
         The method; `genevae recipes` lists them.
     condition
@@ -78,7 +83,8 @@ def fit(
     control
         The reference level of a condition, as FIELD=VALUE.
     genes
-        Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
+        Genes to model: the number of highly variable ones, or a file with one name per line; all by default. Ensembl ids
+        match with or without their version, and symbols where the data have them.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
@@ -103,6 +109,8 @@ def fit(
         An obs column, such as the donor, none of whose groups may be in two parts.
     hold_out
         Keep away from training all cells with this combination, as FIELD=VALUE.
+    balance
+        An obs column whose categories are drawn equally often in training.
     seed
         Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
     device
@@ -136,16 +144,17 @@ def fit(
     chosen = _choose_recipe(recipe, given, setting or {})
     name = recipe_name(chosen)
     where = resolve_device(device)
-    source = open_source(data, layer)
+    files = data if isinstance(data, Files) else None
+    keep = files.keep if files else "auto"
+    source = settle(open_source(data, layer), keep)
     kind = probe(source)
     check_likelihood(kind, chosen.needs_counts, name, source.name)
     split = _split(source, validation, test, stratify, split_by, hold_out, seed)
-    schema = Schema.fit(
-        (), source.obs, kind, condition=condition, continuous=continuous, batch=batch, control=control
-    ).with_transform(chosen.transform(kind))
-    source = match_genes(source, _choose_genes(source, genes, kind, split))
-    schema = schema.with_genes(source.genes)
-    config = {"data": str(data) if isinstance(data, str | Path) else None, "recipe": name, **_config(given)}
+    schema = Schema.fit((), source.obs, kind, condition=condition, continuous=continuous, batch=batch, control=control)
+    source = settle(_with_genes(source, genes, kind, split), keep)
+    schema = schema.with_genes(source.genes, missing=source.panels is not None)
+    schema = schema.with_transform(chosen.transform(kind).fit(Loader(source, schema, InOrder(split.train, 512))))
+    config = {**_place(data), "recipe": name, **_config(given)}
     facts = {
         "seed": seed,
         "data": source.name,
@@ -154,7 +163,7 @@ def fit(
     }
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _train(source, schema, chosen, split, seed, where, progress, facts)
+        return _train(source, schema, chosen, split, balance, seed, where, progress, facts)
 
 
 def _train(
@@ -162,18 +171,14 @@ def _train(
     schema: Schema,
     recipe: Recipe,
     split: Split,
+    balance: str | None,
     seed: int,
     device: torch.device,
     progress: bool,
     facts: dict[str, Any],
 ) -> Trained:
     """Build, train, and learn what depends on the final weights."""
-    rng = np.random.default_rng(seed)
-    loaders = _Loaders(
-        training=Loader(source, schema, Shuffled(split.train, recipe.batch_size, seed)),
-        validation=Loader(source, schema, InOrder(rng.permutation(split.validation), 512)),
-        reference=Loader(source, schema, InOrder(_draw(split.train, MAX_REFERENCE, rng), 512)),
-    )
+    loaders = _loaders(source, schema, recipe, split, balance, seed)
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
@@ -186,7 +191,7 @@ def _train(
         recipe,
         schema,
         remember(module, loaders.reference, device),
-        calibrate(module, loaders.training, loaders.validation, device),
+        calibrate(module, loaders.training, loaders.calibration, device),
         history.to_frame(),
         _name_parts(source.obs.index, split),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
@@ -197,7 +202,23 @@ def _train(
 class _Loaders:
     training: Loader
     validation: Loader
+    calibration: Loader
     reference: Loader
+
+
+def _loaders(source: Source, schema: Schema, recipe: Recipe, split: Split, balance: str | None, seed: int) -> _Loaders:
+    """Make minibatches of the training cells, of those that validate, and of the samples that are looked at once."""
+    rng = np.random.default_rng(seed)
+    weights = None if balance is None else balanced_weights(obs_column(source.obs, balance).iloc[split.train])
+    shuffled = Shuffled(split.train, recipe.batch_size, seed, weights=weights, n_cells_per_epoch=recipe.cells_per_epoch)
+    return _Loaders(
+        training=Loader(source, schema, shuffled),
+        validation=Loader(source, schema, InOrder(split.validation, 512)),
+        calibration=Loader(
+            source, schema, InOrder(rng.permutation(_draw(split.validation, MAX_CALIBRATION, rng)), 512)
+        ),
+        reference=Loader(source, schema, InOrder(_draw(split.train, MAX_REFERENCE, rng), 512)),
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -234,14 +255,23 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
-def _choose_genes(
-    source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split
-) -> list[str]:
+def _place(data: object) -> dict[str, Any]:
+    """Return what the config file keeps of where the data are and how they were read."""
+    if isinstance(data, Files):
+        words = {name: str(word) if isinstance(word, Path) else word for name, word in asdict(data).items()}
+        return {"data": words.pop("path"), **words}
+    return {"data": str(data) if isinstance(data, str | Path) else None}
+
+
+def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:
+    """Choose the genes to model."""
     if genes is None:
-        return list(source.genes)
+        return source
     if isinstance(genes, int) or (isinstance(genes, str) and genes.isdigit()):
-        return highly_variable(source, int(genes), rows=split.train, flavor="seurat_v3" if kind.is_count else "seurat")
-    return read_gene_list(genes) if isinstance(genes, str | Path) else list(genes)
+        flavor: Literal["seurat_v3", "seurat"] = "seurat_v3" if kind.is_count else "seurat"
+        return match_genes(source, highly_variable(source, int(genes), rows=split.train, flavor=flavor))
+    listed = read_gene_list(genes) if isinstance(genes, str | Path) else list(genes)
+    return match_genes(source, listed)
 
 
 def _split(

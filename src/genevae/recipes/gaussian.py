@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genevae.data.kind import Kind
 from genevae.data.schema import Schema
-from genevae.data.transform import AsIs, LogNormalise, Transform
+from genevae.data.transform import AsIs, LogNormalise, Standardise, Transform
 from genevae.models.likelihoods import Decoder, NormalLikelihood
 from genevae.recipes.recipe import Recipe
 
@@ -23,14 +23,27 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(Recipe):
-    """Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first."""
+    """Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first.
+
+    Parameters
+    ----------
+    target_size
+        The size that cells are scaled to before the logarithm, in counts.
+    standardise
+        Whether each gene is given mean zero and unit variance over the training cells; answers are scaled back.
+    """
 
     needs_counts: ClassVar[bool] = False
     enter: ClassVar[Callable[[Tensor], Tensor]] = _as_it_is
 
+    target_size: float = 1e4
+    standardise: bool = False
+
     def transform(self, kind: Kind) -> Transform:
         """Log-normalise what is on the linear scale, and leave the rest as it is."""
-        return LogNormalise() if kind in {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED} else AsIs()
+        is_linear = kind in {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED}
+        logged: Transform = LogNormalise(self.target_size) if is_linear else AsIs()
+        return Standardise(logged) if self.standardise else logged
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""

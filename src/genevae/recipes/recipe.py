@@ -148,7 +148,8 @@ class Recipe(Training):
     def _posterior(self, schema: Schema, n_latent: int) -> MLPPosterior:
         conditioning = self._conditioning(schema) if self.encode_condition else Conditioning({})
         style = self._style(self.dropout)
-        return MLPPosterior(len(schema.genes), conditioning, self.hidden, n_latent, style, type(self).enter)
+        enter = type(self).enter
+        return MLPPosterior(len(schema.genes), conditioning, self.hidden, n_latent, style, enter, schema.missing)
 
     def _prior(self, schema: Schema) -> nn.Module:
         if self.prior == "standard" or not schema.fields:

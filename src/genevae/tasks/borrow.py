@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.data.genes import match_genes
@@ -17,7 +16,7 @@ from genevae.data.inspect import probe
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
-from genevae.data.sources import open_source
+from genevae.data.sources import Files, open_source
 from genevae.data.sources.source import Source
 from genevae.errors import DataError
 from genevae.models.classifier import Calibration
@@ -30,12 +29,10 @@ if TYPE_CHECKING:
 __all__ = [
     "TrainedModel",
     "borrowed",
-    "note_kind",
     "on_device",
     "open_cells",
     "require_size",
     "seeded",
-    "to_anndata",
 ]
 
 
@@ -83,12 +80,14 @@ def seeded(module: VAE, seed: int) -> Iterator[None]:
 
 def open_cells(
     model: TrainedModel,
-    data: AnnData | Source | str | Path,
+    data: AnnData | Source | Files | str | Path,
     layer: str | None,
     batch_size: int,
     fill: Sequence[str] = (),
 ) -> Loader:
     """Open data as minibatches in order, with the model's genes and codes.
+
+    A model that was trained on cells of which some lacked genes is given such cells here too.
 
     Raises
     ------
@@ -97,7 +96,7 @@ def open_cells(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
-    source = match_genes(open_source(data, layer), model.schema.genes)
+    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing)
     kind = probe(source)
     if kind.is_count != model.schema.kind.is_count:
         raise DataError(
@@ -114,24 +113,6 @@ def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
         yield cells.to(device)
 
 
-def to_anndata(cells: Loader, model: TrainedModel, x: list[Tensor] | None = None) -> AnnData:
-    """Make an AnnData object with the obs of the cells and, where there is expression, the genes of the model."""
-    from anndata import AnnData
-
-    obs = cells.source.obs.copy()
-    if x is None:
-        return AnnData(obs=obs)
-    adata = AnnData(torch.cat(x).cpu().numpy(), obs=obs)
-    adata.var_names = list(model.schema.genes)
-    note_kind(adata, model.schema)
-    return adata
-
-
-def note_kind(adata: AnnData, schema: Schema) -> None:
-    """Write down what the values of a result are, as ``uns["genevae"]["values"]``."""
-    adata.uns["genevae"] = {"values": str(schema.seen_as)}
-
-
 def require_size(model: TrainedModel, size: float | None) -> None:
     """Refuse a size that is none, or that the model cannot use.
 
@@ -144,9 +125,9 @@ def require_size(model: TrainedModel, size: float | None) -> None:
         return
     if not size > 0:
         raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
-    if not model.schema.seen_as.is_count:
+    if not model.schema.answers_in.is_count:
         raise DataError(
-            f"size is counts per cell, and this model sees {model.schema.seen_as} values. Leave it out, or use a "
+            f"size is counts per cell, and this model answers in {model.schema.answers_in} values. Leave it out, or use a "
             "recipe for counts, such as nb."
         )
 

@@ -17,6 +17,7 @@ from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from genevae.data.sources.files import Files
     from genevae.data.sources.source import Source
 
 __all__ = ["classify"]
@@ -26,7 +27,7 @@ METHODS = ("posterior", "reconstruction")
 
 def classify(
     model: TrainedModel,
-    data: AnnData | Source | str | Path,
+    data: AnnData | Source | Files | str | Path,
     *,
     field: str,
     method: Literal["posterior", "reconstruction"] = "posterior",

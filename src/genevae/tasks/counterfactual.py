@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,22 +16,26 @@ from genevae.data.schema import Categorical, Schema
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.tasks.answer import Answer, numbers, require_writable, values_note
 from genevae.tasks.ask import Asked, understand
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded, to_anndata
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
 from genevae.tasks.expectation import expectations_sng, in_pieces
 from genevae.tasks.support import Support, support_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from genevae.data.loader import Loader
+    from genevae.data.sources.files import Files
     from genevae.data.sources.source import Source
+    from genevae.data.store import Piece
 
 __all__ = ["counterfactual"]
 
 
 def counterfactual(
     model: TrainedModel,
-    data: AnnData | Source | str | Path,
+    data: AnnData | Source | Files | str | Path,
     *,
     condition: Mapping[str, str],
     n_draws: int = 25,
@@ -39,7 +43,9 @@ def counterfactual(
     layer: str | None = None,
     batch_size: int = 512,
     seed: int = 0,
-) -> AnnData:
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> AnnData | None:
     """Ask what cells would look like in another condition.
 
     z from q(z | x, c), then p(x | z, c').
@@ -62,12 +68,16 @@ def counterfactual(
         Cells in one step.
     seed
         Of the draws.
+    out
+        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+    overwrite
+        Whether a store that is there is replaced.
 
     Returns
     -------
     AnnData
-        X: expected expression under the new condition, averaged over the draws, as the model sees it (counts, or
-        log-normalised values, as ``uns["genevae"]`` says); layers ``lower`` and ``upper``: the interval of that
+        X: expected expression under the new condition, averaged over the draws (counts, or log-normalised values, as
+        ``uns["genevae"]`` says); layers ``lower`` and ``upper``: the interval of that
         expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs the new condition,
         the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in that combination,
         near zero where none was.
@@ -84,22 +94,23 @@ def counterfactual(
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
     asked = understand(model.schema, condition)
+    require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
-    answers: defaultdict[str, list[Tensor]] = defaultdict(list)
+    obs = _described(cells.source.obs, model.schema, condition)
+    pieces = _pieces(model, cells, asked, n_draws, interval, seed)
+    return Answer(obs, model.schema.genes, pieces, values_note(model.schema)).give(out)
+
+
+def _pieces(
+    model: TrainedModel, cells: Loader, asked: Asked, n_draws: int, interval: float, seed: int
+) -> Iterator[Piece]:
     with borrowed(model) as module, seeded(module, seed):
         supports = _Supports(model.reference, asked)
         for minibatch in on_device(module, cells):
-            for piece in in_pieces(minibatch, n_draws):
-                target = asked.put(module.sized(piece))
-                for name, answer in _answer(module, piece, target, n_draws, interval).items():
-                    answers[name].append(answer.cpu())
-                answers["support"].append(supports.score_n(module, piece).cpu())
-    adata = to_anndata(cells, model, answers["mean"])
-    for name in ("lower", "upper", "draw"):
-        adata.layers[name] = torch.cat(answers[name]).numpy()
-    _describe(adata, model.schema, condition)
-    adata.obs["support"] = torch.cat(answers["support"]).numpy()
-    return adata
+            for part in in_pieces(minibatch, n_draws):
+                answer = _answer(module, part, asked.put(module.sized(part)), n_draws, interval)
+                back = {name: numbers(model.schema.transform.invert(x_ng)) for name, x_ng in answer.items()}
+                yield {**back, "obs/support": numbers(supports.score_n(module, part))}
 
 
 def _answer(module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float) -> dict[str, Tensor]:
@@ -108,7 +119,7 @@ def _answer(module: VAE, cells: Cells, target: Condition, n_draws: int, interval
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     q = module.posterior(cells)
     draw_ng = module.likelihood(q.mean + q.scale * torch.randn_like(q.mean), target).sample()
-    return {"mean": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng}
+    return {"X": mean_sng.mean(0), "layers/lower": lower_ng, "layers/upper": upper_ng, "layers/draw": draw_ng}
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
@@ -153,11 +164,11 @@ class _Supports:
         return self._known[combination]
 
 
-def _describe(adata: AnnData, schema: Schema, condition: Mapping[str, str]) -> None:
+def _described(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:
     """Put the new condition into obs, and keep the former one beside it."""
+    obs = obs.copy()
     for name, value in condition.items():
-        adata.obs[f"source_{name}"] = adata.obs[name]
-        field = schema[name]
-        adata.obs[name] = value if isinstance(field, Categorical) else float(value)
-        if isinstance(field, Categorical):
-            adata.obs[name] = adata.obs[name].astype("category")
+        obs[f"source_{name}"] = obs[name]
+        is_categorical = isinstance(schema[name], Categorical)
+        obs[name] = pd.Categorical([value] * len(obs)) if is_categorical else float(value)
+    return obs

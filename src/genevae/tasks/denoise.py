@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,24 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded, to_anndata
+from genevae.tasks.answer import Answer, numbers, require_writable, values_note
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded
 from genevae.tasks.expectation import expectations_sng, in_pieces
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from genevae.data.loader import Loader
+    from genevae.data.sources.files import Files
     from genevae.data.sources.source import Source
+    from genevae.data.store import Piece
 
 __all__ = ["denoise"]
 
 
 def denoise(
     model: TrainedModel,
-    data: AnnData | Source | str | Path,
+    data: AnnData | Source | Files | str | Path,
     *,
     size: float | None = None,
     average_batches: bool = False,
@@ -32,7 +37,9 @@ def denoise(
     layer: str | None = None,
     batch_size: int = 512,
     seed: int = 0,
-) -> AnnData:
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> AnnData | None:
     """Denoise cells: the expression to be expected of each.
 
     E[x | z, c], averaged over q(z | x, c).
@@ -55,12 +62,15 @@ def denoise(
         Cells in one step.
     seed
         Of the draws.
+    out
+        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+    overwrite
+        Whether a store that is there is replaced.
 
     Returns
     -------
     AnnData
-        The obs of the cells, and their expected expression as the model sees it: counts, or log-normalised values, as
-        ``uns["genevae"]`` says.
+        The obs of the cells, and their expected expression: counts, or log-normalised values, as ``uns["genevae"]`` says.
 
     Raises
     ------
@@ -71,15 +81,20 @@ def denoise(
     require_size(model, size)
     if n_draws < 1:
         raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
+    require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
-    batch = _batch_codes(model) if average_batches else None
+    pieces = _pieces(model, cells, size, _batch_codes(model) if average_batches else None, n_draws, seed)
+    return Answer(cells.source.obs.copy(), model.schema.genes, pieces, values_note(model.schema)).give(out)
+
+
+def _pieces(
+    model: TrainedModel, cells: Loader, size: float | None, batch: tuple[str, int] | None, n_draws: int, seed: int
+) -> Iterator[Piece]:
     with borrowed(model) as module, seeded(module, seed):
-        x = [
-            _expected(module, piece, size, batch, n_draws).cpu()
-            for minibatch in on_device(module, cells)
-            for piece in in_pieces(minibatch, n_draws)
-        ]
-    return to_anndata(cells, model, x)
+        for minibatch in on_device(module, cells):
+            for part in in_pieces(minibatch, n_draws):
+                expected_ng = _expected(module, part, size, batch, n_draws)
+                yield {"X": numbers(model.schema.transform.invert(expected_ng))}
 
 
 def _batch_codes(model: TrainedModel) -> tuple[str, int]:

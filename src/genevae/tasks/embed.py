@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, to_anndata
+from genevae.tasks.answer import Answer, numbers, require_writable
+from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from genevae.data.loader import Loader
+    from genevae.data.sources.files import Files
     from genevae.data.sources.source import Source
+    from genevae.data.store import Piece
 
 __all__ = ["embed"]
 
 
 def embed(
-    model: TrainedModel, data: AnnData | Source | str | Path, *, layer: str | None = None, batch_size: int = 512
-) -> AnnData:
+    model: TrainedModel,
+    data: AnnData | Source | Files | str | Path,
+    *,
+    layer: str | None = None,
+    batch_size: int = 512,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> AnnData | None:
     """Embed cells: where each lies in the latent.
 
     The mean and standard deviation of q(z | x, c).
@@ -34,6 +43,10 @@ def embed(
         The layer that holds the expression, or "raw"; X by default.
     batch_size
         Cells in one step.
+    out
+        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+    overwrite
+        Whether a store that is there is replaced.
 
     Returns
     -------
@@ -45,10 +58,13 @@ def embed(
     DataError
         If genes, columns or categories do not fit the model.
     """
+    require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
+    return Answer(cells.source.obs.copy(), (), _posteriors(model, cells)).give(out)
+
+
+def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Piece]:
     with borrowed(model) as module:
-        posteriors = [module.posterior(minibatch) for minibatch in on_device(module, cells)]
-    adata = to_anndata(cells, model)
-    adata.obsm["X_genevae"] = torch.cat([q.mean for q in posteriors]).cpu().numpy()
-    adata.obsm["X_genevae_scale"] = torch.cat([q.scale for q in posteriors]).cpu().numpy()
-    return adata
+        for minibatch in on_device(module, cells):
+            q = module.posterior(minibatch)
+            yield {"obsm/X_genevae": numbers(q.mean), "obsm/X_genevae_scale": numbers(q.scale)}

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
+from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.schema import Schema
 from genevae.errors import DataError, nearest
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.tasks.answer import Answer, require_writable, sparsely, values_note
 from genevae.tasks.ask import Asked, every_combination, understand
-from genevae.tasks.borrow import TrainedModel, borrowed, note_kind, require_size, seeded
+from genevae.tasks.borrow import TrainedModel, borrowed, require_size, seeded
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from genevae.data.store import Piece
 
 __all__ = ["generate"]
 
@@ -35,7 +38,9 @@ def generate(
     size: float | None = None,
     batch_size: int = 512,
     seed: int = 0,
-) -> AnnData:
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> AnnData | None:
     """Generate cells of some conditions.
 
     z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose
@@ -59,11 +64,15 @@ def generate(
         Cells in one step.
     seed
         Of the draws.
+    out
+        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+    overwrite
+        Whether a store that is there is replaced.
 
     Returns
     -------
     AnnData
-        n cells per condition as the model sees cells (counts, or log-normalised values, as ``uns["genevae"]`` says),
+        n cells per condition (counts, or log-normalised values, as ``uns["genevae"]`` says),
         their fields in obs; CSR where most values are zero.
 
     Raises
@@ -81,16 +90,24 @@ def generate(
     if latent not in LATENTS:
         raise DataError(f"There is no latent '{latent}' to draw from. {nearest(latent, LATENTS)}")
     asked = [understand(model.schema, words) for words in every_combination(condition or {})]
-    with borrowed(model) as module, seeded(module, seed):
+    require_writable(out, overwrite)
+    with seeded(model.module, seed):
         start = [_start(model.reference, each, n) for each in asked]
-        target = Condition.join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
-        if size is not None:
-            target = target.with_size(torch.full_like(target.size_n1, size))
-        cells = Reference(
-            torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target
-        )
-        pieces = [_draw(module, cells.take(at), latent) for at in torch.arange(cells.n_cells).split(batch_size)]
-    return _to_anndata(model.schema, pieces, target)
+    target = Condition.join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
+    if size is not None:
+        target = target.with_size(torch.full_like(target.size_n1, size))
+    cells = Reference(torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target)
+    pieces = _pieces(model, cells, latent, batch_size, seed)
+    return Answer(describe(model.schema, target), model.schema.genes, pieces, values_note(model.schema)).give(out)
+
+
+def _pieces(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Piece]:
+    as_csr = None
+    with borrowed(model) as module, seeded(module, seed + 1):  # the first seed has drawn the cells
+        for at in torch.arange(cells.n_cells).split(batch_size):
+            x_ng = model.schema.transform.invert(_draw(module, cells.take(at), latent))
+            as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
+            yield {"X": sparsely(x_ng, as_csr)}
 
 
 def _start(reference: Reference, asked: Asked, n: int) -> Reference:
@@ -99,29 +116,14 @@ def _start(reference: Reference, asked: Asked, n: int) -> Reference:
     return reference.take(rows[torch.randint(len(rows), (n,))])
 
 
-def _draw(module: VAE, cells: Reference, latent: str) -> Any:
+def _draw(module: VAE, cells: Reference, latent: str) -> Tensor:
     """Draw z and x of some cells, from their posterior or from the prior of their condition."""
     cells = cells.to(next(module.parameters()).device)
     mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
         p = module.prior(cells.condition)
         mean, scale = p.mean, p.scale
-    x = module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample().cpu().numpy()
-    return sparse.csr_matrix(x) if (x == 0).mean() > 0.5 else x
-
-
-def _to_anndata(schema: Schema, pieces: list[Any], condition: Condition) -> AnnData:
-    from anndata import AnnData
-
-    x = (
-        sparse.vstack(pieces, format="csr")
-        if all(map(sparse.issparse, pieces))
-        else np.vstack(list(map(_dense, pieces)))
-    )
-    adata = AnnData(x, obs=describe(schema, condition))
-    adata.var_names = list(schema.genes)
-    note_kind(adata, schema)
-    return adata
+    return module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample()
 
 
 def describe(schema: Schema, condition: Condition) -> pd.DataFrame:
@@ -133,7 +135,3 @@ def describe(schema: Schema, condition: Condition) -> pd.DataFrame:
     obs |= {f.name: condition.values[f.name].numpy() * f.scale + f.mean for f in schema.continuous}
     obs["size"] = condition.size_n1.squeeze(-1).numpy()
     return pd.DataFrame(obs, index=[f"generated_{i}" for i in range(condition.n_cells)])
-
-
-def _dense(x: Any) -> Any:
-    return x.toarray() if sparse.issparse(x) else x

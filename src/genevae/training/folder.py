@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from genevae.disk import beside, put_in_place, require_free, sync
 from genevae.errors import RunError
 
-__all__ = ["MANIFEST", "beside", "put_in_place", "require_free", "verify_folder", "write_folder"]
+__all__ = ["MANIFEST", "verify_folder", "write_folder"]
 
 MANIFEST = "manifest.json"
 SEAL = "sha256_of_this"
@@ -42,7 +41,7 @@ def write_folder(
         If the folder is there already, or cannot be written. Nothing half-written is left.
     """
     path = Path(path)
-    require_free(path, overwrite)
+    require_free(path, overwrite, [MANIFEST])
     draft = beside(path)
     try:
         draft.mkdir(parents=True)
@@ -52,45 +51,13 @@ def write_folder(
         content = {**facts, "sha256": digests}
         (draft / MANIFEST).write_text(json.dumps({**content, SEAL: _seal(content)}, indent=2) + "\n")
         for file in draft.iterdir():
-            _sync(file)
-        _sync(draft)
+            sync(file)
+        sync(draft)
         put_in_place(draft, path)
     except OSError as error:
         raise RunError(f"Cannot write the folder {path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def require_free(path: Path, overwrite: bool, marks: Sequence[str] = (MANIFEST,)) -> None:
-    """Make sure that something can be written to a place, before the work that makes it.
-
-    Parameters
-    ----------
-    path
-        The place.
-    overwrite
-        Whether what is there is replaced.
-    marks
-        A folder that is there is replaced only if it is empty or has one of these files, by which it is ours.
-
-    Raises
-    ------
-    RunError
-        If something is there already and is not to be replaced, or the folder around it cannot be written to.
-    """
-    if path.exists() and not overwrite:
-        raise RunError(f"{path} is there already. Choose another name, or give --force (overwrite=True) to replace it.")
-    if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
-        raise RunError(f"{path} is a folder of something else: it has no {marks[0]}. Choose another name.")
-    trial = beside(path)
-    try:
-        trial.mkdir(parents=True)
-        trial.rmdir()
-    except OSError as error:
-        raise RunError(
-            f"Nothing can be written in {path.absolute().parent}: {error.strerror}. "
-            "Choose a folder that you may write to."
-        ) from error
 
 
 def verify_folder(path: Path) -> dict[str, Any]:
@@ -125,32 +92,8 @@ def verify_folder(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def beside(path: Path) -> Path:
-    """Return a hidden name in the same folder."""
-    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-
-
-def put_in_place(draft: Path, path: Path) -> None:
-    """Put the draft in its place; a folder that was there goes only once the new one is there."""
-    old = beside(path) if path.exists() else None
-    if old:
-        path.rename(old)
-    draft.rename(path)
-    _sync(path.parent)
-    if old:
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-
-
 def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -28,7 +28,7 @@ def remember(model: VAE, cells: Loader, device: torch.device) -> Reference:
         q = model.posterior(moved)
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
-        conditions.append(moved.given(model.sized(moved)).to("cpu").condition)
+        conditions.append(moved.given(model.sized(moved).with_measured(None)).to("cpu").condition)
     return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
 
 

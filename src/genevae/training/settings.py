@@ -17,6 +17,8 @@ class Training:
     ----------
     epochs
         Passes over the training cells at most; by default :func:`default_epochs` of their number.
+    cells_per_epoch
+        Training cells in one epoch, drawn anew for each; all by default.
     batch_size
         Cells in one step.
     learning_rate, weight_decay, epsilon
@@ -34,6 +36,7 @@ class Training:
     """
 
     epochs: int | None = None
+    cells_per_epoch: int | None = None
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-6
@@ -46,7 +49,13 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
-        for name, smallest in (("epochs", 1), ("batch_size", 2), ("patience", 0), ("plateau", 0)):
+        for name, smallest in (
+            ("epochs", 1),
+            ("cells_per_epoch", 2),
+            ("batch_size", 2),
+            ("patience", 0),
+            ("plateau", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise RecipeError(f"{name} must be {smallest} or more, not {value}.")

@@ -5,37 +5,41 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.io import read_elem
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from scipy import sparse
 
-from genevae.data.sources.source import MemorySource
+from genevae.data.memory import SHARE, available_bytes
+from genevae.data.sources import zarr
+from genevae.data.sources.arrays import as_float32
+from genevae.data.sources.files import Files
+from genevae.data.sources.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.data.sources.source import FileSource, Matrix, MemorySource, Source, Stamp
+from genevae.data.sources.zarr import open_group
 from genevae.errors import DataError, nearest, shorten
 
 __all__ = [
-    "as_float32",
+    "aliases_of",
     "from_anndata",
     "is_h5ad",
     "is_zarr",
     "matrix",
-    "open_hdf5",
+    "open_h5ad",
+    "open_zarr",
     "quietly",
     "read_h5ad",
     "read_zarr",
     "storage_of",
 ]
-
-_EXACT = 2**24
-"""The largest whole number up to which float32 holds every whole number."""
-_MAGIC = b"\x89HDF\r\n\x1a\n"
-"""How every HDF5 file starts."""
 
 
 def is_h5ad(path: Path) -> bool:
@@ -57,10 +61,103 @@ def read_h5ad(path: Path) -> AnnData:
 
 def read_zarr(path: Path) -> AnnData:
     """Read a zarr folder into memory."""
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder, and a zarr store is one: give the folder that was written.")
-    _require_tables(path, {entry.name for entry in path.iterdir()})
+    _require_tables(path, open_group(path))
     return _read(path, anndata.read_zarr)
+
+
+def open_h5ad(path: Path, files: Files) -> Source:
+    """Open an h5ad file whose rows are read as they are asked for.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, has no such layer, or stores the matrix by columns and is too large for memory.
+    """
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        _require_tables(path, file)
+        return _open(path, file, files, Storage(csr_of, dense_of), read_h5ad, (stamp,))
+
+
+def open_zarr(path: Path, files: Files) -> Source:
+    """Open a zarr folder whose rows are read as they are asked for."""
+    group = open_group(path)
+    _require_tables(path, group)
+    return _open(path, group, files, Storage(zarr.csr_of, zarr.dense_of), read_zarr, ())
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a kind of store opens its matrices."""
+
+    csr_of: Callable[[Path, Any, tuple[int, int]], Matrix]
+    dense_of: Callable[[Path, Any], Matrix]
+
+
+def _open(
+    path: Path, root: Any, files: Files, storage: Storage, read: Callable[[Path], AnnData], stamps: tuple[Stamp, ...]
+) -> Source:
+    """Open the matrix and the tables of a store; one that is stored in another way is read into memory."""
+    try:
+        stored, var = _find_layer(path, root, files.layer)
+        kind, shape = _encoding(stored)
+        if kind == "csc":
+            _require_room(path, stored, shape)
+        if kind not in ("csr", "dense"):
+            return from_anndata(read(path), files.layer, str(path))
+        with quietly():
+            obs, var_table = read_elem(root["obs"]), read_elem(var)
+        matrix = storage.dense_of(path, stored) if kind == "dense" else storage.csr_of(path, stored, shape)
+    except DataError:
+        raise
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
+    genes = tuple(map(str, var_table.index))
+    if matrix.shape != (len(obs), len(genes)):
+        raise DataError(
+            f"{path} does not fit together: the matrix has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for "
+            f"{len(obs):,} cells and {len(genes):,} genes. Copy or write it again."
+        )
+    obs.index = obs.index.astype(str)
+    return FileSource(str(path), matrix, genes, obs, aliases_of(var_table), stamps=stamps)
+
+
+def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
+    """Find the stored matrix of a layer, and the table of its columns."""
+    layers = list(root["layers"]) if "layers" in root else []
+    if layer is None or layer in layers:
+        place = "X" if layer is None else f"layers/{layer}"
+        if place not in root:
+            raise DataError(f"{path} has no X. Give the layer that holds the expression. {nearest('counts', layers)}")
+        return root[place], root["var"]
+    if layer == "raw" and "raw" in root and "X" in root["raw"]:
+        return root["raw/X"], root["raw/var"]
+    known = [*layers, *(["raw"] if "raw" in root else [])]
+    raise DataError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
+
+
+def _encoding(stored: Any) -> tuple[str, tuple[int, int]]:
+    """Say how a matrix is stored (csr, csc, dense, or otherwise), and its shape."""
+    encoding = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))
+    if hasattr(stored, "ndim"):
+        return "dense" if stored.ndim == 2 else "otherwise", tuple(stored.shape)
+    shape = tuple(int(n) for n in stored.attrs.get("shape", stored.attrs.get("h5sparse_shape", ())))
+    return {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}.get(encoding, "otherwise"), shape
+
+
+def _require_room(path: Path, stored: Any, shape: tuple[int, int]) -> None:
+    """Raise where a matrix stored by columns is too large to be turned in memory."""
+    if 4 * 8 * stored["data"].shape[0] > SHARE * available_bytes():
+        raise DataError(
+            f"{path} stores its {shape[0]:,} × {shape[1]:,} matrix by columns (CSC), so that rows cannot be read, and "
+            f"it is too large for memory. Convert it once: genevae data convert {path} {path.with_suffix('.zarr')}"
+        )
+
+
+def aliases_of(var: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a gene table that name genes: texts that are nearly all different."""
+    texts = {str(name): var[name].astype(str) for name in var.columns if not is_numeric_dtype(var[name])}
+    return {name: tuple(text) for name, text in texts.items() if text.nunique() > 0.5 * max(len(text), 1)}
 
 
 def _require_tables(path: Path, names: Any) -> None:
@@ -76,48 +173,8 @@ def _read(path: Path, reader: Callable[[Path], AnnData]) -> AnnData:
     try:
         with quietly():
             return reader(path)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({_first_line(error)}). It is damaged, or was written by a program "
-            "that anndata does not know: copy or write it again."
-        ) from error
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    DataError
-        If it is not HDF5, or not whole.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(_why_not_hdf5(path, error)) from error
-    with file:
-        yield file
-
-
-def _why_not_hdf5(path: Path, error: OSError) -> str:
-    """Say why a file could not be opened, and what to do."""
-    if not path.is_file():
-        return f"{path} is a folder, and an {path.suffix} file was expected: give the file."
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
-    if not start:
-        return f"{path} is empty (0 bytes): write or download it again."
-    if start != _MAGIC:
-        return (
-            f"{path} is not an HDF5 file, although its name ends in {path.suffix}: it starts with {start!r}. "
-            "Unpack it if it is compressed, or download it again."
-        )
-    return f"{path} is not whole ({_first_line(error)}): the copy or download was cut short; fetch it again."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
 
 
 @contextmanager
@@ -129,6 +186,7 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*names are not unique")
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*autosharding", category=UserWarning)
         warnings.filterwarnings("ignore", message="Moving element from", category=FutureWarning)
         warnings.simplefilter("ignore", anndata.OldFormatWarning)
         yield
@@ -156,7 +214,7 @@ def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnD
     x, genes = matrix(adata, layer, name)
     with quietly():
         obs = pd.DataFrame(adata.obs).copy()
-    return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs)
+    return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs, aliases_of(_var_of(adata, layer)))
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]:
@@ -172,6 +230,10 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]
     if layer is not None and layer not in adata.layers:
         raise DataError(f"{name} has no layer '{layer}'. {nearest(layer, _layers(adata))} Without a layer, X is read.")
     return adata.X if layer is None else adata.layers[layer], adata.var_names
+
+
+def _var_of(adata: AnnData, layer: str | None) -> pd.DataFrame:
+    return adata.raw.var if layer == "raw" and layer not in adata.layers else adata.var
 
 
 def _layers(adata: AnnData) -> list[str]:
@@ -195,33 +257,3 @@ def _in_rows(x: Any, name: str) -> sparse.csr_matrix | NDArray[np.float32]:
         rows.sum_duplicates()
     values = as_float32(rows.data, name)
     return sparse.csr_matrix((values, rows.indices, rows.indptr), shape=rows.shape, copy=False)
-
-
-def as_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Convert to float32, and refuse where whole numbers would change.
-
-    Raises
-    ------
-    DataError
-        If the values are not numbers, or a whole number above 2²⁴ has no float32 of its own.
-    """
-    if values.dtype == np.float32:
-        return values
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds {values.dtype} where numbers are expected: convert the matrix to float32.")
-    with np.errstate(over="ignore"):
-        converted = values.astype(np.float32)
-    if values.size and (np.fmax.reduce(values, axis=None) > _EXACT or np.fmin.reduce(values, axis=None) < -_EXACT):
-        _require_whole(values[np.abs(values) > _EXACT], name)
-    return converted
-
-
-def _require_whole(large: NDArray[Any], name: str) -> None:
-    """Raise where a large whole number does not survive float32."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        lost = (large == np.floor(large)) & (large.astype(np.float32).astype(large.dtype) != large)
-    if lost.any():
-        raise DataError(
-            f"{name} holds {int(lost.sum())} counts that float32 cannot hold, such as {large[lost][0]:.0f}: "
-            f"it is exact up to {_EXACT}. Round them to fewer digits, scale the matrix down, or drop those genes."
-        )

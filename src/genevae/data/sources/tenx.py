@@ -19,10 +19,14 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 from scipy.io import mmread
 
-from genevae.data.sources.anndata import as_float32, open_hdf5, quietly
+from genevae.data.sources.anndata import aliases_of, from_anndata, quietly
+from genevae.data.sources.arrays import as_float32
+from genevae.data.sources.files import Files, require_no_layer
+from genevae.data.sources.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
+from genevae.data.sources.source import FileSource, Source, Stamp
 from genevae.errors import DataError, shorten
 
-__all__ = ["is_folder", "is_h5", "read_folder", "read_h5"]
+__all__ = ["is_folder", "is_h5", "open_folder", "open_h5", "read_folder", "read_h5"]
 
 _EXPRESSION = "Gene Expression"
 _MATRIX = ("matrix.mtx", "matrix.mtx.gz")
@@ -42,6 +46,34 @@ def is_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in _MATRIX)
 
 
+def open_h5(path: Path, files: Files) -> Source:
+    """Open Cell Ranger's HDF5 file; its rows are read as they are asked for where all features are expression."""
+    require_no_layer(path, files)
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        group = _group(path, file)
+        try:
+            var, symbols, barcodes = _features(group), _symbols(group), _text(group["barcodes"])
+            n_genes, n_cells = (int(size) for size in group["shape"][:])
+        except HDF5_ERRORS as error:
+            raise damaged(path, error) from error
+        if (n_cells, n_genes) != (len(barcodes), len(symbols)) or not _expression(
+            path, var.get("feature_types"), len(symbols)
+        ).all():
+            return from_anndata(read_h5(path), name=str(path))
+        matrix = csr_of(path, group, (n_cells, n_genes))
+    with quietly():
+        genes = make_index_unique(pd.Index(symbols))
+    obs = pd.DataFrame(index=pd.Index(barcodes))
+    return FileSource(str(path), matrix, tuple(genes), obs, aliases_of(pd.DataFrame(var)), stamps=(stamp,))
+
+
+def open_folder(path: Path, files: Files) -> Source:
+    """Open Cell Ranger's folder; the matrix, which is text, is read into memory."""
+    require_no_layer(path, files)
+    return from_anndata(read_folder(path), name=str(path))
+
+
 def read_h5(path: Path) -> AnnData:
     """Read Cell Ranger's HDF5 file, version 2 or 3.
 
@@ -56,8 +88,8 @@ def read_h5(path: Path) -> AnnData:
             n_genes, n_cells = (int(size) for size in group["shape"][:])
             x = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(n_cells, n_genes))
             barcodes, var, symbols = _text(group["barcodes"]), _features(group), _symbols(group)
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path} is damaged ({error}): fetch it again.") from error
+        except HDF5_ERRORS as error:
+            raise damaged(path, error) from error
     return _assemble(path, x, barcodes, symbols, var)
 
 

@@ -42,12 +42,20 @@ class Decoder(nn.Module):
 
 
 class Proportion(nn.Module):
-    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell."""
+    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell.
+
+    Where only some genes were measured, it sums to one over those, as the cell's size is counted over those; the other
+    genes get the share that they would have had beside them.
+    """
 
     def __init__(self, n_hidden: int, n_genes: int) -> None:
         super().__init__()
         self.logits = nn.Linear(n_hidden, n_genes)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, h)`` to ``(…, n, g)``."""
-        return self.logits(h).softmax(-1)  # type: ignore[no-any-return]
+        logits = self.logits(h)
+        if condition.measured_ng is None:
+            return logits.softmax(-1)  # type: ignore[no-any-return]
+        total = logits.masked_fill(~condition.measured_ng, -torch.inf).logsumexp(-1, keepdim=True)
+        return (logits - total).exp()  # type: ignore[no-any-return]

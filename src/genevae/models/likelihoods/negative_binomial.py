@@ -37,4 +37,6 @@ class NegativeBinomialLikelihood(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        return NegativeBinomial(condition.size_n1 * self.proportion(h), self.inverse_dispersion(h, condition))
+        return NegativeBinomial(
+            condition.size_n1 * self.proportion(h, condition), self.inverse_dispersion(h, condition)
+        )

@@ -29,4 +29,4 @@ class PoissonLikelihood(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Poisson:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        return Poisson(condition.size_n1 * self.proportion(self.decoder(z, condition)))
+        return Poisson(condition.size_n1 * self.proportion(self.decoder(z, condition), condition))

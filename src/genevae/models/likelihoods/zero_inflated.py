@@ -38,5 +38,7 @@ class ZeroInflatedLikelihood(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> ZeroInflated:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        base = NegativeBinomial(condition.size_n1 * self.proportion(h), self.inverse_dispersion(h, condition))
+        base = NegativeBinomial(
+            condition.size_n1 * self.proportion(h, condition), self.inverse_dispersion(h, condition)
+        )
         return ZeroInflated(base, self.gate_logits(h))

@@ -1,0 +1,54 @@
+"""Gene lists as text files, one name per line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from genevae.disk import drafted, put_in_place, sync
+from genevae.errors import GeneError, shorten
+
+__all__ = ["write_gene_list"]
+
+
+def write_gene_list(
+    genes: Sequence[str], path: str | Path, *, flavor: str | None = None, source: str | None = None
+) -> None:
+    """Write gene names to a text file, one per line, as :func:`~genevae.data.genes.read_gene_list` reads them.
+
+    The first line is a comment that says how many there are, and how they were chosen. The file appears whole or not
+    at all, in place of one that is there.
+
+    Parameters
+    ----------
+    genes
+        The names, in the order to keep.
+    path
+        The file.
+    flavor
+        The method that chose them, for the comment.
+    source
+        The data they were chosen from, for the comment.
+
+    Raises
+    ------
+    GeneError
+        If there is no gene, or a name would not be read back as it is.
+    RunError
+        If the file cannot be written.
+    """
+    odd = [gene for gene in genes if "#" in gene or gene.strip() != gene or len(gene.splitlines()) != 1]
+    twice = len(genes) - len(set(genes))
+    if len(genes) == 0 or odd or twice:
+        reason = f"{len(odd)} hold '#', line ends or outer spaces ({shorten(map(repr, odd))})" if odd else ""
+        reason = reason or (f"{twice} come again" if twice else "there are none")
+        raise GeneError(f"These {len(genes)} genes cannot be a gene list, {path}: {reason}. Rename or drop them.")
+    number = f"{len(genes)} gene{'s' * (len(genes) > 1)}"
+    made = [number, f"flavor {flavor}" if flavor else "", f"from {source}" if source else ""]
+    header = " ".join("; ".join(filter(None, made)).split())
+    path = Path(path)
+    with drafted(path) as folder:
+        draft = folder / path.name
+        draft.write_text("\n".join([f"# {header}", *genes, ""]), encoding="utf-8")
+        sync(draft)
+        put_in_place(draft, path)
