@@ -122,15 +122,16 @@ def test_a_probe_reads_a_bounded_sample():
 def test_numbers_are_those_of_the_data(tmp_path):
     x = draw_counts()
     obs = pd.DataFrame({"donor": ["a", "b"] * 100, "age": np.arange(200) / 2}, index=[f"c{i}" for i in range(200)])
-    AnnData(sparse.csc_matrix(x), obs=obs).write_h5ad(tmp_path / "cells.h5ad")
+    adata = AnnData(sparse.csc_matrix(x), obs=obs)
+    assert inspect(adata).storage == "csc"
+    assert "CSC" in texts(inspect(adata), "note")
+    adata.write_h5ad(tmp_path / "cells.h5ad")
     found = inspect(tmp_path / "cells.h5ad")
     assert (found.n_cells, found.n_genes, found.n_sampled) == (N_CELLS, N_GENES, N_CELLS)
     assert found.density == pytest.approx((x > 0).mean())
     assert found.median_size == pytest.approx(np.median(x.sum(1)))
     assert found.max_value == x.max()
     assert found.covariates == {"donor": 2, "age": (0.0, 99.5)}
-    assert found.storage == "csc"
-    assert "CSC" in texts(found, "note")
     assert found.name == str(tmp_path / "cells.h5ad")
 
 

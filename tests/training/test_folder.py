@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import genevae
-from genevae.errors import RunError
 from genevae.disk import require_free
+from genevae.errors import RunError
 from genevae.training.folder import MANIFEST, verify_folder, write_folder
 
 FILES = {"a.txt": lambda path: path.write_text("alpha\n"), "b.bin": lambda path: path.write_bytes(bytes(range(100)))}

@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 import genevae as gv
+from genevae.cli.data import app as data_app
 from genevae.cli.demo import demo
 from genevae.cli.fit import fit
 from genevae.cli.look import inspect, recipes
@@ -39,6 +40,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
 
 for command in COMMANDS:
     app.command(command)
+app.command(data_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

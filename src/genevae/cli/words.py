@@ -84,7 +84,9 @@ def options_of(
         default = parameter.default if parameter.default not in ((), None) else None
         required = parameter.default is inspect.Parameter.empty
         hint = kind if required or default is not None else kind | None
-        shown = Parameter(name=rename.get(name), help=helps.get(name), group=group)
+        shown = Parameter(name=rename.get(name), help=helps.get(name))
+        if group:
+            shown = Parameter.combine(shown, Parameter(group=group))
         options[name] = (
             parameter.replace(
                 annotation=Annotated[hint, shown], default=inspect.Parameter.empty if required else default
@@ -105,5 +107,5 @@ def with_signature(
     return command
 
 
-_NAMES = {"AnnData": object, "Files": object, "Source": object}
+_NAMES = {"AnnData": object, "Files": object, "Piece": object, "Source": object}
 """Names that the tasks import for type checkers only."""

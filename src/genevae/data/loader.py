@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,7 +94,7 @@ class Loader:
                 bounds = chunk.bounds[at : at + AT_ONCE + 1]
                 rows = chunk.rows[bounds[0] : bounds[-1]]
                 cells = self._cells(self.source.read(rows), rows)
-                for start, stop in zip(bounds, bounds[1:], strict=False):
+                for start, stop in pairwise(bounds):
                     yield cells[start - bounds[0] : stop - bounds[0]]
 
     def _read(self, epoch: int, first: int) -> Iterator[Cells]:
@@ -101,7 +102,7 @@ class Loader:
         for chunk in self.sampler.chunks(epoch, first):
             ordered, place = np.unique(chunk.rows, return_inverse=True)
             block = self.source.read(ordered)
-            for start, stop in zip(chunk.bounds, chunk.bounds[1:], strict=False):
+            for start, stop in pairwise(chunk.bounds):
                 yield self._cells(block[place[start:stop]], chunk.rows[start:stop])
 
     def _cells(self, block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:

@@ -175,7 +175,7 @@ class Shuffled:
     def _buffers(self, epoch: int) -> Iterator[_Rows]:
         """Yield the rows of each buffer, shuffled."""
         rng = np.random.default_rng([self.seed, epoch])
-        rows = self.rows if self.weights is None else self._drawn(rng)
+        rows = self.rows if self.weights is None else _drawn(self.rows, self.weights, rng)
         n_blocks = -(-len(rows) // self.block)
         n_buffers = max(1, -(-len(rows) // self.buffer))
         dealt_b = _deal(n_blocks, n_buffers, rng)
@@ -184,13 +184,6 @@ class Shuffled:
             blocks = np.flatnonzero(dealt_b == number)
             places = (blocks[:, None] * self.block + inside).reshape(-1)
             yield rng.permutation(rows[places[places < len(rows)]])
-
-    def _drawn(self, rng: np.random.Generator) -> _Rows:
-        """Draw as many rows as there are, each as often as its weight says: evenly spaced points on the weights."""
-        assert self.weights is not None
-        ends = np.cumsum(self.weights, dtype=np.float64)
-        points = (np.arange(len(self.rows)) + rng.random()) * (ends[-1] / len(self.rows))
-        return self.rows[np.minimum(np.searchsorted(ends, points, side="right"), len(self.rows) - 1)]
 
     def _own(self, rows: _Rows, bounds: NDArray[np.int64]) -> Chunk:
         """Take this process's part of each minibatch."""
@@ -202,11 +195,19 @@ class Shuffled:
         return Chunk(np.concatenate(own), tuple(np.concatenate([[0], np.cumsum(stop - start)]).tolist()))
 
 
+def _drawn(rows: _Rows, weights: NDArray[np.float64], rng: np.random.Generator) -> _Rows:
+    """Draw as many rows as there are, each as often as its weight says: evenly spaced points on the weights."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    points = (np.arange(len(rows)) + rng.random()) * (ends[-1] / len(rows))
+    places = np.minimum(np.searchsorted(ends, points, side="right"), len(rows) - 1)
+    return np.asarray(rows[places])
+
+
 def _deal(n_blocks: int, n_buffers: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Give each block a buffer: within every stretch of ``n_buffers`` blocks, each buffer gets one."""
     n_stretches = -(-n_blocks // n_buffers)
     dealt = rng.permuted(np.tile(np.arange(n_buffers), (n_stretches, 1)), axis=1)
-    return dealt.reshape(-1)[:n_blocks]
+    return np.asarray(dealt.reshape(-1)[:n_blocks], dtype=np.int64)
 
 
 def balanced_weights(labels: ArrayLike) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from anndata.io import write_elem
 from numpy.typing import NDArray
 from scipy import sparse
@@ -17,7 +18,7 @@ from genevae.data.sources.anndata import quietly
 from genevae.disk import drafted, put_in_place, require_free
 from genevae.errors import RunError, nearest
 
-__all__ = ["MARKS", "STORES", "Compression", "Piece", "require_store", "write_store"]
+__all__ = ["MARKS", "STORES", "Compression", "Piece", "require_store", "write_anndata", "write_store"]
 
 Piece = Mapping[str, Any]
 """Rows of some elements of an AnnData: ``"X"``, ``"layers/…"``, ``"obsm/…"``: dense or CSR; ``"obs/…"``: one axis."""
@@ -81,6 +82,14 @@ def write_store(
         put_in_place(draft, path)
 
 
+def write_anndata(path: Path, adata: AnnData) -> None:
+    """Write an AnnData object whole or not at all; what is there is replaced at the end."""
+    with drafted(path) as folder, quietly():
+        draft = folder / path.name
+        adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
+        put_in_place(draft, path)
+
+
 def fill_store(
     draft: Path,
     pieces: Iterable[Piece],
@@ -121,6 +130,7 @@ def _create(path: Path) -> Any:
 
 
 def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> None:
+    obs, var = storable(obs), storable(var)
     root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
     with quietly():
         write_elem(root, "obs", obs)
@@ -129,6 +139,16 @@ def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[
         for name in ("layers", "obsm", "varm", "obsp", "varp"):
             if name not in root:
                 write_elem(root, name, {})
+
+
+def storable(table: pd.DataFrame) -> pd.DataFrame:
+    """Make columns of texts, of which some may be missing, categories: what every reader of such stores knows."""
+    texts = [name for name in table.columns if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
+    texts = [name for name in texts if not isinstance(table[name].dtype, pd.CategoricalDtype)]
+    categories = {
+        name: table[name].where(table[name].isna(), table[name].astype(str)).astype("category") for name in texts
+    }
+    return table.assign(**categories).rename(columns=str).rename_axis(index=None)
 
 
 class _Array:
@@ -239,7 +259,7 @@ def _element(root: Any, name: str, rows: Any, compression: Compression) -> _Elem
     """Make the place for an element, of the kind that its first rows are."""
     if name.startswith("obs/"):
         return _Column()
-    if "/" in name and (parent := name.split("/")[0]) not in root:
+    if "/" in name and (parent := name.split("/", maxsplit=1)[0]) not in root:
         write_elem(root, parent, {})
     return (_CSR if sparse.issparse(rows) else _Dense)(root, name, rows, compression)
 

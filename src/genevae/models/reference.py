@@ -75,4 +75,6 @@ class Reference:
             kind: {name.removeprefix(f"{kind}/"): t for name, t in tensors.items() if name.startswith(f"{kind}/")}
             for kind in ("codes", "values")
         }
-        return cls(tensors["mean_nk"], tensors["scale_nk"], Condition(tensors["size_n1"], **fields))
+        return cls(
+            tensors["mean_nk"], tensors["scale_nk"], Condition(tensors["size_n1"], fields["codes"], fields["values"])
+        )

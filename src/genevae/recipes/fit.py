@@ -70,8 +70,8 @@ def fit(
     Parameters
     ----------
     data
-        A file, a folder or a pattern of files of any known format; an AnnData object; or Files, a path with more words on
-        how to read it.
+        A file, a folder or a pattern of files of any known format; an AnnData object; or Files, a path with more words
+        on how to read it.
     recipe
         The method; `genevae recipes` lists them.
     condition
@@ -83,8 +83,8 @@ def fit(
     control
         The reference level of a condition, as FIELD=VALUE.
     genes
-        Genes to model: the number of highly variable ones, or a file with one name per line; all by default. Ensembl ids
-        match with or without their version, and symbols where the data have them.
+        Genes to model: the number of highly variable ones, or a file with one name per line; all by default. Ensembl
+        ids match with or without their version, and symbols where the data have them.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs

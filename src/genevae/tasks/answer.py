@@ -44,16 +44,16 @@ class Answer:
     pieces: Iterator[Piece]
     uns: dict[str, Any] = field(default_factory=dict)
 
-    def give(self, out: str | Path | None) -> AnnData | None:
-        """Return an AnnData object, or write a store and return nothing."""
+    def give(self, out: str | Path | None) -> AnnData:
+        """Return an AnnData object, or write a store and return its tables only."""
+        from anndata import AnnData
+
         var = pd.DataFrame(index=list(self.genes))
         if out is not None:
             from genevae.data.store import write_store
 
             write_store(Path(out), self.pieces, self.obs, var, self.uns)
-            return None
-        from anndata import AnnData
-
+            return AnnData(obs=self.obs, var=var, uns=self.uns)
         elements: defaultdict[str, list[Any]] = defaultdict(list)
         for piece in self.pieces:
             for name, rows in piece.items():

@@ -127,8 +127,8 @@ def require_size(model: TrainedModel, size: float | None) -> None:
         raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
     if not model.schema.answers_in.is_count:
         raise DataError(
-            f"size is counts per cell, and this model answers in {model.schema.answers_in} values. Leave it out, or use a "
-            "recipe for counts, such as nb."
+            f"size is counts per cell, and this model answers in {model.schema.answers_in} values. Leave it out, "
+            "or use a recipe for counts, such as nb."
         )
 
 

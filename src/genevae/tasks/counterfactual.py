@@ -45,7 +45,7 @@ def counterfactual(
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> AnnData | None:
+) -> AnnData:
     """Ask what cells would look like in another condition.
 
     z from q(z | x, c), then p(x | z, c').
@@ -69,7 +69,7 @@ def counterfactual(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
     overwrite
         Whether a store that is there is replaced.
 

@@ -39,7 +39,7 @@ def denoise(
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> AnnData | None:
+) -> AnnData:
     """Denoise cells: the expression to be expected of each.
 
     E[x | z, c], averaged over q(z | x, c).
@@ -63,14 +63,15 @@ def denoise(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
     overwrite
         Whether a store that is there is replaced.
 
     Returns
     -------
     AnnData
-        The obs of the cells, and their expected expression: counts, or log-normalised values, as ``uns["genevae"]`` says.
+        The obs of the cells, and their expected expression: counts, or log-normalised values, as ``uns["genevae"]``
+        says.
 
     Raises
     ------

@@ -28,7 +28,7 @@ def embed(
     batch_size: int = 512,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> AnnData | None:
+) -> AnnData:
     """Embed cells: where each lies in the latent.
 
     The mean and standard deviation of q(z | x, c).
@@ -44,7 +44,7 @@ def embed(
     batch_size
         Cells in one step.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
     overwrite
         Whether a store that is there is replaced.
 

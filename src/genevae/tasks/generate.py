@@ -40,7 +40,7 @@ def generate(
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> AnnData | None:
+) -> AnnData:
     """Generate cells of some conditions.
 
     z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose
@@ -65,7 +65,7 @@ def generate(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return nothing.
+        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
     overwrite
         Whether a store that is there is replaced.
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 from anndata import AnnData
 
-from genevae.data.sources import anndata, batch_h5, tenx
+from genevae.data.sources import anndata, batch_h5, chunks, table, tenx
 from genevae.data.sources.anndata import from_anndata, matrix, quietly
 from genevae.data.sources.files import Files
 from genevae.data.sources.shelf import in_memory, settle
 from genevae.data.sources.source import FileSource, MemorySource, Source, fingerprint
 from genevae.data.sources.stack import stack
+from genevae.data.table import join_metadata, read_table
 from genevae.errors import DataError, nearest
 
 __all__ = [
@@ -67,6 +68,8 @@ FORMATS: dict[str, Format] = {
     "10x-mtx": Format(
         "10x folder (matrix.mtx, barcodes.tsv, features.tsv)", tenx.is_folder, tenx.open_folder, tenx.read_folder
     ),
+    "chunks": Format("folder of chunks (*counts*.npz, *metadata*.pkl)", chunks.is_chunks, chunks.open_chunks),
+    "table": Format("table (.csv, .tsv, .parquet, .gct; also .gz, .zst)", table.is_table, table.open_table),
 }
 """Every format, in the order in which a path is tried."""
 
@@ -120,7 +123,7 @@ def _many(path: str | Path) -> list[Path] | None:
     """Return the files that a pattern matches, or that a folder of no format of its own holds; None for one path."""
     path = Path(path)
     if not path.exists() and any(sign in str(path) for sign in "*?["):
-        found = sorted(Path(match) for match in glob(str(path), recursive=True))
+        found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not found:
             raise DataError(f"No file matches {path}. {_beside(path)}")
         return found
@@ -144,8 +147,6 @@ def _with_metadata(source: Source, files: Files) -> Source:
     """Join the columns of a table to the cells."""
     if files.metadata is None:
         return source
-    from genevae.data.table import join_metadata, read_table
-
     obs = join_metadata(source.obs, read_table(files.metadata), files.key, str(files.metadata))
     return replace(source, obs=obs)  # type: ignore[type-var]
 

@@ -21,8 +21,11 @@ from scipy import sparse
 from genevae.data.memory import SHARE, available_bytes
 from genevae.data.sources import zarr
 from genevae.data.sources.arrays import as_float32
+from genevae.data.sources.columnwise import rows_of_columns
 from genevae.data.sources.files import Files
 from genevae.data.sources.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.data.sources.runs import StoredCSR
+from genevae.data.sources.shelf import shelve
 from genevae.data.sources.source import FileSource, Matrix, MemorySource, Source, Stamp
 from genevae.data.sources.zarr import open_group
 from genevae.errors import DataError, nearest, shorten
@@ -90,8 +93,17 @@ def open_zarr(path: Path, files: Files) -> Source:
 class Storage:
     """How a kind of store opens its matrices."""
 
-    csr_of: Callable[[Path, Any, tuple[int, int]], Matrix]
+    csr_of: Callable[[Path, Any, tuple[int, int]], StoredCSR]
     dense_of: Callable[[Path, Any], Matrix]
+
+    def matrix(self, kind: str, path: Path, stored: Any, shape: tuple[int, int]) -> Matrix:
+        """Open a matrix; one that is stored by columns is turned into rows in a scratch file."""
+        if kind == "dense":
+            return self.dense_of(path, stored)
+        if kind == "csr":
+            return self.csr_of(path, stored, shape)
+        columns = self.csr_of(path, stored, shape[::-1])
+        return shelve(rows_of_columns(columns.values, columns.genes, columns.indptr_n, shape[0]), shape[1], "disk")
 
 
 def _open(
@@ -101,13 +113,13 @@ def _open(
     try:
         stored, var = _find_layer(path, root, files.layer)
         kind, shape = _encoding(stored)
-        if kind == "csc":
+        if kind == "csc" and files.keep != "disk":
             _require_room(path, stored, shape)
-        if kind not in ("csr", "dense"):
+        if kind == "otherwise" or (kind == "csc" and files.keep != "disk"):
             return from_anndata(read(path), files.layer, str(path))
         with quietly():
             obs, var_table = read_elem(root["obs"]), read_elem(var)
-        matrix = storage.dense_of(path, stored) if kind == "dense" else storage.csr_of(path, stored, shape)
+        matrix = storage.matrix(kind, path, stored, shape)
     except DataError:
         raise
     except HDF5_ERRORS as error:
@@ -136,7 +148,7 @@ def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
     raise DataError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
 
 
-def _encoding(stored: Any) -> tuple[str, tuple[int, int]]:
+def _encoding(stored: Any) -> tuple[str, Any]:
     """Say how a matrix is stored (csr, csc, dense, or otherwise), and its shape."""
     encoding = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))
     if hasattr(stored, "ndim"):
@@ -150,7 +162,8 @@ def _require_room(path: Path, stored: Any, shape: tuple[int, int]) -> None:
     if 4 * 8 * stored["data"].shape[0] > SHARE * available_bytes():
         raise DataError(
             f"{path} stores its {shape[0]:,} × {shape[1]:,} matrix by columns (CSC), so that rows cannot be read, and "
-            f"it is too large for memory. Convert it once: genevae data convert {path} {path.with_suffix('.zarr')}"
+            f"it is too large for memory. Convert it once: "
+            f"genevae data convert {path} --out {path.with_name(path.stem + '_by_rows.zarr')}"
         )
 
 
@@ -187,6 +200,7 @@ def quietly() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*names are not unique")
         warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*autosharding", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Writing zarr v2", category=UserWarning)
         warnings.filterwarnings("ignore", message="Moving element from", category=FutureWarning)
         warnings.simplefilter("ignore", anndata.OldFormatWarning)
         yield

@@ -43,7 +43,8 @@ class DenseRows:
         return np.concatenate(parts)[place]
 
     def _run(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.block(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
+        block = self.block(int(rows[0]), int(rows[-1]) + 1)
+        return np.asarray(block[rows - rows[0]])
 
 
 @dataclass(frozen=True)

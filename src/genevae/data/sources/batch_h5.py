@@ -66,7 +66,7 @@ def open_batches(path: Path, files: Files) -> Source:
             f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}: fetch the missing "
             "files, or number the others from 0 without gaps."
         )
-    source = stack([_open_one(file) for _, file in numbered], str(path), files.join)
+    source = stack([_open_one(file) for _, file in numbered], str(path), files.join, say_file=False)
     told = _read_config(path).get("n_cells")
     if told is not None and told != len(source):
         raise DataError(
@@ -135,8 +135,8 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
     genes
         The name of each column.
     obs
-        One row per cell. Where it has no ``gene_count`` and ``umi_count`` (genes that are not zero, and their sum), they
-        are added.
+        One row per cell. Where it has no ``gene_count`` and ``umi_count`` (genes that are not zero, and their sum),
+        they are added.
     """
     columns = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1), **dict(obs.items())}
     with h5py.File(path, "w") as file:

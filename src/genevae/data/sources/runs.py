@@ -86,11 +86,12 @@ def runs_of(
         return
     ends, starts = indptr_n[rows + 1], indptr_n[rows]
     far = np.flatnonzero(starts[1:] - ends[:-1] > gap) + 1
-    for first, last in zip([0, *far], [*far, len(rows)], strict=True):
+    for start, last in zip([0, *far.tolist()], [*far.tolist(), len(rows)], strict=True):
+        first = start
         while first < last:
-            cut = first + max(1, int(np.searchsorted(ends[first:last], starts[first] + longest, side="right")))
-            yield int(first), min(cut, int(last))
-            first = cut
+            fitting = int(np.searchsorted(ends[first:last], starts[first] + longest, side="right"))
+            yield first, min(first + max(1, fitting), last)
+            first += max(1, fitting)
 
 
 def check_indptr(name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries: int) -> NDArray[np.int64]:

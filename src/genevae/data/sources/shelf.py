@@ -13,7 +13,16 @@ from scipy import sparse
 
 from genevae.data.memory import SHARE, available_bytes
 from genevae.data.sources.runs import StoredCSR
-from genevae.data.sources.source import MAX_DENSITY, FileSource, Matrix, MemorySource, Source, as_stored, spread_rows
+from genevae.data.sources.source import (
+    MAX_DENSITY,
+    Block,
+    FileSource,
+    Matrix,
+    MemorySource,
+    Source,
+    as_stored,
+    spread_rows,
+)
 from genevae.errors import DataError
 
 __all__ = ["Held", "in_memory", "settle", "shelve"]
@@ -21,26 +30,25 @@ __all__ = ["Held", "in_memory", "settle", "shelve"]
 CHUNK = 4096
 """Rows that are read at once."""
 
-_Rows = sparse.csr_matrix | NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Held:
     """A matrix in memory."""
 
-    x_ng: _Rows
+    x_ng: Block
 
     @property
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
-        return self.x_ng.shape
+        n_cells, n_genes = self.x_ng.shape
+        return n_cells, n_genes
 
-    def read(self, rows: NDArray[np.int64]) -> _Rows:
+    def read(self, rows: NDArray[np.int64]) -> Block:
         """Read these rows, in this order."""
         return self.x_ng[rows]
 
 
-def shelve(chunks: Iterable[_Rows], n_genes: int, keep: Literal["auto", "memory", "disk"] = "auto") -> Matrix:
+def shelve(chunks: Iterable[Block], n_genes: int, keep: Literal["auto", "memory", "disk"] = "auto") -> Matrix:
     """Keep chunks of rows where they can be read in any order.
 
     Parameters
@@ -61,13 +69,14 @@ def shelve(chunks: Iterable[_Rows], n_genes: int, keep: Literal["auto", "memory"
     """
     shelf = _Shelf(n_genes)
     limit = {"auto": SHARE / 2 * available_bytes(), "memory": np.inf, "disk": -1}[keep]  # joining takes it twice
-    for chunk in chunks:
-        shelf.append(chunk)
-        if shelf.n_bytes > limit:
-            shelf.spill()
-    if keep == "disk":
-        shelf.spill()
-    return shelf.matrix()
+    try:
+        for chunk in chunks:
+            shelf.append(chunk)
+            if shelf.n_bytes > limit:
+                shelf.spill()
+        return shelf.matrix()
+    finally:
+        shelf.close()
 
 
 def in_memory(source: Source) -> MemorySource:
@@ -96,7 +105,7 @@ def estimated_bytes(source: Source) -> int:
     return int(per_row * len(source))
 
 
-def _chunks(source: Source) -> Iterator[_Rows]:
+def _chunks(source: Source) -> Iterator[Block]:
     for start in range(0, len(source), CHUNK):
         yield source.read(np.arange(start, min(start + CHUNK, len(source)), dtype=np.int64))
 
@@ -107,11 +116,11 @@ class _Shelf:
     def __init__(self, n_genes: int) -> None:
         self.n_genes, self.n_cells, self.n_bytes = n_genes, 0, 0
         self.as_csr: bool | None = None
-        self.waiting: list[_Rows] = []
+        self.waiting: list[Block] = []
         self.files: dict[str, IO[bytes]] = {}
         self.lengths: list[NDArray[np.int64]] = []
 
-    def append(self, chunk: _Rows) -> None:
+    def append(self, chunk: Block) -> None:
         """Take rows."""
         if self.as_csr is None:
             self.as_csr = (
@@ -129,8 +138,9 @@ class _Shelf:
         try:
             for chunk in self.waiting:
                 for name, values in _parts(chunk).items():
-                    file = self.files.setdefault(name, tempfile.TemporaryFile(prefix="genevae-"))
-                    values.tofile(file)
+                    if name not in self.files:
+                        self.files[name] = tempfile.TemporaryFile(prefix="genevae-")  # noqa: SIM115 - closed by close()
+                    values.tofile(self.files[name])
         except OSError as error:
             raise DataError(
                 f"There is no room for a scratch file in {tempfile.gettempdir()}: {error.strerror or error}. "
@@ -156,19 +166,24 @@ class _Shelf:
             lambda start, stop: np.array(genes[start:stop]),
         )
 
+    def close(self) -> None:
+        """Close the scratch files; what maps them keeps them."""
+        for file in self.files.values():
+            file.close()
+
 
 def _is_sparse(chunk: NDArray[np.float32]) -> bool:
     return bool(np.count_nonzero(chunk) < MAX_DENSITY * chunk.size)
 
 
-def _parts(chunk: _Rows) -> dict[str, NDArray[Any]]:
+def _parts(chunk: Block) -> dict[str, NDArray[Any]]:
     """Return the arrays that make up rows."""
     if isinstance(chunk, np.ndarray):
         return {"values": np.ascontiguousarray(chunk, dtype=np.float32).reshape(-1)}
     return {"values": chunk.data, "genes": chunk.indices.astype(np.int32, copy=False)}
 
 
-def _join(chunks: list[_Rows], n_genes: int) -> _Rows:
+def _join(chunks: list[Block], n_genes: int) -> Block:
     if not chunks:
         return sparse.csr_matrix((0, n_genes), dtype=np.float32)
     if isinstance(chunks[0], np.ndarray):

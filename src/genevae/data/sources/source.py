@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,8 @@ from scipy import sparse
 
 from genevae.errors import DataError
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
 __all__ = [
+    "Block",
     "FileSource",
     "Matrix",
     "MemorySource",
@@ -32,6 +29,9 @@ __all__ = [
     "spread_rows",
 ]
 
+
+Block: TypeAlias = Any
+"""Rows of expression: a SciPy CSR matrix, or a dense float32 array. (SciPy's matrices have no types to name.)"""
 
 MAX_DENSITY = 0.4
 """Share of entries that are not zero, above which dense rows are faster than CSR."""
@@ -78,7 +78,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: NDArray[np.int64]) -> csr_matrix | NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64]) -> Block:
         """Read these rows, in this order, as float32: CSR with sorted columns, or dense where the source is dense.
 
         Raises
@@ -109,7 +109,7 @@ class MemorySource:
     """
 
     name: str
-    x_ng: csr_matrix | NDArray[np.float32]
+    x_ng: Block
     genes: tuple[str, ...]
     obs: pd.DataFrame
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class MemorySource:
     def __len__(self) -> int:
         return int(self.x_ng.shape[0])
 
-    def read(self, rows: NDArray[np.int64]) -> csr_matrix | NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64]) -> Block:
         """Read these rows, in this order."""
         return self.x_ng[rows]
 
@@ -130,7 +130,7 @@ class Matrix(Protocol):
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
 
-    def read(self, rows: NDArray[np.int64]) -> csr_matrix | NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64]) -> Block:
         """Read these rows, in this order, as float32."""
 
 
@@ -167,7 +167,7 @@ class FileSource:
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
-    def read(self, rows: NDArray[np.int64]) -> csr_matrix | NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64]) -> Block:
         """Read these rows, in this order."""
         for stamp in self.stamps:
             stamp.check()
@@ -186,7 +186,7 @@ class Stamp:
     @classmethod
     def of(cls, path: Path) -> Self:
         """Look at a file."""
-        found = os.stat(path)
+        found = path.stat()
         return cls(path, found.st_size, found.st_mtime_ns, found.st_ino)
 
     def check(self) -> None:
@@ -215,7 +215,7 @@ def is_sparse(source: Source, n_probes: int = 256) -> bool:
     return bool(np.count_nonzero(values) < MAX_DENSITY * x.shape[0] * x.shape[1])
 
 
-def as_stored(x: csr_matrix | NDArray[np.float32], as_csr: bool) -> csr_matrix | NDArray[np.float32]:
+def as_stored(x: Block, as_csr: bool) -> Block:
     """Give rows as CSR without stored zeros, or dense."""
     if not as_csr:
         return x.toarray() if sparse.issparse(x) else x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class Stacked:
         return x if place_g is None else place(x, place_g, self.n_genes)
 
 
-def stack(parts: Sequence[Source], name: str, join: Literal["inner", "outer"]) -> Source:
+def stack(parts: Sequence[Source], name: str, join: Literal["inner", "outer"], say_file: bool = True) -> Source:
     """Make one source of many.
 
     Parameters
@@ -77,6 +78,8 @@ def stack(parts: Sequence[Source], name: str, join: Literal["inner", "outer"]) -
         What messages call them together.
     join
         Keep the genes that all have, or those that any has: what a part lacks is then missing there, and not zero.
+    say_file
+        Whether the cell table gets a column that tells which file a cell is from.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def stack(parts: Sequence[Source], name: str, join: Literal["inner", "outer"]) -
     places = tuple(
         None if part.genes == genes else np.array([place.get(gene, -1) for gene in part.genes]) for part in parts
     )
-    obs = stack_tables([part.obs for part in parts], [part.name for part in parts])
+    obs = stack_tables([part.obs for part in parts], [part.name for part in parts] if say_file else None)
     aliases = parts[0].aliases if all(part.genes == genes for part in parts) else {}
     return FileSource(
         name, Stacked(tuple(parts), places, len(genes)), genes, obs, aliases, panels_of(parts, places, len(genes))
@@ -104,8 +107,8 @@ def _join_genes(parts: Sequence[Source], name: str, join: Literal["inner", "oute
         twice = pd.Index(part.genes)[pd.Index(part.genes).duplicated()].unique()
         if len(twice):
             raise GeneError(
-                f"{part.name} names {len(twice)} genes more than once ({shorten(twice)}), so that its columns cannot be "
-                "matched with those of the other files. Make the names unique, for example with "
+                f"{part.name} names {len(twice)} genes more than once ({shorten(twice)}), so that its columns cannot "
+                "be matched with those of the other files. Make the names unique, for example with "
                 "adata.var_names_make_unique()."
             )
     if join == "outer":
@@ -133,16 +136,16 @@ def panels_of(parts: Sequence[Source], places: Sequence[NDArray[np.int64] | None
     return Panels(merged.reshape(-1)[np.concatenate(codes)], measured_pg)
 
 
-def stack_tables(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
-    """Put obs tables one under the other: all columns, categories united, and the file that each row is from."""
+def stack_tables(tables: Sequence[pd.DataFrame], names: Sequence[str] | None) -> pd.DataFrame:
+    """Put obs tables one under the other: all columns, categories united, and perhaps the file each row is from."""
     ends = np.cumsum([0, *map(len, tables)])
-    rows = [pd.RangeIndex(start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+    rows = [pd.RangeIndex(start, stop) for start, stop in pairwise(ends)]
     titles = dict.fromkeys(title for table in tables for title in table.columns)
     columns = {
         title: _stack_column([t[title].set_axis(at) for t, at in zip(tables, rows, strict=True) if title in t])
         for title in titles
     }
-    if FILE not in columns:
+    if names is not None and FILE not in columns:
         labels = [Path(name).stem for name in names]
         codes = np.repeat(pd.factorize(np.array(labels, dtype=object))[0], list(map(len, tables)))
         columns[FILE] = pd.Series(pd.Categorical.from_codes(codes, list(dict.fromkeys(labels))))

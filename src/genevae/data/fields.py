@@ -1,0 +1,86 @@
+"""Which fields of an obs table could condition a model, and with which values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["field_specifications", "vocabularies"]
+
+
+def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
+    """Tell of each field how many values it has, and whether it could condition a model.
+
+    A field of categories, texts or truth values is of use where it has at least two values and at most half as many as
+    there are cells: with more it names the cells, or nearly. A field of numbers is of use where it varies.
+
+    Parameters
+    ----------
+    obs
+        One row per cell.
+
+    Returns
+    -------
+    DataFrame
+        A row per field, in the order of ``obs``: ``field``; ``cardinality``, the number of values apart from missing
+        ones; ``used``; ``non_null``, the share of cells in which it is not missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> field_specifications(pd.DataFrame({"type": ["T", "B", "T", None], "lane": ["1"] * 4}))
+      field  cardinality   used  non_null
+    0  type            2   True      0.75
+    1  lane            1  False      1.00
+    """
+    rows = [(str(title), *_specification(obs.iloc[:, at])) for at, title in enumerate(obs.columns)]
+    table = pd.DataFrame(rows, columns=["field", "cardinality", "used", "non_null"])
+    return table.astype({"cardinality": np.int64, "used": bool, "non_null": np.float64})
+
+
+def vocabularies(obs: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the values, sorted as text, of each categorical field that could condition a model.
+
+    Parameters
+    ----------
+    obs
+        One row per cell.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> vocabularies(pd.DataFrame({"type": ["T", "B", "T", None], "dose": [0.0, 1.0, 2.0, 1.0]}))
+    {'type': ['B', 'T']}
+    """
+    found = {}
+    for at, title in enumerate(obs.columns):
+        column = obs.iloc[:, at]
+        if _is_categorical(column) and _specification(column)[1]:
+            found[str(title)] = sorted(_values(column))
+    return found
+
+
+def _specification(column: pd.Series[Any]) -> tuple[int, bool, float]:
+    """Return the number of values, whether they are of use, and the share that is not missing."""
+    non_null = float(column.notna().mean()) if len(column) else 0.0
+    if _is_categorical(column):
+        cardinality = len(_values(column))
+        return cardinality, 2 <= cardinality <= len(column) / 2, non_null
+    cardinality = int(column.nunique())
+    return cardinality, pd.api.types.is_numeric_dtype(column) and cardinality > 1, non_null
+
+
+def _is_categorical(column: pd.Series[Any]) -> bool:
+    return (
+        isinstance(column.dtype, pd.CategoricalDtype)
+        or pd.api.types.is_bool_dtype(column.dtype)
+        or pd.api.types.is_object_dtype(column.dtype)
+        or pd.api.types.is_string_dtype(column.dtype)
+    )
+
+
+def _values(column: pd.Series[Any]) -> set[str]:
+    """Return the values that occur, as text, which is how a schema knows them; categories that no cell has are not."""
+    return set(column.dropna().astype(str))

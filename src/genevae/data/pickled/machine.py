@@ -1,0 +1,250 @@
+"""Run a pickle without running anything that it names.
+
+A pickle is a program for a small stack machine. Two of its instructions are the danger: one fetches any object of any
+module by name, the other calls it. The machine here has neither: a name stays a :class:`Name`, and a call becomes
+:class:`Made`, a note of what would have been called with which arguments. So the worst program leaves behind nothing
+but strings, numbers, containers and notes; what the notes mean is for their reader to say.
+
+The instructions are those that Python writes for data since protocol 2 (Lib/pickletools.py of CPython); the rest
+(persistent ids, extension codes, old-style instances, sets, out-of-band buffers) is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+__all__ = ["NOTHING", "Made", "Name", "RefusedName", "UnreadablePickle", "run"]
+
+NOTHING: Final = object()
+"""The state of what was given none."""
+
+_PLAIN_KEYS = (str, bytes, int, float, bool, type(None))
+"""What a dict may be keyed by: hashing these cannot take long, nor overflow the stack."""
+
+
+class UnreadablePickle(Exception):  # noqa: N818 - a message that says why, turned into a DataError by its caller
+    """These bytes are not a whole pickle, or not one of data."""
+
+
+class RefusedName(Exception):  # noqa: N818
+    """The pickle mentions a name that is not on the list."""
+
+
+class Name(NamedTuple):
+    """What a pickle refers to: a class or function of a module. It is not imported."""
+
+    module: str
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Made:
+    """A call that was not made: of what, with what, and the state that its result would be given."""
+
+    name: Name
+    args: tuple[Any, ...]
+    state: Any = NOTHING
+
+
+def run(data: bytes, admitted: Container[tuple[str, str]]) -> object:
+    """Run a pickle, and return what it leaves.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    admitted
+        The names, as (module, name), that it may mention.
+
+    Returns
+    -------
+    object
+        Strings, bytes, numbers, None, lists, tuples, dicts, :class:`Name` and :class:`Made`. Their size is
+        proportional to that of ``data``.
+
+    Raises
+    ------
+    RefusedName
+        If it mentions another name, whether it uses it or not.
+    UnreadablePickle
+        If it is cut short, damaged, older than protocol 2, or more than data.
+    """
+    machine = _Machine(data, admitted)
+    try:
+        return machine.run()
+    except (IndexError, KeyError) as error:
+        raise UnreadablePickle("an instruction refers to what is not there") from error
+    except UnicodeDecodeError as error:
+        raise UnreadablePickle("a text is not UTF-8") from error
+
+
+class _Machine:
+    """The bytes, the place in them, the stack, the places of its marks, and the numbered memory."""
+
+    __slots__ = ("admitted", "at", "data", "marks", "memory", "stack")
+
+    def __init__(self, data: bytes, admitted: Container[tuple[str, str]]) -> None:
+        self.data, self.admitted, self.at = data, admitted, 0
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memory: dict[int, Any] = {}
+
+    def run(self) -> object:
+        if self.data[:1] != b"\x80":
+            raise UnreadablePickle("it does not start as pickles since protocol 2 do")
+        data, instructions = self.data, _INSTRUCTIONS
+        while (code := data[self.at]) != _STOP:
+            self.at += 1
+            instruction = instructions[code]
+            if instruction is None:
+                raise UnreadablePickle(f"instruction {bytes([code])!r} at byte {self.at - 1} is none that data need")
+            instruction(self)
+        if len(self.stack) != 1 or self.marks:
+            raise UnreadablePickle("it leaves more, or less, than one object")
+        return self.stack[0]
+
+    def take(self, n: int) -> bytes:
+        start, self.at = self.at, self.at + n
+        if self.at > len(self.data):
+            raise UnreadablePickle(f"it ends before the {n} bytes that it announces at byte {start}")
+        return self.data[start : self.at]
+
+    def number(self, layout: struct.Struct) -> Any:
+        return layout.unpack(self.take(layout.size))[0]
+
+    def text(self, n: int) -> None:
+        self.stack.append(self.take(n).decode())
+
+    def line(self) -> str:
+        end = self.data.find(b"\n", self.at)
+        if end < 0:
+            raise UnreadablePickle("it ends within a name")
+        return self.take(end + 1 - self.at)[:-1].decode()
+
+    def above_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def refer(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise UnreadablePickle("a name is not a text")
+        if (module, name) not in self.admitted:
+            raise RefusedName(f"{module}.{name}")
+        self.stack.append(Name(module, name))
+
+    def call(self, function: object, args: object) -> None:
+        if not isinstance(function, Name) or not isinstance(args, tuple):
+            raise UnreadablePickle("it calls what has no name")
+        if function.name != "getattr":
+            self.stack.append(Made(function, args))
+        elif len(args) == 2 and isinstance(args[0], Name):
+            self.refer(".".join(args[0]), args[1])  # an attribute is one more name, which must be on the list too
+        else:
+            raise UnreadablePickle("it asks for an attribute of what has no name")
+
+    def protocol(self) -> None:
+        version = self.number(_U1)
+        if self.at != 2 or not 2 <= version <= 5:
+            raise UnreadablePickle(f"protocol {version} is unknown, or said twice")
+
+    def remember(self, place: int) -> None:
+        self.memory[place] = self.stack[-1]
+
+    def recall(self) -> None:
+        """Repeat what was remembered, and so on while that is asked for: it is most of a column of texts."""
+        data, at, memory, push, place = self.data, self.at - 1, self.memory, self.stack.append, _U4.unpack_from
+        while True:
+            if data[at] == _RECALL:
+                push(memory[data[at + 1]])
+                at += 2
+            elif data[at] == _RECALL_FAR and at + 5 <= len(data):
+                push(memory[place(data, at + 1)[0]])
+                at += 5
+            elif at < self.at:
+                raise UnreadablePickle("it ends within an instruction")
+            else:
+                break
+        self.at = at
+
+    def extend(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not list:
+            raise UnreadablePickle("it appends to what is no list")
+        self.stack[-1].extend(items)
+
+    def put(self, items: list[Any]) -> None:
+        keys, target = items[::2], self.stack[-1]
+        if type(target) is not dict or len(items) % 2 or not all(isinstance(key, _PLAIN_KEYS) for key in keys):
+            raise UnreadablePickle("a dict has odd keys")
+        target.update(zip(keys, items[1::2], strict=True))
+
+    def last(self, n: int) -> list[Any]:
+        return [self.stack.pop() for _ in range(n)][::-1]
+
+    def build(self) -> None:
+        state, made = self.stack.pop(), self.stack[-1]
+        if not isinstance(made, Made) or made.state is not NOTHING:
+            raise UnreadablePickle("it sets the state of what has none, or twice")
+        made.state = state
+
+
+_U1, _U2, _I4, _U4, _U8, _F8 = (struct.Struct(code) for code in ("<B", "<H", "<i", "<I", "<Q", ">d"))
+_STOP, _RECALL, _RECALL_FAR = b".hj"
+
+
+def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
+    return {
+        b"\x80": _Machine.protocol,
+        b"\x95": lambda m: m.take(8),  # FRAME only helps readers of files
+        b"(": lambda m: m.marks.append(len(m.stack)),
+        b"0": lambda m: m.stack.pop(),
+        b"1": lambda m: m.above_mark(),
+        # constants
+        b"N": lambda m: m.stack.append(None),
+        b"\x88": lambda m: m.stack.append(True),
+        b"\x89": lambda m: m.stack.append(False),
+        b"K": lambda m: m.stack.append(m.number(_U1)),
+        b"M": lambda m: m.stack.append(m.number(_U2)),
+        b"J": lambda m: m.stack.append(m.number(_I4)),
+        b"G": lambda m: m.stack.append(m.number(_F8)),
+        b"\x8a": lambda m: m.stack.append(int.from_bytes(m.take(m.number(_U1)), "little", signed=True)),
+        b"\x8c": lambda m: m.text(m.number(_U1)),
+        b"X": lambda m: m.text(m.number(_U4)),
+        b"\x8d": lambda m: m.text(m.number(_U8)),
+        b"C": lambda m: m.stack.append(m.take(m.number(_U1))),
+        b"B": lambda m: m.stack.append(m.take(m.number(_U4))),
+        b"\x8e": lambda m: m.stack.append(m.take(m.number(_U8))),
+        b"\x96": lambda m: m.stack.append(m.take(m.number(_U8))),  # a bytearray; nothing here changes one
+        # containers
+        b")": lambda m: m.stack.append(()),
+        b"\x85": lambda m: m.stack.append(tuple(m.last(1))),
+        b"\x86": lambda m: m.stack.append(tuple(m.last(2))),
+        b"\x87": lambda m: m.stack.append(tuple(m.last(3))),
+        b"t": lambda m: m.stack.append(tuple(m.above_mark())),
+        b"]": lambda m: m.stack.append([]),
+        b"a": lambda m: m.extend(m.last(1)),
+        b"e": lambda m: m.extend(m.above_mark()),
+        b"}": lambda m: m.stack.append({}),
+        b"s": lambda m: m.put(m.last(2)),
+        b"u": lambda m: m.put(m.above_mark()),
+        b"q": lambda m: m.remember(m.number(_U1)),
+        b"r": lambda m: m.remember(m.number(_U4)),
+        b"\x94": lambda m: m.remember(len(m.memory)),
+        b"h": _Machine.recall,
+        b"j": _Machine.recall,
+        # names and what is made of them
+        b"c": lambda m: m.refer(m.line(), m.line()),
+        b"\x93": lambda m: m.refer(*m.last(2)),
+        b"R": lambda m: m.call(*m.last(2)),
+        b"\x81": lambda m: m.call(*m.last(2)),
+        b"b": _Machine.build,
+    }
+
+
+_INSTRUCTIONS: tuple[Callable[[_Machine], object] | None, ...] = tuple(
+    _instructions().get(bytes([code])) for code in range(256)
+)

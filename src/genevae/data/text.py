@@ -1,0 +1,214 @@
+"""Text files of rows and fields, packed or not, read line by line.
+
+A record is one row: a line, or several where a quoted field holds line breaks. Quoting is that of the csv module.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from genevae.errors import DataError, nearest
+
+__all__ = [
+    "count_fields",
+    "kind_of",
+    "missing_package",
+    "packing_of",
+    "records",
+    "require_file",
+    "separator_of",
+    "split",
+    "unpacked",
+]
+
+PACKINGS = ("gz", "zst")
+SEPARATORS = {"csv": ",\t;", "tsv": "\t,;", "txt": "\t,; ", "gct": "\t"}
+"""What may separate fields, the likeliest first, by suffix."""
+
+_PIECE = 1 << 13
+"""Packed bytes that are unpacked at once: few, because each may stand for thousands."""
+_LONGEST = 100
+"""Lines that one quoted field may span: more of them come of a quote that is never closed."""
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix without dot, apart from that of a packing: ``csv`` for ``a.csv.gz``."""
+    suffixes = [suffix[1:].lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in PACKINGS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def packing_of(path: Path) -> str | None:
+    """Return how a file is packed: gz, zst or not at all."""
+    suffix = path.suffix[1:].lower()
+    return suffix if suffix in PACKINGS else None
+
+
+def require_file(path: Path) -> None:
+    """Raise where there is no file, or an empty one."""
+    folder = path.absolute().parent
+    if not path.exists():
+        beside = nearest(path.name, sorted(entry.name for entry in folder.glob("*"))) if folder.is_dir() else ""
+        raise DataError(f"There is no {path}. In {folder}: {beside or 'nothing, for there is no such folder.'}")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, and a table was expected: give a file.")
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty (0 bytes): write or download it again.")
+
+
+def missing_package(path: Path, package: str) -> DataError:
+    """Say how the package is installed that a format needs."""
+    return DataError(f"{path} is read with {package}, which is not installed: pip install 'genevae[formats]'.")
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Lend the bytes of a file that may be packed."""
+    packing = packing_of(path)
+    with path.open("rb") as file:
+        if packing == "gz":
+            with gzip.open(file, "rb") as inner:
+                yield io.BufferedReader(inner)
+        elif packing == "zst":
+            yield io.BufferedReader(_Zstd(path, file))
+        else:
+            yield file
+
+
+class _Zstd(io.RawIOBase):
+    """The content of a zstd file. The package's own reader takes a file that was cut short for a whole one."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        try:
+            import zstandard
+        except ImportError as error:
+            raise missing_package(path, "zstandard") from error
+        self._file, self._waiting, self._zstandard = file, b"", zstandard
+        self._frame: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._waiting:
+            packed = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
+            packed = packed or self._file.read(_PIECE)
+            if not packed and (self._frame is None or self._frame.eof):
+                return 0
+            self._waiting = self._unpack(packed)
+        n = min(len(buffer), len(self._waiting))
+        buffer[:n], self._waiting = self._waiting[:n], self._waiting[n:]
+        return n
+
+    def _unpack(self, packed: bytes) -> bytes:
+        if not packed:
+            raise EOFError("it ends within a zstd frame")
+        if self._frame is None or self._frame.eof:
+            self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+        try:
+            content: bytes = self._frame.decompress(packed)
+        except self._zstandard.ZstdError as error:
+            raise OSError(str(error)) from error
+        return content
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file with their numbers, and without those that are blank."""
+    try:
+        with unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            for number, line in enumerate(text, 1):
+                if "\0" in line:
+                    raise DataError(f"{path} is not text: line {number} holds a zero byte. Save it as UTF-8 text.")
+                if line.strip("\r\n"):
+                    yield number, line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8 ({error.reason}): save it as UTF-8.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}): it is cut short or damaged; fetch it again.") from error
+
+
+def separator_of(path: Path) -> str:
+    """Tell from the first line, and from the suffix, what separates the fields."""
+    likely = SEPARATORS.get(kind_of(path), SEPARATORS["txt"])
+    for _, line in _lines(path):
+        if not _is_remark(path, line):
+            bare = _QUOTED.sub("", line)
+            return next((separator for separator in likely if separator in bare), likely[0])
+    raise DataError(f"{path} is empty: it holds no line. Write or download it again.")
+
+
+def _is_remark(path: Path, line: str) -> bool:
+    """Whether a line above the header is a remark, such as that of featureCounts; a header may start with # as well."""
+    likely = SEPARATORS.get(kind_of(path), SEPARATORS["txt"])[0]
+    return line.startswith("##") or (line.startswith("#") and likely not in line and kind_of(path) != "gct")
+
+
+def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
+    """Yield each record without its line end, and the number of its first line; blank ones and remarks are left out.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or not text, or a quoted field is never closed.
+    """
+    lines = _lines(path)
+    at_top = True
+    for number, line in lines:
+        if at_top and _is_remark(path, line):
+            continue
+        at_top = False
+        if '"' in line and _is_open(line, separator):
+            line = _closed(path, number, line, lines, separator)  # noqa: PLW2901 - the record that this line begins
+        yield number, line.rstrip("\r\n")
+
+
+def _closed(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str) -> str:
+    """Add the following lines to one that ends within quotes."""
+    for _, (_, more) in zip(range(_LONGEST), lines, strict=False):
+        line += more
+        if '"' in more and not _is_open(line, separator):
+            return line
+    raise DataError(f'{path}, line {number}, opens a quote that is not closed: remove it, or write it twice ("").')
+
+
+def _is_open(text: str, separator: str) -> bool:
+    """Whether a text ends within a quoted field. One with an even number of quotes does not."""
+    if text.count('"') % 2 == 0:
+        return False
+    try:
+        list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
+
+
+def split(path: Path, number: int, record: str, separator: str) -> list[str]:
+    """Split a record into its fields.
+
+    Raises
+    ------
+    DataError
+        If the csv module cannot.
+    """
+    if '"' not in record:
+        return record.split(separator)
+    try:
+        rows = list(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {number}, cannot be split into fields: {error}.") from error
+    return [field for row in rows for field in row]
+
+
+def count_fields(path: Path, number: int, record: str, separator: str) -> int:
+    """Count the fields of a record."""
+    return len(split(path, number, record, separator)) if '"' in record else record.count(separator) + 1
