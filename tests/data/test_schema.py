@@ -159,3 +159,44 @@ def test_other_genes_leave_the_rest(schema):
     other = schema.with_genes(["G9"])
     assert other.genes == ("G9",)
     assert other.fields == schema.fields
+
+
+# --- what may be unknown, and combinations -----------------------------------------------------------------------------
+
+
+def test_an_unknown_category_has_a_code_of_its_own_where_it_is_allowed():
+    column = pd.Series(["b", None, "a", "c"], name="type")
+    field = Categorical.fit(column.iloc[[0, 2]], unknown=True)
+    assert field.encode(column).tolist() == [1, 2, 0, 2]
+    assert (field.n_codes, field.labels) == (3, ("a", "b", "unknown"))
+    strict = Categorical.fit(column.iloc[[0, 2]])
+    with pytest.raises(CategoryError):
+        strict.encode(column)
+
+
+def test_a_table_may_lack_a_column_that_may_be_unknown():
+    obs = pd.DataFrame({"type": ["a", "b"], "drug": ["x", "y"]})
+    schema = Schema.fit(("g",), obs, Kind.COUNTS, condition=["type", "drug"], unknown=True)
+    assert schema.encode(obs[["drug"]]).codes["type"].tolist() == [2, 2]
+    assert schema.unknown == {"type": 2, "drug": 2}
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+def test_combinations_are_sums_of_their_parts_also_those_that_no_cell_has():
+    field = Categorical.fit(pd.Series(["ctrl", "A", "B", "C+A"], name="drug"), control="ctrl", combined=True)
+    assert field.categories == ("A", "A+B", "B", "B+C", "C", "C+A", "ctrl")
+    words = {
+        label: {field.labels[code] for code in codes} for label, codes in zip(field.labels, field.parts, strict=True)
+    }
+    assert words["A+B"] == {"A", "B"}
+    assert words["C+A"] == {"C", "A"}
+    assert words["ctrl"] == {"ctrl"}
+
+
+def test_a_group_is_encoded_and_is_no_condition():
+    obs = pd.DataFrame({"type": ["a", "b"], "donor": ["d1", "d2"]})
+    schema = Schema.fit(("g",), obs, Kind.COUNTS, condition=["type"], group="donor")
+    assert schema.fields == ("type",)
+    assert schema.encode(obs).codes["donor"].tolist() == [0, 1]
+    assert schema.encode(obs[["type"]]).codes["donor"].tolist() == [2, 2]
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema

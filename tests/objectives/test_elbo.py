@@ -9,7 +9,7 @@ from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Progress
-from genevae.objectives.schedules import Constant, LinearRamp
+from genevae.objectives.schedules import Constant, Ramp
 from genevae.recipes.nb import NB
 
 
@@ -35,7 +35,7 @@ def test_at_beta_one_the_loss_is_minus_the_mean_bound(model, make_cells):
 def test_without_progress_every_weight_is_at_its_target(model, make_cells):
     cells = make_cells()
     at_target = loss_of(ELBO(Constant(0.3)), model, cells)
-    ramp = ELBO(LinearRamp(0.3, 0.5))
+    ramp = ELBO(Ramp(0.3, 0.5))
     assert torch.equal(loss_of(ramp, model, cells).total, at_target.total)
     assert torch.equal(loss_of(ramp, model, cells, Progress(99, 100)).total, at_target.total)
     assert loss_of(ramp, model, cells, Progress(0, 100)).total < at_target.total
@@ -66,7 +66,7 @@ def test_more_particles_leave_the_expected_loss_and_lower_its_noise(model, make_
 
 
 def test_it_has_settled_once_beta_has_reached_its_target():
-    ramp = ELBO(LinearRamp(1.0, 0.5))
+    ramp = ELBO(Ramp(1.0, 0.5))
     assert not ramp.settled(Progress(49, 100))
     assert ramp.settled(Progress(50, 100))
     assert ELBO().settled(Progress(0, 100))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genevae.data.kind import Kind
+from genevae.data.schema import Schema
 from genevae.data.transform import AsIs, LogNormalise
 from genevae.errors import CategoryError, DataError, RecipeError
 from genevae.objectives.objective import Progress
@@ -114,7 +115,7 @@ def test_a_misspelt_word_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("beta_ramp", [0.0, 0.25, 1.0])
 def test_the_objective_settles_at_the_recipes_beta(name, beta_ramp):
-    objective = RECIPES[name](beta=0.7, beta_ramp=beta_ramp).objective()
+    objective = RECIPES[name](beta=0.7, beta_ramp=beta_ramp).objective(Schema(("a", "b"), Kind.COUNTS), 10)
     assert objective.beta(999, 1000) == 0.7
     assert objective.settled(Progress(1000, 1000))
 

@@ -17,7 +17,7 @@ from genevae.data.sources import MemorySource
 from genevae.errors import RecipeError, TrainingError
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective
-from genevae.objectives.schedules import LinearRamp
+from genevae.objectives.schedules import Ramp
 from genevae.recipes.fit import fit
 from genevae.recipes.gaussian import Gaussian
 from genevae.recipes.nb import NB
@@ -223,7 +223,7 @@ def test_too_few_cells_to_train_on_are_an_error(n_train, counts):
 def test_steps_count_over_epochs_and_the_ramp_follows_them(counts):
     bench = Bench(counts)
     seen = []
-    objective = ELBO(LinearRamp(1.0, 0.5))
+    objective = ELBO(Ramp(1.0, 0.5))
     objective.register_forward_pre_hook(lambda _, args: seen.append(args[2].step) if len(args) > 2 else None)
     history = bench.train(objective, epochs=3)
     assert seen == list(range(15))

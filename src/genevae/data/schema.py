@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,15 @@ from genevae.data.kind import Kind
 from genevae.data.transform import AsIs, Transform, transform_from_json
 from genevae.errors import CategoryError, DataError, nearest, shorten
 
-__all__ = ["Categorical", "Continuous", "Schema", "obs_column"]
+__all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "obs_column"]
+
+
+UNKNOWN = "unknown"
+"""The word for a category that is not known."""
+JOIN = "+"
+"""What stands between the parts of a combination."""
+MAX_PAIRS = 20_000
+"""Combinations of two that are foreseen at most, beside those that cells have."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +43,57 @@ class Categorical:
         The reference level of a perturbation.
     technical
         Whether it is the technical batch.
+    unknown
+        Whether a cell's category may be unknown: it then has a code of its own, after those of the categories.
+    combined
+        Whether categories such as A+B are the sums of A and B.
     """
 
     name: str
     categories: tuple[str, ...]
     control: str | None = None
     technical: bool = False
+    unknown: bool = False
+    combined: bool = False
 
     @classmethod
-    def fit(cls, column: pd.Series[Any], control: str | None = None, technical: bool = False) -> Self:
-        """Learn the categories of a column, sorted by name."""
-        _refuse_missing(column)
-        found = cls(str(column.name), tuple(sorted(column.astype(str).unique())), control, technical)
+    def fit(
+        cls,
+        column: pd.Series[Any],
+        control: str | None = None,
+        technical: bool = False,
+        unknown: bool = False,
+        combined: bool = False,
+    ) -> Self:
+        """Learn the categories of a column, sorted by name; if combined, also those that no cell has, but may have."""
+        if not unknown:
+            _refuse_missing(column)
+        categories = tuple(sorted(column.dropna().astype(str).unique()))
+        if combined:
+            categories = _with_pairs(categories, control)
+        found = cls(str(column.name), categories, control, technical, unknown, combined)
         if control is not None:
             found.code(control)
         return found
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes: the categories and, where it may come, the unknown."""
+        return len(self.categories) + self.unknown
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The word for each code."""
+        return (*self.categories, *([UNKNOWN] if self.unknown else []))
+
+    @property
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """The codes that each code is the sum of: those of A and B, for A+B."""
+        place = {category: (code,) for code, category in enumerate(self.labels)}
+        return tuple(
+            tuple(code for part in label.split(JOIN) for code in place[part]) if self.combined else (code,)
+            for code, label in enumerate(self.labels)
+        )
 
     def code(self, category: object) -> int:
         """Return a category's code.
@@ -72,10 +117,14 @@ class Categorical:
         Raises
         ------
         CategoryError
-            If a value is missing, or one that the model never saw.
+            If a value is missing, or one that the model never saw; unless it may be unknown.
         """
-        _refuse_missing(column)
-        codes = pd.Categorical(column.astype(str), categories=list(self.categories)).codes
+        if not self.unknown:
+            _refuse_missing(column)
+        words = column.astype(str).where(column.notna(), None)
+        codes = pd.Categorical(words, categories=list(self.categories)).codes
+        if self.unknown:
+            return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
         if (codes < 0).any():
             unseen = sorted(set(column[codes < 0].astype(str)))
             raise CategoryError(
@@ -155,6 +204,8 @@ class Schema:
         The covariates that the model is given.
     missing
         Whether some training cells lacked some of the genes.
+    group
+        What makes two rows a pair, for objectives that compare pairs; the model is not given it.
     """
 
     genes: tuple[str, ...]
@@ -163,6 +214,7 @@ class Schema:
     categorical: tuple[Categorical, ...] = ()
     continuous: tuple[Continuous, ...] = ()
     missing: bool = False
+    group: Categorical | None = None
 
     @classmethod
     def fit(
@@ -175,6 +227,9 @@ class Schema:
         continuous: Sequence[str] = (),
         batch: str | None = None,
         control: Mapping[str, str] | None = None,
+        combine: Sequence[str] = (),
+        group: str | None = None,
+        unknown: bool = False,
     ) -> Self:
         """Learn the covariates of a table.
 
@@ -190,27 +245,49 @@ class Schema:
             Names of its columns: categorical, numeric, and the technical batch.
         control
             The reference level of some categorical columns.
+        combine
+            Those categorical columns whose categories may be combinations, such as A+B.
+        group
+            The column that makes two rows a pair.
+        unknown
+            Whether categories may be unknown.
         """
         control = dict(control or {})
         fields = list(dict.fromkeys([*condition, *([batch] if batch else [])]))
-        for name in control:
-            if name not in fields:
-                raise CategoryError(
-                    f"A control level was given for '{name}', which is not a condition. {nearest(name, fields)}"
-                )
+        for what, names in (("A control level was given for", control), ("Combinations were announced for", combine)):
+            for name in names:
+                if name not in fields:
+                    raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
         return cls(
             tuple(genes),
             kind,
             categorical=tuple(
-                Categorical.fit(obs_column(obs, name), control.get(name), technical=name == batch) for name in fields
+                Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
+                for name in fields
             ),
             continuous=tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
+            group=None if group is None else Categorical.fit(obs_column(obs, group), unknown=True),
         )
 
     @property
     def n_categories(self) -> dict[str, int]:
         """Number of categories of each categorical field."""
         return {covariate.name: len(covariate.categories) for covariate in self.categorical}
+
+    @property
+    def n_codes(self) -> dict[str, int]:
+        """Number of codes of each categorical field: its categories, and the unknown where it may come."""
+        return {covariate.name: covariate.n_codes for covariate in self.categorical}
+
+    @property
+    def unknown(self) -> dict[str, int]:
+        """The code of the unknown category of each field that may have one."""
+        return {covariate.name: len(covariate.categories) for covariate in self.categorical if covariate.unknown}
+
+    @property
+    def parts(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """The codes that each code is the sum of, of the fields with combinations."""
+        return {covariate.name: covariate.parts for covariate in self.categorical if covariate.combined}
 
     @property
     def covariates(self) -> tuple[Categorical | Continuous, ...]:
@@ -271,12 +348,13 @@ class Schema:
             One row per cell.
         fill
             Categorical fields that the table may lack or that are to be ignored: every cell gets code 0, for a
-            task that puts its own codes there.
+            task that puts its own codes there. A field that may be unknown is unknown where the table lacks it.
         """
-        codes = {
-            c.name: torch.zeros(len(obs), dtype=torch.int64) if c.name in fill else c.encode(obs_column(obs, c.name))
-            for c in self.categorical
-        }
+        codes = {}
+        for c in (*self.categorical, *([self.group] if self.group else [])):
+            absent = c.name in fill or (c.unknown and c.name not in obs)
+            code = 0 if c.name in fill else len(c.categories)
+            codes[c.name] = torch.full((len(obs),), code) if absent else c.encode(obs_column(obs, c.name))
         values = {c.name: c.encode(obs_column(obs, c.name)) for c in self.continuous}
         return Condition(torch.ones(len(obs), 1), codes, values)
 
@@ -289,19 +367,21 @@ class Schema:
             "categorical": [vars(covariate) for covariate in self.categorical],
             "continuous": [vars(covariate) for covariate in self.continuous],
             "missing": self.missing,
+            "group": None if self.group is None else vars(self.group),
         }
 
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> Self:
         """Read it back."""
-        categorical = ({**c, "categories": tuple(c["categories"])} for c in written["categorical"])
+        group = written.get("group")
         return cls(
             tuple(written["genes"]),
             Kind(written["kind"]),
             transform_from_json(written["transform"]),
-            tuple(Categorical(**covariate) for covariate in categorical),
+            tuple(map(_categorical, written["categorical"])),
             tuple(Continuous(**covariate) for covariate in written["continuous"]),
             written.get("missing", False),
+            None if group is None else _categorical(group),
         )
 
 
@@ -316,6 +396,21 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     if name not in obs:
         raise CategoryError(f"The data have no obs column '{name}'. {nearest(name, obs.columns)}")
     return obs[name]
+
+
+def _categorical(written: dict[str, Any]) -> Categorical:
+    return Categorical(**{**written, "categories": tuple(written["categories"])})
+
+
+def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, ...]:
+    """Add the parts of combinations, and every combination of two parts."""
+    single = sorted({part for category in categories for part in category.split(JOIN)})
+    treated = [part for part in single if part != control]
+    if len(treated) * (len(treated) - 1) // 2 > MAX_PAIRS:
+        treated = []
+    pairs = [JOIN.join(pair) for pair in itertools.combinations(treated, 2)]
+    known = {tuple(sorted(category.split(JOIN))) for category in categories}
+    return tuple(sorted({*categories, *single, *(pair for pair in pairs if tuple(pair.split(JOIN)) not in known)}))
 
 
 def _refuse_missing(column: pd.Series[Any]) -> None:

@@ -46,6 +46,7 @@ class LearnedSize(nn.Module):
             *((c.condition.size_n1.squeeze(-1).log(), self._batch(c.condition)) for c in minibatches), strict=True
         )
         log_n, code_n = torch.cat(logs), torch.cat(codes)
+        self.mean_b[:], self.scale_b[:] = log_n.mean(), log_n.std().clamp(min=0.01)  # where a batch has no two cells
         for b in range(len(self.mean_b)):
             log_size = log_n[code_n == b]
             if len(log_size) > 1:

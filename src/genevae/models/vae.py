@@ -25,10 +25,13 @@ class BoundTerms:
         log p(x | z, c) of each particle and cell, in nats.
     kl_n
         KL divergence of the latent (and of the size, where it is learned), in nats.
+    z_snk
+        The latents that were drawn, for objectives that ask more of them.
     """
 
     log_px_sn: Tensor
     kl_n: Tensor
+    z_snk: Tensor
 
     @property
     def bound_n(self) -> Tensor:
@@ -82,7 +85,9 @@ class VAE(nn.Module):
             return cells.condition
         return cells.condition.with_size(self.size.posterior(cells).mean.exp())
 
-    def terms(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> BoundTerms:
+    def terms(
+        self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None, seen: Cells | None = None
+    ) -> BoundTerms:
         """Compute the terms of the bound.
 
         Parameters
@@ -94,19 +99,23 @@ class VAE(nn.Module):
         noise_snk
             Standard normal noise to draw with, in place of fresh noise; broadcasts over cells. Where the size is
             learned it has one column more, whose first particle draws the size.
+        seen
+            The same cells as the posterior is to see them, where that is not all of them.
         """
-        q, condition = self.posterior(cells), cells.condition
+        seen = cells if seen is None else seen
+        q, condition = self.posterior(seen), cells.condition
         n, k = q.mean.shape
         if noise_snk is None:
             width = k + (self.size is not None)
             noise_snk = torch.randn(n_particles, n, width, device=q.mean.device, dtype=q.mean.dtype)
         kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
         if self.size is not None:
-            q_size = self.size.posterior(cells)
+            q_size = self.size.posterior(seen)
             kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
             condition = condition.with_size((q_size.mean + q_size.scale * noise_snk[0, :, k:]).exp())
-        p = self.likelihood(q.mean + q.scale * noise_snk[..., :k], condition)
-        return BoundTerms(p.log_prob_n(cells.x, condition.measured_ng), kl_n)
+        z_snk = q.mean + q.scale * noise_snk[..., :k]
+        log_px_sn = self.likelihood(z_snk, condition).log_prob_n(cells.x, condition.measured_ng)
+        return BoundTerms(log_px_sn, kl_n, z_snk)
 
     def bound_n(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> Tensor:
         """Return the bound of each cell, in nats."""

@@ -33,26 +33,59 @@ class Conditioning(nn.Module):
     widths
         Width of each categorical field's embedding, in the order of ``n_categories``; where it is shorter,
         :func:`embedding_width` fills in.
+    parts
+        Of fields whose categories may be combinations, such as A+B: the codes that each category is the sum of.
     """
 
     def __init__(
-        self, n_categories: Mapping[str, int], continuous: Sequence[str] = (), widths: Sequence[int] = ()
+        self,
+        n_categories: Mapping[str, int],
+        continuous: Sequence[str] = (),
+        widths: Sequence[int] = (),
+        parts: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__()
+        parts = parts or {}
         self.categorical = tuple(n_categories)
         self.continuous = tuple(continuous)
         rest = [embedding_width(n) for n in list(n_categories.values())[len(widths) :]]
+        widths_of = [*widths, *rest][: len(n_categories)]
         self.embeddings = nn.ModuleList(
-            nn.Embedding(n, width)
-            for n, width in zip(n_categories.values(), [*widths, *rest][: len(n_categories)], strict=True)
+            Sums(parts[name], width) if name in parts else nn.Embedding(n, width)
+            for (name, n), width in zip(n_categories.items(), widths_of, strict=True)
         )
-        self.n_out = sum(table.embedding_dim for table in self._tables()) + len(self.continuous)
-
-    def _tables(self) -> list[nn.Embedding]:
-        return [table for table in self.embeddings if isinstance(table, nn.Embedding)]
+        self.n_out = sum(widths_of) + len(self.continuous)
 
     def forward(self, condition: Condition) -> Tensor:
         """Return ``(n, n_out)``."""
-        parts = [table(condition.codes[name]) for name, table in zip(self.categorical, self._tables(), strict=True)]
+        parts = [table(condition.codes[name]) for name, table in zip(self.categorical, self.embeddings, strict=True)]
         parts += [condition.values[name].unsqueeze(-1) for name in self.continuous]
         return torch.cat(parts, -1) if parts else condition.size_n1.new_zeros(condition.n_cells, 0)
+
+
+class Sums(nn.Module):
+    """Embeddings of categories of which some are the sums of others'.
+
+    Parameters
+    ----------
+    parts
+        The codes that each category is the sum of; its own, for one that is no combination.
+    embedding_dim
+        Width.
+    """
+
+    part_cm: Tensor
+
+    def __init__(self, parts: Sequence[Sequence[int]], embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        single = sorted({code for codes in parts for code in codes})
+        place = {code: at for at, code in enumerate(single)}
+        most = max(map(len, parts))
+        padded = [[place[code] for code in codes] + [len(single)] * (most - len(codes)) for codes in parts]
+        self.register_buffer("part_cm", torch.tensor(padded), persistent=False)
+        self.single = nn.Embedding(len(single) + 1, embedding_dim, padding_idx=len(single))
+
+    def forward(self, code_n: Tensor) -> Tensor:
+        """Return ``(n, embedding_dim)``."""
+        return self.single(self.part_cm[code_n]).sum(-2)  # type: ignore[no-any-return]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from genevae.cells import Cells
-from genevae.models.vae import VAE
+from genevae.models.vae import VAE, BoundTerms
+from genevae.objectives.hiding import CategoryDropout, GeneMask, hide_genes
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Constant, Schedule
 
@@ -15,6 +18,9 @@ ALWAYS_ONE = Constant(1.0)
 class ELBO(Objective):
     """−E_q[log p(x | z, c)] · weight + β · KL(q(z | x, c) ‖ p(z | c)), per cell.
 
+    With a mask, the posterior is shown cells of which some entries are hidden, and the likelihood is asked for all of
+    them. Validation then shows whole cells, and reports the reconstruction under a fixed and a drawn mask beside it.
+
     Parameters
     ----------
     beta
@@ -23,28 +29,59 @@ class ELBO(Objective):
         Weight of the likelihood.
     n_particles
         Draws from the posterior for each cell.
+    mask
+        Hides entries from the posterior in training.
+    dropout
+        Hides categories from all of the model in training.
 
     References
     ----------
     Higgins et al., ICLR (2017), for β other than one.
     """
 
-    def __init__(self, beta: Schedule = ALWAYS_ONE, reconstruction_weight: float = 1.0, n_particles: int = 1) -> None:
+    def __init__(
+        self,
+        beta: Schedule = ALWAYS_ONE,
+        reconstruction_weight: float = 1.0,
+        n_particles: int = 1,
+        mask: GeneMask | None = None,
+        dropout: CategoryDropout | None = None,
+    ) -> None:
         super().__init__()
         self.beta = beta
         self.reconstruction_weight = reconstruction_weight
         self.n_particles = n_particles
+        self.mask = mask
+        self.dropout = dropout
 
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
         """Return the loss, in nats per cell."""
+        loss = self.weigh(self.terms(model, cells), progress)
+        if self.mask is not None and not self.training:
+            loss.terms.update(self._masked(model, cells, self.mask))
+        return loss
+
+    def terms(self, model: VAE, cells: Cells) -> BoundTerms:
+        """Compute the terms of the bound; in training, with what is to be hidden hidden."""
+        if self.training and self.dropout is not None:
+            cells = self.dropout(cells)
+        seen = self.mask(cells) if self.training and self.mask is not None else None
+        return model.terms(cells, self.n_particles, seen=seen)
+
+    def weigh(self, terms: BoundTerms, progress: Progress | None) -> Loss:
+        """Make a loss of the terms of the bound."""
         beta = self.beta(progress.step, progress.n_steps) if progress else self.beta.target
-        terms = model.terms(cells, self.n_particles)
         reconstruction_n = -terms.log_px_sn.mean(0)
         loss_n = self.reconstruction_weight * reconstruction_n + beta * terms.kl_n
-        total = loss_n.mean()
         named = {"reconstruction": reconstruction_n.mean().detach(), "kl": terms.kl_n.mean().detach()}
-        return Loss(total, named, loss_n.detach())
+        return Loss(loss_n.mean(), named, loss_n.detach())
 
     def settled(self, progress: Progress) -> bool:
         """Say whether β has reached its target."""
         return self.beta(progress.step, progress.n_steps) == self.beta.target
+
+    def _masked(self, model: VAE, cells: Cells, mask: GeneMask) -> dict[str, torch.Tensor]:
+        """Return the reconstruction of all entries from some of them."""
+        hidden = {"fixed_mask": hide_genes(cells, mask.middle), "dynamic_mask": mask(cells)}
+        found = {name: model.terms(cells, self.n_particles, seen=seen) for name, seen in hidden.items()}
+        return {f"reconstruction_{name}": -terms.log_px_sn.mean().detach() for name, terms in found.items()}

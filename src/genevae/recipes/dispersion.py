@@ -25,7 +25,7 @@ def _per_gene_category(decoder: Decoder, schema: Schema) -> nn.Module:  # noqa: 
     if not schema.categorical:
         raise RecipeError("dispersion='gene-category' needs a condition or a technical batch. Give one, or use 'gene'.")
     field = schema.batch or schema.categorical[0].name
-    return PerGeneCategory(len(schema.genes), field, schema.n_categories[field])
+    return PerGeneCategory(len(schema.genes), field, schema.n_codes[field])
 
 
 def _per_cell(decoder: Decoder, schema: Schema) -> nn.Module:

@@ -15,7 +15,7 @@ from genevae.data.genes import match_genes, read_gene_list
 from genevae.data.inspect import check_likelihood, probe
 from genevae.data.kind import Kind
 from genevae.data.loader import Loader
-from genevae.data.sampler import InOrder, Shuffled, balanced_weights
+from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Schema, obs_column
 from genevae.data.sources import Files, open_source, settle
 from genevae.data.sources.source import Source, fingerprint
@@ -27,6 +27,7 @@ from genevae.recipes.config import write_config
 from genevae.recipes.trained import Trained
 from genevae.training.loop import train
 from genevae.training.memory import calibrate, remember
+from genevae.training.settings import default_epochs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,6 +48,8 @@ def fit(
     continuous: Sequence[str] = (),
     batch: str | None = None,
     control: Mapping[str, str] | None = None,
+    combine: Sequence[str] = (),
+    group: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
     layer: str | None = None,
     epochs: int | None = None,
@@ -82,6 +85,10 @@ def fit(
         The obs column of the technical batch; the model is given it too.
     control
         The reference level of a condition, as FIELD=VALUE.
+    combine
+        Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    group
+        The obs column that makes two cells a pair, for recipes that compare pairs; the model is not given it.
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default. Ensembl
         ids match with or without their version, and symbols where the data have them.
@@ -150,7 +157,18 @@ def fit(
     kind = probe(source)
     check_likelihood(kind, chosen.needs_counts, name, source.name)
     split = _split(source, validation, test, stratify, split_by, hold_out, seed)
-    schema = Schema.fit((), source.obs, kind, condition=condition, continuous=continuous, batch=batch, control=control)
+    schema = Schema.fit(
+        (),
+        source.obs,
+        kind,
+        condition=condition,
+        continuous=continuous,
+        batch=batch,
+        control=control,
+        combine=combine,
+        group=group,
+        unknown=chosen.category_dropout > 0,
+    )
     source = settle(_with_genes(source, genes, kind, split), keep)
     schema = schema.with_genes(source.genes, missing=source.panels is not None)
     schema = schema.with_transform(chosen.transform(kind).fit(Loader(source, schema, InOrder(split.train, 512))))
@@ -179,12 +197,13 @@ def _train(
 ) -> Trained:
     """Build, train, and learn what depends on the final weights."""
     loaders = _loaders(source, schema, recipe, split, balance, seed)
+    n_epochs = recipe.epochs or default_epochs(loaders.training.sampler.n_cells)
+    objective = recipe.objective(schema, n_epochs).to(device)
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
     history = train(
-        module, recipe.objective().to(device), loaders.training, loaders.validation, recipe,
-        device=device, progress=progress,
+        module, objective, loaders.training, loaders.validation, recipe, device=device, progress=progress,
     )  # fmt: skip
     return Trained(
         module.eval(),
@@ -210,10 +229,10 @@ def _loaders(source: Source, schema: Schema, recipe: Recipe, split: Split, balan
     """Make minibatches of the training cells, of those that validate, and of the samples that are looked at once."""
     rng = np.random.default_rng(seed)
     weights = None if balance is None else balanced_weights(obs_column(source.obs, balance).iloc[split.train])
-    shuffled = Shuffled(split.train, recipe.batch_size, seed, weights=weights, n_cells_per_epoch=recipe.cells_per_epoch)
+    group_n = None if schema.group is None else schema.group.encode(obs_column(source.obs, schema.group.name)).numpy()
     return _Loaders(
-        training=Loader(source, schema, shuffled),
-        validation=Loader(source, schema, InOrder(split.validation, 512)),
+        training=Loader(source, schema, recipe.training_sampler(split.train, group_n, weights, seed)),
+        validation=Loader(source, schema, recipe.validation_sampler(split.validation, group_n, seed)),
         calibration=Loader(
             source, schema, InOrder(rng.permutation(_draw(split.validation, MAX_CALIBRATION, rng)), 512)
         ),

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genevae.data.kind import Kind
+from genevae.data.sampler import InOrder, Sampler, Shuffled
 from genevae.data.schema import Schema
 from genevae.data.transform import AsIs, Transform
 from genevae.errors import RecipeError, nearest
@@ -23,11 +26,15 @@ from genevae.models.vae import VAE
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import ACTIVATIONS, NORMS, LayerStyle
 from genevae.objectives.elbo import ELBO
+from genevae.objectives.hiding import CategoryDropout, GeneMask
 from genevae.objectives.objective import Objective
-from genevae.objectives.schedules import LinearRamp
+from genevae.objectives.schedules import Cyclic, Ramp, Schedule
 from genevae.training.settings import Training
 
 __all__ = ["Recipe"]
+
+Rows = NDArray[np.int64]
+Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +58,14 @@ class Recipe(Training):
         Standard normal, or a normal that depends on the condition.
     size
         Whether a cell's size is its observed counts, or a latent to be learned.
-    beta, beta_ramp
-        Weight of the KL term, and the share of training over which it rises to that from zero.
+    beta, beta_schedule, beta_ramp
+        Weight of the KL term; how it rises to that from zero (linear, cosine, exponential, or cyclic); and the share of
+        training, or of each cycle, over which it does.
+    beta_cycle, beta_decay
+        Epochs in a cycle, and the peak of a cycle over that of the one before it.
+    category_dropout
+        Share of the cells whose category is called unknown in a step, for each condition; above zero, the model can be
+        asked about cells whose category is not known.
     reconstruction_weight
         Weight of the log-likelihood.
     """
@@ -71,7 +84,11 @@ class Recipe(Training):
     prior: Literal["standard", "conditional"] = "standard"
     size: Literal["observed", "learned"] = "observed"
     beta: float = 1.0
+    beta_schedule: Literal["linear", "cosine", "exponential", "cyclic"] = "linear"
     beta_ramp: float = 0.25
+    beta_cycle: int = 40
+    beta_decay: float = 1.0
+    category_dropout: float = 0.0
     reconstruction_weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -82,15 +99,23 @@ class Recipe(Training):
                 raise RecipeError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), valid)}")
         if not self.hidden or min(self.hidden) < 1 or self.n_latent < 1:
             raise RecipeError(f"Layers need one unit at least, not hidden={self.hidden}, n_latent={self.n_latent}.")
-        if not 0 <= self.dropout < 1:
-            raise RecipeError(f"dropout must be from 0 to below 1, not {self.dropout}.")
+        self._require_shares()
         for name in ("beta", "reconstruction_weight"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        for name in ("embedding_widths", "beta_cycle"):
+            if np.min(getattr(self, name), initial=1) < 1:
+                raise RecipeError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+
+    def _require_shares(self) -> None:
+        """Refuse shares that are none."""
+        for name in ("dropout", "category_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"{name} must be from 0 to below 1, not {getattr(self, name)}.")
         if not 0 <= self.beta_ramp <= 1:
             raise RecipeError(f"beta_ramp is a share, from 0 to 1, and cannot be {self.beta_ramp}.")
-        if min(self.embedding_widths, default=1) < 1:
-            raise RecipeError(f"embedding_widths must be 1 or more, not {self.embedding_widths}.")
+        if not 0 < self.beta_decay <= 1:
+            raise RecipeError(f"beta_decay must be above 0 and up to 1, not {self.beta_decay}.")
 
     def _choices(self) -> dict[str, tuple[str, ...]]:
         """Return the valid words of every setting that is a word."""
@@ -125,9 +150,28 @@ class Recipe(Training):
         """Make p(x | z, c)."""
         raise NotImplementedError
 
-    def objective(self) -> Objective:
+    def objective(self, schema: Schema, n_epochs: int) -> Objective:
         """Make what training makes small."""
-        return ELBO(LinearRamp(self.beta, self.beta_ramp), self.reconstruction_weight)
+        return self.elbo(schema, n_epochs)
+
+    def elbo(self, schema: Schema, n_epochs: int, mask: GeneMask | None = None) -> ELBO:
+        """Make the bound, with its weights and with what is hidden in training."""
+        dropout = CategoryDropout(self.category_dropout, schema.unknown) if schema.unknown else None
+        return ELBO(self.beta_over(n_epochs), self.reconstruction_weight, mask=mask, dropout=dropout)
+
+    def beta_over(self, n_epochs: int) -> Schedule:
+        """Make the schedule of β."""
+        if self.beta_schedule == "cyclic":
+            return Cyclic(self.beta, max(1, round(n_epochs / self.beta_cycle)), self.beta_decay, self.beta_ramp)
+        return Ramp(self.beta, self.beta_ramp, self.beta_schedule)
+
+    def training_sampler(self, rows: Rows, group_n: Rows | None, weights: Weights | None, seed: int) -> Sampler:  # noqa: ARG002
+        """Make the order of the training cells; ``group_n`` are the groups of all cells, where a group was named."""
+        return Shuffled(rows, self.batch_size, seed, weights=weights, n_cells_per_epoch=self.cells_per_epoch)
+
+    def validation_sampler(self, rows: Rows, group_n: Rows | None, seed: int) -> Sampler:  # noqa: ARG002
+        """Make the order of the cells that validate."""
+        return InOrder(rows, 512)
 
     def build(self, schema: Schema) -> VAE:
         """Join the parts into a model for these genes and covariates, with fresh weights."""
@@ -143,7 +187,8 @@ class Recipe(Training):
         return LayerStyle(NORMS[self.norm], ACTIVATIONS[self.activation], dropout)
 
     def _conditioning(self, schema: Schema) -> Conditioning:
-        return Conditioning(schema.n_categories, [c.name for c in schema.continuous], self.embedding_widths)
+        continuous = [c.name for c in schema.continuous]
+        return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts)
 
     def _posterior(self, schema: Schema, n_latent: int) -> MLPPosterior:
         conditioning = self._conditioning(schema) if self.encode_condition else Conditioning({})
@@ -157,7 +202,7 @@ class Recipe(Training):
         return ConditionalNormalPrior(self._conditioning(schema), self.hidden[-1:], self.n_latent, self._style(0.0))
 
     def _learned_size(self, schema: Schema) -> LearnedSize:
-        n_batches = schema.n_categories[schema.batch] if schema.batch else 1
+        n_batches = schema.n_codes[schema.batch] if schema.batch else 1
         return LearnedSize(self._posterior(schema, 1), torch.zeros(n_batches), torch.ones(n_batches), schema.batch)
 
 

@@ -129,7 +129,7 @@ def _draw(module: VAE, cells: Reference, latent: str) -> Tensor:
 def describe(schema: Schema, condition: Condition) -> pd.DataFrame:
     """Write a condition as an obs table: categories and values in their own words and units, and size."""
     obs: dict[str, Any] = {
-        field.name: pd.Categorical.from_codes(condition.codes[field.name].numpy(), list(field.categories))
+        field.name: pd.Categorical.from_codes(condition.codes[field.name].numpy(), list(field.labels))
         for field in schema.categorical
     }
     obs |= {f.name: condition.values[f.name].numpy() * f.scale + f.mean for f in schema.continuous}
