@@ -40,6 +40,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.zarr" / "thesis.txt").write_text("three years of work")
     (folder / "mine" / "thesis.txt").write_text("three years of work")
     (folder / "text.h5ad").write_text("cells, genes\n")
+    (folder / "other.csv").write_text("cell,age\nnobody,3\n")
     (folder / "bad.toml").write_text("epochs = = 3")
     (folder / "odd.toml").write_text("epoch = 3")
     return folder
@@ -92,6 +93,43 @@ MISTAKES = {
     "config is not TOML": ("fit counts.h5ad --config bad.toml --out new", "bad.toml"),
     "config with unknown option": ("fit counts.h5ad --config odd.toml --out new", "Did you mean 'epochs'?"),
     "no data": ("fit --out new", "DATA"),
+    "unknown format of data": ("fit counts.h5ad --format h5da --out new", "Did you mean 'h5ad'?"),
+    "unknown join": ("fit counts.h5ad --join sideways --out new", '"inner", "outer"'),
+    "unknown join for a task": ("embed run counts.h5ad --join sideways --out new.h5ad", '"inner", "outer"'),
+    "unknown place to keep": ("fit counts.h5ad --keep nowhere --out new", '"auto", "memory", "disk"'),
+    "key without metadata": ("fit counts.h5ad --key donor --out new", "give the table too"),
+    "metadata of other cells": ("fit counts.h5ad --metadata other.csv --out new", "No cell is in other.csv"),
+    "metadata are missing": ("fit counts.h5ad --metadata nothing.csv --out new", "There is no nothing.csv"),
+    "key that is no column": (
+        "fit counts.h5ad --metadata other.csv --key celltype --out new",
+        "Did you mean 'cell_type'?",
+    ),
+    "pattern that matches nothing": ("fit nothing*.h5ad --out new", "No file matches nothing*.h5ad"),
+    "balance of no column": ("fit counts.h5ad --balance celltype --out new", "Did you mean 'cell_type'?"),
+    "unknown command for data": ("data convrt counts.h5ad --out new", "convert"),
+    "inspect what is not there": ("data inspect nothing.h5ad", "nothing.h5ad"),
+    "fields to an unknown kind of table": ("data fields counts.h5ad --out new.xlsx", ".csv, .tsv"),
+    "convert to an unknown format": ("data convert counts.h5ad --to loom --out new", '"h5ad", "zarr", "batch"'),
+    "convert to one file and many": ("data convert counts.h5ad --cells-per-file 9 --out new.h5ad", "one .h5ad store"),
+    "convert to no cells a file": ("data convert counts.h5ad --cells-per-file 0 --out new", "1 or more"),
+    "convert over what is there": ("data convert counts.h5ad --out run", "--force"),
+    "convert over a folder of the user's": ("data convert counts.h5ad --out mine --force", "something else"),
+    "transpose what is no text": ("data transpose counts.h5ad --out new.csv", "no table of text"),
+    "no variable genes": ("data hvg counts.h5ad --n-genes 0 --out new.txt", "give a positive number"),
+    "unknown flavor": ("data hvg counts.h5ad --flavor cell_ranger --out new.txt", '"seurat_v3"'),
+    "variable genes within no column": (
+        "data hvg counts.h5ad --batch celltype --out new.txt",
+        "Did you mean 'cell_type'?",
+    ),
+    "gene list over what is there": ("data hvg counts.h5ad --out counts.h5ad", "--force"),
+    "pseudobulk by no column": (
+        "data pseudobulk counts.h5ad --by celltype --out new.h5ad",
+        "Did you mean 'cell_type'?",
+    ),
+    "pseudobulk by nothing": ("data pseudobulk counts.h5ad --out new.h5ad", "--by"),
+    "pseudobulk to a table": ("data pseudobulk counts.h5ad --by cell_type --out new.csv", ".h5ad, .zarr"),
+    "no mixtures": ("data mixtures counts.h5ad --by cell_type --n 0 --out new.h5ad", "n=0"),
+    "download from nowhere": ("data download new --root nowhere", "check the root"),
 }
 
 

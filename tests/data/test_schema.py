@@ -161,7 +161,7 @@ def test_other_genes_leave_the_rest(schema):
     assert other.fields == schema.fields
 
 
-# --- what may be unknown, and combinations -----------------------------------------------------------------------------
+# --- what may be unknown, and combinations ----------------------------------------------------------------------------
 
 
 def test_an_unknown_category_has_a_code_of_its_own_where_it_is_allowed():

@@ -54,7 +54,7 @@ def test_standardise_is_scikit_learns_scaler_and_can_be_undone(make_cells):
     fitted = Standardise(LogNormalise(100.0)).fit(cells)
     seen = torch.cat([fitted.apply(each.x, each.condition.size_n1).dense() for each in cells])
     np.testing.assert_allclose(seen.numpy(), StandardScaler().fit_transform(logged.double().numpy()), atol=1e-4)
-    torch.testing.assert_close(fitted.invert(seen), logged, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fitted.invert(seen, size_n1), logged, rtol=1e-4, atol=1e-4)
     again = transform_from_json(json.loads(json.dumps(fitted.to_json())))
     torch.testing.assert_close(again.apply(Rows.from_dense(raw), size_n1).dense(), seen)
     assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.LOG)

@@ -73,7 +73,7 @@ def _pool(workers: int) -> Iterator[Executor | None]:
 def hvg(
     data: Source | Any,
     *,
-    n: int = 2000,
+    n_genes: int = 2000,
     flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
     batch: str | None = None,
 ) -> None:
@@ -83,7 +83,7 @@ def hvg(
     ----------
     data
         The cells.
-    n
+    n_genes
         How many genes.
     flavor
         seurat_v3 for counts; seurat for log-normalised values.
@@ -92,12 +92,14 @@ def hvg(
     """
 
 
-def _hvg(files: Any, out: Path, force: bool, *, n: int, flavor: Any, batch: str | None = None, workers: int) -> None:
+def _hvg(
+    files: Any, out: Path, force: bool, *, n_genes: int, flavor: Any, batch: str | None = None, workers: int
+) -> None:
     require_free(out, force, [])
     source = settle(open_source(files), files.keep)
     labels = None if batch is None else obs_column(source.obs, batch)
     with _pool(workers) as executor:
-        genes = highly_variable(source, n, labels, flavor=flavor, executor=executor)
+        genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=executor)
     write_gene_list(genes, out, flavor=flavor, source=source.name)
 
 

@@ -122,6 +122,8 @@ def _pieces(source: Source, rows: NDArray[np.int64]) -> Iterator[Piece]:
         block = as_stored(source.read(ordered), as_csr)
         for start, stop in pairwise(chunk.bounds):
             yield {"X": block[place[start:stop]]}
+    if not len(rows):
+        yield {"X": as_stored(source.read(rows), as_csr)}
 
 
 def _table(source: Source, rows: NDArray[np.int64]) -> pd.DataFrame:

@@ -104,12 +104,13 @@ class Loader:
             block = self.source.read(ordered)
             for start, stop in pairwise(chunk.bounds):
                 yield self._cells(block[place[start:stop]], chunk.rows[start:stop])
+            del block  # before the next is read: a buffer is large
 
     def _cells(self, block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
         x = to_rows(as_stored(block, self._as_csr))
-        if not torch.isfinite(x.values).all():
-            raise DataError(self._name_not_finite(x, rows))
         size_n1 = torch.from_numpy(np.asarray(block.sum(1), dtype=np.float32).reshape(-1, 1))
+        if not torch.isfinite(size_n1).all() and not torch.isfinite(x.values).all():
+            raise DataError(self._name_not_finite(x, rows))
         row_n = torch.from_numpy(rows)
         condition: Condition = self._covariates.map(lambda tensor: tensor[row_n]).with_size(size_n1.clamp(min=1e-6))
         x = self.schema.transform.apply(x, size_n1)

@@ -160,12 +160,13 @@ class _Array:
         self.chunk = max(1, CHUNK // int(np.prod(like.shape[1:], dtype=np.int64)))
         width = like.shape[1:]
         if hasattr(root, "create_dataset") and not hasattr(root, "create_array"):
-            packed = {} if compression == "none" else {"compression": compression, "shuffle": True}
+            packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "shuffle": True}
+            packed["fletcher32"] = compression != "gzip"  # which has a checksum of its own
             self.array = root.create_dataset(
                 name, (0, *width), like.dtype, maxshape=(None, *width), chunks=(self.chunk, *width), **packed
             )
         else:
-            from zarr.codecs import BloscCodec
+            from zarr.codecs import BloscCodec, Crc32cCodec
 
             self.array = root.create_array(
                 name,
@@ -173,7 +174,7 @@ class _Array:
                 dtype=like.dtype,
                 chunks=(self.chunk, *width),
                 shards=(self.chunk * (SHARD // CHUNK), *width),
-                compressors=BloscCodec(cname="lz4", clevel=5),
+                compressors=[BloscCodec(cname="lz4", clevel=5), Crc32cCodec()],
             )
         self.file_chunk = self.chunk * (1 if not hasattr(self.array, "shards") else SHARD // CHUNK)
 

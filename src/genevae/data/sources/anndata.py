@@ -28,7 +28,7 @@ from genevae.data.sources.runs import StoredCSR
 from genevae.data.sources.shelf import shelve
 from genevae.data.sources.source import FileSource, Matrix, MemorySource, Source, Stamp
 from genevae.data.sources.zarr import open_group
-from genevae.errors import DataError, nearest, shorten
+from genevae.errors import DataError, GenevaeError, nearest, shorten
 
 __all__ = [
     "aliases_of",
@@ -64,8 +64,12 @@ def read_h5ad(path: Path) -> AnnData:
 
 def read_zarr(path: Path) -> AnnData:
     """Read a zarr folder into memory."""
+    return _read(path, _read_whole_zarr)
+
+
+def _read_whole_zarr(path: Path) -> AnnData:
     _require_tables(path, open_group(path))
-    return _read(path, anndata.read_zarr)
+    return anndata.read_zarr(path)
 
 
 def open_h5ad(path: Path, files: Files) -> Source:
@@ -85,8 +89,11 @@ def open_h5ad(path: Path, files: Files) -> Source:
 def open_zarr(path: Path, files: Files) -> Source:
     """Open a zarr folder whose rows are read as they are asked for."""
     group = open_group(path)
-    _require_tables(path, group)
-    return _open(path, group, files, Storage(zarr.csr_of, zarr.dense_of), read_zarr, ())
+    try:
+        _require_tables(path, group)
+        return _open(path, group, files, Storage(zarr.csr_of, zarr.dense_of), read_zarr, ())
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -110,20 +117,14 @@ def _open(
     path: Path, root: Any, files: Files, storage: Storage, read: Callable[[Path], AnnData], stamps: tuple[Stamp, ...]
 ) -> Source:
     """Open the matrix and the tables of a store; one that is stored in another way is read into memory."""
-    try:
-        stored, var = _find_layer(path, root, files.layer)
-        kind, shape = _encoding(stored)
-        if kind == "csc" and files.keep != "disk":
-            _require_room(path, stored, shape)
-        if kind == "otherwise" or (kind == "csc" and files.keep != "disk"):
-            return from_anndata(read(path), files.layer, str(path))
-        with quietly():
-            obs, var_table = read_elem(root["obs"]), read_elem(var)
-        matrix = storage.matrix(kind, path, stored, shape)
-    except DataError:
-        raise
-    except HDF5_ERRORS as error:
-        raise damaged(path, error) from error
+    stored, var = _find_layer(path, root, files.layer)
+    kind, shape = _encoding(stored)
+    if kind == "csc" and files.keep != "disk":
+        _require_room(path, stored, shape)
+    if kind == "otherwise" or (kind == "csc" and files.keep != "disk"):
+        return from_anndata(read(path), files.layer, str(path))
+    obs, var_table = _read_table(path, root["obs"]), _read_table(path, var)
+    matrix = storage.matrix(kind, path, stored, shape)
     genes = tuple(map(str, var_table.index))
     if matrix.shape != (len(obs), len(genes)):
         raise DataError(
@@ -132,6 +133,14 @@ def _open(
         )
     obs.index = obs.index.astype(str)
     return FileSource(str(path), matrix, genes, obs, aliases_of(var_table), stamps=stamps)
+
+
+def _read_table(path: Path, stored: Any) -> pd.DataFrame:
+    """Read obs or var."""
+    table = _read(path, lambda _: read_elem(stored))
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"{path} is damaged: its {stored.name} is no table. Copy or write it again.")
+    return table
 
 
 def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
@@ -182,11 +191,14 @@ def _require_tables(path: Path, names: Any) -> None:
         )
 
 
-def _read(path: Path, reader: Callable[[Path], AnnData]) -> AnnData:
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Let anndata read; where a store is damaged, it raises whatever the bytes lead it to."""
     try:
         with quietly():
             return reader(path)
-    except HDF5_ERRORS as error:
+    except GenevaeError:
+        raise
+    except Exception as error:
         raise damaged(path, error) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genevae.data.sources.direct import read_into
 from genevae.data.sources.runs import runs_of
 from genevae.errors import DataError
 
@@ -65,6 +66,15 @@ class FloatArray:
     def __call__(self, start: int, stop: int) -> NDArray[np.float32]:
         """Read a range."""
         return as_float32(self.array(start, stop), self.name)
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of the numbers as they are stored, where that is known."""
+        return getattr(self.array, "dtype", None)
+
+    def read_into(self, start: int, out: NDArray[np.float32]) -> None:
+        """Read a range of what is stored as float32."""
+        read_into(self.array, start, out)
 
 
 def as_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:

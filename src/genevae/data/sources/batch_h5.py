@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.data.sources.files import Files, require_no_layer
@@ -26,6 +27,8 @@ from genevae.errors import DataError, shorten
 __all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "write_config"]
 
 CONFIG = "config.json"
+CHUNK = 2**16
+"""Numbers in a chunk on disk."""
 _NAME = re.compile(r"batch_(\d+)\.(h5|hdf5)")
 _TABLES = ("genes", "cells")
 
@@ -44,7 +47,7 @@ def is_batch(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return "X" in file and all(name in file for name in _TABLES)
-    except OSError:
+    except HDF5_ERRORS:
         return _NAME.fullmatch(path.name) is not None
 
 
@@ -142,16 +145,17 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
     with h5py.File(path, "w") as file:
         if sparse.issparse(x):
             for name in ("data", "indices", "indptr"):
-                file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(len(getattr(x, name))))
+                file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(getattr(x, name)))
             file["X"].attrs["shape"] = x.shape
         else:
-            file.create_dataset("X", data=x, **_packed(len(x)))
+            file.create_dataset("X", data=x, **_packed(x))
         file["genes"] = np.array(genes, dtype=h5py.string_dtype())
         file["cells"] = np.array(list(map(str, obs.index)), dtype=h5py.string_dtype())
+        table = file.create_group("obs", track_order=True)
         for name, column in columns.items():
             values = np.asarray(column)
             is_number = values.dtype.kind in "biuf"
-            file[f"obs/{name}"] = values if is_number else np.array(values.astype(str), dtype=h5py.string_dtype())
+            table[str(name)] = values if is_number else np.array(values.astype(str), dtype=h5py.string_dtype())
 
 
 def write_config(folder: Path, n_cells: int, n_genes: int, max_cells_per_batch: int) -> None:
@@ -164,6 +168,10 @@ def _n_stored(x: Any) -> Any:
     return np.diff(x.indptr) if sparse.issparse(x) else np.count_nonzero(x, axis=1)
 
 
-def _packed(length: int) -> dict[str, Any]:
-    """Compress what is not empty, in chunks that hold about a block of rows."""
-    return {"compression": "lzf", "shuffle": True, "chunks": True} if length else {}
+def _packed(values: NDArray[Any]) -> dict[str, Any]:
+    """Compress what is not empty, lightly, in chunks that hold about a block of rows; gzip brings a checksum."""
+    if not values.size:
+        return {}
+    width = int(np.prod(values.shape[1:], dtype=np.int64))
+    chunk = (min(len(values), max(1, CHUNK // max(width, 1))), *values.shape[1:])
+    return {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": chunk}

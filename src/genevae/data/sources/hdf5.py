@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from genevae.data.sources.arrays import DenseRows, FloatArray
+from genevae.data.sources.direct import Chunks, Ranges, Unpack, unshuffled
 from genevae.data.sources.runs import StoredCSR, check_indptr
 from genevae.data.sources.source import Matrix
 from genevae.errors import DataError
 
 __all__ = ["HDF5_ERRORS", "Hdf5Array", "csr_of", "damaged", "dense_of", "open_hdf5"]
 
-HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
-"""What h5py raises where a file is not as it should be."""
+HDF5_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What h5py, zarr and anndata raise where a file is not as it should be."""
 
+_CACHE = 2**20
+"""Bytes of unpacked chunks that HDF5 keeps of each array: many files are open at once."""
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 """How every HDF5 file starts."""
 
@@ -33,11 +48,14 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises
     ------
     DataError
-        If it is not HDF5, or not whole.
+        If it is not HDF5, or not whole; or if what is done with it meanwhile shows that it is damaged.
     """
     file = _open(path)
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
 
 
 def _open(path: Path) -> h5py.File:
@@ -79,33 +97,73 @@ def damaged(path: object, error: Exception) -> DataError:
     )
 
 
-@dataclass
-class Hdf5Array:
-    """A dataset that is read by ranges of its first axis; it opens its file when first asked, and can be pickled.
+class Hdf5Array(Ranges):
+    """A dataset of an HDF5 file."""
 
-    Parameters
-    ----------
-    path
-        The file.
-    dataset
-        The dataset's name in it.
-    """
+    def open(self) -> Chunks | h5py.Dataset:
+        """Open the file."""
+        dataset = h5py.File(self.path, "r", rdcc_nbytes=_CACHE)[self.array]
+        return _chunks_of(self.path, dataset) or dataset
 
-    path: Path
-    dataset: str
-    _opened: Any = field(default=None, repr=False, compare=False)
-
-    def __call__(self, start: int, stop: int) -> NDArray[Any]:
-        """Read a range."""
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what is wrong with the file where it cannot be read."""
         try:
-            if self._opened is None:
-                self._opened = h5py.File(self.path, "r")[self.dataset]
-            return np.asarray(self._opened[start:stop])
+            yield
         except HDF5_ERRORS as error:
-            raise damaged(f"{self.path} ({self.dataset})", error) from error
+            raise damaged(f"{self.path} ({self.array})", error) from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "dataset": self.dataset, "_opened": None}
+
+def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
+    """Say where the numbers of a dataset lie in the file; None where only HDF5 can read them."""
+    packing = dataset.id.get_create_plist()
+    filters = tuple(packing.get_filter(number)[0] for number in range(packing.get_nfilters()))
+    is_plain = dataset.ndim == 1 and dataset.dtype.kind in "iuf" and dataset.dtype.isnative and len(dataset)
+    is_inside = not dataset.external and not dataset.file.userblock_size
+    if not (is_plain and is_inside and set(filters) <= set(_UNPACKERS)):
+        return None
+    length, at = len(dataset), dataset.id.get_offset()
+    places = [] if at is None else [(0, at, len(dataset) * dataset.dtype.itemsize, 0)]
+    if dataset.chunks:
+        (length,) = dataset.chunks
+        dataset.id.chunk_iter(
+            lambda chunk: places.append((chunk.chunk_offset[0], chunk.byte_offset, chunk.size, chunk.filter_mask))
+        )
+    place_c4 = np.array(sorted(places), dtype=np.int64).reshape(-1, 4)
+    if len(place_c4) != -(-len(dataset) // length) or place_c4[:, 3].any():
+        return None  # some chunks were never written, or are packed in another way
+    file_c = np.zeros(len(place_c4), dtype=np.int64)
+    unpack = _unpack_of(filters, dataset.dtype)
+    return Chunks(dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack)
+
+
+def _inflated(packed: Any) -> bytes:
+    """Unpack what the gzip filter packed."""
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+
+
+def _intact(packed: Any) -> Any:
+    """Compare a chunk with the checksum behind it."""
+    from numcodecs import Fletcher32
+
+    return Fletcher32().decode(packed)
+
+
+_UNPACKERS: dict[int, Callable[[np.dtype[Any]], Unpack]] = {
+    h5py.h5z.FILTER_SHUFFLE: lambda dtype: partial(unshuffled, dtype=dtype),
+    h5py.h5z.FILTER_DEFLATE: lambda _: _inflated,
+    h5py.h5z.FILTER_FLETCHER32: lambda _: _intact,
+}
+"""How what a filter did to chunks of numbers is undone."""
+
+
+def _unpack_of(filters: Sequence[int], dtype: np.dtype[Any]) -> Unpack | None:
+    """Say how a chunk is unpacked that went through these filters, one after the other."""
+    steps = [_UNPACKERS[number](dtype) for number in reversed(filters)]
+    return (lambda packed: reduce(lambda content, step: step(content), steps, packed)) if steps else None
 
 
 def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genevae.data.sources.direct import read_into
 from genevae.errors import DataError
 
-__all__ = ["StoredCSR", "check_indptr", "runs_of"]
+__all__ = ["StoredCSR", "check_indptr", "read_together", "runs_of"]
 
 GAP = 2**14
 """Entries that are read and thrown away rather than asked for the next range: as long as a call takes."""
 LONGEST = 2**22
 """Entries of one range."""
-
-_Range = Callable[[int, int], NDArray[np.float32]]
+N_THREADS = 2
+"""Ranges that are read at the same time."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +53,73 @@ class StoredCSR:
 
     def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
         """Read these rows, in this order."""
-        if not len(rows):
-            return sparse.csr_matrix((0, self.n_genes), dtype=np.float32)
-        ordered = rows if _ascends(rows) else np.sort(rows)
-        parts = [self._run(ordered[first:last]) for first, last in runs_of(ordered, self.indptr_n)]
-        x = sparse.vstack(parts, format="csr", dtype=np.float32) if len(parts) != 1 else parts[0]
-        if ordered is rows:
-            return x
-        return x[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
+        if _ascends(rows):
+            return read_together([(self, rows)])
+        return read_together([(self, np.sort(rows))])[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
 
-    def _run(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Read ascending rows that lie close together."""
+    def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many entries each of these rows has."""
+        return self.indptr_n[rows + 1] - self.indptr_n[rows]
+
+    def fill(self, rows: NDArray[np.int64], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]) -> None:
+        """Read ascending rows that lie close together into a place that is there already."""
         first, last = int(rows[0]), int(rows[-1]) + 1
         start, stop = int(self.indptr_n[first]), int(self.indptr_n[last])
-        genes = self.genes(start, stop)
+        if (np.diff(rows) == 1).all():
+            read_into(self.values, start, x_e)
+            self._fill_genes(start, gene_e)
+            return
+        between_e, gene_between_e = self.values(start, stop), np.empty(stop - start, dtype=np.int32)
+        self._fill_genes(start, gene_between_e)
+        ends = np.cumsum(self.sizes(rows))
+        for a, b in pairwise([0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]):
+            place = slice(int(ends[a - 1]) if a else 0, int(ends[b - 1]))
+            kept = slice(int(self.indptr_n[rows[a]]) - start, int(self.indptr_n[rows[b - 1] + 1]) - start)
+            x_e[place], gene_e[place] = between_e[kept], gene_between_e[kept]
+
+    def _fill_genes(self, start: int, gene_e: NDArray[np.int32]) -> None:
+        """Read columns, and make sure that there are such."""
+        if getattr(self.genes, "dtype", None) == np.int32:
+            read_into(self.genes, start, gene_e)
+            genes: NDArray[np.integer] = gene_e
+        else:
+            genes = self.genes(start, start + len(gene_e))
         if len(genes) and (genes.min() < 0 or genes.max() >= self.n_genes):
+            first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
             raise DataError(
                 f"{self.name} is damaged: it stores a value for gene number {int(genes.max())} (rows {first} to "
                 f"{last - 1}), and there are {self.n_genes} genes. Copy or write it again."
             )
-        x = sparse.csr_matrix(
-            (self.values(start, stop), genes, self.indptr_n[first : last + 1] - start),
-            shape=(last - first, self.n_genes),
-        )
-        if not x.has_canonical_format:
-            x.sum_duplicates()
-        return x if last - first == len(rows) else x[rows - first]
+        if genes is not gene_e:
+            gene_e[:] = genes
+
+
+def read_together(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
+    """Read ascending rows of some matrices that share their columns, one matrix under the other.
+
+    All is read into its place at once, some ranges at a time.
+    """
+    size_n = np.concatenate([stored.sizes(rows) for stored, rows in parts])
+    indptr_n = np.concatenate([[0], np.cumsum(size_n)])
+    x_e, gene_e = np.empty(indptr_n[-1], dtype=np.float32), np.empty(indptr_n[-1], dtype=np.int32)
+    jobs, n = [], 0
+    for stored, rows in parts:
+        for first, last in runs_of(rows, stored.indptr_n):
+            place = slice(indptr_n[n + first], indptr_n[n + last])
+            jobs.append((stored, rows[first:last], x_e[place], gene_e[place]))
+        n += len(rows)
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for done in [pool.submit(_fill_all, jobs[number::N_THREADS]) for number in range(N_THREADS)]:
+            done.result()
+    x = sparse.csr_matrix((x_e, gene_e, indptr_n), shape=(n, parts[0][0].n_genes))
+    if not x.has_canonical_format:
+        x.sum_duplicates()
+    return x
+
+
+def _fill_all(jobs: Sequence[tuple[StoredCSR, NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]) -> None:
+    for stored, rows, x_e, gene_e in jobs:
+        stored.fill(rows, x_e, gene_e)
 
 
 def runs_of(

@@ -16,6 +16,7 @@ from pandas.api.types import union_categoricals
 from scipy import sparse
 
 from genevae.data.sources.columns import place
+from genevae.data.sources.runs import StoredCSR, read_together
 from genevae.data.sources.source import FileSource, Panels, Source
 from genevae.errors import GeneError, shorten
 
@@ -51,6 +52,8 @@ class Stacked:
     def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix | NDArray[np.float32]:
         """Read these rows, in this order."""
         ends = np.cumsum([len(part) for part in self.parts])
+        if self._are_ranges() and len(rows) and (rows[1:] >= rows[:-1]).all():
+            return self._read_ranges(rows, ends)
         part_n = np.searchsorted(ends, rows, side="right")
         order = np.argsort(part_n, kind="stable")
         blocks = [
@@ -61,6 +64,25 @@ class Stacked:
         if (order[1:] > order[:-1]).all():
             return x
         return x[np.argsort(order, kind="stable")]
+
+    def _are_ranges(self) -> bool:
+        """Whether every part is CSR rows on disk, whose columns are in place."""
+        matrices = [getattr(part, "matrix", None) for part in self.parts]
+        return all(isinstance(matrix, StoredCSR) for matrix in matrices) and all(
+            place_g is None for place_g in self.places
+        )
+
+    def _read_ranges(self, rows: NDArray[np.int64], ends: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Read ascending rows of all parts into one place."""
+        wanted = []
+        for part, end, (first, last) in zip(
+            self.parts, ends, pairwise(np.searchsorted(rows, [0, *ends]).tolist()), strict=True
+        ):
+            if isinstance(part, FileSource) and isinstance(part.matrix, StoredCSR) and last > first:
+                for stamp in part.stamps:
+                    stamp.check()
+                wanted.append((part.matrix, rows[first:last] - (end - len(part))))
+        return read_together(wanted)
 
     def _of_part(self, part: int, rows: NDArray[np.int64]) -> Any:
         x, place_g = self.parts[part].read(rows), self.places[part]

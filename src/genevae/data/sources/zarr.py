@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from genevae.data.sources.arrays import DenseRows, FloatArray
+from genevae.data.sources.direct import Ranges
+from genevae.data.sources.hdf5 import HDF5_ERRORS
 from genevae.data.sources.runs import StoredCSR, check_indptr
 from genevae.data.sources.source import Matrix
+from genevae.data.sources.zarr_chunks import chunks_of
 from genevae.errors import DataError
 
 __all__ = ["ZarrArray", "csr_of", "dense_of", "open_group"]
-
-_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError)
-"""What zarr and its codecs raise where a store is not as it should be."""
 
 
 def open_group(path: Path) -> Any:
@@ -34,37 +32,25 @@ def open_group(path: Path) -> Any:
         raise DataError(f"{path} is not a folder, and a zarr store is one: give the folder that was written.")
     try:
         return zarr.open_group(str(path), mode="r")
-    except _ERRORS as error:
+    except HDF5_ERRORS as error:
         raise _damaged(path, error) from error
 
 
-@dataclass
-class ZarrArray:
-    """An array that is read by ranges of its first axis; it opens its store when first asked, and can be pickled.
+class ZarrArray(Ranges):
+    """An array of a zarr store."""
 
-    Parameters
-    ----------
-    path
-        The store.
-    array
-        The array's name in it.
-    """
+    def open(self) -> Any:
+        """Open the store."""
+        array = open_group(self.path)[self.array]
+        return chunks_of(self.path / self.array.strip("/"), array) or array
 
-    path: Path
-    array: str
-    _opened: Any = field(default=None, repr=False, compare=False)
-
-    def __call__(self, start: int, stop: int) -> NDArray[Any]:
-        """Read a range."""
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what is wrong with the store where it cannot be read."""
         try:
-            if self._opened is None:
-                self._opened = open_group(self.path)[self.array]
-            return np.asarray(self._opened[start:stop])
-        except _ERRORS as error:
+            yield
+        except HDF5_ERRORS as error:
             raise _damaged(f"{self.path} ({self.array})", error) from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "array": self.array, "_opened": None}
 
 
 def csr_of(path: Path, group: Any, shape: tuple[int, int]) -> StoredCSR:
