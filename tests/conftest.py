@@ -90,8 +90,9 @@ def make_adata() -> Callable[..., AnnData]:
         rate[drug == "stim", 20:25] *= 8
         rate[lane == "l2", 25:] *= 3
         rate *= rng.lognormal(0, 0.3, (n, 1))
+        dose = np.abs(rng.normal(2, 1, n))
         obs = pd.DataFrame(
-            {"type": pd.Categorical(kind), "drug": pd.Categorical(drug), "lane": lane, "dose": rng.normal(2, 1, n)},
+            {"type": pd.Categorical(kind), "drug": pd.Categorical(drug), "lane": lane, "dose": dose},
             index=[f"cell{i}" for i in range(n)],
         )
         adata = AnnData(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)), obs=obs)

@@ -1,8 +1,8 @@
 """Generative models of gene expression.
 
 >>> import genevae as gv
->>> sorted(gv.RECIPES)[:2]
-['conditional', 'gaussian']
+>>> sorted(gv.RECIPES)[:3]
+['adversarial', 'bulk', 'bulk-large']
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.counterfactual import counterfactual as counterfactual
     from genevae.tasks.denoise import denoise as denoise
+    from genevae.tasks.discover import discover as discover
+    from genevae.tasks.dose_response import dose_response as dose_response
+    from genevae.tasks.effect import effect as effect
     from genevae.tasks.embed import embed as embed
+    from genevae.tasks.gene_vectors import genes as genes
     from genevae.tasks.generate import generate as generate
+    from genevae.tasks.influence import contributions as contributions
+    from genevae.tasks.influence import influence as influence
 
 _HOMES = {
     # data
@@ -37,10 +43,16 @@ _HOMES = {
     "save": "genevae.recipes.trained",
     # tasks
     "classify": "genevae.tasks.classify",
+    "contributions": "genevae.tasks.influence",
     "counterfactual": "genevae.tasks.counterfactual",
     "denoise": "genevae.tasks.denoise",
+    "discover": "genevae.tasks.discover",
+    "dose_response": "genevae.tasks.dose_response",
+    "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
     "generate": "genevae.tasks.generate",
+    "genes": "genevae.tasks.gene_vectors",
+    "influence": "genevae.tasks.influence",
     # errors
     "GenevaeError": "genevae.errors",
 }

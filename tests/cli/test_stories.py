@@ -34,7 +34,7 @@ def run(cells: Path) -> Path:
 def test_fit_leaves_a_whole_folder(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json",
-        "history.csv", "split.csv", "config.toml", "manifest.json",
+        "history.csv", "split.csv", "config.toml", "manifest.json", "fields.csv", "vocabularies.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
@@ -120,7 +120,8 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["fit", "embed", "generate", "counterfactual", "denoise", "classify", "inspect", "demo"]
+    "command",
+    ["fit", "embed", "generate", "counterfactual", "denoise", "classify", "effect", "latent", "inspect", "demo"],
 )
 def test_help_describes_every_option(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -235,8 +235,8 @@ def test_bounds_of_all_categories_are_those_of_each_with_one_noise(
 ):
     monkeypatch.setattr("genevae.models.classifier.MAX_CELLS", max_cells)
     model, cells = build(NB(**SMALL, size=size)).eval(), make_cells(N, G)
-    found = bounds_nc(model, cells, field, n_categories, torch.Generator().manual_seed(5))
-    again = bounds_nc(model, cells, field, n_categories, torch.Generator().manual_seed(5))
+    found = bounds_nc(model, cells, field, range(n_categories), torch.Generator().manual_seed(5))
+    again = bounds_nc(model, cells, field, range(n_categories), torch.Generator().manual_seed(5))
     assert torch.equal(found, again)
     noise = torch.randn(4, 1, K + (size == "learned"), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_bounds_of_all_categories_are_those_of_each_with_one_noise(
 
 def test_reconstructions_of_all_categories_are_those_of_each(make_cells):
     model, cells = build(NB(**SMALL)).eval(), make_cells(N, G)
-    found = reconstructions_nc(model, cells, "type", 3)
+    found = reconstructions_nc(model, cells, "type", range(3))
     with torch.no_grad():
         for code in range(3):
             asked = cells.given(cells.condition.replace(codes={"type": torch.full((N,), code)}))

@@ -9,7 +9,7 @@ from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Progress
-from genevae.objectives.schedules import Constant, Ramp
+from genevae.objectives.schedules import Constant, Cyclic, Ramp
 from genevae.recipes.nb import NB
 
 
@@ -70,3 +70,10 @@ def test_it_has_settled_once_beta_has_reached_its_target():
     assert not ramp.settled(Progress(49, 100))
     assert ramp.settled(Progress(50, 100))
     assert ELBO().settled(Progress(0, 100))
+
+
+def test_it_has_settled_on_every_peak_of_a_cycle_and_not_between():
+    cyclic = ELBO(Cyclic(0.1, n_cycles=2, decay=0.5))
+    assert [cyclic.settled(Progress(step, 100)) for step in (0, 5, 25, 49, 50, 60, 75, 100)] == [
+        False, False, True, True, False, False, True, True,
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from genevae.errors import RunError
 from genevae.recipes.fit import fit
 from genevae.recipes.trained import load, save
 from genevae.tasks.embed import embed
-from genevae.training.folder import MANIFEST
+from genevae.training.folder import MANIFEST, SEAL, _seal
 
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
-         "split.csv", "config.toml", MANIFEST)  # fmt: skip
+         "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,27 @@ def test_everything_comes_back(tiny_model, saved):
         assert opened.facts[name] == tiny_model.facts[name]
     assert set(opened.facts["versions"]) >= {"genevae", "torch", "numpy"}
     assert not opened.module.training
+
+
+def test_fields_and_vocabularies_say_what_the_conditions_were(tiny_model, saved):
+    fields = load(saved).fields.set_index("field")
+    assert fields["cardinality"].to_dict() == {"type": 3, "drug": 2, "lane": 2, "dose": 240}
+    vocabularies = json.loads((saved / "vocabularies.json").read_text())
+    assert vocabularies == {"type": ["A", "B", "C"], "drug": ["ctrl", "stim"], "lane": ["l1", "l2"]}
+    for name, categories in vocabularies.items():
+        assert [tiny_model.schema[name].code(category) for category in categories] == list(range(len(categories)))
+
+
+def test_a_folder_from_before_there_were_fields_is_opened(tiny_model, copy):
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for name in ("fields.csv", "vocabularies.json"):
+        (copy / name).unlink()
+        del manifest["sha256"][name]
+    del manifest[SEAL]
+    (copy / MANIFEST).write_text(json.dumps({**manifest, SEAL: _seal(manifest)}))
+    assert load(copy).fields.empty
+    save(load(copy), copy.parent / "again")
+    assert load(copy.parent / "again").fields.empty
 
 
 def test_an_opened_model_can_be_saved_again(saved, tmp_path):

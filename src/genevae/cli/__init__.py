@@ -12,7 +12,9 @@ from cyclopts import App, CycloptsError, Parameter
 import genevae as gv
 from genevae.cli.data import app as data_app
 from genevae.cli.demo import demo
+from genevae.cli.effect import effect
 from genevae.cli.fit import fit
+from genevae.cli.latent import latent
 from genevae.cli.look import inspect, recipes
 from genevae.cli.task import task_command
 from genevae.errors import GenevaeError
@@ -33,6 +35,13 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     task_command(gv.counterfactual),
     task_command(gv.denoise),
     task_command(gv.classify),
+    task_command(gv.discover),
+    task_command(gv.dose_response),
+    effect,
+    latent,
+    task_command(gv.influence),
+    task_command(gv.contributions),
+    task_command(gv.genes),
     inspect,
     recipes,
     demo,

@@ -12,11 +12,12 @@ from genevae.errors import RunError, nearest
 
 __all__ = ["require_table", "write_table"]
 
-WRITERS: dict[str, Callable[[pd.DataFrame, Path, str], None]] = {
-    ".csv": lambda table, path, index: table.to_csv(path, index_label=index),
-    ".tsv": lambda table, path, index: table.to_csv(path, index_label=index, sep="\t"),
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
+    ".json": lambda table, path: table.to_json(path, orient="records", double_precision=15, force_ascii=False),
 }
-"""How a table is written, by the suffix of its name."""
+"""How a table is written, by the suffix of its name; as JSON, a list of records."""
 
 
 def require_table(path: Path, overwrite: bool) -> None:
@@ -33,7 +34,9 @@ def require_table(path: Path, overwrite: bool) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path, index: str) -> None:
-    """Write beside the place, then move there."""
+    """Write beside the place, then move there; row names become a column of this title, and row numbers do not."""
+    if not isinstance(table.index, pd.RangeIndex):
+        table = table.reset_index(names=index)
     with drafted(path) as folder:
-        WRITERS[path.suffix](table, folder / path.name, index)
+        WRITERS[path.suffix](table, folder / path.name)
         put_in_place(folder / path.name, path)

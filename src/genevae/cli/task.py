@@ -13,9 +13,9 @@ from rich import print as say
 from genevae.cli.output import require_table, write_table
 from genevae.cli.reading import files_of, parameters
 from genevae.cli.words import options_of, with_signature
-from genevae.data.store import require_store
+from genevae.tasks.answer import require_writable
 
-__all__ = ["task_command"]
+__all__ = ["paths", "task_command"]
 
 RENAMED = {"condition": "--set"}
 
@@ -35,25 +35,27 @@ def task_command(task: Callable[..., Any]) -> Callable[..., Any]:
     def command(run: Path, data: str | None = None, *, out: Path, force: bool = False, **given: Any) -> None:
         from genevae.recipes.trained import load
 
-        (require_store if gives_cells else require_table)(out, force)
+        (require_writable if gives_cells else require_table)(out, force)
         where = [] if data is None else [files_of(data, given)]
         arguments = {name: options[name][1](value) for name, value in given.items()}
         if gives_cells:
             task(load(run), *where, **arguments, out=out, overwrite=force)
         else:
-            write_table(task(load(run), *where, **arguments), out, "cell")
+            table = task(load(run), *where, **arguments)
+            write_table(table, out, table.index.name or "cell")
         say(f"Wrote {out}")
 
     own = [parameter for parameter, _ in options.values()]
-    return with_signature(command, task, [*_paths(takes_data), *own, *(parameters() if takes_data else [])])
+    return with_signature(command, task, [*paths(takes_data), *own, *(parameters() if takes_data else [])])
 
 
-def _paths(takes_data: bool) -> list[inspect.Parameter]:
+def paths(takes_data: bool) -> list[inspect.Parameter]:
     """Return the parameters that every task has."""
     positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     run = inspect.Parameter("run", positional, annotation=Annotated[Path, Parameter(help="A folder that fit wrote.")])
     data = inspect.Parameter("data", positional, annotation=str)
-    out = Annotated[Path, Parameter(help="The file to write: .h5ad or .zarr for cells, .csv or .tsv for tables.")]
+    suffixes = ".h5ad, .zarr, .npy, .h5 (a batch file) or .mtx (10x) for cells, .csv, .tsv or .json for tables"
+    out = Annotated[Path, Parameter(help=f"What to write: a file, {suffixes}.")]
     force = Annotated[bool, Parameter(help="Replace what is there.")]
     return [
         run,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import docstring_parser
 from cyclopts import Parameter
 
-from genevae.errors import CategoryError
+from genevae.errors import CategoryError, DataError
 
 __all__ = ["assignments", "option", "options_of", "with_signature"]
 
@@ -40,7 +40,8 @@ def assignments(words: Sequence[str]) -> dict[str, str | list[str]]:
 def option(hint: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Return the type that a Python parameter has on the command line, and what turns its words into the argument.
 
-    A mapping is FIELD=VALUE words; names are words; widths are one word, as in 512,256; where text is allowed, text.
+    A mapping is FIELD=VALUE words; names are words; widths are one word, as in 512,256, and so are numbers, as in
+    0.5,1; where text is allowed, text.
     """
     kinds = [kind for kind in _alternatives(hint) if kind is not type(None)]
     origins = {typing.get_origin(kind) or kind: kind for kind in kinds}
@@ -50,9 +51,18 @@ def option(hint: Any) -> tuple[Any, Callable[[Any], Any]]:
         return str, lambda word: word
     if Sequence in origins and typing.get_args(origins[Sequence]) == (str,):
         return list[str], lambda words: words
+    if Sequence in origins and typing.get_args(origins[Sequence]) == (float,):
+        return str, _numbers
     if Sequence in origins:
         return str, lambda word: word
     return hint, lambda value: value
+
+
+def _numbers(word: str) -> list[float]:
+    try:
+        return [float(number) for number in word.split(",")]
+    except ValueError:
+        raise DataError(f"'{word}' should be numbers with commas between them, such as 0.5,1,10.") from None
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

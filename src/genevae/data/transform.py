@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from genevae.cells import Cells, Rows
 from genevae.data.kind import Kind
@@ -27,8 +28,11 @@ class Transform(Protocol):
     def apply(self, x: Rows, size_n1: Tensor) -> Rows:
         """Change what a file holds into what a model sees."""
 
-    def invert(self, x_ng: Tensor) -> Tensor:
+    def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
         """Change what a model says into what its tasks return: as far back as expectations can be taken."""
+
+    def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
+        """Draw cells of these sizes, as tasks return them, where a model says p."""
 
     def kind(self, before: Kind) -> Kind:
         """Say what the numbers are that a model sees."""
@@ -58,9 +62,13 @@ class AsIs:
         """Say that the numbers are what they were."""
         return before
 
-    def invert(self, x_ng: Tensor) -> Tensor:
+    def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
         """Return the numbers."""
         return x_ng
+
+    def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
+        """Draw from p."""
+        return p.sample()
 
     answers_in = kind
 
@@ -98,9 +106,13 @@ class LogNormalise:
         """Say that the numbers are log-normalised."""
         return Kind.LOG
 
-    def invert(self, x_ng: Tensor) -> Tensor:
+    def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
         """Return the logarithms."""
         return x_ng
+
+    def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
+        """Draw logarithms from p."""
+        return p.sample()
 
     answers_in = kind
 
@@ -143,9 +155,13 @@ class Standardise:
         """Change, centre and scale; the result is dense."""
         return Rows.from_dense((self.inner.apply(x, size_n1).dense() - self.mean_g) / self.scale_g)
 
-    def invert(self, x_ng: Tensor) -> Tensor:
+    def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
         """Undo the scaling and the centring."""
-        return self.inner.invert(x_ng * self.scale_g.to(x_ng) + self.mean_g.to(x_ng))
+        return self.inner.invert(x_ng * self.scale_g.to(x_ng) + self.mean_g.to(x_ng), size_n1)
+
+    def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
+        """Draw from p, and undo the scaling and the centring."""
+        return self.invert(p.sample(), size_n1)
 
     def kind(self, before: Kind) -> Kind:  # noqa: ARG002 - the protocol's signature
         """Say that the numbers are centred."""
@@ -169,10 +185,24 @@ def transform_from_json(written: dict[str, Any]) -> Transform:
     return READERS[name](written)
 
 
+def _scale_to_unit(written: dict[str, Any]) -> Transform:
+    from genevae.data.unit import ScaleToUnit  # which imports this file
+
+    return ScaleToUnit(torch.tensor(written["highest"]))
+
+
+def _ordered(written: dict[str, Any]) -> Transform:
+    from genevae.data.order import Ordered  # which imports this file
+
+    return Ordered(transform_from_json(written["inner"]), written["by"], torch.tensor(written["order"]))
+
+
 READERS: dict[str, Callable[[dict[str, Any]], Transform]] = {
     AsIs.name: lambda _: AsIs(),
     LogNormalise.name: lambda written: LogNormalise(written["target"]),
     Standardise.name: lambda written: Standardise(
         transform_from_json(written["inner"]), torch.tensor(written["mean"]), torch.tensor(written["scale"])
     ),
+    "scale-to-unit": _scale_to_unit,
+    "ordered": _ordered,
 }

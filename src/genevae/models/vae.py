@@ -52,6 +52,8 @@ class VAE(nn.Module):
         ``likelihood(z, condition)`` returns p(x | z, c).
     size
         How the size is inferred; None takes it as observed.
+    projection
+        Maps latents to directions by which cells are compared; None where the model was not trained to compare them.
 
     References
     ----------
@@ -59,13 +61,19 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, posterior: nn.Module, prior: nn.Module, likelihood: nn.Module, size: LearnedSize | None = None
+        self,
+        posterior: nn.Module,
+        prior: nn.Module,
+        likelihood: nn.Module,
+        size: LearnedSize | None = None,
+        projection: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self._posterior = posterior
         self._prior = prior
         self._likelihood = likelihood
         self.size = size
+        self.projection = projection
 
     def posterior(self, cells: Cells) -> Normal:
         """q(z | x, c), of ``z_nk``."""
@@ -78,6 +86,10 @@ class VAE(nn.Module):
     def likelihood(self, z: Tensor, condition: Condition) -> ExpressionDistribution:
         """p(x | z, c), of ``(…, n, g)``."""
         return self._likelihood(z, condition)  # type: ignore[no-any-return]
+
+    def gene_vectors(self) -> Tensor | None:
+        """Return the vector by which the likelihood makes each gene of its last hidden units, ``gh``, if it does so."""
+        return getattr(self._likelihood, "gene_vectors_gh", None)
 
     def sized(self, cells: Cells) -> Condition:
         """Return the condition at the size that the model believes in: observed, or the posterior's median."""

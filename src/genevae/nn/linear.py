@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from genevae.cells import Rows
 
-__all__ = ["RowsLinear"]
+__all__ = ["RowsLinear", "product"]
 
 
 class RowsLinear(nn.Module):
@@ -47,10 +47,25 @@ class RowsLinear(nn.Module):
         values
             Other values in place of the rows' entries.
         """
-        values = x.values if values is None else values
-        if x.is_sparse:
-            return _CSRProduct.apply(self.weight_gh, values, x) + self.bias_h  # type: ignore[no-any-return,no-untyped-call]
-        return F.linear(values, self.weight_gh.T, self.bias_h)
+        return product(x, self.weight_gh, values) + self.bias_h
+
+
+def product(x: Rows, weight_gh: Tensor, values: Tensor | None = None) -> Tensor:
+    """Return x W, ``(n, h)``, for rows that may be sparse; the entries of sparse rows have no gradient.
+
+    Parameters
+    ----------
+    x
+        Rows.
+    weight_gh
+        W.
+    values
+        Other values in place of the rows' entries.
+    """
+    values = x.values if values is None else values
+    if x.is_sparse:
+        return _CSRProduct.apply(weight_gh, values, x)  # type: ignore[no-any-return,no-untyped-call]
+    return values @ weight_gh
 
 
 class _CSRProduct(torch.autograd.Function):

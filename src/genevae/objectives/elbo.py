@@ -57,8 +57,8 @@ class ELBO(Objective):
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
         """Return the loss, in nats per cell."""
         loss = self.weigh(self.terms(model, cells), progress)
-        if self.mask is not None and not self.training:
-            loss.terms.update(self._masked(model, cells, self.mask))
+        if not self.training:
+            loss.terms.update(self.masked(model, cells))
         return loss
 
     def terms(self, model: VAE, cells: Cells) -> BoundTerms:
@@ -77,11 +77,13 @@ class ELBO(Objective):
         return Loss(loss_n.mean(), named, loss_n.detach())
 
     def settled(self, progress: Progress) -> bool:
-        """Say whether β has reached its target."""
-        return self.beta(progress.step, progress.n_steps) == self.beta.target
+        """Say whether β has risen to its target, or beyond, as the peaks of early cycles may."""
+        return self.beta(progress.step, progress.n_steps) >= self.beta.target
 
-    def _masked(self, model: VAE, cells: Cells, mask: GeneMask) -> dict[str, torch.Tensor]:
-        """Return the reconstruction of all entries from some of them."""
-        hidden = {"fixed_mask": hide_genes(cells, mask.middle), "dynamic_mask": mask(cells)}
+    def masked(self, model: VAE, cells: Cells) -> dict[str, torch.Tensor]:
+        """Return the reconstruction of all entries from some of them, where there is a mask."""
+        if self.mask is None:
+            return {}
+        hidden = {"fixed_mask": hide_genes(cells, self.mask.middle), "dynamic_mask": self.mask(cells)}
         found = {name: model.terms(cells, self.n_particles, seen=seen) for name, seen in hidden.items()}
         return {f"reconstruction_{name}": -terms.log_px_sn.mean().detach() for name, terms in found.items()}

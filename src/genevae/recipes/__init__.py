@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from genevae.errors import RecipeError, nearest
+from genevae.recipes.adversarial import Adversarial
+from genevae.recipes.bulk import Bulk
+from genevae.recipes.bulk_large import BulkLarge
 from genevae.recipes.conditional import Conditional
+from genevae.recipes.contrastive import ContrastiveBulk
+from genevae.recipes.convolutional import Convolutional, ConvolutionalNB
+from genevae.recipes.cycle import CycleRecipe
+from genevae.recipes.dose import Dose
 from genevae.recipes.gaussian import Gaussian
 from genevae.recipes.nb import NB
 from genevae.recipes.poisson import Poisson
@@ -18,6 +25,14 @@ RECIPES: dict[str, type[Recipe]] = {
     "poisson": Poisson,
     "gaussian": Gaussian,
     "conditional": Conditional,
+    "bulk": Bulk,
+    "bulk-large": BulkLarge,
+    "contrastive": ContrastiveBulk,
+    "adversarial": Adversarial,
+    "dose": Dose,
+    "cycle": CycleRecipe,
+    "convolutional": Convolutional,
+    "convolutional-nb": ConvolutionalNB,
 }
 
 

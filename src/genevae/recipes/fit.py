@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from genevae.data.fields import field_specifications
 from genevae.data.genes import match_genes, read_gene_list
 from genevae.data.inspect import check_likelihood, probe
 from genevae.data.kind import Kind
@@ -167,7 +168,7 @@ def fit(
         control=control,
         combine=combine,
         group=group,
-        unknown=chosen.category_dropout > 0,
+        unknown=chosen.needs_unknown or chosen.category_dropout > 0,
     )
     source = settle(_with_genes(source, genes, kind, split), keep)
     schema = schema.with_genes(source.genes, missing=source.panels is not None)
@@ -214,6 +215,7 @@ def _train(
         history.to_frame(),
         _name_parts(source.obs.index, split),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
+        fields=field_specifications(source.obs),
     )
 
 
@@ -229,7 +231,7 @@ def _loaders(source: Source, schema: Schema, recipe: Recipe, split: Split, balan
     """Make minibatches of the training cells, of those that validate, and of the samples that are looked at once."""
     rng = np.random.default_rng(seed)
     weights = None if balance is None else balanced_weights(obs_column(source.obs, balance).iloc[split.train])
-    group_n = None if schema.group is None else schema.group.encode(obs_column(source.obs, schema.group.name)).numpy()
+    group_n = _groups(source, schema)
     return _Loaders(
         training=Loader(source, schema, recipe.training_sampler(split.train, group_n, weights, seed)),
         validation=Loader(source, schema, recipe.validation_sampler(split.validation, group_n, seed)),
@@ -238,6 +240,14 @@ def _loaders(source: Source, schema: Schema, recipe: Recipe, split: Split, balan
         ),
         reference=Loader(source, schema, InOrder(_draw(split.train, MAX_REFERENCE, rng), 512)),
     )
+
+
+def _groups(source: Source, schema: Schema) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Return the group of every cell, where a group was named; −1 where a cell has none."""
+    if schema.group is None:
+        return None
+    code_n = schema.group.encode(obs_column(source.obs, schema.group.name)).numpy()
+    return np.where(code_n < len(schema.group.categories), code_n, -1)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -71,6 +71,8 @@ class Recipe(Training):
     """
 
     needs_counts: ClassVar[bool] = True
+    needs_unknown: ClassVar[bool] = False
+    """Whether a cell's categories may be unknown even where training hides none."""
     enter: ClassVar[Callable[[Tensor], Tensor]] = torch.log1p
     """What is done to expression where it enters the posterior."""
 

@@ -42,6 +42,8 @@ class Trained:
         One row per epoch.
     split
         The part that each cell was in: training, validation or test.
+    fields
+        What the columns of the data's obs were: how many values each has, and whether it could be a condition.
     facts
         Where it came from: seed, versions, fingerprint of the data, how training ended.
     """
@@ -53,6 +55,7 @@ class Trained:
     calibration: dict[str, Calibration]
     history: pd.DataFrame = field(repr=False)
     split: pd.Series[str] = field(repr=False)
+    fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -64,8 +67,9 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     model
         What :func:`fit` returned.
     path
-        The folder: weights and reference cells as safetensors, recipe, schema and calibration as JSON, history and
-        split as CSV, the command's settings as TOML, and a manifest with the sha256 of each.
+        The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
+        category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
+        manifest with the sha256 of each.
     overwrite
         Whether a folder that is there already is replaced.
 
@@ -87,6 +91,8 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
             "schema.json": lambda file: _write_json(file, model.schema.to_json()),
             "calibration.json": lambda file: _write_json(file, calibration),
             "history.csv": lambda file: model.history.to_csv(file, index=False),
+            "fields.csv": lambda file: model.fields.to_csv(file, index=False),
+            "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
             "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
             "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
         },
@@ -127,12 +133,19 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             pd.read_csv(path / "history.csv", float_precision="round_trip"),
             pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)["part"],
             {**facts, "config": (path / "config.toml").read_text()},
+            fields=_read_fields(path / "fields.csv"),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
         raise RunError(
             f"{path} was made by genevae {made}, and this is {version('genevae')}, which cannot open it: {error}"
         ) from error
+
+
+def _read_fields(path: Path) -> pd.DataFrame:
+    """Read the table, where there is one: older folders have none, and it is empty where no data were at hand."""
+    written = path.exists() and path.read_text(encoding="utf-8").strip()
+    return pd.read_csv(path, float_precision="round_trip") if written else pd.DataFrame()
 
 
 def _versions() -> dict[str, str]:

@@ -50,9 +50,9 @@ class Answer:
 
         var = pd.DataFrame(index=list(self.genes))
         if out is not None:
-            from genevae.data.store import write_store
+            from genevae.data.outputs import write_output
 
-            write_store(Path(out), self.pieces, self.obs, var, self.uns)
+            write_output(Path(out), self.pieces, self.obs, var, self.uns)
             return AnnData(obs=self.obs, var=var, uns=self.uns)
         elements: defaultdict[str, list[Any]] = defaultdict(list)
         for piece in self.pieces:
@@ -72,11 +72,11 @@ def _under(rows: list[Any]) -> Any:
 
 
 def require_writable(out: str | Path | None, overwrite: bool) -> None:
-    """Make sure, before the work begins, that a store can be written where one was asked for."""
+    """Make sure, before the work begins, that an answer can be written where one was asked for."""
     if out is not None:
-        from genevae.data.store import require_store
+        from genevae.data.outputs import require_output
 
-        require_store(Path(out), overwrite)
+        require_output(Path(out), overwrite)
 
 
 def numbers(x: Tensor) -> Any:

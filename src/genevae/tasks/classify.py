@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genevae.data.schema import Categorical
-from genevae.errors import CategoryError, DataError, nearest
+from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.classifier import bounds_nc, reconstructions_nc
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
 
@@ -63,7 +62,8 @@ def classify(
     -------
     DataFrame
         One row per cell: ``label``, ``probability``, and the probability of each category; by reconstruction,
-        ``label``, ``error``, and the error −log p(x | z̄, y) of each, in nats.
+        ``label``, ``error``, and the error −log p(x | z̄, y) of each, in nats. Categories that no training cell had,
+        such as combinations that were merely foreseen, are not told.
 
     Raises
     ------
@@ -72,30 +72,34 @@ def classify(
     """
     covariate = model.schema.categorical_field(field)
     if field not in model.calibration:
-        raise CategoryError(f"'{field}' has one category only ({covariate.categories[0]}): there is nothing to tell.")
+        raise CategoryError(
+            f"The training cells had one category only of '{field}' ({shorten(covariate.categories)}): "
+            "there is nothing to tell."
+        )
     if method not in METHODS:
         raise DataError(f"There is no method '{method}'. {nearest(method, METHODS)}")
     if not 0 <= threshold <= 1:
         raise DataError(f"threshold is a probability, and cannot be {threshold}.")
     cells = open_cells(model, data, layer, batch_size, fill=[field])
-    n_categories = len(covariate.categories)
+    codes = model.calibration[field].code_c
+    told = [covariate.categories[code] for code in codes]
     with borrowed(model) as module:
         score_nc = torch.cat([
-            bounds_nc(module, minibatch, field, n_categories, torch.Generator().manual_seed(seed)).cpu()
+            bounds_nc(module, minibatch, field, codes, torch.Generator().manual_seed(seed)).cpu()
             if method == "posterior"
-            else reconstructions_nc(module, minibatch, field, n_categories).cpu()
+            else reconstructions_nc(module, minibatch, field, codes).cpu()
             for minibatch in on_device(module, cells)
         ])  # fmt: skip
     if method == "reconstruction":
-        return _table(-score_nc, score_nc.argmax(-1), "error", covariate, cells.source.obs.index)
+        return _table(-score_nc, score_nc.argmax(-1), "error", told, cells.source.obs.index.rename("cell"))
     p_nc = model.calibration[field].probability_nc(score_nc.double())
-    table = _table(p_nc, p_nc.argmax(-1), "probability", covariate, cells.source.obs.index)
+    table = _table(p_nc, p_nc.argmax(-1), "probability", told, cells.source.obs.index.rename("cell"))
     table.loc[table["probability"] < threshold, "label"] = "unknown"
     return table
 
 
-def _table(score_nc: Tensor, best_n: Tensor, name: str, covariate: Categorical, index: pd.Index[str]) -> pd.DataFrame:
-    labels = [covariate.categories[code] for code in best_n.tolist()]
+def _table(score_nc: Tensor, best_n: Tensor, name: str, told: list[str], index: pd.Index[str]) -> pd.DataFrame:
+    labels = [told[place] for place in best_n.tolist()]
     best = score_nc.gather(-1, best_n.unsqueeze(-1)).squeeze(-1).numpy()
-    each = pd.DataFrame(score_nc.numpy(), index=index, columns=[f"{name} {c}" for c in covariate.categories])
+    each = pd.DataFrame(score_nc.numpy(), index=index, columns=[f"{name} {category}" for category in told])
     return pd.concat([pd.DataFrame({"label": labels, name: best}, index=index), each], axis=1)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from genevae.cells import Cells, Condition
-from genevae.data.schema import Categorical, Schema
+from genevae.data.schema import UNKNOWN, Categorical, Schema
+from genevae.data.transform import Transform
 from genevae.errors import CategoryError, DataError, nearest
-from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.answer import Answer, numbers, require_writable, values_note
 from genevae.tasks.ask import Asked, understand
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
 from genevae.tasks.expectation import expectations_sng, in_pieces
-from genevae.tasks.support import Support, support_of
+from genevae.tasks.support import Supports
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -69,7 +68,7 @@ def counterfactual(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
+        Write the answer here, .h5ad or .zarr (or .npy for its main array alone), as it comes, and return its tables.
     overwrite
         Whether a store that is there is replaced.
 
@@ -105,21 +104,24 @@ def _pieces(
     model: TrainedModel, cells: Loader, asked: Asked, n_draws: int, interval: float, seed: int
 ) -> Iterator[Piece]:
     with borrowed(model) as module, seeded(module, seed):
-        supports = _Supports(model.reference, asked)
+        supports = Supports(model.reference, asked)
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):
-                answer = _answer(module, part, asked.put(module.sized(part)), n_draws, interval)
-                back = {name: numbers(model.schema.transform.invert(x_ng)) for name, x_ng in answer.items()}
-                yield {**back, "obs/support": numbers(supports.score_n(module, part))}
+                answer = _answer(model.schema.transform, module, part, asked.put(module.sized(part)), n_draws, interval)
+                yield {**answer, "obs/support": numbers(supports.score_n(module, part))}
 
 
-def _answer(module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float) -> dict[str, Tensor]:
-    mean_sng = expectations_sng(module, cells, target, n_draws)
+def _answer(
+    transform: Transform, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
+) -> dict[str, Any]:
+    mean_sng = transform.invert(expectations_sng(module, cells, target, n_draws), target.size_n1)
     tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     q = module.posterior(cells)
-    draw_ng = module.likelihood(q.mean + q.scale * torch.randn_like(q.mean), target).sample()
-    return {"X": mean_sng.mean(0), "layers/lower": lower_ng, "layers/upper": upper_ng, "layers/draw": draw_ng}
+    p = module.likelihood(q.mean + q.scale * torch.randn_like(q.mean), target)
+    draw_ng = transform.draw(p, target.size_n1)
+    answer = {"X": mean_sng.mean(0), "layers/lower": lower_ng, "layers/upper": upper_ng, "layers/draw": draw_ng}
+    return {name: numbers(x_ng) for name, x_ng in answer.items()}
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
@@ -131,44 +133,11 @@ def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
     return torch.lerp(ordered[low], ordered[high], (place - low).view(-1, 1, 1).to(ordered.dtype))
 
 
-@dataclass
-class _Supports:
-    """The support of each combination of the fields that stay, computed when it is first met."""
-
-    reference: Reference
-    asked: Asked
-
-    def __post_init__(self) -> None:
-        self._known: dict[tuple[int, ...], Support] = {}
-
-    def score_n(self, module: VAE, cells: Cells) -> Tensor:
-        """Return the support of each cell."""
-        z_nk = module.posterior(cells).mean
-        target = self.asked.put(cells.condition)
-        names = list(target.codes)
-        score_n = z_nk.new_zeros(cells.n_cells)
-        if not names:
-            return self._support((), names, z_nk.device).score_n(z_nk)
-        combinations, which_n = torch.stack([target.codes[name] for name in names], -1).unique(
-            dim=0, return_inverse=True
-        )
-        for number, combination in enumerate(combinations.tolist()):
-            here = which_n == number
-            score_n[here] = self._support(tuple(combination), names, z_nk.device).score_n(z_nk[here])
-        return score_n
-
-    def _support(self, combination: tuple[int, ...], names: list[str], device: torch.device) -> Support:
-        if combination not in self._known:
-            complete = dict(zip(names, combination, strict=True))
-            self._known[combination] = support_of(self.reference, self.asked, complete, device)
-        return self._known[combination]
-
-
 def _described(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:
     """Put the new condition into obs, and keep the former one beside it."""
     obs = obs.copy()
     for name, value in condition.items():
-        obs[f"source_{name}"] = obs[name]
+        obs[f"source_{name}"] = obs.get(name, UNKNOWN)
         is_categorical = isinstance(schema[name], Categorical)
         obs[name] = pd.Categorical([value] * len(obs)) if is_categorical else float(value)
     return obs

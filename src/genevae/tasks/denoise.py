@@ -63,7 +63,7 @@ def denoise(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
+        Write the answer here, .h5ad or .zarr (or .npy for its main array alone), as it comes, and return its tables.
     overwrite
         Whether a store that is there is replaced.
 
@@ -94,8 +94,11 @@ def _pieces(
     with borrowed(model) as module, seeded(module, seed):
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):
-                expected_ng = _expected(module, part, size, batch, n_draws)
-                yield {"X": numbers(model.schema.transform.invert(expected_ng))}
+                target = module.sized(part)
+                if size is not None:
+                    target = target.with_size(torch.full_like(target.size_n1, size))
+                expected_ng = _expected(module, part, target, batch, n_draws)
+                yield {"X": numbers(model.schema.transform.invert(expected_ng, target.size_n1))}
 
 
 def _batch_codes(model: TrainedModel) -> tuple[str, int]:
@@ -107,10 +110,7 @@ def _batch_codes(model: TrainedModel) -> tuple[str, int]:
     return model.schema.batch, model.schema.n_categories[model.schema.batch]
 
 
-def _expected(module: VAE, cells: Cells, size: float | None, batch: tuple[str, int] | None, n_draws: int) -> Tensor:
-    target = module.sized(cells)
-    if size is not None:
-        target = target.with_size(torch.full_like(target.size_n1, size))
+def _expected(module: VAE, cells: Cells, target: Condition, batch: tuple[str, int] | None, n_draws: int) -> Tensor:
     targets = [target] if batch is None else [_in_batch(target, batch[0], code) for code in range(batch[1])]
     return torch.stack([expectations_sng(module, cells, each, n_draws).mean(0) for each in targets]).mean(0)
 

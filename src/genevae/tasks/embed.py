@@ -31,7 +31,8 @@ def embed(
 ) -> AnnData:
     """Embed cells: where each lies in the latent.
 
-    The mean and standard deviation of q(z | x, c).
+    The mean and standard deviation of q(z | x, c); where the model was trained to compare cells, also the direction by
+    which it does.
 
     Parameters
     ----------
@@ -44,14 +45,15 @@ def embed(
     batch_size
         Cells in one step.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
+        Write the answer here, .h5ad or .zarr (or .npy for its main array alone), as it comes, and return its tables.
     overwrite
         Whether a store that is there is replaced.
 
     Returns
     -------
     AnnData
-        The obs of the cells, ``obsm["X_genevae"]`` (means, cells × latent) and ``obsm["X_genevae_scale"]``.
+        The obs of the cells, ``obsm["X_genevae"]`` (means, cells × latent) and ``obsm["X_genevae_scale"]``; from a
+        recipe that compares cells ``obsm["X_genevae_projected"]`` too, whose rows have length one.
 
     Raises
     ------
@@ -67,4 +69,7 @@ def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Piece]:
     with borrowed(model) as module:
         for minibatch in on_device(module, cells):
             q = module.posterior(minibatch)
-            yield {"obsm/X_genevae": numbers(q.mean), "obsm/X_genevae_scale": numbers(q.scale)}
+            piece = {"obsm/X_genevae": numbers(q.mean), "obsm/X_genevae_scale": numbers(q.scale)}
+            if module.projection is not None:
+                piece["obsm/X_genevae_projected"] = numbers(module.projection(q.mean))
+            yield piece

@@ -10,7 +10,7 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.models.vae import VAE
 
-__all__ = ["expectations_sng", "in_pieces"]
+__all__ = ["expectations_sng", "in_pieces", "latents_snk"]
 
 MAX_NUMBERS = 2**24
 """Numbers held at once: particles × cells × genes, 64 MiB."""
@@ -21,6 +21,12 @@ def in_pieces(cells: Cells, n_draws: int) -> Iterator[Cells]:
     at_once = max(1, MAX_NUMBERS // (n_draws * cells.x.n_genes))
     for first in range(0, cells.n_cells, at_once):
         yield cells[first : first + at_once]
+
+
+def latents_snk(module: VAE, cells: Cells, n_draws: int) -> Tensor:
+    """Draw z from q(z | x, c) of each cell; the module is in evaluation mode."""
+    q = module.posterior(cells)
+    return q.mean + q.scale * torch.randn(n_draws, *q.mean.shape, device=q.mean.device)
 
 
 def expectations_sng(module: VAE, cells: Cells, target: Condition, n_draws: int) -> Tensor:
@@ -37,6 +43,4 @@ def expectations_sng(module: VAE, cells: Cells, target: Condition, n_draws: int)
     n_draws
         Draws from the posterior of each cell.
     """
-    q = module.posterior(cells)
-    z_snk = q.mean + q.scale * torch.randn(n_draws, *q.mean.shape, device=q.mean.device)
-    return module.likelihood(z_snk, target).mean
+    return module.likelihood(latents_snk(module, cells, n_draws), target).mean

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.schema import Schema
-from genevae.errors import DataError, nearest
+from genevae.distributions import ExpressionDistribution
+from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.answer import Answer, require_writable, sparsely, values_note
@@ -34,6 +34,7 @@ def generate(
     *,
     n: int = 1000,
     condition: Mapping[str, str | Sequence[str]] | None = None,
+    per_category: Mapping[str, int] | None = None,
     latent: Literal["aggregate", "prior"] = "aggregate",
     size: float | None = None,
     batch_size: int = 512,
@@ -55,6 +56,8 @@ def generate(
         Cells of each condition.
     condition
         The condition, as FIELD=VALUE; every combination, where a field has several values.
+    per_category
+        Cells of every category of a field, as FIELD=N, in place of n; the condition may set other fields.
     latent
         Draw z from the posterior of the remembered cell, which together is the aggregate posterior; or from the prior,
         which a trained model never matches quite.
@@ -65,7 +68,8 @@ def generate(
     seed
         Of the draws.
     out
-        Write the answer here, .h5ad or .zarr, as it comes, and return its tables only.
+        Write the answer here, as it comes, and return its tables: .h5ad or .zarr; .npy, for the expression alone; .h5,
+        one batch file; or .mtx, a folder as Cell Ranger's.
     overwrite
         Whether a store that is there is replaced.
 
@@ -82,18 +86,16 @@ def generate(
     DataError
         If n or size is not positive, or a size is asked of a model of anything but counts.
     """
-    if n < 1:
-        raise DataError(f"n is cells of each condition, and must be above 0, not n={n}.")
     require_size(model, size)
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
         raise DataError(f"There is no latent '{latent}' to draw from. {nearest(latent, LATENTS)}")
-    asked = [understand(model.schema, words) for words in every_combination(condition or {})]
+    wanted = _wanted(model.schema, n, condition or {}, per_category or {})
     require_writable(out, overwrite)
     with seeded(model.module, seed):
-        start = [_start(model.reference, each, n) for each in asked]
-    target = Condition.join([each.put(cells.condition) for each, cells in zip(asked, start, strict=True)])
+        start = [_start(model.reference, each, count) for each, count in wanted]
+    target = Condition.join([each.put(cells.condition) for (each, _), cells in zip(wanted, start, strict=True)])
     if size is not None:
         target = target.with_size(torch.full_like(target.size_n1, size))
     cells = Reference(torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target)
@@ -105,9 +107,32 @@ def _pieces(model: TrainedModel, cells: Reference, latent: str, batch_size: int,
     as_csr = None
     with borrowed(model) as module, seeded(module, seed + 1):  # the first seed has drawn the cells
         for at in torch.arange(cells.n_cells).split(batch_size):
-            x_ng = model.schema.transform.invert(_draw(module, cells.take(at), latent))
+            p = _expression(module, cells.take(at), latent)
+            x_ng = model.schema.transform.draw(p, cells.condition.size_n1[at])
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
             yield {"X": sparsely(x_ng, as_csr)}
+
+
+def _wanted(
+    schema: Schema, n: int, condition: Mapping[str, str | Sequence[str]], per_category: Mapping[str, int | str]
+) -> list[tuple[Asked, int]]:
+    """Return what is asked for, and how many cells of each."""
+    if twice := set(condition) & set(per_category):
+        raise CategoryError(
+            f"Every category of {shorten(sorted(twice))} is asked for, and single ones too. Choose one."
+        )
+    runs: list[tuple[Mapping[str, object], int]] = [
+        ({**condition, name: schema.categorical_field(name).categories}, _count(count, name))
+        for name, count in per_category.items()
+    ] or [(condition, _count(n, "n"))]
+    return [(understand(schema, words), count) for each, count in runs for words in every_combination(each)]
+
+
+def _count(given: int | str, name: str) -> int:
+    """Return a number of cells, perhaps from a text."""
+    if not str(given).isdecimal() or int(given) < 1:
+        raise DataError(f"The cells of each condition must be a whole number above 0, not {name}={given}.")
+    return int(given)
 
 
 def _start(reference: Reference, asked: Asked, n: int) -> Reference:
@@ -116,14 +141,14 @@ def _start(reference: Reference, asked: Asked, n: int) -> Reference:
     return reference.take(rows[torch.randint(len(rows), (n,))])
 
 
-def _draw(module: VAE, cells: Reference, latent: str) -> Tensor:
-    """Draw z and x of some cells, from their posterior or from the prior of their condition."""
+def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistribution:
+    """Draw z of some cells, from their posterior or from the prior of their condition, and return p(x | z, c)."""
     cells = cells.to(next(module.parameters()).device)
     mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
         p = module.prior(cells.condition)
         mean, scale = p.mean, p.scale
-    return module.likelihood(mean + scale * torch.randn_like(mean), cells.condition).sample()
+    return module.likelihood(mean + scale * torch.randn_like(mean), cells.condition)
 
 
 def describe(schema: Schema, condition: Condition) -> pd.DataFrame:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genevae.cells import Cells
 from genevae.models.reference import Reference
+from genevae.models.vae import VAE
 from genevae.tasks.ask import Asked
 
-__all__ = ["Support", "support_of"]
+__all__ = ["Support", "Supports", "support_of"]
 
 N_NEIGHBOURS = 10
 MAX_CELLS = 2_000
@@ -65,6 +67,39 @@ def support_of(reference: Reference, asked: Asked, complete: dict[str, int], dev
     cells_mk = reference.mean_nk[rows[:: max(1, len(rows) // MAX_CELLS)]].to(device)
     usual_m = _kth_distance(torch.cdist(cells_mk, cells_mk), 1).sort().values
     return Support(cells_mk, usual_m, agreement)
+
+
+@dataclass
+class Supports:
+    """The support of each combination of the fields that stay, computed when it is first met."""
+
+    reference: Reference
+    asked: Asked
+
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[int, ...], Support] = {}
+
+    def score_n(self, module: VAE, cells: Cells) -> Tensor:
+        """Return the support of each cell."""
+        z_nk = module.posterior(cells).mean
+        target = self.asked.put(cells.condition)
+        names = list(target.codes)
+        score_n = z_nk.new_zeros(cells.n_cells)
+        if not names:
+            return self._support((), names, z_nk.device).score_n(z_nk)
+        combinations, which_n = torch.stack([target.codes[name] for name in names], -1).unique(
+            dim=0, return_inverse=True
+        )
+        for number, combination in enumerate(combinations.tolist()):
+            here = which_n == number
+            score_n[here] = self._support(tuple(combination), names, z_nk.device).score_n(z_nk[here])
+        return score_n
+
+    def _support(self, combination: tuple[int, ...], names: list[str], device: torch.device) -> Support:
+        if combination not in self._known:
+            complete = dict(zip(names, combination, strict=True))
+            self._known[combination] = support_of(self.reference, self.asked, complete, device)
+        return self._known[combination]
 
 
 def _kth_distance(distance_nm: Tensor, itself: int) -> Tensor:

@@ -95,7 +95,7 @@ def train(
 
 def _optimizer(model: VAE, objective: Objective, settings: Training, device: torch.device) -> Adam:
     return Adam(
-        [*model.parameters(), *objective.parameters()],
+        settings.parameter_groups(model, objective),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         eps=settings.epsilon,

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from genevae.cells import Cells, Condition
+from genevae.cells import Condition
 from genevae.data.loader import Loader
 from genevae.models.classifier import Calibration, bounds_nc, fit_temperature
 from genevae.models.reference import Reference
@@ -35,6 +35,8 @@ def remember(model: VAE, cells: Loader, device: torch.device) -> Reference:
 def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.device) -> dict[str, Calibration]:
     """Fit, for every categorical field, the temperature with which its categories are told apart.
 
+    Only categories that training cells had can be told: no combination that was merely foreseen, and none held out.
+
     Parameters
     ----------
     model
@@ -42,36 +44,39 @@ def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.de
     training
         Gives the share of each category.
     validation
-        Cells that were not trained on; without any, every temperature is one.
+        Cells that were not trained on, of which those count whose category can be told; without any, the temperature
+        is one.
     device
         Where.
     """
     model.eval()
-    return {
-        name: _calibrate_field(model, name, n, training, validation, device)
+    counts = {
+        name: torch.bincount(training.codes(name), minlength=n)[:n].double()
         for name, n in training.schema.n_categories.items()
-        if n > 1
+    }
+    return {
+        name: _calibrate_field(model, name, count_c, validation, device)
+        for name, count_c in counts.items()
+        if (count_c > 0).sum() > 1
     }
 
 
 def _calibrate_field(
-    model: VAE, name: str, n_categories: int, training: Loader, validation: Loader, device: torch.device
+    model: VAE, name: str, count_c: torch.Tensor, validation: Loader, device: torch.device
 ) -> Calibration:
-    counts = torch.bincount(training.codes(name), minlength=n_categories).double() + 0.5
-    log_prior_c = tuple((counts / counts.sum()).log().tolist())
+    seen = count_c.nonzero().squeeze(-1)
+    share_c = (count_c[seen] + 0.5) / (count_c[seen] + 0.5).sum()
+    log_prior_c, code_c = tuple(share_c.log().tolist()), tuple(seen.tolist())
     scores, codes, n_scored = [], [], 0
     generator = torch.Generator().manual_seed(0)
     for minibatch in validation:
-        scores.append(_scores(model, minibatch, name, n_categories, generator, device))
-        codes.append(minibatch.condition.codes[name])
-        n_scored += minibatch.n_cells * n_categories
+        true_nc = minibatch.condition.codes[name].unsqueeze(-1) == seen
+        can_be_told = true_nc.any(-1)
+        scores.append(bounds_nc(model, minibatch.to(device), name, code_c, generator).cpu()[can_be_told])
+        codes.append(true_nc[can_be_told].long().argmax(-1))
+        n_scored += true_nc.numel()
         if n_scored > MAX_EVALUATIONS:
             break
-    temperature = fit_temperature(torch.cat(scores), torch.cat(codes), log_prior_c) if scores else 1.0
-    return Calibration(temperature if math.isfinite(temperature) else 1.0, log_prior_c)
-
-
-def _scores(
-    model: VAE, cells: Cells, name: str, n_categories: int, generator: torch.Generator, device: torch.device
-) -> torch.Tensor:
-    return bounds_nc(model, cells.to(device), name, n_categories, generator).cpu()
+    n_known = sum(map(len, codes))
+    temperature = fit_temperature(torch.cat(scores), torch.cat(codes), log_prior_c) if n_known else 1.0
+    return Calibration(temperature if math.isfinite(temperature) else 1.0, log_prior_c, code_c)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from genevae.errors import RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Training", "default_epochs"]
 
@@ -64,6 +69,10 @@ class Training:
         for name in ("learning_rate", "clip", "epsilon"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} must be above 0, not {getattr(self, name)}.")
+
+    def parameter_groups(self, model: nn.Module, objective: nn.Module) -> Sequence[dict[str, Any]]:
+        """Return all that is trained, in groups that may have numbers of their own, such as a weight decay."""
+        return [{"params": [*model.parameters(), *objective.parameters()]}]
 
 
 def default_epochs(n_cells: int) -> int:

@@ -2,6 +2,7 @@
 
 from genevae.models.likelihoods.decoder import Decoder
 from genevae.models.likelihoods.dispersion import PerCell, PerGene, PerGeneCategory
+from genevae.models.likelihoods.image import ImageNegativeBinomialLikelihood, ImageNormalLikelihood
 from genevae.models.likelihoods.negative_binomial import NegativeBinomialLikelihood
 from genevae.models.likelihoods.normal import NormalLikelihood
 from genevae.models.likelihoods.poisson import PoissonLikelihood
@@ -9,6 +10,8 @@ from genevae.models.likelihoods.zero_inflated import ZeroInflatedLikelihood
 
 __all__ = [
     "Decoder",
+    "ImageNegativeBinomialLikelihood",
+    "ImageNormalLikelihood",
     "NegativeBinomialLikelihood",
     "NormalLikelihood",
     "PerCell",

@@ -11,7 +11,7 @@ from genevae.cells import Condition
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import MLP, LayerStyle
 
-__all__ = ["Decoder", "Proportion"]
+__all__ = ["Decoder", "Proportion", "proportions"]
 
 
 class Decoder(nn.Module):
@@ -42,11 +42,7 @@ class Decoder(nn.Module):
 
 
 class Proportion(nn.Module):
-    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell.
-
-    Where only some genes were measured, it sums to one over those, as the cell's size is counted over those; the other
-    genes get the share that they would have had beside them.
-    """
+    """Share of each gene in a cell's counts, log-linear in hidden units."""
 
     def __init__(self, n_hidden: int, n_genes: int) -> None:
         super().__init__()
@@ -54,8 +50,23 @@ class Proportion(nn.Module):
 
     def forward(self, h: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, h)`` to ``(…, n, g)``."""
-        logits = self.logits(h)
-        if condition.measured_ng is None:
-            return logits.softmax(-1)  # type: ignore[no-any-return]
-        total = logits.masked_fill(~condition.measured_ng, -torch.inf).logsumexp(-1, keepdim=True)
-        return (logits - total).exp()  # type: ignore[no-any-return]
+        return proportions(self.logits(h), condition)
+
+
+def proportions(logits: Tensor, condition: Condition) -> Tensor:
+    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell.
+
+    Where only some genes were measured, it sums to one over those, as the cell's size is counted over those; the other
+    genes get the share that they would have had beside them.
+
+    Parameters
+    ----------
+    logits
+        ``(…, n, g)``.
+    condition
+        Says which genes were measured.
+    """
+    if condition.measured_ng is None:
+        return logits.softmax(-1)
+    total = logits.masked_fill(~condition.measured_ng, -torch.inf).logsumexp(-1, keepdim=True)
+    return (logits - total).exp()

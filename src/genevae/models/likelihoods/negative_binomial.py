@@ -34,6 +34,11 @@ class NegativeBinomialLikelihood(nn.Module):
         self.proportion = Proportion(decoder.n_out, n_genes)
         self.inverse_dispersion = inverse_dispersion
 
+    @property
+    def gene_vectors_gh(self) -> Tensor:
+        """What the hidden units are multiplied by to make each gene's logit."""
+        return self.proportion.logits.weight
+
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)

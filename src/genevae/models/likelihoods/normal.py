@@ -29,6 +29,11 @@ class NormalLikelihood(nn.Module):
         self.mean = nn.Linear(decoder.n_out, n_genes)
         self.log_scale_g = nn.Parameter(torch.zeros(n_genes))
 
+    @property
+    def gene_vectors_gh(self) -> Tensor:
+        """What the hidden units are multiplied by to make each gene's mean."""
+        return self.mean.weight
+
     def forward(self, z: Tensor, condition: Condition) -> Normal:
         """Return p(x | z, c), of ``(…, n, g)``; σ stays above 0.01."""
         return Normal(self.mean(self.decoder(z, condition)), self.log_scale_g.clamp(-4.6, 10).exp())

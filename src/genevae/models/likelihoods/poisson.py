@@ -27,6 +27,11 @@ class PoissonLikelihood(nn.Module):
         self.decoder = decoder
         self.proportion = Proportion(decoder.n_out, n_genes)
 
+    @property
+    def gene_vectors_gh(self) -> Tensor:
+        """What the hidden units are multiplied by to make each gene's logit."""
+        return self.proportion.logits.weight
+
     def forward(self, z: Tensor, condition: Condition) -> Poisson:
         """Return p(x | z, c), of ``(…, n, g)``."""
         return Poisson(condition.size_n1 * self.proportion(self.decoder(z, condition), condition))

@@ -35,6 +35,11 @@ class ZeroInflatedLikelihood(nn.Module):
         self.inverse_dispersion = inverse_dispersion
         self.gate_logits = nn.Linear(decoder.n_out, n_genes)
 
+    @property
+    def gene_vectors_gh(self) -> Tensor:
+        """What the hidden units are multiplied by to make each gene's logit."""
+        return self.proportion.logits.weight
+
     def forward(self, z: Tensor, condition: Condition) -> ZeroInflated:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)

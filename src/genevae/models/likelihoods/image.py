@@ -1,0 +1,68 @@
+"""Expression given a latent, decoded as an image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from genevae.cells import Condition
+from genevae.distributions import NegativeBinomial, Normal
+from genevae.models.convolution import ImageDecoder
+from genevae.models.likelihoods.decoder import proportions
+
+__all__ = ["ImageNegativeBinomialLikelihood", "ImageNormalLikelihood"]
+
+SQUARED_ERROR = math.sqrt(0.5)
+"""The σ with which −log p(x) is the squared error (x − μ)², up to a constant."""
+
+
+class ImageNormalLikelihood(nn.Module):
+    """x ~ Normal(sigmoid(image(z, c)), σ² = ½), over the genes, not the padding.
+
+    −log p(x | z, c) = Σ_g (x_g − μ_g)² + ½ g log π: with weights of one, the loss is squared error plus KL.
+
+    Parameters
+    ----------
+    decoder
+        Makes a number per gene.
+    """
+
+    scale: Tensor
+
+    def __init__(self, decoder: ImageDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("scale", torch.tensor(SQUARED_ERROR), persistent=False)
+
+    def forward(self, z: Tensor, condition: Condition) -> Normal:
+        """Return p(x | z, c), of ``(…, n, g)``."""
+        return Normal(self.decoder(z, condition).sigmoid(), self.scale)
+
+
+class ImageNegativeBinomialLikelihood(nn.Module):
+    """x ~ NB(size × softmax over genes of (image(z, c) + b_g), θ_g).
+
+    Parameters
+    ----------
+    decoder
+        Makes a number per gene.
+    n_genes
+        Genes of x.
+    inverse_dispersion
+        Called with the numbers and the condition: one of the modules in ``dispersion``.
+    """
+
+    def __init__(self, decoder: ImageDecoder, n_genes: int, inverse_dispersion: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.level_g = nn.Parameter(torch.zeros(n_genes))
+        self.inverse_dispersion = inverse_dispersion
+
+    def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
+        """Return p(x | z, c), of ``(…, n, g)``."""
+        logits = self.decoder(z, condition) + self.level_g
+        return NegativeBinomial(
+            condition.size_n1 * proportions(logits, condition), self.inverse_dispersion(logits, condition)
+        )

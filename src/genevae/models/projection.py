@@ -1,0 +1,37 @@
+"""The head that cells are compared through."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genevae.nn.mlp import MLP, LayerStyle
+
+__all__ = ["Projection"]
+
+
+class Projection(nn.Module):
+    """z ↦ h(z) / ‖h(z)‖, h an MLP of one hidden layer as wide as z: a direction, by which cells are compared.
+
+    Parameters
+    ----------
+    n_latent
+        Latent dimensions.
+    n_out
+        Dimensions of the directions.
+    style
+        What follows the hidden layer.
+
+    References
+    ----------
+    Chen et al., ICML (2020).
+    """
+
+    def __init__(self, n_latent: int, n_out: int, style: LayerStyle) -> None:
+        super().__init__()
+        self.hidden = MLP(n_latent, [n_latent], style)
+        self.out = nn.Linear(n_latent, n_out)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map ``(…, k)`` to directions of length one."""
+        return F.normalize(self.out(self.hidden(z)), dim=-1)

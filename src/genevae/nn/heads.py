@@ -1,0 +1,245 @@
+"""Expression as a sum of heads: a tied base for all cells, and one head per field of the condition.
+
+x̂ = (x W) Wᵀ + α Σ_f φ_t(φ_s(x E_f)) D_fᵀ, where φ_s and φ_t are small networks of the category that a cell has in field
+f, and of the one that it is to have. No weight is negative and there is no bias, so that a head only adds to what the
+others say, and what it adds is its contribution.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from genevae.cells import Rows
+from genevae.nn.linear import product
+
+__all__ = ["SCALINGS", "AdditiveHeads", "CategoryNetworks", "ContextHead", "Scaling", "TiedBase", "non_negative"]
+
+Scaling = Literal["constant", "learned", "fitted"]
+"""How the heads of the fields are scaled: by a constant, a parameter, or a constant that the first cells fit."""
+SCALINGS: tuple[Scaling, ...] = ("constant", "learned", "fitted")
+
+
+def non_negative(free: Tensor) -> Tensor:
+    """Return |v|: the weights that a free parameter stands for. Its gradient vanishes nowhere, not even at zero."""
+    return free.abs()
+
+
+def columns(*shape: int) -> nn.Parameter:
+    """Draw weights of which every column (last axis but one) has length one, and most of a column is small."""
+    weights = torch.rand(shape) ** 3
+    return nn.Parameter(weights / weights.norm(dim=-2, keepdim=True))
+
+
+class TiedBase(nn.Module):
+    """h = x W and x̂ = h Wᵀ: what all cells share, whatever their condition.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of x.
+    n_hidden
+        Columns of W. They start at length 1/√h, so that x̂ starts no longer than x.
+    """
+
+    def __init__(self, n_genes: int, n_hidden: int) -> None:
+        super().__init__()
+        self.free_gh = nn.Parameter(columns(n_genes, n_hidden).detach() / n_hidden**0.5)
+
+    @property
+    def weight_gh(self) -> Tensor:
+        """W, which reads and writes."""
+        return non_negative(self.free_gh)
+
+
+class CategoryNetworks(nn.Module):
+    """One small network for every category, without bias, of which each cell goes through its own.
+
+    The weights of each cell's category are gathered, so that the cost depends on the cells, and not on how many
+    categories there are.
+
+    Parameters
+    ----------
+    n_categories
+        How many networks. A code beyond them is an unknown category, which gives zeros.
+    widths
+        Units that come in, and the width of each layer.
+    activation
+        Makes what follows each layer; must leave zero where it is.
+    """
+
+    def __init__(self, n_categories: int, widths: Sequence[int], activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.n_categories = n_categories
+        self.free = nn.ParameterList(columns(n_categories, n, m) for n, m in itertools.pairwise(widths))
+        self.activation = activation()
+
+    def forward(self, h: Tensor, code_n: Tensor) -> Tensor:
+        """Map ``(…, n, h)`` to ``(…, n, h)``."""
+        known_n1 = (code_n < self.n_categories).unsqueeze(-1)
+        code_n = code_n.clamp(max=self.n_categories - 1)
+        for free_chk in self.free:
+            h = self.activation((h.unsqueeze(-1) * _own(free_chk, code_n)).sum(-2))  # faster than small products
+        known: Tensor = torch.where(known_n1, h, 0.0)
+        return known
+
+
+def _own(free_chk: Tensor, code_n: Tensor) -> Tensor:
+    """Gather the weights of each cell's category; an embedding's gradient is summed faster than an index's."""
+    few = len(free_chk) < len(code_n)
+    flat_cw = non_negative(free_chk.flatten(1)) if few else free_chk.flatten(1)
+    flat_nw = nn.functional.embedding(code_n, flat_cw)
+    own: Tensor = (flat_nw if few else non_negative(flat_nw)).unflatten(1, free_chk.shape[1:])
+    return own
+
+
+class ContextHead(nn.Module):
+    """What one field adds: read by E, through the networks of two categories, and written by D.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of x.
+    n_categories
+        Categories of the field.
+    hidden
+        Width of what E reads and of each layer of a network; the last is the hidden state. Outwards it is the other way
+        round.
+    activation
+        Makes what follows each layer of the networks.
+    """
+
+    def __init__(
+        self, n_genes: int, n_categories: int, hidden: Sequence[int], activation: Callable[[], nn.Module]
+    ) -> None:
+        super().__init__()
+        widths = (hidden[0], *hidden)
+        self.n_categories = n_categories
+        self.free_read_gh = columns(n_genes, hidden[0])
+        self.free_write_gh = columns(n_genes, hidden[0])
+        self.inwards = CategoryNetworks(n_categories, widths, activation)
+        self.outwards = CategoryNetworks(n_categories, widths[::-1], activation)
+
+    @property
+    def read_gh(self) -> Tensor:
+        """E, which reads expression."""
+        return non_negative(self.free_read_gh)
+
+    @property
+    def write_gh(self) -> Tensor:
+        """D, which writes expression, before it is scaled."""
+        return non_negative(self.free_write_gh)
+
+
+class AdditiveHeads(nn.Module):
+    """The base and the head of every field, side by side: one product reads for all of them, and one writes.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of x.
+    n_categories
+        Categories of each field.
+    n_base
+        Hidden units of the base.
+    hidden
+        Widths of each field's head; see :class:`ContextHead`.
+    activation
+        Makes what follows each layer of the networks.
+    scale
+        α: what the heads of the fields write is multiplied by this.
+    scaling
+        Whether α stays as it is, is a parameter, or is fitted to some cells by :meth:`fit_scale`.
+    """
+
+    free_scale: Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_categories: Mapping[str, int],
+        n_base: int,
+        hidden: Sequence[int],
+        activation: Callable[[], nn.Module],
+        scale: float = 0.0159,
+        scaling: Scaling = "constant",
+    ) -> None:
+        super().__init__()
+        self.fields = tuple(n_categories)
+        self.base = TiedBase(n_genes, n_base)
+        self.heads = nn.ModuleList(ContextHead(n_genes, n, hidden, activation) for n in n_categories.values())
+        self.scaling = scaling
+        self.hidden_widths = [n_base, *[hidden[-1]] * len(self.heads)]
+        self.widths = [n_base, *[hidden[0]] * len(self.heads)]
+        if scaling == "learned":
+            self.free_scale = nn.Parameter(torch.tensor(scale))
+        else:
+            self.register_buffer("free_scale", torch.tensor(scale))
+
+    @property
+    def n_hidden(self) -> int:
+        """Units of all hidden states side by side."""
+        return sum(self.hidden_widths)
+
+    @property
+    def scale(self) -> Tensor:
+        """α."""
+        return non_negative(self.free_scale)
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return W, every E side by side, and every α D side by side; ``gk`` each."""
+        base_gk = self.base.weight_gh
+        none_g0 = base_gk[:, :0]
+        heads = cast("list[ContextHead]", list(self.heads))
+        read_gk = torch.cat([none_g0, *(head.free_read_gh for head in heads)], -1)
+        write_gk = torch.cat([none_g0, *(head.free_write_gh for head in heads)], -1)
+        return base_gk, non_negative(read_gk), self.scale * non_negative(write_gk)
+
+    def reading(self) -> Tensor:
+        """Return what reads, ``gk``: W and every E side by side."""
+        base_gk, read_gk, _ = self.weights()
+        return torch.cat([base_gk, read_gk], -1)
+
+    def writing(self) -> Tensor:
+        """Return what writes, ``gk``: W and every α D side by side."""
+        base_gk, _, write_gk = self.weights()
+        return torch.cat([base_gk, write_gk], -1)
+
+    def inwards(self, h: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Take what was read through the networks of the categories that cells have, to the hidden states."""
+        base, *rest = h.split(self.widths, -1)
+        return torch.cat([base, *(head.inwards(part, codes[f]) for f, head, part in self._each(rest))], -1)
+
+    def outwards(self, z: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Take the hidden states through the networks of the categories that cells are to have."""
+        base, *rest = z.split(self.hidden_widths, -1)
+        return torch.cat([base, *(head.outwards(part, codes[f]) for f, head, part in self._each(rest))], -1)
+
+    def _each(self, parts: Sequence[Tensor]) -> list[tuple[str, ContextHead, Tensor]]:
+        return list(zip(self.fields, self.heads, parts, strict=True))  # type: ignore[arg-type]
+
+    def encode(self, x: Rows, codes: Mapping[str, Tensor]) -> Tensor:
+        """Return the hidden states ``(n, k)`` of cells with these categories."""
+        return self.inwards(product(x, self.reading()), codes)
+
+    def decode(self, z: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Return the expression ``(…, n, g)`` that hidden states mean under these categories."""
+        return self.outwards(z, codes) @ self.writing().T
+
+    def contributions(self, z: Tensor, codes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what each head adds, ``(…, n, g)``; that of the base is ``base``. They sum to :meth:`decode`."""
+        parts = self.outwards(z, codes).split(self.widths, -1)
+        written = self.writing().split(self.widths, -1)
+        names = ("base", *self.fields)
+        return {name: h @ w_gk.T for name, h, w_gk in zip(names, parts, written, strict=True)}
+
+    @torch.no_grad()
+    def fit_scale(self, x: Rows, codes: Mapping[str, Tensor]) -> None:
+        """Scale the heads of the fields so that together they add as much as the base does, in L2 norm."""
+        base, *rest = self.contributions(self.encode(x, codes), codes).values()
+        if rest and (added := torch.stack(rest).sum(0).norm()) > 0:
+            self.free_scale.mul_(base.norm() / added)

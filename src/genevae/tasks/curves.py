@@ -1,0 +1,78 @@
+"""Dose-response curves as a table, and the dose of half the effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["curve_table", "half_effect_dose"]
+
+
+def curve_table(
+    genes: Sequence[str], dose_d: Sequence[float], mean_dsg: NDArray[np.float64], interval: float, least_change: float
+) -> pd.DataFrame:
+    """Write the curve of each gene, one row per dose: mean, interval, largest change and EC50.
+
+    Parameters
+    ----------
+    genes
+        Their names.
+    dose_d
+        Ascending, the first of them zero.
+    mean_dsg
+        Expression at each dose, in each draw ``s``.
+    interval
+        Share of the draws that the interval holds.
+    least_change
+        Genes whose level never changes by this share of its largest value have no EC50.
+    """
+    mean_dg = mean_dsg.mean(1)
+    lower_dg, upper_dg = np.quantile(mean_dsg, [(1 - interval) / 2, (1 + interval) / 2], axis=1)
+    change_dg = mean_dg - mean_dg[0]
+    largest_g = np.take_along_axis(change_dg, np.abs(change_dg).argmax(0)[None], 0)[0]
+    ec50 = [
+        half_effect_dose(dose_d, change_d) if abs(largest) >= least_change * np.abs(mean_d).max() else np.nan
+        for change_d, mean_d, largest in zip(change_dg.T, mean_dg.T, largest_g, strict=True)
+    ]
+    n_doses = len(dose_d)
+    return pd.DataFrame(
+        {
+            "dose": np.tile(dose_d, len(genes)),
+            "mean": mean_dg.T.ravel(),
+            "lower": lower_dg.T.ravel(),
+            "upper": upper_dg.T.ravel(),
+            "max_effect": np.repeat(largest_g, n_doses),
+            "ec50": np.repeat(ec50, n_doses),
+        },
+        index=pd.Index(np.repeat(np.asarray(genes, dtype=object), n_doses), name="gene"),
+    )
+
+
+def half_effect_dose(dose_d: Sequence[float], change_d: NDArray[np.float64]) -> float:
+    """Return the dose at which a change first reaches half of its largest, linear in the logarithm between doses.
+
+    Parameters
+    ----------
+    dose_d
+        Ascending, the first of them zero.
+    change_d
+        From the level at dose zero. Where half is reached at the lowest dose above zero already, the answer is missing.
+
+    Examples
+    --------
+    >>> half_effect_dose([0, 1, 100], np.array([0.0, 0.0, 4.0]))
+    10.0
+    """
+    largest = change_d[np.abs(change_d).argmax()]
+    if largest == 0:
+        return np.nan
+    risen_d = change_d / largest
+    after = int(np.argmax(risen_d >= 0.5))
+    if after < 2:  # between zero, which has no logarithm, and the lowest dose
+        return np.nan
+    share = (0.5 - risen_d[after - 1]) / (risen_d[after] - risen_d[after - 1])
+    low, high = np.log(dose_d[after - 1]), np.log(dose_d[after])
+    return float(round(np.exp(low + share * (high - low)), 12))

@@ -1,0 +1,159 @@
+"""System B's recipes: bulk, bulk-large and contrastive."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genevae.data.kind import Kind
+from genevae.data.pairs import Pairs
+from genevae.data.schema import Schema
+from genevae.errors import CategoryError, RecipeError
+from genevae.objectives.hiding import hide_genes
+from genevae.recipes import RECIPES
+from genevae.recipes.fit import fit
+from genevae.tasks.borrow import open_cells
+from genevae.tasks.denoise import denoise
+from genevae.tasks.embed import embed
+
+FAST = {"epochs": 3, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress": False, "device": "cpu"}
+MASKS = ["validation_reconstruction", "validation_reconstruction_fixed_mask", "validation_reconstruction_dynamic_mask"]
+SCHEMA = Schema(tuple("abcdef"), Kind.LOG)
+
+
+@pytest.mark.parametrize("name", ["bulk", "bulk-large", "contrastive"])
+def test_the_numbers_are_those_that_were_announced(name):
+    recipe = RECIPES[name]()
+    assert (recipe.activation, recipe.norm, recipe.dropout, recipe.standardise) == ("elu", "batch", 0.3, True)
+    assert (recipe.beta, recipe.beta_schedule, recipe.beta_cycle) == (0.1, "cyclic", 40)
+    assert (recipe.mask_low, recipe.mask_high) == (0.05, 0.25)
+    assert recipe.beta_decay < 1
+    assert RECIPES["bulk-large"]().hidden == (4096, 2048, 1024, 512, 256)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential", "cyclic"])
+@pytest.mark.parametrize("n_steps", [1, 7, 400, 4000])
+def test_every_schedule_reaches_its_target(schedule, n_steps):
+    beta = RECIPES["bulk"](beta_schedule=schedule).beta_over(400)
+    assert beta(n_steps - 1, n_steps) == beta.target == 0.1
+
+
+def test_cycles_are_forty_epochs_long_and_each_peak_is_lower_than_the_last():
+    recipe = RECIPES["bulk"]()
+    beta = recipe.beta_over(200)
+    starts = [beta(epoch, 200) for epoch in range(0, 200, 40)]
+    peaks = [beta(epoch, 200) for epoch in range(39, 200, 40)]
+    assert starts == [0.0] * 5
+    np.testing.assert_allclose(peaks, [0.1 / recipe.beta_decay**k for k in (4, 3, 2, 1, 0)])
+
+
+def test_validation_reports_whole_fixed_and_dynamic_masks(adata):
+    history = fit(adata, recipe="bulk", **FAST).history
+    assert set(MASKS) <= set(history)
+    assert np.isfinite(history[MASKS]).all().all()
+
+
+def test_without_a_mask_nothing_is_hidden(adata):
+    model = fit(adata, recipe="bulk", setting={"mask_low": 0, "mask_high": 0}, **FAST)
+    assert not set(MASKS[1:]) & set(model.history)
+    assert model.module._posterior.missing_g is None
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_a_hidden_gene_enters_as_its_mean_or_as_a_number_that_is_learned_for_it(adata, standardise):
+    model = fit(adata, recipe="bulk", setting={"standardise": standardise}, **FAST)
+    (cells,) = open_cells(model, adata, None, 64)
+    learned_g = model.module._posterior.missing_g
+    assert (learned_g is None) == standardise
+    learned_g = torch.zeros(30) if learned_g is None else learned_g.detach()
+    assert (learned_g == 0).all() == standardise
+    torch.manual_seed(0)
+    hidden = hide_genes(cells, 0.5)
+    filled_ng = torch.where(hidden.condition.measured_ng, cells.x.dense(), learned_g)
+    filled = type(cells)(type(cells.x).from_dense(filled_ng), cells.condition, cells.row_n)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module.posterior(hidden).mean, model.module.posterior(filled).mean)
+
+
+def test_answers_are_on_the_scale_of_the_logarithms(adata):
+    model = fit(adata, recipe="bulk", **FAST)
+    x = adata.X.toarray()
+    logged = np.log1p(1e6 * x / x.sum(1, keepdims=True))
+    expected = denoise(model, adata, n_draws=2)
+    assert str(expected.uns["genevae"]["values"]) == "log-normalised"
+    assert np.abs(expected.X.mean(0) - logged.mean(0)).max() < 0.5 * logged.std()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.2), (0.3, 0.2), (0.0, 1.0)])
+def test_shares_that_cannot_be_are_refused(low, high):
+    with pytest.raises(RecipeError, match="mask_low"):
+        RECIPES["bulk"](mask_low=low, mask_high=high)
+
+
+# --- contrastive ------------------------------------------------------------------------------------------------------
+
+
+def test_contrastive_needs_a_group(adata):
+    with pytest.raises(RecipeError, match="--group donor"):
+        fit(adata, recipe="contrastive", **FAST)
+    with pytest.raises(CategoryError, match="Did you mean 'lane'"):
+        fit(adata, recipe="contrastive", group="lan", **FAST)
+
+
+def test_contrastive_trains_on_pairs_and_embeds_through_its_projection(adata):
+    model = fit(adata, recipe="contrastive", group="lane", setting={"n_projection": 5}, **FAST)
+    assert np.isfinite(model.history[["contrastive", "validation_contrastive", "validation_retrieval"]]).all().all()
+    assert set(MASKS) <= set(model.history)
+    found = embed(model, adata)
+    assert found.obsm["X_genevae"].shape == (40, 3)
+    np.testing.assert_allclose(np.linalg.norm(found.obsm["X_genevae_projected"], axis=1), 1, rtol=1e-5)
+    assert found.obsm["X_genevae_projected"].shape == (40, 5)
+
+
+def test_new_cells_need_no_group(adata):
+    model = fit(adata, recipe="contrastive", group="lane", **FAST)
+    without = adata.copy()
+    del without.obs["lane"]
+    np.testing.assert_array_equal(embed(model, without).obsm["X_genevae"], embed(model, adata).obsm["X_genevae"])
+
+
+def test_cells_without_a_group_are_paired_with_themselves(adata):
+    adata.obs["donor"] = np.where(np.arange(40) < 30, adata.obs["lane"], None)
+    model = fit(adata, recipe="contrastive", group="donor", **FAST)
+    assert model.schema.group.categories == ("l1", "l2")
+    assert np.isfinite(model.history["validation_loss"]).all()
+
+
+def test_a_frozen_posterior_does_not_learn_from_pairs(adata):
+    """However much pairs weigh, the first step, which starts from the same weights, changes the posterior alike."""
+    setting = {"posterior": "frozen", "clip": 1e9}
+    once = {**FAST, "epochs": 1, "batch_size": 64}
+    light, heavy = (
+        fit(adata, recipe="contrastive", group="lane", setting={**setting, "contrastive_weight": weight}, **once)
+        for weight in (1.0, 1000.0)
+    )
+    for name, tensor in light.module._posterior.state_dict().items():
+        assert torch.equal(tensor, heavy.module._posterior.state_dict()[name]), name
+    changed = light.module.projection.out.weight, heavy.module.projection.out.weight
+    assert not torch.equal(*changed)
+
+
+def test_samplers_are_pairs_and_what_pairs_cannot_do_is_refused(adata):
+    recipe = RECIPES["contrastive"]()
+    rows = np.arange(4)
+    assert isinstance(recipe.training_sampler(rows, rows, None, 0), Pairs)
+    assert isinstance(recipe.validation_sampler(rows, rows, 0), Pairs)
+    with pytest.raises(RecipeError, match="balance"):
+        fit(adata, recipe="contrastive", group="lane", balance="type", **FAST)
+    with pytest.raises(RecipeError, match="cells_per_epoch"):
+        RECIPES["contrastive"](cells_per_epoch=10)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("temperature", 0.0), ("contrastive_weight", -1.0), ("n_projection", 0), ("posterior", "cold")],
+)
+def test_settings_that_no_comparison_can_use_are_refused(setting, value):
+    with pytest.raises(RecipeError, match=setting):
+        RECIPES["contrastive"](**{setting: value})

@@ -1,0 +1,62 @@
+"""What is the recipe cycle's alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from genevae.errors import RecipeError
+from genevae.recipes.cycle import CycleRecipe
+from genevae.recipes.fit import fit
+
+FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"continuous": ["dose"]}, "'dose' is a number"),
+        ({"condition": ["drug"], "combine": ["drug"]}, "--combine drug"),
+        ({"setting": {"norm": "layer"}}, "no use for the setting norm"),
+        ({"setting": {"head_scale": 0}}, "head_scale"),
+        ({"setting": {"head_scaling": "fited"}}, "Did you mean 'fitted'"),
+    ],
+    ids=str,
+)
+def test_what_heads_have_no_place_for_is_refused(adata, given, words):
+    with pytest.raises(RecipeError, match=words):
+        fit(adata, **given, **FAST)
+
+
+def test_centred_values_are_refused(adata):
+    adata.X = adata.X.toarray() - adata.X.mean()
+    with pytest.raises(RecipeError, match="never negative"):
+        fit(adata, **FAST)
+
+
+@pytest.mark.parametrize("scaling", ["constant", "learned", "fitted"])
+def test_every_scaling_trains(adata, scaling):
+    setting = {"head_scaling": scaling, "head_weight_decay": 0.1, "category_dropout": 0.2}
+    model = fit(adata, condition=["type", "drug"], setting=setting, **FAST)
+    assert np.isfinite(model.history["validation_loss"]).all()
+    assert (model.module.heads.scale.item() == pytest.approx(0.0159)) == (scaling == "constant")
+
+
+def test_base_and_metadata_heads_have_weight_decays_of_their_own(adata):
+    model = fit(adata, condition=["type", "drug"], **FAST)
+    objective = model.recipe.objective(model.schema, 2)
+    rest, heads = CycleRecipe(head_weight_decay=0.5).parameter_groups(model.module, objective)
+    assert heads["weight_decay"] == 0.5
+    assert "weight_decay" not in rest
+    names = {id(parameter): name for name, parameter in model.module.named_parameters()}
+    assert all("heads.heads" in names[id(parameter)] for parameter in heads["params"])
+    everything = [*model.module.parameters(), *objective.parameters()]
+    assert sorted(map(id, [*rest["params"], *heads["params"]])) == sorted(map(id, everything))
+
+
+def test_cells_whose_categories_are_missing_are_trained_on_and_embedded(adata):
+    adata.obs["drug"] = adata.obs["drug"].astype(object)
+    adata.obs.loc[adata.obs_names[:10], "drug"] = None
+    model = fit(adata, condition=["type", "drug"], **FAST)
+    assert model.schema.n_categories["drug"] == 2
+    assert np.isfinite(model.history["validation_loss"]).all()

@@ -1,0 +1,156 @@
+"""Effects: what they say of data whose answer is known, and the laws that hold for any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from genevae.errors import CategoryError, DataError
+from genevae.recipes.fit import fit
+from genevae.tasks import effect as module
+from genevae.tasks.counterfactual import counterfactual
+from genevae.tasks.denoise import denoise
+from genevae.tasks.effect import effect
+
+RAISED = {f"G{i}" for i in range(20, 25)}
+EPSILON = 1e-5
+
+
+@pytest.fixture(scope="module")
+def logged(make_adata):
+    return fit(make_adata(), recipe="gaussian", condition=["type", "drug"], control={"drug": "ctrl"}, epochs=30,
+               batch_size=32, n_latent=4, hidden=[32], learning_rate=5e-3, progress=False, device="cpu")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tiny_model, make_adata) -> pd.DataFrame:
+    return effect(tiny_model, make_adata(), field="drug")
+
+
+def test_the_genes_that_the_drug_raises_are_found_in_every_type(table):
+    assert table.groupby(["type", "drug"], sort=False).size().to_dict() == dict.fromkeys(
+        [("A", "stim"), ("B", "stim"), ("C", "stim")], 30
+    )
+    for _, rows in table.groupby("type"):
+        first = rows[rows["rank"] <= 5]
+        assert set(first["gene"]) == RAISED
+        assert first["lfc"].between(1, 5).all(), "the truth is 3: eight times as much, less the growth of the total"
+        assert rows["rank"].tolist() == list(range(1, 31))
+        assert rows["lfc"].abs().is_monotonic_decreasing
+
+
+def test_a_model_of_logarithms_finds_them_too(logged, make_adata):
+    told = effect(logged, make_adata(), field="drug")
+    for kind in "AB":  # of C, no cell was ever seen with the drug
+        assert set(told.loc[told["type"] == kind, "gene"][:5]) == RAISED
+    np.testing.assert_allclose(told["lfc"], (told["mean"] - told["control_mean"]) / np.log(2))
+
+
+def test_the_change_follows_its_formula(table):
+    extra = EPSILON * table.groupby("type")["control_mean"].transform("sum")
+    np.testing.assert_allclose(table["lfc"], np.log2((table["mean"] + extra) / (table["control_mean"] + extra)))
+
+
+def test_it_starts_from_the_cells_seen_under_control(table, make_adata):
+    control = make_adata().obs.query("drug == 'ctrl'")["type"].astype(str).value_counts()
+    assert table.groupby("type")["n_cells"].first().to_dict() == control.to_dict()
+
+
+def test_its_means_are_those_of_counterfactuals_and_of_denoised_cells(tiny_model, make_adata):
+    adata = make_adata()
+    cells = adata[((adata.obs["drug"] == "ctrl") & (adata.obs["type"] == "A")).to_numpy()].copy()
+    told = effect(tiny_model, adata, field="drug", n_draws=100).query("type == 'A'").set_index("gene")
+    told = told.loc[list(tiny_model.schema.genes)]
+    expected = counterfactual(tiny_model, cells, condition={"drug": "stim"}, n_draws=100).X.mean(0)
+    np.testing.assert_allclose(told["mean"], expected, rtol=0.03)
+    np.testing.assert_allclose(told["control_mean"], denoise(tiny_model, cells, n_draws=100).X.mean(0), rtol=0.03)
+
+
+def test_all_cells_together_are_the_weighted_mean_of_the_types(tiny_model, table, make_adata):
+    told = effect(tiny_model, make_adata(), field="drug", by=()).set_index("gene")
+    weighted = (table["mean"] * table["n_cells"]).groupby(table["gene"]).sum() / told["n_cells"]
+    np.testing.assert_allclose(told["mean"], weighted[told.index], rtol=1e-4)
+
+
+def test_an_effect_on_cells_alone_does_not_depend_on_the_others(tiny_model, table, make_adata):
+    adata = make_adata()
+    adata.obs["drug"] = adata.obs["drug"].astype(str)
+    few = adata[(adata.obs["type"] == "B").to_numpy()]
+    alone = effect(tiny_model, few, field="drug", n_draws=100).set_index("gene")
+    np.testing.assert_allclose(alone["lfc"], table.query("type == 'B'").set_index("gene")["lfc"][alone.index], atol=0.1)
+
+
+def test_intervals_hold_the_change_and_a_wider_one_holds_a_narrower(tiny_model, make_adata):
+    narrow, wide = (effect(tiny_model, make_adata(), field="drug", interval=i, n_draws=50) for i in (0.5, 0.95))
+    assert (wide["lower"] <= narrow["lower"]).all()
+    assert (wide["upper"] >= narrow["upper"]).all()
+    assert ((wide["lower"] <= wide["lfc"]) & (wide["upper"] >= wide["lfc"])).mean() > 0.95
+
+
+def test_the_interval_narrows_with_more_cells(tiny_model, make_adata):
+    adata = make_adata()
+    few = adata[np.flatnonzero((adata.obs["drug"] == "ctrl").to_numpy())[:12]].copy()
+    width = [
+        (t["upper"] - t["lower"]).median() for t in (effect(tiny_model, d, field="drug", by=()) for d in (few, adata))
+    ]
+    assert width[1] < width[0] / 2
+
+
+def test_support_is_the_mean_over_the_cells_of_their_own(tiny_model, table, make_adata):
+    adata = make_adata()
+    cells = adata[(adata.obs["drug"] == "ctrl").to_numpy()].copy()
+    obs = counterfactual(tiny_model, cells, condition={"drug": "stim"}, n_draws=1).obs
+    support = obs.groupby("type", observed=True)["support"]
+    told = table.groupby("type")["support"].first()
+    np.testing.assert_allclose(told, support.mean()[told.index], rtol=1e-3)
+    assert told["C"] <= 2 / 3, "two of three fields agree with cells that were seen"
+
+
+def test_bounded_memory_changes_no_bit(tiny_model, make_adata, monkeypatch):
+    whole = effect(tiny_model, make_adata(), field="type", control="A")
+    monkeypatch.setattr(module, "MAX_SUMS", 1)
+    pieces = effect(tiny_model, make_adata(), field="type", control="A")
+    order = ["drug", "type", "rank"]
+    pd.testing.assert_frame_equal(*(t.sort_values(order, ignore_index=True) for t in (whole, pieces)), check_exact=True)
+
+
+def test_only_what_was_asked_for_comes_back(tiny_model, make_adata):
+    told = effect(tiny_model, make_adata(), field="type", control="A", to=["C"], by=["lane"])
+    assert set(told["type"]) == {"C"}
+    assert set(told["lane"]) == {"l1", "l2"}
+    assert "drug" not in told
+
+
+def test_the_same_seed_gives_the_same_bits_and_the_callers_numbers_stay(tiny_model, adata):
+    before = torch.get_rng_state()
+    one, other, third = (effect(tiny_model, adata, field="drug", seed=s) for s in (4, 4, 5))
+    assert torch.equal(torch.get_rng_state(), before)
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert not one["mean"].equals(third["mean"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"field": "drgu"}, CategoryError, "Did you mean 'drug'"),
+        ({"field": "type"}, CategoryError, "which category of 'type' is the control"),
+        ({"field": "drug", "control": "ctr"}, CategoryError, "Did you mean 'ctrl'"),
+        ({"field": "drug", "to": ["stm"]}, CategoryError, "Did you mean 'stim'"),
+        ({"field": "drug", "to": ["ctrl"]}, CategoryError, "nothing to compare with 'ctrl'"),
+        ({"field": "drug", "by": ["lan"]}, CategoryError, "Did you mean 'lane'"),
+        ({"field": "drug", "n_draws": 0}, DataError, "n_draws"),
+        ({"field": "drug", "interval": 1.0}, DataError, "interval"),
+        ({"field": "drug", "batch_size": 0}, DataError, "batch_size"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_its_typed_error(arguments, error, words, tiny_model, adata):
+    with pytest.raises(error, match=words):
+        effect(tiny_model, adata, **arguments)
+
+
+def test_data_without_a_control_cell_are_a_typed_error(tiny_model, adata):
+    with pytest.raises(CategoryError, match=r"No cell of .* was seen with 'drug' = 'ctrl'"):
+        effect(tiny_model, adata[(adata.obs["drug"] == "stim").to_numpy()].copy(), field="drug")
