@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench bench-scale bench-systems clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,14 @@ bench: $(VENV)-bench/ready  ## Measure speed, fit and counterfactuals beside pee
 	$(VENV)-bench/bin/python benchmarks/throughput.py
 	$(VENV)-bench/bin/python benchmarks/bound.py
 	$(VENV)-bench/bin/python benchmarks/counterfactual.py
+
+bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in build/), and measure loading and streaming
+	$(VENV)-bench/bin/python benchmarks/loading.py
+	$(VENV)-bench/bin/python benchmarks/streaming.py
+
+bench-systems: $(VENV)-bench/ready  ## Measure the five systems beside their baselines (hours)
+	for name in classification bulk contrastive leakage dose denoising simulation convolution cycle; do \
+	    $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove the virtual environments, the demo and all caches
 	rm -rf $(VENV) $(VENV)-bench demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,6 +97,17 @@ def test_variable_genes_are_scanpys(shared_data, name, flavor, batch):
         assert jaccard(found, scanpys(adata, n_genes, flavor, batch)) >= 0.99, n_genes
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_where_scores_are_tied_they_are_scanpys_with_a_stable_sort(shared_data, monkeypatch):
+    source = open_source(Files(path=shared_data(SMALL), keep="memory"))
+    adata = AnnData(source.read(np.arange(len(source))), obs=source.obs, var=pd.DataFrame(index=list(source.genes)))
+    sort = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda a, axis=-1, **_: sort(a, axis=axis, kind="stable"))
+    expected = scanpys(adata, 300, "seurat_v3", "phase")
+    monkeypatch.undo()
+    assert set(highly_variable(open_source(adata), 300, batch=adata.obs["phase"])) == set(expected)
+
+
 # --- laws -------------------------------------------------------------------------------------------------------------
 
 

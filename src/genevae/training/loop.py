@@ -18,6 +18,7 @@ from genevae.data.loader import Loader
 from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Objective, Progress
+from genevae.training.allocator import kept_memory
 from genevae.training.guard import Guard
 from genevae.training.history import Epoch, History
 from genevae.training.progress import ProgressBar
@@ -73,7 +74,7 @@ def train(
     best = Best((model, objective), settings)
     guard = Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index)
     history = History()
-    with ProgressBar(n_epochs, progress) as bar:
+    with kept_memory(), ProgressBar(n_epochs, progress) as bar:
         for number in range(n_epochs):
             epoch = _train_epoch(model, objective, training, optimizer, guard, settings, number, n_steps, device)
             epoch = _with_validation(epoch, model, objective, validation, device)
