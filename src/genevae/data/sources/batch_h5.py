@@ -70,12 +70,14 @@ def open_batches(path: Path, files: Files) -> Source:
             "files, or number the others from 0 without gaps."
         )
     source = stack([_open_one(file) for _, file in numbered], str(path), files.join, say_file=False)
-    told = _read_config(path).get("n_cells")
-    if told is not None and told != len(source):
-        raise DataError(
-            f"{path / CONFIG} tells of {told:,} cells, and the {len(numbered)} batch files hold {len(source):,}: "
-            "fetch or write them again."
-        )
+    config = _read_config(path)
+    for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
+        told = config.get(f"n_{what}", n_found)
+        if told != n_found:
+            raise DataError(
+                f"{path / CONFIG} tells of {told} {what}, and the {len(numbered)} batch files hold {n_found}: fetch or "
+                f"write them again, or take n_{what} out of {CONFIG}."
+            )
     return source
 
 
@@ -89,7 +91,8 @@ def _open_one(path: Path) -> Source:
             genes, cells = _texts(file["genes"]), _texts(file["cells"])
             stored = file["X"]
             is_dense = isinstance(stored, h5py.Dataset)
-            matrix = dense_of(path, stored) if is_dense else csr_of(path, stored, (len(cells), len(genes)))
+            shape = tuple(stored.attrs.get("shape", (len(cells), len(genes))))
+            matrix = dense_of(path, stored) if is_dense else csr_of(path, stored, (int(shape[0]), int(shape[1])))
             obs = pd.DataFrame({name: _column(column) for name, column in file.get("obs", {}).items()})
         except DataError:
             raise
