@@ -173,6 +173,24 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, name):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("change", ["order", "labels"])
+def test_what_another_conversion_has_left_is_not_taken_up(tmp_path, monkeypatch, change):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first, second = cells(40), cells(40)
+    if change == "labels":
+        second.obs["age"] = 0.0
+    monkeypatch.setattr("genevae.data.convert.put_in_place", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert(first, tmp_path / "out", cells_per_file=10)
+    monkeypatch.undo()
+    words = {"cells_per_file": 10, "shuffle": change == "order"}
+    convert(second, tmp_path / "out", **words)
+    convert(second, tmp_path / "undisturbed", **words)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "undisturbed")
+
+
 KILLED = """
 import sys
 from genevae.data.convert import convert

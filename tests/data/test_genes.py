@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.data.genes import match_genes, read_gene_list
+from genevae.data.gene_lists import read_gene_list
+from genevae.data.genes import match_genes
 from genevae.data.loess import loess
 from genevae.data.sources import MemorySource
 from genevae.errors import GeneError

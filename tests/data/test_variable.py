@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.data.gene_lists import write_gene_list
-from genevae.data.genes import read_gene_list
+from genevae.data.gene_lists import read_gene_list, write_gene_list
 from genevae.data.passes import map_chunks, sum_groups
 from genevae.data.sources import Files, MemorySource, open_source
 from genevae.data.sources.source import Panels

@@ -18,7 +18,7 @@ from scipy import sparse
 from genevae.data.sampler import BUFFER, InOrder, Shuffled
 from genevae.data.sources import Files, open_source
 from genevae.data.sources.batch_h5 import CONFIG, batch_name, write_batch, write_config
-from genevae.data.sources.source import Source, as_stored, fingerprint, is_sparse
+from genevae.data.sources.source import Source, as_stored, fingerprint, gene_table, is_sparse
 from genevae.data.store import STORES, Compression, Piece, fill_store, require_store, write_store
 from genevae.disk import drafted, put_in_place, require_free, sync
 from genevae.errors import DataError, nearest
@@ -89,9 +89,10 @@ def convert(
     size = len(source) if one else cells_per_file or CELLS_PER_FILE
     rows = _order(len(source), shuffle, seed)
     if one:
-        write_store(path, _pieces(source, rows), _table(source, rows), _var(source), compression=compression)
+        write_store(path, _pieces(source, rows), _table(source, rows), gene_table(source), compression=compression)
     else:
-        _write_folder(path, source, rows, size, parts, {"to": to, "compression": compression, "seed": seed})
+        words = {"to": to, "compression": compression, "shuffle": shuffle, "seed": seed}
+        _write_folder(path, source, rows, size, parts, words)
 
 
 def _require_words(path: Path, to: str | None, cells_per_file: int | None, compression: str) -> None:
@@ -130,10 +131,6 @@ def _table(source: Source, rows: NDArray[np.int64]) -> pd.DataFrame:
     return source.obs.iloc[rows]
 
 
-def _var(source: Source) -> pd.DataFrame:
-    return pd.DataFrame(dict(source.aliases), index=pd.Index(source.genes))
-
-
 @dataclass(frozen=True)
 class _Parts:
     """How the files of a folder are called, and written."""
@@ -147,7 +144,7 @@ class _Parts:
             return cls(batch_name, _write_batch)
 
         def write(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-            fill_store(path, _pieces(source, rows), _table(source, rows), _var(source), None, compression)
+            fill_store(path, _pieces(source, rows), _table(source, rows), gene_table(source), None, compression)
 
         return cls(lambda number: f"cells_{number:04d}.{to}", write)
 
@@ -167,7 +164,8 @@ def _write_folder(
     path: Path, source: Source, rows: NDArray[np.int64], size: int, parts: _Parts, words: dict[str, Any]
 ) -> None:
     """Write the files one by one; those that a killed run has finished stay."""
-    plan = json.dumps({**words, "size": size, "order": int(rows[:1000].sum()), "data": fingerprint(source)})
+    labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # which a table may have joined
+    plan = json.dumps({**words, "size": size, "data": fingerprint(source), "labels": labels})
     with drafted(path, resume=True) as folder:
         content = folder / "content"
         _clear_unless(folder, plan)

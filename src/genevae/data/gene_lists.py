@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genevae.disk import drafted, put_in_place, sync
-from genevae.errors import GeneError, shorten
+from genevae.errors import GeneError, nearest, shorten
 
-__all__ = ["write_gene_list"]
+__all__ = ["read_gene_list", "write_gene_list"]
 
 
 def write_gene_list(
     genes: Sequence[str], path: str | Path, *, flavor: str | None = None, source: str | None = None
 ) -> None:
-    """Write gene names to a text file, one per line, as :func:`~genevae.data.genes.read_gene_list` reads them.
+    """Write gene names to a text file, one per line, as :func:`read_gene_list` reads them.
 
     The first line is a comment that says how many there are, and how they were chosen. The file appears whole or not
     at all, in place of one that is there.
@@ -52,3 +52,30 @@ def write_gene_list(
         draft.write_text("\n".join([f"# {header}", *genes, ""]), encoding="utf-8")
         sync(draft)
         put_in_place(draft, path)
+
+
+def read_gene_list(path: str | Path) -> list[str]:
+    """Read gene names from a text file, one per line; blank lines and what follows ``#`` are ignored.
+
+    A gene that comes twice is kept once.
+
+    Raises
+    ------
+    GeneError
+        If there is no such file, it is not text, or it names no gene.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        beside = [entry.name for entry in path.absolute().parent.glob("*")]
+        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(beside))}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeneError(
+            f"The gene list {path} cannot be read ({error}): give a text file, one gene per line."
+        ) from error
+    genes = dict.fromkeys(line.split("#", 1)[0].strip() for line in text.splitlines())
+    genes.pop("", None)
+    if not genes:
+        raise GeneError(f"The gene list {path} names no gene: write one per line.")
+    return list(genes)

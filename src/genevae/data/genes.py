@@ -1,20 +1,19 @@
-"""Genes: those a model knows, and those that a file lists."""
+"""Genes of the data, matched with those that a model knows."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from genevae.data.sources.columns import place
 from genevae.data.sources.source import FileSource, MemorySource, Source
 from genevae.data.sources.stack import Stacked, panels_of
-from genevae.errors import GeneError, nearest, shorten
+from genevae.errors import GeneError, shorten
 
-__all__ = ["match_genes", "read_gene_list"]
+__all__ = ["match_genes"]
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?", re.IGNORECASE)
 _VERSION = re.compile(r"\.\d+$")
@@ -111,30 +110,3 @@ def _without_version(gene: str) -> str:
 def _are_ensembl(genes: Sequence[str]) -> bool:
     """Whether most names are Ensembl ids."""
     return sum(_ENSEMBL.fullmatch(gene) is not None for gene in genes) * 2 > len(genes)
-
-
-def read_gene_list(path: str | Path) -> list[str]:
-    """Read gene names from a text file, one per line; blank lines and what follows ``#`` are ignored.
-
-    A gene that comes twice is kept once.
-
-    Raises
-    ------
-    GeneError
-        If there is no such file, it is not text, or it names no gene.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        beside = [entry.name for entry in path.absolute().parent.glob("*")]
-        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(beside))}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise GeneError(
-            f"The gene list {path} cannot be read ({error}): give a text file, one gene per line."
-        ) from error
-    genes = dict.fromkeys(line.split("#", 1)[0].strip() for line in text.splitlines())
-    genes.pop("", None)
-    if not genes:
-        raise GeneError(f"The gene list {path} names no gene: write one per line.")
-    return list(genes)

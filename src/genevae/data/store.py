@@ -14,11 +14,11 @@ from anndata.io import write_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genevae.data.sources.anndata import quietly
+from genevae.data.sources.anndata import MARKS, quietly
 from genevae.disk import drafted, put_in_place, require_free
 from genevae.errors import RunError, nearest
 
-__all__ = ["MARKS", "STORES", "Compression", "Piece", "require_store", "write_anndata", "write_store"]
+__all__ = ["STORES", "Compression", "Piece", "require_store", "write_anndata", "write_store"]
 
 Piece = Mapping[str, Any]
 """Rows of some elements of an AnnData: ``"X"``, ``"layers/…"``, ``"obsm/…"``: dense or CSR; ``"obs/…"``: one axis."""
@@ -26,9 +26,6 @@ Piece = Mapping[str, Any]
 Compression = Literal["gzip", "lzf", "none"]
 
 STORES = (".h5ad", ".zarr")
-MARKS = ("zarr.json", ".zgroup")
-"""The files by which a folder is a zarr store."""
-
 CHUNK = 2**16
 """Numbers in a chunk on disk: as long as the range of a block of rows, more or less."""
 SHARD = 2**22

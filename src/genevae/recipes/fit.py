@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from genevae.data.fields import field_specifications
-from genevae.data.genes import match_genes, read_gene_list
+from genevae.data.gene_lists import read_gene_list
+from genevae.data.genes import match_genes
 from genevae.data.inspect import check_likelihood, probe
 from genevae.data.kind import Kind
 from genevae.data.loader import Loader

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 
-import pandas as pd
 from anndata import AnnData
 
 from genevae.data.sources import anndata, batch_h5, chunks, table, tenx
 from genevae.data.sources.anndata import from_anndata, matrix, quietly
 from genevae.data.sources.files import Files
 from genevae.data.sources.shelf import in_memory, settle
-from genevae.data.sources.source import FileSource, MemorySource, Source, fingerprint
+from genevae.data.sources.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.data.sources.stack import stack
 from genevae.data.table import join_metadata, read_table
 from genevae.errors import DataError, nearest
@@ -183,7 +182,7 @@ def read(path: str | Path, layer: str | None = None) -> AnnData:
 def to_anndata(source: Source) -> AnnData:
     """Read all of a source into memory."""
     held = in_memory(source)
-    return AnnData(held.x_ng, obs=source.obs.copy(), var=pd.DataFrame(dict(source.aliases), index=list(source.genes)))
+    return AnnData(held.x_ng, obs=source.obs.copy(), var=gene_table(source))
 
 
 def find_format(path: str | Path) -> Format:

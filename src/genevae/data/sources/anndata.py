@@ -31,6 +31,7 @@ from genevae.data.sources.zarr import open_group
 from genevae.errors import DataError, GenevaeError, nearest, shorten
 
 __all__ = [
+    "MARKS",
     "aliases_of",
     "from_anndata",
     "is_h5ad",
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 
+MARKS = ("zarr.json", ".zgroup")
+"""The files by which a folder is a zarr store."""
+
+
 def is_h5ad(path: Path) -> bool:
     """Whether a path looks like an h5ad file."""
     return path.suffix == ".h5ad"
@@ -52,7 +57,7 @@ def is_h5ad(path: Path) -> bool:
 
 def is_zarr(path: Path) -> bool:
     """Whether a path looks like a zarr folder."""
-    return path.suffix == ".zarr" or any((path / mark).is_file() for mark in (".zgroup", "zarr.json"))
+    return path.suffix == ".zarr" or any((path / mark).is_file() for mark in MARKS)
 
 
 def read_h5ad(path: Path) -> AnnData:

@@ -25,6 +25,7 @@ __all__ = [
     "Stamp",
     "as_stored",
     "fingerprint",
+    "gene_table",
     "is_sparse",
     "spread_rows",
 ]
@@ -225,6 +226,11 @@ def as_stored(x: Block, as_csr: bool) -> Block:
         x = x.copy()
         x.eliminate_zeros()
     return x
+
+
+def gene_table(source: Source) -> pd.DataFrame:
+    """Return a row for each gene, with its other names."""
+    return pd.DataFrame(dict(source.aliases), index=pd.Index(source.genes, dtype=object))
 
 
 def spread_rows(n_cells: int, n: int = 256) -> NDArray[np.int64]:
