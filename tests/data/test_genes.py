@@ -8,33 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from tests.data.streamed import Streamed, make
 
 from genevae.data.gene_lists import read_gene_list
 from genevae.data.genes import match_genes
 from genevae.data.loess import loess
 from genevae.data.sources import MemorySource
 from genevae.errors import GeneError
-
-
-class Streamed:
-    """A source that is not in memory, and says how many rows were read at once."""
-
-    def __init__(self, inner: MemorySource) -> None:
-        self.inner, self.longest, self.n_read = inner, 0, 0
-        self.name, self.genes, self.obs = "streamed", inner.genes, inner.obs
-        self.aliases, self.panels = inner.aliases, inner.panels
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def read(self, rows):
-        self.longest, self.n_read = max(self.longest, len(rows)), self.n_read + len(rows)
-        return self.inner.read(rows)
-
-
-def make(x, genes=None, name: str = "data") -> MemorySource:
-    genes = tuple(genes or (f"G{i}" for i in range(x.shape[1])))
-    return MemorySource(name, x, genes, pd.DataFrame(index=[f"c{i}" for i in range(x.shape[0])]))
 
 
 def dense(x) -> np.ndarray:
