@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "recipes": {"cells", "errors", "data", "distributions", "nn", "models", "objectives", "training"},
     "tasks": {"cells", "disk", "errors", "data", "distributions", "nn", "models"},
     "evaluation": {"errors"},
+    "questions": {"cells", "disk", "errors", "data", "distributions", "models", "recipes", "tasks", "evaluation"},
 }
 """What each room may import; the command line may import all."""
 

@@ -1,0 +1,1 @@
+"""What an evaluation found, as records; and the page that shows them."""
