@@ -166,6 +166,53 @@ def test_cdf_is_scipys_between_and_below_the_values_too(case, dtype, atol):
         np.testing.assert_allclose(distribution.cdf(x + shift).double().numpy(), expected, rtol=0, atol=atol)
 
 
+def test_the_inverse_of_the_cdf_is_scipys(case):
+    parameters = case.parameters(F64)
+    distribution = case.make(*parameters)
+    u = torch.rand(N, G, dtype=F64, generator=torch.Generator().manual_seed(0))
+    u[:, 0] = 1 - 1e-9
+    found = distribution.icdf(u)
+    if case.values == "real":
+        np.testing.assert_allclose(distribution.cdf(found).numpy(), u.numpy(), rtol=1e-6)
+        return
+    oracle = oracle_of(case, parameters)
+    assert (oracle.cdf(found.numpy()) >= u.numpy() - 1e-12).all()
+    before = np.where(found.numpy() > 0, oracle.cdf(found.numpy() - 1), -1)
+    assert (before < u.numpy()).all()
+
+
+def test_the_inverse_finds_large_counts():
+    mean, theta, u = (torch.tensor(v, dtype=F64) for v in ([1e5, 3000.0, 0.01], [0.3, 1e6, 1.0], [0.99, 0.5, 0.9]))
+    expected = stats.nbinom(theta.numpy(), (theta / (theta + mean)).numpy()).ppf(u.numpy())
+    np.testing.assert_array_equal(NegativeBinomial(mean, theta).icdf(u).numpy(), expected)
+
+
+def test_to_carry_a_value_to_where_it_is_changes_nothing(case):
+    distribution = case.make(*case.parameters(F32))
+    torch.manual_seed(0)
+    x = distribution.sample()
+    torch.testing.assert_close(distribution.carry(x, distribution), x)
+
+
+def test_where_ranks_cannot_be_told_apart_a_count_is_carried_by_the_ratio_of_the_means():
+    x, poisson = torch.tensor([1000.0, 500.0]), Poisson(torch.tensor([0.01, 2.0]))
+    torch.testing.assert_close(poisson.carry(x, poisson), x)
+    torch.testing.assert_close(poisson.carry(x, Poisson(torch.tensor([0.02, 1.0]))), torch.tensor([2000.0, 250.0]))
+
+
+def test_values_are_carried_to_draws_from_the_target_in_the_order_they_had(case):
+    source, target = (case.make(*case.parameters(F64, seed=seed)) for seed in (0, 1))
+    torch.manual_seed(0)
+    x = source.sample((4000,))
+    moved = source.carry(x, target)
+    error = (target.variance / 4000).sqrt()
+    assert ((moved.mean(0) - target.mean).abs() < 5 * error + 1e-9).all()
+    order = x.argsort(0)
+    before, after = x.gather(0, order), moved.gather(0, order)
+    rises = before[1:] > before[:-1]
+    assert (after[1:] >= after[:-1])[rises].all()
+
+
 @pytest.mark.parametrize("name", [*COUNTS, "bernoulli"])
 def test_probabilities_sum_to_one_and_give_mean_and_variance(name):
     case = CASES[name]

@@ -13,7 +13,9 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Rows
 from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Continuous, Schema
+from genevae.distributions import NegativeBinomial
 from genevae.models.classifier import Calibration, bounds_nc, fit_temperature, reconstructions_nc
+from genevae.models.likelihoods import PerGene
 from genevae.models.size import LearnedSize
 from genevae.models.vae import VAE
 from genevae.recipes.gaussian import Gaussian
@@ -140,6 +142,19 @@ def test_dispersion_depends_on_what_it_says(dispersion, same_cells, same_fields,
     lane = cells.condition.codes["lane"]
     first = theta[lane == lane[0]]
     assert bool((first == first[:1]).all()) == bool(same_fields)
+
+
+def test_a_dispersion_is_learned_in_the_few_steps_that_small_data_allow():
+    torch.manual_seed(0)
+    mean, theta = torch.full((400, 3), 5.0), torch.tensor([0.2, 1.0, 8.0])
+    x, learned = NegativeBinomial(mean, theta).sample(), PerGene(3)
+    optimiser = torch.optim.Adam(learned.parameters(), lr=1e-3)
+    for _ in range(400):
+        optimiser.zero_grad()
+        (-NegativeBinomial(mean, learned(mean, None)).log_prob(x).sum()).backward()
+        optimiser.step()
+    found = learned(mean, None).detach()
+    assert ((found / theta).log().abs() < 0.5).all()
 
 
 def test_the_bound_of_a_negative_binomial_model_is_scipys(make_cells):

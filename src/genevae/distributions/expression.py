@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,6 +12,9 @@ from torch.distributions import Distribution
 from genevae.cells import Rows
 
 __all__ = ["ExpressionDistribution", "pick"]
+
+HIGHEST_RANK = 1 - 1e-12
+HIGHEST_COUNT = 2.0**40
 
 
 class ExpressionDistribution(Distribution):
@@ -63,13 +67,57 @@ class ExpressionDistribution(Distribution):
         zero_n = _over_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
         return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Change every parameter alike."""
+        return type(self)(*map(change, self.parameters))
+
     def at(self, rows: Rows) -> Self:
         """Take the distributions of the stored entries of sparse rows, ``(…, e)``."""
-        return type(self)(*(pick(parameter, rows) for parameter in self.parameters))
+        return self.map(lambda parameter: pick(parameter, rows))
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x)."""
         raise NotImplementedError
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Return the smallest x with P(X ≤ x) ≥ value, without gradient, for values from 0 to below 1.
+
+        Of counts, by bisection between zero and a power of two that is far enough; most entries of expression are zero,
+        and are found so at once.
+        """
+        value, log_zero = torch.broadcast_tensors(value.detach().double(), self.map(_exact).log_prob_zero())
+        x = torch.zeros_like(value)
+        above = value > log_zero.exp()
+        if above.any():
+            some = self.map(lambda parameter: _exact(parameter).expand(value.shape)[above])
+            x[above] = _smallest_count(some, value[above])
+        return x.to(self.parameters[0].dtype)
+
+    def carry(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+        r"""Return what takes the place of x in another distribution: the value of the same rank.
+
+        .. math:: x' = F_\text{target}^{-1}(u), \quad u \sim U\bigl(F(x - 1),\, F(x)\bigr]
+
+        A count has a range of ranks, of which one is drawn. Where both distributions are the same, x' = x; where this
+        distribution is right, x' is a draw from the target, and yet the noise of x is kept. Ranks above 1 − 10⁻¹²
+        cannot be told apart: there x moves by the ratio of the means.
+
+        Parameters
+        ----------
+        x
+            Values, of the distribution's shape.
+        target
+            The other distribution.
+
+        References
+        ----------
+        Pearl, *Causality*, 2nd ed. (2009), 7.1: abduction, action, prediction.
+        """
+        exact, x = self.map(_exact), x.double()
+        below, upto = exact.cdf(x - 1), exact.cdf(x)
+        rank = upto - torch.rand_like(x) * (upto - below)
+        by_ratio = (x * (target.mean / self.mean)).round().to(target.mean)
+        return torch.where(rank > HIGHEST_RANK, by_ratio, target.icdf(rank.clamp(max=HIGHEST_RANK)))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw values, without gradient."""
@@ -81,6 +129,22 @@ class ExpressionDistribution(Distribution):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(str(tuple(p.shape)) for p in self.parameters)})"
+
+
+def _exact(parameter: Tensor) -> Tensor:
+    return parameter.detach().double()
+
+
+def _smallest_count(p: ExpressionDistribution, value_e: Tensor) -> Tensor:
+    """Return the smallest count with P(X ≤ x) ≥ value, where zero is too small."""
+    low_e, high_e = torch.zeros_like(value_e), torch.ones_like(value_e)
+    while (short_e := (p.cdf(high_e) < value_e) & (high_e < HIGHEST_COUNT)).any():
+        low_e, high_e = torch.where(short_e, high_e, low_e), torch.where(short_e, 2 * high_e, high_e)
+    while (high_e - low_e > 1).any():
+        middle_e = ((low_e + high_e) / 2).floor()
+        enough_e = p.cdf(middle_e) >= value_e
+        low_e, high_e = torch.where(enough_e, low_e, middle_e), torch.where(enough_e, middle_e, high_e)
+    return high_e
 
 
 def _over_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:

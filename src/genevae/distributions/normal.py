@@ -62,6 +62,15 @@ class Normal(ExpressionDistribution):
         below: Tensor = torch.special.ndtr((value - self._mean) / self.scale)
         return below
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """Return μ + σ Φ⁻¹(value)."""
+        standard: Tensor = torch.special.ndtri(value)
+        return self._mean + self.scale * standard
+
+    def carry(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+        """Return the value of the same rank in another normal distribution: μ' + (x − μ) σ'/σ."""
+        return target.mean + (x - self._mean) * target.stddev / self.scale
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw values."""
         return torch.normal(self._drawn(self._mean, sample_shape), self._drawn(self.scale, sample_shape))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genevae.cells import Rows
-from genevae.distributions.expression import ExpressionDistribution, pick
+from genevae.distributions.expression import ExpressionDistribution
 
 __all__ = ["ZeroInflated"]
 
@@ -64,9 +64,9 @@ class ZeroInflated(ExpressionDistribution):
         excess = F.softplus(self.gate_logits - self.base.log_prob_zero())
         return self.base.log_ratio(x) - torch.where(x > 0, excess, torch.zeros_like(excess))
 
-    def at(self, rows: Rows) -> Self:
-        """Take the distributions of the stored entries of sparse rows."""
-        return type(self)(self.base.at(rows), pick(self.gate_logits, rows))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Change every parameter alike, the base's too."""
+        return type(self)(self.base.map(change), change(self.gate_logits))
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x) = π + (1−π) P_base(X ≤ x), for x ≥ 0."""

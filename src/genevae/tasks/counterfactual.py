@@ -13,12 +13,13 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.transform import Transform
+from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
 from genevae.tasks.answer import Answer, numbers, require_writable, values_note
 from genevae.tasks.ask import Asked, understand
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
-from genevae.tasks.expectation import expectations_sng, in_pieces
+from genevae.tasks.expectation import expectations_sng, in_pieces, latents_snk
 from genevae.tasks.support import Supports
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ def counterfactual(
     AnnData
         X: expected expression under the new condition, averaged over the draws (counts, or log-normalised values, as
         ``uns["genevae"]`` says); layers ``lower`` and ``upper``: the interval of that
-        expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood. In obs the new condition,
-        the former one as ``source_FIELD``, and ``support``: near one where such cells were seen in that combination,
-        near zero where none was.
+        expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood; ``moved``: the cell
+        itself, every gene moved to where it has the same rank under the new condition as it had under its own, so that
+        a cell keeps its noise, and asked about its own condition returns as it was. In obs the new condition, the
+        former one as ``source_FIELD``, and ``support``: near one where such cells were seen in that combination, near
+        zero where none was.
 
     Raises
     ------
@@ -87,6 +90,17 @@ def counterfactual(
         If a field or a category is unknown, or none is given.
     DataError
         If genes, columns or categories do not fit the model.
+
+    Notes
+    -----
+    Compare ``moved``, rather than ``draw``, with the cells that were given: what the model does not explain is the same
+    in both, and cancels. To carry a response to kinds of cell that were never seen responding, train with the response
+    as the only condition: a model that is told the kind too learns each kind's response by heart, while one that finds
+    the kind in the expression lets like kinds respond alike.
+
+    References
+    ----------
+    Pearl, *Causality*, 2nd ed. (2009), 7.1; Pawlowski, Castro and Glocker, NeurIPS (2020), for deep models.
     """
     if not condition:
         raise CategoryError(f"Say which condition to ask for. {nearest('', model.schema.fields)}")
@@ -117,11 +131,19 @@ def _answer(
     mean_sng = transform.invert(expectations_sng(module, cells, target, n_draws), target.size_n1)
     tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
-    q = module.posterior(cells)
-    p = module.likelihood(q.mean + q.scale * torch.randn_like(q.mean), target)
+    z_nk = latents_snk(module, cells, 1)[0]
+    p = module.likelihood(z_nk, target)
     draw_ng = transform.draw(p, target.size_n1)
-    answer = {"X": mean_sng.mean(0), "layers/lower": lower_ng, "layers/upper": upper_ng, "layers/draw": draw_ng}
-    return {name: numbers(x_ng) for name, x_ng in answer.items()}
+    moved_ng = transform.invert(_moved(cells, module.likelihood(z_nk, module.sized(cells)), p), target.size_n1)
+    answer = {"X": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "moved": moved_ng}
+    return {name if name == "X" else f"layers/{name}": numbers(x_ng) for name, x_ng in answer.items()}
+
+
+def _moved(cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution) -> Tensor:
+    """Carry the cells from one distribution to another; a gene that was not measured has no noise to keep."""
+    moved_ng = source.carry(cells.x.dense(), target)
+    measured_ng = cells.condition.measured_ng
+    return moved_ng if measured_ng is None else torch.where(measured_ng, moved_ng, target.sample().to(moved_ng))
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from genevae.cells import Condition
 
 __all__ = ["PerCell", "PerGene", "PerGeneCategory"]
 
+SPEED = 10.0
+"""log θ is this many times what is learned. An optimiser moves every number by about the learning rate in a step, and
+log θ has further to go than a weight: in the few hundred steps that small data allow it would stay where it started."""
 LOG_LIMIT = 13.8
 """|log θ| is kept below this, so that θ lies between 1e-6 and 1e6."""
 
@@ -17,16 +20,20 @@ def _positive(log_theta: Tensor) -> Tensor:
     return log_theta.clamp(-LOG_LIMIT, LOG_LIMIT).exp()
 
 
+def _learned(tenth: Tensor) -> Tensor:
+    return _positive(SPEED * tenth)
+
+
 class PerGene(nn.Module):
     """One θ per gene, started at one."""
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
-        self.log_theta_g = nn.Parameter(torch.zeros(n_genes))
+        self.log_theta_tenth_g = nn.Parameter(torch.zeros(n_genes))
 
     def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - the same for every cell
         """Return ``theta_g``."""
-        return _positive(self.log_theta_g)
+        return _learned(self.log_theta_tenth_g)
 
 
 class PerGeneCategory(nn.Module):
@@ -35,11 +42,11 @@ class PerGeneCategory(nn.Module):
     def __init__(self, n_genes: int, field: str, n_categories: int) -> None:
         super().__init__()
         self.field = field
-        self.log_theta_cg = nn.Parameter(torch.zeros(n_categories, n_genes))
+        self.log_theta_tenth_cg = nn.Parameter(torch.zeros(n_categories, n_genes))
 
     def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - a function of the field alone
         """Return ``theta_ng``."""
-        return _positive(self.log_theta_cg)[condition.codes[self.field]]
+        return _learned(self.log_theta_tenth_cg)[condition.codes[self.field]]
 
 
 class PerCell(nn.Module):
