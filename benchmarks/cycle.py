@@ -21,6 +21,7 @@ import time
 import numpy as np
 import torch
 from anndata import AnnData
+from counterfactual import enough, of
 from real import kang
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -32,7 +33,8 @@ from genevae.data.sampler import Shuffled
 from genevae.data.schema import Schema
 from genevae.data.sources import open_source
 from genevae.data.transform import LogNormalise
-from genevae.evaluation.response import mean_shift, pearson
+from genevae.evaluation.baselines import mean_shift
+from genevae.evaluation.response import mean_log_profile, mean_squared_error, pearson
 from genevae.models.additive import Additive
 from genevae.nn.heads import CategoryNetworks, non_negative
 from genevae.objectives.cycle import Cycle, draw_targets
@@ -203,28 +205,13 @@ def judge(model: gv.Trained, adata: AnnData, name: str, source: str, target: str
     """Return Pearson's correlation, then the squared error, of the model, the mean shift and no change."""
     asked = adata[of(adata, name, source)].copy()
     predicted = gv.counterfactual(model, asked, condition={"condition": target}, n_draws=1).X.mean(0)
-    start, end = profile(asked), profile(adata[of(adata, name, target)])
-    others = [kind for kind in adata.obs["cell_type"].unique() if kind != name and enough(adata, kind)]
-    usual = mean_shift(*({kind: profile(adata[of(adata, kind, c)]) for kind in others} for c in (source, target)))
+    start, end = (mean_log_profile(adata.X[of(adata, name, c)]) for c in (source, target))
+    others = [kind for kind in enough(adata) if kind != name]
+    usual = mean_shift(
+        *({kind: mean_log_profile(adata.X[of(adata, kind, c)]) for kind in others} for c in (source, target))
+    )
     shifts = (predicted - start, usual, np.zeros_like(start))
-    true = end - start
-    return [pearson(shift, true) for shift in shifts] + [float(np.mean((shift - true) ** 2)) for shift in shifts]
-
-
-def profile(adata: AnnData) -> np.ndarray:
-    """Return the mean over cells of the log-normalised expression, which is what this recipe models."""
-    x_ng = adata.X.toarray()
-    return np.log1p(1e4 * x_ng / x_ng.sum(1, keepdims=True).clip(1)).mean(0)
-
-
-def of(adata: AnnData, kind: str, condition: str) -> np.ndarray:
-    """Say which cells are of one type in one condition."""
-    return ((adata.obs["cell_type"] == kind) & (adata.obs["condition"] == condition)).to_numpy()
-
-
-def enough(adata: AnnData, kind: str) -> bool:
-    """Say whether a type has 20 cells in either condition, so that its shift is not noise."""
-    return all(of(adata, kind, condition).sum() >= 20 for condition in ("ctrl", "stim"))
+    return [score(shift, end - start) for score in (pearson, mean_squared_error) for shift in shifts]
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from real import folder
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
 
 import genevae as gv
+from genevae.evaluation.response import log_normalised
+from genevae.evaluation.simulation import two_sample_auc
 
 Counts = NDArray[np.float64]
+N_TREES = 200
 RECIPES: dict[str, dict[str, Any]] = {
     "nb": {},
     "convolutional": {},
@@ -93,7 +93,9 @@ def report(name: str, real: Mapping[str, Counts], made: Iterator[Mapping[str, Co
     """Print a line."""
     aucs, agreements = [], []
     for seed, each in enumerate(made):
-        aucs.append(np.mean([auc(real[t], each[t], seed) for t in real]))
+        aucs.append(
+            np.mean([two_sample_auc(log_normalised(real[t]), log_normalised(each[t]), seed, 200) for t in real])
+        )
         agreements.append(np.mean([agreement(real[t], each[t]) for t in real], axis=0))
     mean, variance, zeros = np.mean(agreements, axis=0)
     print(
@@ -101,26 +103,13 @@ def report(name: str, real: Mapping[str, Counts], made: Iterator[Mapping[str, Co
     )
 
 
-def auc(real: Counts, made: Counts, seed: int) -> float:
-    """Return how well a forest tells real cells from made ones, cross-validated."""
-    x = logged(np.concatenate([real, made]))
-    y = np.repeat([0, 1], [len(real), len(made)])
-    forest = RandomForestClassifier(200, random_state=seed, min_samples_leaf=2, n_jobs=1)
-    return float(roc_auc_score(y, cross_val_predict(forest, x, y, cv=5, method="predict_proba")[:, 1]))
-
-
 def agreement(real: Counts, made: Counts) -> tuple[float, float, float]:
     """Compare mean, variance and share of zeros of each gene."""
-    both = [logged(x) for x in (real, made)]
+    both = [log_normalised(x) for x in (real, made)]
     mean = [np.log(1e-3 + x.mean(0)) for x in both]
     variance = [np.log(1e-3 + x.var(0)) for x in both]
     zeros = [(x == 0).mean(0) for x in (real, made)]
     return np.corrcoef(mean)[0, 1], np.corrcoef(variance)[0, 1], float(np.abs(zeros[0] - zeros[1]).mean())
-
-
-def logged(x: Counts) -> Counts:
-    """Log-normalise to 10,000 counts."""
-    return np.asarray(np.log1p(1e4 * x / x.sum(1, keepdims=True).clip(1)))
 
 
 if __name__ == "__main__":

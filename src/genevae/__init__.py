@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from genevae.data.inspect import inspect as inspect
     from genevae.data.sources import read as read
     from genevae.errors import GenevaeError as GenevaeError
+    from genevae.questions.evaluate import evaluate as evaluate
     from genevae.recipes import RECIPES as RECIPES
     from genevae.recipes.fit import fit as fit
+    from genevae.recipes.resume import resume as resume
     from genevae.recipes.trained import Trained as Trained
     from genevae.recipes.trained import load as load
     from genevae.recipes.trained import save as save
@@ -40,6 +42,7 @@ _HOMES = {
     "Trained": "genevae.recipes.trained",
     "fit": "genevae.recipes.fit",
     "load": "genevae.recipes.trained",
+    "resume": "genevae.recipes.resume",
     "save": "genevae.recipes.trained",
     # tasks
     "classify": "genevae.tasks.classify",
@@ -53,6 +56,8 @@ _HOMES = {
     "generate": "genevae.tasks.generate",
     "genes": "genevae.tasks.gene_vectors",
     "influence": "genevae.tasks.influence",
+    # judging
+    "evaluate": "genevae.questions.evaluate",
     # errors
     "GenevaeError": "genevae.errors",
 }

@@ -217,20 +217,28 @@ class Cells:
         What is given besides expression.
     row_n
         The number of each cell in its source (int64).
+    sizes
+        How many cells of this minibatch each process has, where several share it; empty where this one has all.
     """
 
     x: Rows
     condition: Condition
     row_n: Tensor
+    sizes: tuple[int, ...] = ()
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
         return self.x.n_cells
 
+    @property
+    def n_shared(self) -> int:
+        """Number of cells of the whole minibatch, those of other processes too."""
+        return sum(self.sizes) or self.n_cells
+
     def to(self, device: torch.device | str) -> Cells:
         """Move every tensor to a device."""
-        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device))
+        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device), self.sizes)
 
     def __getitem__(self, rows: slice) -> Cells:
         """Take contiguous cells, without copying their entries."""

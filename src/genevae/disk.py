@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,10 @@ try:
 except ImportError:  # not on Windows, where two processes that write one result are not told apart
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["beside", "drafted", "put_in_place", "require_free", "sync"]
+__all__ = ["beside", "drafted", "put_in_place", "recover", "require_free", "sync"]
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""How Linux is told that names are paths, and that two of them are to change places."""
 
 
 @contextmanager
@@ -70,9 +75,11 @@ def _lock(folder: Path, path: Path) -> int:
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
         raise RunError(f"Another process is writing {path}: wait for it to end, or choose another name.") from error
+    except OSError:  # a file system without locks, on which writers cannot be told apart
+        pass
     return handle
 
 
@@ -97,6 +104,7 @@ def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
     RunError
         If something is there already and is not to be replaced, or the folder around it cannot be written to.
     """
+    recover(path)
     if path.exists() and not overwrite:
         raise RunError(f"{path} is there already. Choose another name, or give --force (overwrite=True) to replace it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
@@ -122,14 +130,47 @@ def beside(path: Path) -> Path:
 
 
 def put_in_place(draft: Path, path: Path) -> None:
-    """Put the draft in its place; a folder that was there goes only once the new one is there."""
-    old = beside(path) if path.exists() else None
-    if old:
-        path.rename(old)
-    draft.rename(path)
+    """Put the draft in its place, in one step: whoever looks there finds the old or the new, whole.
+
+    Where the system cannot exchange two folders in one step, the old one steps aside first; should the process be
+    killed right then, :func:`recover` brings it back.
+    """
+    if not path.is_dir() and not draft.is_dir():
+        draft.replace(path)
+    elif not path.exists():
+        draft.rename(path)
+    elif _exchange(draft, path):
+        sync(path.parent)
+        _remove(draft)
+    else:
+        aside = _aside(path)
+        if aside.exists():
+            _remove(aside)
+        path.rename(aside)
+        draft.rename(path)
+        sync(path.parent)
+        _remove(aside)
     sync(path.parent)
-    if old:
-        _remove(old)
+
+
+def recover(path: Path) -> None:
+    """Bring back what had stepped aside for a draft that never came."""
+    if not path.exists() and _aside(path).exists():
+        _aside(path).rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders or files change places, in one step; say whether this system can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and not rename(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
 
 
 def sync(path: Path) -> None:

@@ -8,7 +8,8 @@
     │   └── CategoryError   a covariate, or one of its values, is unknown
     ├── RecipeError         a recipe, or one of its settings, is unknown or cannot fit these data
     ├── RunError            a run folder is missing, damaged, or already there
-    └── TrainingError       training cannot go on (no finite loss, nothing to train on)
+    ├── TrainingError       training cannot go on (no finite loss, nothing to train on)
+    └── TrainingPaused      a signal asked for an end, and the state is kept; the command line exits with 75
 
 A message says what is wrong, where, what was given, and how to fix it, in that order.
 """
@@ -19,6 +20,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "EX_TEMPFAIL",
     "CategoryError",
     "DataError",
     "GeneError",
@@ -26,13 +28,21 @@ __all__ = [
     "RecipeError",
     "RunError",
     "TrainingError",
+    "TrainingPaused",
     "nearest",
     "shorten",
 ]
 
 
+EX_TEMPFAIL = 75
+"""What a command ends with that should be started again: sysexits.h's word for it."""
+
+
 class GenevaeError(Exception):
     """A mistake that the user can mend."""
+
+    exit_code = 2
+    """What a command ends with."""
 
 
 class DataError(GenevaeError):
@@ -57,6 +67,12 @@ class RunError(GenevaeError):
 
 class TrainingError(GenevaeError):
     """Training cannot go on."""
+
+
+class TrainingPaused(GenevaeError):  # noqa: N818 - nothing is wrong
+    """A signal asked for an end, and the state of training is kept."""
+
+    exit_code = EX_TEMPFAIL
 
 
 def shorten(names: Iterable[object], limit: int = 8) -> str:

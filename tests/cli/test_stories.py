@@ -35,6 +35,7 @@ def test_fit_leaves_a_whole_folder(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json",
         "history.csv", "split.csv", "config.toml", "manifest.json", "fields.csv", "vocabularies.json",
+        "log.jsonl",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
@@ -80,7 +81,7 @@ def test_counterfactual(run: Path, cells: Path, tmp_path: Path) -> None:
     main(["counterfactual", str(run), str(cells), "--set", "cell_type=CD19+ B", "--n-draws", "5", "--out", str(out)])
     answer = ad.read_zarr(out)
     assert set(answer.obs["cell_type"]) == {"CD19+ B"}
-    assert set(answer.layers) == {"lower", "upper", "draw"}
+    assert set(answer.layers) == {"lower", "upper", "draw", "moved"}
     assert answer.obs["support"].between(0, 1).all()
 
 
@@ -121,7 +122,19 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["fit", "embed", "generate", "counterfactual", "denoise", "classify", "effect", "latent", "inspect", "demo"],
+    [
+        "fit",
+        "embed",
+        "generate",
+        "counterfactual",
+        "denoise",
+        "classify",
+        "effect",
+        "evaluate",
+        "latent",
+        "inspect",
+        "demo",
+    ],
 )
 def test_help_describes_every_option(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,12 +77,17 @@ def test_an_epoch_can_be_entered_at_any_minibatch(rows, batch_size, layout, epoc
 
 @given(ROWS, SIZES, LAYOUTS, st.integers(2, 4))
 def test_the_parts_of_all_ranks_are_the_minibatches_of_one_process(rows, batch_size, layout, n_ranks):
-    alone = Shuffled(rows, batch_size, 3, **layout)
-    ranks = [minibatches(alone.for_rank(rank, n_ranks)) for rank in range(n_ranks)]
-    together = [np.concatenate(parts) for parts in zip(*ranks, strict=True)]
-    assert [part.tolist() for part in together] == [part.tolist() for part in minibatches(alone)]
-    sizes = [{len(part) for part in parts} for parts in zip(*ranks, strict=True)]
-    assert all(max(size) - min(size) <= 1 for size in sizes)
+    for alone in (Shuffled(rows, batch_size, 3, **layout), InOrder(rows, batch_size, layout["buffer"])):
+        ranks = [minibatches(alone.for_rank(rank, n_ranks)) for rank in range(n_ranks)]
+        together = [np.concatenate(parts).tolist() for parts in zip(*ranks, strict=True)]
+        whole = [part.tolist() for part in minibatches(alone)]
+        assert list(chain.from_iterable(together)) == list(chain.from_iterable(whole))
+        if all(len(part) >= n_ranks for part in whole):
+            assert together == whole
+        sizes = [[len(part) for part in parts] for parts in zip(*ranks, strict=True)]
+        assert all(max(size) - min(size) <= 1 for size in sizes)
+        if len(rows) >= n_ranks and batch_size >= n_ranks:
+            assert all(min(size) > 0 for size in sizes), "no process is left without a cell"
 
 
 @given(ROWS.filter(len), SIZES, LAYOUTS, st.integers(1, 200))

@@ -6,9 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import calinski_harabasz_score, silhouette_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from genevae.evaluation.field_pictures import effect_picture, field_picture
-from genevae.evaluation.latent import categories_of, dead_dimensions, latent_scores
+from genevae.evaluation.latent import (
+    categories_of,
+    correlation_of_dimensions,
+    dead_dimensions,
+    latent_scores,
+    right_n,
+    shown_fields,
+    silhouette_n,
+)
+from genevae.evaluation.maps import draw_map
 
 RNG = np.random.default_rng(0)
 KIND = np.repeat(["A", "B", "C"], 40)
@@ -71,3 +82,35 @@ def test_effects_are_drawn_also_where_there_are_none(tmp_path):
     for name, lfc in (("some", NOISE[:6]), ("none", np.zeros((1, 1)))):
         effect_picture(pd.DataFrame(lfc), tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_accuracy_of_neighbours_is_that_of_scikit_learns_folds():
+    folds = KFold(5, shuffle=True, random_state=3)
+    expected = cross_val_score(KNeighborsClassifier(15), NOISE, KIND, cv=folds)
+    assert right_n(NOISE, KIND, seed=3).mean() == pytest.approx(expected.mean())
+    assert silhouette_n(NOISE, KIND).mean() == pytest.approx(silhouette_score(NOISE, KIND))
+
+
+def test_dimensions_correlate_as_pandas_says_and_constant_ones_do_not_count():
+    found = pd.DataFrame(APART).corr().abs().to_numpy()
+    expected = found[np.triu_indices(4, 1)].mean()
+    assert correlation_of_dimensions(APART) == pytest.approx(expected)
+    assert correlation_of_dimensions(np.column_stack([APART, np.ones(120)])) == pytest.approx(expected)
+    assert correlation_of_dimensions(APART[:, :1]) == 0
+
+
+def test_fields_are_shown_that_vary():
+    obs = OBS.assign(same=1.0, gap=[np.nan, *range(119)], one="x")
+    assert list(shown_fields(obs)) == ["type", "depth", "gap"]
+
+
+@pytest.mark.parametrize("name", ["pca", "tsne"])
+def test_maps_keep_clouds_apart_also_where_cells_are_put_beside_others(name):
+    xy = draw_map(name, APART, 0, at_most=60)
+    assert xy.shape == (120, 2)
+    assert right_n(xy, KIND).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["pca", "tsne"])
+def test_one_dimension_is_drawn_too(name):
+    assert draw_map(name, APART[:20, :1], 0).shape == (20, 2)

@@ -12,9 +12,10 @@ from sklearn.calibration import calibration_curve
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, mean_poisson_deviance
 
+from genevae.evaluation.baselines import mean_shift
 from genevae.evaluation.denoising import poisson_deviance, thin
 from genevae.evaluation.labels import accuracy, expected_calibration_error, majority_accuracy
-from genevae.evaluation.response import mean_shift, pearson, profile
+from genevae.evaluation.response import pearson, profile
 
 numbers = arrays(np.float64, 12, elements=st.floats(-100, 100))
 

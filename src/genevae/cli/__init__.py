@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -13,11 +15,14 @@ import genevae as gv
 from genevae.cli.data import app as data_app
 from genevae.cli.demo import demo
 from genevae.cli.effect import effect
+from genevae.cli.evaluate import evaluate
 from genevae.cli.fit import fit
 from genevae.cli.latent import latent
 from genevae.cli.look import inspect, recipes
+from genevae.cli.slurm import slurm
 from genevae.cli.task import task_command
-from genevae.errors import GenevaeError
+from genevae.errors import GenevaeError, TrainingPaused
+from genevae.training.launch import launched
 
 __all__ = ["app", "main"]
 
@@ -38,12 +43,14 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     task_command(gv.discover),
     task_command(gv.dose_response),
     effect,
+    evaluate,
     latent,
     task_command(gv.influence),
     task_command(gv.contributions),
     task_command(gv.genes),
     inspect,
     recipes,
+    slurm,
     demo,
 )
 
@@ -53,13 +60,25 @@ app.command(data_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake ends with exit code 2 and one paragraph."""
+    """Run one command; a user's mistake ends with exit code 2 and one paragraph, a pause in training with 75."""
     try:
         app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         sys.exit(2)
     except GenevaeError as error:
-        print(f"genevae: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
-        sys.exit(2)
+        _say(error)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _say(error: GenevaeError) -> None:
+    """Print a message; of several processes the first speaks for all, and others only of what it may not know."""
+    launch = launched(os.environ)
+    who = "genevae"
+    if not launch.is_first:
+        who = f"genevae (process {launch.rank} of {launch.n_ranks})"
+        if isinstance(error, TrainingPaused):
+            return
+        time.sleep(1)  # where the first fails alike, it has said so by now, and torchrun ends the others
+    print(f"{who}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,28 +14,63 @@ from rich import print as say
 import genevae as gv
 from genevae.cli import reading
 from genevae.cli.reading import files_of, parameters
+from genevae.cli.traces import show, traces
 from genevae.cli.words import options_of, with_signature
-from genevae.disk import require_free
-from genevae.errors import RecipeError, nearest
+from genevae.errors import RecipeError, nearest, shorten
 from genevae.recipes.config import read_config
 from genevae.recipes.trained import Trained
-from genevae.training.folder import MANIFEST
+from genevae.training.folder import START
+from genevae.training.launch import launched
 
 __all__ = ["fit"]
 
-OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer"])
+OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer", "out", "overwrite", "logs"])
 KNOWN = {**OPTIONS, **reading.OPTIONS}
+LOG = "tensorboard: curves, the latent and pictures, in RUN-tensorboard beside the run."
 
 
-def _fit(data: str | None = None, *, out: Path, force: bool = False, config: Path | None = None, **given: Any) -> None:
-    require_free(out, force, [MANIFEST])
+def _fit(
+    data: str | None = None,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    force: bool = False,
+    config: Path | None = None,
+    log: Sequence[str] = (),
+    **given: Any,
+) -> None:
+    if resume is not None:
+        _go_on(resume, {"DATA": data, "out": out, "config": config, "force": force or None, **given}, log)
+        return
+    if out is not None and _was_begun(out):
+        _go_on(out, {"device": given.get("device")}, log)
+        return
+    if out is None:
+        raise RecipeError("Say where the model is to go: genevae fit DATA --out RUN.")
     settings = {**_read(config), **{name: KNOWN[name][1](value) for name, value in given.items()}}
     path = settings.pop("data", None)
     if data is None and path is None:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
-    model = gv.fit(files_of(data or path, settings), **settings)
-    gv.save(model, out, overwrite=force)
-    say(_summary(model, out))
+    with traces(log, out) as logs:
+        model = gv.fit(files_of(data or path, settings), **settings, out=out, overwrite=force, logs=logs)
+        show(logs, model)
+    _report(model, out)
+
+
+def _was_begun(out: Path) -> bool:
+    """Say whether the queue, or torchrun, has started this very job again, after it had begun to train."""
+    return launched(os.environ).restarts > 0 and (out / START).is_file()
+
+
+def _go_on(run: Path, given: dict[str, Any], log: Sequence[str]) -> None:
+    """Resume; the run knows all that it was told at first."""
+    device = given.pop("device", None)
+    if told := [name for name, value in given.items() if value is not None]:
+        raise RecipeError(f"A run goes on as it began: leave out {shorten(told)}. Only the device may be another.")
+    with traces(log, run) as logs:
+        model = gv.resume(run, device=None if device == "auto" else device, logs=logs)
+        show(logs, model)
+    _report(model, run)
 
 
 def _read(config: Path | None) -> dict[str, Any]:
@@ -42,6 +79,11 @@ def _read(config: Path | None) -> dict[str, Any]:
         if name not in KNOWN and name != "data":
             raise RecipeError(f"The config file {config} sets '{name}'. {nearest(name, KNOWN)}")
     return settings
+
+
+def _report(model: Trained, out: Path) -> None:
+    if launched(os.environ).is_first:
+        say(_summary(model, out))
 
 
 def _summary(model: Trained, out: Path) -> str:
@@ -61,21 +103,21 @@ def _parameters() -> list[inspect.Parameter]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str | None, default=None),
-        inspect.Parameter("out", keyword, annotation=Annotated[Path, Parameter(help="The folder to write.")]),
+        _path("out", "The folder to write."),
+        _path("resume", "The folder of a fit with checkpoints that was interrupted: go on with it, as it began."),
         inspect.Parameter(
             "force", keyword, annotation=Annotated[bool, Parameter(help="Replace what is there.")], default=False
         ),
-        inspect.Parameter(
-            "config",
-            keyword,
-            annotation=Annotated[
-                Path | None, Parameter(help="A TOML file of these options; a run folder keeps its own. Options win.")
-            ],
-            default=None,
-        ),
+        _path("config", "A TOML file of these options; a run folder keeps its own. Options win."),
+        inspect.Parameter("log", keyword, annotation=Annotated[list[str], Parameter(help=LOG)], default=[]),
         *(parameter for parameter, _ in OPTIONS.values()),
         *parameters(),
     ]
+
+
+def _path(name: str, words: str) -> inspect.Parameter:
+    shown = Annotated[Path | None, Parameter(help=words)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=shown, default=None)
 
 
 fit = with_signature(_fit, gv.fit, _parameters())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -61,13 +62,28 @@ class Loader:
     def __len__(self) -> int:
         return self.sampler.n_minibatches
 
+    def over(self, sampler: Sampler) -> Loader:
+        """Return a loader of other minibatches of the same data, which need not be looked at again."""
+        other = copy(self)
+        other.sampler = sampler
+        other._position, other._resume_at = (0, 0), None
+        return other
+
     def codes(self, name: str) -> Tensor:
         """Return the code of a categorical field in every cell that the sampler may draw."""
         return self._covariates.codes[name][torch.from_numpy(self.sampler.rows)]
 
-    def epoch(self, number: int) -> Iterator[Cells]:
+    def sizes(self, number: int) -> list[int]:
+        """Return the cells of each minibatch that :meth:`epoch` is to yield, without reading any."""
+        chunks = self.sampler.chunks(number, self._first(number))
+        return [stop - start for chunk in chunks for start, stop in pairwise(chunk.bounds)]
+
+    def _first(self, number: int) -> int:
+        return self._resume_at[1] if self._resume_at and self._resume_at[0] == number else 0
+
+    def epoch(self, number: int) -> Generator[Cells, None, None]:
         """Yield the minibatches of one epoch; after :meth:`restore`, those of its epoch that are left."""
-        first = self._resume_at[1] if self._resume_at and self._resume_at[0] == number else 0
+        first = self._first(number)
         self._resume_at = None
         in_memory = isinstance(self.source, MemorySource)
         minibatches = self._gather(number, first) if in_memory else prefetched(self._read(number, first), DEPTH)

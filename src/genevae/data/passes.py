@@ -27,6 +27,9 @@ __all__ = ["GroupSums", "map_chunks", "sum_groups"]
 _LIGHT = 2**20
 """A source of at most so many bytes travels to workers that share no memory; of others, the rows do."""
 
+_DEATHS = ("KilledWorker", "UncompletedJobError")
+"""What Dask and submitit call the death of a worker, which Python's own pools call BrokenExecutor."""
+
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
 _With = TypeVar("_With")
@@ -83,7 +86,9 @@ def map_chunks(
                 under_way.append(executor.submit(_read_and_work, work, shared, rows[at], beside(at)))
         while under_way:
             yield under_way.popleft().result()
-    except BrokenExecutor as error:
+    except Exception as error:
+        if not isinstance(error, BrokenExecutor) and type(error).__name__ not in _DEATHS:
+            raise
         raise DataError(
             f"A worker died while it read {source.name}, most likely for want of memory: give fewer workers."
         ) from error

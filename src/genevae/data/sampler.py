@@ -50,6 +50,9 @@ class Sampler(Protocol):
     def rows(self) -> _Rows:
         """Every row that may come."""
 
+    def for_rank(self, rank: int, n_ranks: int) -> Sampler:
+        """Return the sampler of one process among several: its parts of the same minibatches."""
+
     def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:
         """Yield what to read, and how to cut it, from a minibatch on."""
 
@@ -74,11 +77,16 @@ class InOrder:
         Cells in one minibatch.
     buffer
         Rows that are read at once, at most.
+    rank, n_ranks
+        Which part of each minibatch is this process's. A last minibatch that has fewer cells than there are processes
+        joins the one before it.
     """
 
     rows: _Rows
     batch_size: int
     buffer: int = 2**12
+    rank: int = 0
+    n_ranks: int = 1
 
     @property
     def n_cells(self) -> int:
@@ -88,15 +96,21 @@ class InOrder:
     @property
     def n_minibatches(self) -> int:
         """Minibatches in one epoch."""
-        return len(_cut(self.n_cells, self.batch_size, 1)) - 1
+        return len(self._bounds()) - 1
+
+    def for_rank(self, rank: int, n_ranks: int) -> Self:
+        """Return the sampler of one process among several."""
+        return replace(self, rank=rank, n_ranks=n_ranks)
 
     def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:  # noqa: ARG002 - every epoch is the same
         """Yield the rows, some minibatches a chunk."""
-        bounds = _cut(self.n_cells, self.batch_size, 1)
+        bounds = self._bounds()
         at_once = max(1, self.buffer // self.batch_size)
         for start in range(first, len(bounds) - 1, at_once):
-            part = bounds[start : start + at_once + 1]
-            yield Chunk(self.rows[part[0] : part[-1]], tuple(bound - part[0] for bound in part))
+            yield _part(self.rows, np.array(bounds[start : start + at_once + 1]), self.rank, self.n_ranks)
+
+    def _bounds(self) -> list[int]:
+        return _cut(self.n_cells, self.batch_size, self.n_ranks)
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,8 @@ class Shuffled:
     shuffled. So minibatches are as mixed as if all rows had been shuffled, also where the data are sorted by label, and
     data that fit into one buffer are shuffled altogether. Where the data are kept has no say in the order.
 
-    Batch norm cannot train on one cell, so a last minibatch of one joins the one before it.
+    Batch norm cannot train on one cell, so a last minibatch of one joins the one before it; as does one of fewer cells
+    than there are processes.
 
     Parameters
     ----------
@@ -149,7 +164,7 @@ class Shuffled:
     @property
     def n_minibatches(self) -> int:
         """Minibatches in one epoch."""
-        return len(_cut(self.n_cells, self.batch_size, 2)) - 1
+        return len(self._bounds()) - 1
 
     def for_rank(self, rank: int, n_ranks: int) -> Self:
         """Return the sampler of one process among several."""
@@ -157,7 +172,7 @@ class Shuffled:
 
     def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:
         """Yield the rows of one epoch, a buffer a chunk, from a minibatch on."""
-        bounds = np.array(_cut(self.n_cells, self.batch_size, 2))
+        bounds = np.array(self._bounds())
         waiting, at, number = np.empty(0, dtype=np.int64), 0, 0
         for buffer in self._buffers(epoch):
             waiting = np.concatenate([waiting, buffer])
@@ -167,7 +182,7 @@ class Shuffled:
             inner = np.concatenate([[at], ends]) - at
             skipped = min(max(first - number, 0), len(ends))
             if skipped < len(ends):
-                yield self._own(waiting, inner[skipped:])
+                yield _part(waiting, inner[skipped:], self.rank, self.n_ranks)
             waiting, at, number = waiting[inner[-1] :], int(ends[-1]), number + len(ends)
             if at == self.n_cells:
                 return
@@ -185,14 +200,18 @@ class Shuffled:
             places = (blocks[:, None] * self.block + inside).reshape(-1)
             yield rng.permutation(rows[places[places < len(rows)]])
 
-    def _own(self, rows: _Rows, bounds: NDArray[np.int64]) -> Chunk:
-        """Take this process's part of each minibatch."""
-        if self.n_ranks == 1:
-            return Chunk(rows[bounds[0] : bounds[-1]], tuple((bounds - bounds[0]).tolist()))
-        sizes = np.diff(bounds)
-        start, stop = (bounds[:-1] + sizes * rank // self.n_ranks for rank in (self.rank, self.rank + 1))
-        own = [rows[a:b] for a, b in zip(start, stop, strict=True)]
-        return Chunk(np.concatenate(own), tuple(np.concatenate([[0], np.cumsum(stop - start)]).tolist()))
+    def _bounds(self) -> list[int]:
+        return _cut(self.n_cells, self.batch_size, max(2, self.n_ranks))
+
+
+def _part(rows: _Rows, bounds: NDArray[np.int64], rank: int, n_ranks: int) -> Chunk:
+    """Take one process's part of each minibatch."""
+    if n_ranks == 1:
+        return Chunk(rows[bounds[0] : bounds[-1]], tuple((bounds - bounds[0]).tolist()))
+    sizes = np.diff(bounds)
+    start, stop = (bounds[:-1] + sizes * each // n_ranks for each in (rank, rank + 1))
+    own = [rows[a:b] for a, b in zip(start, stop, strict=True)]
+    return Chunk(np.concatenate(own), tuple(np.concatenate([[0], np.cumsum(stop - start)]).tolist()))
 
 
 def _drawn(rows: _Rows, weights: NDArray[np.float64], rng: np.random.Generator) -> _Rows:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["poisson_deviance", "thin"]
+__all__ = ["normalised_error", "poisson_deviance", "thin"]
 
 
 def thin(counts: sparse.csr_matrix, share: float, seed: int = 0) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -52,3 +52,31 @@ def poisson_deviance(counts: sparse.csr_matrix, mean_ng: NDArray[np.float64]) ->
     x: Any = counts.toarray().astype(np.float64)
     log_ratio = np.log(np.divide(x, mean, out=np.ones_like(x), where=x > 0))
     return float(2 * np.mean(x * log_ratio - x + mean))
+
+
+def normalised_error(counts: sparse.csr_matrix, mean_ng: NDArray[np.float64], target: float = 1e4) -> float:
+    """Mean over entries of (log(1 + x · target / size) − log(1 + μ · target / Σμ))²: lower is better.
+
+    The logarithm lets rare genes count beside common ones. What is smallest under it is not quite the mean: the
+    logarithm of a mean is above the mean of logarithms.
+
+    Parameters
+    ----------
+    counts
+        Whole numbers, cells × genes.
+    mean_ng
+        Expected counts, of cells of any size.
+    target
+        The size that every cell is scaled to.
+
+    References
+    ----------
+    Luecken et al., Nature Biotechnology 43:1035 (2025), the task of denoising; after Batson, Royer and Webber (2019).
+    """
+    x_ng = _log_normalised(counts.toarray().astype(np.float64), target)
+    return float(np.mean(np.square(x_ng - _log_normalised(np.asarray(mean_ng, dtype=np.float64), target))))
+
+
+def _log_normalised(x_ng: NDArray[np.float64], target: float) -> NDArray[np.float64]:
+    size_n1 = x_ng.sum(1, keepdims=True)
+    return np.asarray(np.log1p(np.divide(x_ng * target, size_n1, out=np.zeros_like(x_ng), where=size_n1 > 0)))

@@ -9,13 +9,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MAX_LEVELS", "categories_of", "dead_dimensions", "latent_scores"]
+__all__ = [
+    "MAX_LEVELS",
+    "SCORES",
+    "calinski_harabasz",
+    "categories_of",
+    "correlation_of_dimensions",
+    "dead_dimensions",
+    "latent_scores",
+    "right_n",
+    "scored_n",
+    "shown_fields",
+    "silhouette_n",
+]
 
 MAX_LEVELS = 50
 """Fields with more categories name the cells, or nearly."""
 N_NEIGHBOURS = 15
 N_FOLDS = 5
 DEAD = 1e-2
+SCORES = ("silhouette", "Calinski-Harabasz", "accuracy of 15 neighbours")
+"""What is asked of every field of categories."""
 
 
 def categories_of(column: pd.Series[Any]) -> NDArray[Any] | None:
@@ -27,6 +41,22 @@ def categories_of(column: pd.Series[Any]) -> NDArray[Any] | None:
         return None
     words = column.astype(object).where(column.notna(), None).map(lambda word: None if word is None else str(word))
     return words.to_numpy(dtype=object) if 2 <= words.nunique() <= MAX_LEVELS else None
+
+
+def shown_fields(obs: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Return the fields by which a map can be coloured: 2 to 50 categories, or numbers that vary."""
+    found: dict[str, NDArray[Any]] = {}
+    for name in obs:
+        if (labels := categories_of(obs[name])) is not None:
+            found[str(name)] = labels
+        elif pd.api.types.is_numeric_dtype(obs[name]) and _varies(obs[name]):
+            found[str(name)] = obs[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    return found
+
+
+def _varies(column: pd.Series[Any]) -> bool:
+    known = column.dropna().to_numpy()
+    return len(known) > 0 and bool((known != known[0]).any())
 
 
 def dead_dimensions(mean_nk: ArrayLike) -> int:
@@ -47,6 +77,65 @@ def dead_dimensions(mean_nk: ArrayLike) -> int:
     1
     """
     return int(np.sum(np.var(np.asarray(mean_nk, dtype=np.float64), axis=0) < DEAD))
+
+
+def correlation_of_dimensions(z_nk: ArrayLike) -> float:
+    """Return how much dimensions repeat each other: the mean over pairs of |Pearson's correlation|.
+
+    Dimensions that do not vary are left out; 0 where fewer than two do.
+
+    >>> correlation_of_dimensions([[0.0, 0.0], [1.0, -2.0], [2.0, -4.0]])
+    1.0
+    """
+    z: Any = np.asarray(z_nk, dtype=np.float64)
+    z = z[:, z.std(0) > 1e-12]
+    if z.shape[1] < 2:
+        return 0.0
+    return float(np.mean(np.abs(np.corrcoef(z.T)[np.triu_indices(z.shape[1], 1)])))
+
+
+def silhouette_n(z_nk: ArrayLike, label_n: ArrayLike) -> NDArray[np.float64]:
+    """Return each cell's silhouette, (b − a) / max(a, b): a, b its mean distance to its own and to the nearest label.
+
+    Rousseeuw, Journal of Computational and Applied Mathematics 20:53 (1987).
+    """
+    from sklearn.metrics import silhouette_samples
+
+    return np.asarray(silhouette_samples(np.asarray(z_nk), np.asarray(label_n)), dtype=np.float64)
+
+
+def calinski_harabasz(z_nk: ArrayLike, label_n: ArrayLike) -> float:
+    """Return the variance between labels over that within them, each by its degrees of freedom.
+
+    Caliński and Harabasz, Communications in Statistics 3:1 (1974).
+    """
+    from sklearn.metrics import calinski_harabasz_score
+
+    return float(calinski_harabasz_score(np.asarray(z_nk), np.asarray(label_n)))
+
+
+def right_n(z_nk: ArrayLike, label_n: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """Return whether each cell's label is that of most of the 15 nearest cells of other folds (1) or not (0).
+
+    Five folds, whatever the size of a category.
+
+    Parameters
+    ----------
+    z_nk
+        Coordinates.
+    label_n
+        The label of each cell.
+    seed
+        Of the folds.
+    """
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    z, labels = np.asarray(z_nk), np.asarray(label_n)
+    n_folds = min(N_FOLDS, len(z))
+    classifier = KNeighborsClassifier(min(N_NEIGHBOURS, len(z) - -(-len(z) // n_folds)))
+    folds = KFold(n_folds, shuffle=True, random_state=seed)
+    return np.asarray(cross_val_predict(classifier, z, labels, cv=folds) == labels, dtype=np.float64)
 
 
 def latent_scores(spaces: Mapping[str, NDArray[Any]], obs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -72,32 +161,26 @@ def latent_scores(spaces: Mapping[str, NDArray[Any]], obs: pd.DataFrame, seed: i
     rows = []
     for name in obs:
         labels = categories_of(obs[name])
-        if labels is None:
-            continue
-        kept = pd.Series(labels).map(pd.Series(labels).value_counts()).fillna(0).to_numpy() > 1
-        if len(set(labels[kept])) > 1:
+        kept = None if labels is None else scored_n(labels)
+        if labels is not None and kept is not None and len(set(labels[kept])) > 1:
             rows += _score(str(name), {title: z[kept] for title, z in spaces.items()}, labels[kept].astype(str), seed)
     return pd.DataFrame(rows, columns=["field", "score", *spaces, "baseline"])
 
 
+def scored_n(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which cells count for a field: those with a value that another cell has too."""
+    column = pd.Series(labels)
+    return np.asarray(column.map(column.value_counts()).fillna(0).to_numpy() > 1)
+
+
 def _score(field: str, spaces: Mapping[str, NDArray[Any]], labels: NDArray[Any], seed: int) -> list[dict[str, Any]]:
-    from sklearn.metrics import calinski_harabasz_score, silhouette_score
-
     commonest = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
-    rows = (
-        ("silhouette", {title: silhouette_score(z, labels) for title, z in spaces.items()}, 0.0),
-        ("Calinski-Harabasz", {title: calinski_harabasz_score(z, labels) for title, z in spaces.items()}, 1.0),
-        ("accuracy of 15 neighbours", {t: _neighbours(z, labels, seed) for t, z in spaces.items()}, commonest),
+    found = (
+        ({title: float(silhouette_n(z, labels).mean()) for title, z in spaces.items()}, 0.0),
+        ({title: calinski_harabasz(z, labels) for title, z in spaces.items()}, 1.0),
+        ({title: float(right_n(z, labels, seed).mean()) for title, z in spaces.items()}, commonest),
     )
-    return [{"field": field, "score": name, **found, "baseline": baseline} for name, found, baseline in rows]
-
-
-def _neighbours(z: NDArray[Any], labels: NDArray[Any], seed: int) -> float:
-    """Cross-validate: every cell is told by the nearest cells of other folds, whatever the size of its category."""
-    from sklearn.model_selection import KFold, cross_val_score
-    from sklearn.neighbors import KNeighborsClassifier
-
-    n_folds = min(N_FOLDS, len(z))
-    classifier = KNeighborsClassifier(min(N_NEIGHBOURS, len(z) - -(-len(z) // n_folds)))
-    folds = KFold(n_folds, shuffle=True, random_state=seed)
-    return float(np.mean(cross_val_score(classifier, z, labels, cv=folds)))
+    return [
+        {"field": field, "score": score, **values, "baseline": baseline}
+        for score, (values, baseline) in zip(SCORES, found, strict=True)
+    ]

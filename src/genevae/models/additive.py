@@ -14,6 +14,7 @@ from genevae.distributions import Normal
 from genevae.models.prior import StandardNormal, StandardNormalPrior
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
+from genevae.nn.part import sum_of_all
 
 __all__ = ["Additive", "AdditiveLikelihood", "PointMass", "PointPosterior"]
 
@@ -91,6 +92,7 @@ class AdditiveLikelihood(nn.Module):
         measured = cells.condition.measured_ng
         n_g = error_ng.new_full((1,), len(error_ng)) if measured is None else measured.sum(0)
         sum_g = error_ng.sum(0) if measured is None else error_ng.masked_fill(~measured, 0).sum(0)
+        n_g, sum_g = sum_of_all(n_g), sum_of_all(sum_g)
         self.n_watched += 1
         weight = (1 / self.n_watched).clamp(min=MOMENTUM)
         weight_g = torch.where(n_g > 0, weight, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 from genevae.models.size import LearnedSize
+from genevae.nn.part import drawn
 
 __all__ = ["VAE", "BoundTerms"]
 
@@ -119,7 +121,8 @@ class VAE(nn.Module):
         n, k = q.mean.shape
         if noise_snk is None:
             width = k + (self.size is not None)
-            noise_snk = torch.randn(n_particles, n, width, device=q.mean.device, dtype=q.mean.dtype)
+            randn = partial(torch.randn, device=q.mean.device, dtype=q.mean.dtype)
+            noise_snk = drawn(randn, (n_particles, n, width), axis=1)
         kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
         if self.size is not None:
             q_size = self.size.posterior(seen)

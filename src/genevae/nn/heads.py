@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genevae.cells import Rows
 from genevae.nn.linear import product
+from genevae.nn.part import norm_of_all
 
 __all__ = ["SCALINGS", "AdditiveHeads", "CategoryNetworks", "ContextHead", "Scaling", "TiedBase", "non_negative"]
 
@@ -241,5 +242,5 @@ class AdditiveHeads(nn.Module):
     def fit_scale(self, x: Rows, codes: Mapping[str, Tensor]) -> None:
         """Scale the heads of the fields so that together they add as much as the base does, in L2 norm."""
         base, *rest = self.contributions(self.encode(x, codes), codes).values()
-        if rest and (added := torch.stack(rest).sum(0).norm()) > 0:
-            self.free_scale.mul_(base.norm() / added)
+        if rest and (added := norm_of_all(torch.stack(rest).sum(0))) > 0:
+            self.free_scale.mul_(norm_of_all(base) / added)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from genevae.nn.norm import BatchNorm, Dropout
+
 __all__ = ["ACTIVATIONS", "MLP", "NORMS", "LayerStyle"]
 
 
 def _batch_norm(n_hidden: int) -> nn.Module:
     """Normalise over cells, averaging the statistics over about a hundred minibatches."""
-    return nn.BatchNorm1d(n_hidden, eps=1e-3, momentum=0.01)
+    return BatchNorm(n_hidden, eps=1e-3, momentum=0.01)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -52,7 +54,7 @@ class LayerStyle:
 
     def after(self, n_hidden: int) -> nn.Sequential:
         """Make normalisation → activation → dropout."""
-        return nn.Sequential(self.norm(n_hidden), self.activation(), nn.Dropout(self.dropout))
+        return nn.Sequential(self.norm(n_hidden), self.activation(), Dropout(self.dropout))
 
 
 class MLP(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genevae.cells import Cells
 from genevae.models.vae import VAE
 from genevae.nn.mlp import MLP, LayerStyle
+from genevae.nn.part import count_of_all, mean_of_all, share
 from genevae.nn.reversal import reverse_gradient
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
@@ -92,7 +93,7 @@ class Adversary(Objective):
         loss = self.bound.weigh(terms, progress)
         logits_snc = self.discriminator(reverse_gradient(terms.z_snk, strength))
         entropy, right = judged(logits_snc, cells.condition.codes[self.field])
-        confusion = entropy.clamp(max=math.log(logits_snc.shape[-1]))
+        confusion = mean_of_all(entropy).clamp(max=math.log(logits_snc.shape[-1]))
         value = loss.total - strength * confusion
         named = {**loss.terms, "adversary": entropy.detach(), "adversary_accuracy": right}
         return Loss(_with_gradient_of(value, loss.total + entropy), named, loss.per_cell_n)
@@ -106,12 +107,13 @@ class Adversary(Objective):
 def judged(logits_snc: Tensor, code_n: Tensor) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy in nats, and the accuracy, over cells whose code is one of the categories.
 
-    Where there is no such cell, both are zero.
+    Where there is no such cell, both are zero. Of several processes each returns its share of both, over its share of
+    the cells, so that the mean over cells is theirs together.
     """
     known_n = code_n < logits_snc.shape[-1]
     logits = logits_snc[:, known_n].flatten(0, 1)
     codes = code_n[known_n].repeat(len(logits_snc))
-    n = max(1, len(codes))
+    n = max(1, count_of_all(len(codes), codes.device)) * share()
     right = (logits.argmax(-1) == codes).sum() / n
     return F.cross_entropy(logits, codes, reduction="sum") / n, right
 

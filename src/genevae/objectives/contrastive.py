@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE
+from genevae.nn.part import all_cells, own_cells
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Schedule
@@ -96,6 +97,7 @@ class Contrastive(Objective):
         similarity_nn = self._compare(model, terms.z_snk[0], cells.condition.codes[self.group])
         nce_n = info_nce_n(similarity_nn)
         first = similarity_nn.argmax(1) == torch.arange(len(nce_n), device=nce_n.device)
+        nce_n, first = own_cells(nce_n), own_cells(first)
         named = {**bound.terms, "contrastive": nce_n.mean().detach(), "retrieval": first.float().mean()}
         if not self.training:
             named |= self.elbo.masked(model, cells)
@@ -109,8 +111,8 @@ class Contrastive(Objective):
     def _compare(self, model: VAE, z_nk: Tensor, code_n: Tensor) -> Tensor:
         if model.projection is None:
             raise TypeError("this model was not built to compare cells: it has no projection")
-        projected_nk = model.projection(z_nk.detach() if self.frozen else z_nk)
-        group_n = code_n[::2]
+        projected_nk = all_cells(model.projection(z_nk.detach() if self.frozen else z_nk))
+        group_n = all_cells(code_n)[::2]
         alone_n = -1 - torch.arange(len(group_n), device=group_n.device)
         group_n = torch.where(group_n == self.unknown, alone_n, group_n)
         return similarities_nn(projected_nk[::2], projected_nk[1::2], self.temperature, group_n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from genevae.models.additive import Additive
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
 from genevae.nn.linear import product
+from genevae.nn.part import drawn, mean_of_all, own_of_first
 from genevae.objectives.hiding import CategoryDropout
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.running import Influence, RunningScale
@@ -61,8 +63,9 @@ class ContextClassifier(nn.Module):
 def draw_targets(codes: Mapping[str, Tensor], n_categories: Mapping[str, int]) -> dict[str, Tensor]:
     """Draw a category of every field for every cell, each as likely as any; what is unknown stays so."""
     return {
-        name: torch.where(codes[name] < n, torch.randint_like(codes[name], n), codes[name])
+        name: torch.where(code_n < n, drawn(partial(torch.randint, n, device=code_n.device), code_n.shape), code_n)
         for name, n in n_categories.items()
+        for code_n in (codes[name],)
     }
 
 
@@ -194,7 +197,8 @@ class Cycle(Objective):
         if not self.training:
             return Loss(loss_n.mean(), named, loss_n.detach())
         reads_n = self.classifier.surprise_n(journey.logits_real_nc, cells.condition.codes)
-        model.watch(journey.there_nk[:N_WATCHED], cells[:N_WATCHED])
+        n_watched = own_of_first(N_WATCHED)
+        model.watch(journey.there_nk[:n_watched], cells[:n_watched])
         named |= self.influence(heads, journey.home_nk, journey.gram_kk, cells.condition.codes)
         named["classifier"] = reads_n.mean().detach()
         return Loss((loss_n + reads_n).mean(), named, (loss_n + reads_n).detach())
@@ -225,4 +229,4 @@ def disagreement_n(heads: AdditiveHeads, journey: Journey) -> Tensor:
 
 def _mean_square(x: Rows) -> Tensor:
     """Return the mean over cells of ‖x‖²."""
-    return (x.values.square().sum() / x.n_cells).clamp(min=SMALLEST)
+    return mean_of_all(x.values.square().sum() / x.n_cells).clamp(min=SMALLEST)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from genevae.cells import Cells
+from genevae.nn.part import drawn
 
 __all__ = ["CategoryDropout", "GeneMask", "hide_genes"]
 
@@ -38,7 +41,7 @@ class GeneMask:
 def hide_genes(cells: Cells, share: float) -> Cells:
     """Hide each entry with this probability: it is stored as zero, and counts as not measured."""
     x = cells.x
-    kept_ng = torch.rand(x.n_cells, x.n_genes, device=x.values.device) >= share
+    kept_ng = _uniform((x.n_cells, x.n_genes), x.values.device) >= share
     kept = kept_ng.flatten()[x.flat_e] if x.is_sparse else kept_ng
     measured = cells.condition.measured_ng
     condition = cells.condition.with_measured(kept_ng if measured is None else measured & kept_ng)
@@ -63,8 +66,12 @@ class CategoryDropout:
     def __call__(self, cells: Cells) -> Cells:
         """Forget some categories of some cells."""
         codes = {
-            name: torch.where(torch.rand(cells.n_cells, device=known.device) < self.share, code, known)
+            name: torch.where(_uniform((cells.n_cells,), known.device) < self.share, code, known)
             for name, code in self.unknown.items()
             for known in (cells.condition.codes[name],)
         }
         return cells.given(cells.condition.replace(codes=codes))
+
+
+def _uniform(shape: Sequence[int], device: torch.device) -> Tensor:
+    return drawn(partial(torch.rand, device=device), shape)

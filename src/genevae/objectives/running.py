@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genevae.nn.heads import AdditiveHeads
+from genevae.nn.part import mean_of_all, sum_of_all
 
 __all__ = ["Influence", "RunningScale"]
 
@@ -44,7 +45,7 @@ class RunningScale(nn.Module):
         with torch.no_grad():
             self.n_seen += 1
             weight = (1 / self.n_seen).clamp(min=1 - self.memory)
-            self.scale.lerp_(term_n.mean().abs(), weight)
+            self.scale.lerp_(mean_of_all(term_n.mean()).abs(), weight)
             self.highest = torch.maximum(self.highest, self.scale)
         return term_n / torch.maximum(self.scale, self.solved * self.highest).clamp(min=SMALLEST)
 
@@ -107,7 +108,7 @@ class Influence(nn.Module):
         """Add up energies by category; unknown ones are left out."""
         known = self.get_buffer(name)
         sums = energy_n.new_zeros(len(known) + 1).index_add_(0, code_n, energy_n)[:-1]
-        return known.mul_(self.memory).add_(sums)
+        return known.mul_(self.memory).add_(sum_of_all(sums))
 
 
 def _ratio(added: Tensor, whole: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from genevae.data.kind import Kind
 from genevae.recipes.trained import Trained
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "parts_of"]
 
 Part = NDArray[np.bool_]
 
@@ -37,6 +38,8 @@ class Bench:
         Categorical columns of obs that may be asked about.
     n_left_out
         Cells of the data that were not drawn.
+    gene_sets
+        A GMT file of gene sets that similar genes are compared with, where one was given.
     """
 
     runs: Mapping[str, Trained]
@@ -45,10 +48,11 @@ class Bench:
     seed: int = 0
     fields: Sequence[str] = ()
     n_left_out: int = 0
+    gene_sets: Path | None = None
 
     def part_n(self, run: str) -> pd.Series[Any]:
         """Return the part that each cell had in a run's training: training, validation or test; or new."""
-        return self.runs[run].split.reindex(self.cells.obs_names).fillna("new").astype(str)
+        return parts_of(self.runs[run], self.cells.obs_names)
 
     @property
     def trained_n(self) -> Part:
@@ -75,3 +79,16 @@ class Bench:
 
     def _any(self, part: str) -> Part:
         return np.asarray(np.any([(self.part_n(run) == part).to_numpy() for run in self.runs], axis=0))
+
+
+def parts_of(run: Trained, names: pd.Index[Any]) -> pd.Series[Any]:
+    """Return the part that each cell had in a run's training, by name: training, validation or test; or new.
+
+    Where training had several cells of one name, each of them counts as the one that was seen most.
+    """
+    split = run.split
+    if not split.index.is_unique:
+        order = ["training", "validation", "test"]
+        split = split.sort_values(key=lambda part: part.map(order.index), kind="stable")
+        split = split[~split.index.duplicated()]
+    return split.reindex(names).fillna("new").astype(str)

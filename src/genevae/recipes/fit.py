@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import torch
 
 from genevae.data.fields import field_specifications
-from genevae.data.gene_lists import read_gene_list
-from genevae.data.genes import match_genes
-from genevae.data.inspect import check_likelihood, probe
-from genevae.data.kind import Kind
-from genevae.data.loader import Loader
-from genevae.data.sampler import InOrder, balanced_weights
-from genevae.data.schema import Schema, obs_column
-from genevae.data.sources import Files, open_source, settle
-from genevae.data.sources.source import Source, fingerprint
-from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
-from genevae.data.variable import highly_variable
-from genevae.errors import DataError, RecipeError, nearest
+from genevae.data.sources import Files
+from genevae.data.sources.source import Source
+from genevae.errors import RecipeError, nearest
 from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.recipes.config import write_config
-from genevae.recipes.trained import Trained
+from genevae.recipes.origin import origin
+from genevae.recipes.prepare import Prepared, prepare
+from genevae.recipes.run import Run
+from genevae.recipes.trained import Trained, versions
+from genevae.training.checkpoint import NoCheckpoints
+from genevae.training.every import Every
+from genevae.training.launch import launched
+from genevae.training.log import Log
 from genevae.training.loop import train
 from genevae.training.memory import calibrate, remember
+from genevae.training.precision import compiled
+from genevae.training.ranks import Ranks, device_of, join
 from genevae.training.settings import default_epochs
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_in", "resolve_device"]
 
-MAX_REFERENCE = 20_000
-"""Training cells whose posteriors are kept with the model."""
-MAX_CALIBRATION = 20_000
-"""Validation cells that temperatures are fitted on."""
+OF_RECIPE = ("epochs", "batch_size", "n_latent", "hidden", "learning_rate", "accumulate", "precision")
+"""Arguments that stand in place of a recipe's settings."""
+NOT_KEPT = ("data", "recipe", "setting", "device", "out", "overwrite", "logs", "progress", *OF_RECIPE)
+"""Arguments that the config file has no use for, or has in its table of settings."""
 
 
 def fit(
@@ -59,6 +60,8 @@ def fit(
     n_latent: int | None = None,
     hidden: Sequence[int] | None = None,
     learning_rate: float | None = None,
+    accumulate: int | None = None,
+    precision: str | None = None,
     setting: Mapping[str, Any] | None = None,
     validation: float = 0.1,
     test: float = 0.0,
@@ -68,6 +71,12 @@ def fit(
     balance: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    compile: bool = False,  # noqa: A002 - the word that everybody knows
+    checkpoint_every: int | str | None = None,
+    keep_checkpoints: int = 2,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    logs: Sequence[Log] = (),
     progress: bool = True,
 ) -> Trained:
     """Train a model of these data.
@@ -106,6 +115,11 @@ def fit(
         Width of each hidden layer, as in 512,256, in place of the recipe's own.
     learning_rate
         Of Adam, in place of the recipe's own.
+    accumulate
+        Minibatches whose gradients are added up for one step, where as many cells do not fit at once.
+    precision
+        float32, bf16 or fp16: what the layers between expression and distributions compute with. Weights,
+        distributions and losses are float32 whatever it is.
     setting
         Any other setting of the recipe, as NAME=VALUE.
     validation
@@ -124,6 +138,19 @@ def fit(
         Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
     device
         auto, cpu, cuda or mps.
+    compile
+        Whether to compile the layers; where that cannot be, one line says so, and training goes on without.
+    checkpoint_every
+        Keep the state of training every so many steps (500), minutes (10m) or epochs (2e), and when the process is
+        asked to end (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+    keep_checkpoints
+        How many such states are kept: the last.
+    out
+        The folder that the model is saved to; needed for checkpoints.
+    overwrite
+        Whether a folder that is there already is replaced.
+    logs
+        Who is told of every epoch.
     progress
         Whether to show a progress bar.
 
@@ -138,8 +165,12 @@ def fit(
         If the data cannot be opened, or lack a column or genes that were asked for.
     RecipeError
         If the recipe or a setting is unknown, or the recipe cannot describe such data.
+    RunError
+        If ``out`` is there already, in use, or cannot be written.
     TrainingError
         If the loss stays not finite.
+    TrainingPaused
+        If the process was asked to end, and the state of training is kept.
 
     Examples
     --------
@@ -149,64 +180,84 @@ def fit(
     >>> gv.embed(model, ad.AnnData(counts)).obsm["X_genevae"].shape
     (60, 10)
     """
-    given = {k: v for k, v in locals().items() if k not in {"data", "recipe", "setting", "device", "progress"}}
+    given = dict(locals())
     chosen = _choose_recipe(recipe, given, setting or {})
-    name = recipe_name(chosen)
-    where = resolve_device(device)
-    files = data if isinstance(data, Files) else None
-    keep = files.keep if files else "auto"
-    source = settle(open_source(data, layer), keep)
-    kind = probe(source)
-    check_likelihood(kind, chosen.needs_counts, name, source.name)
-    split = _split(source, validation, test, stratify, split_by, hold_out, seed)
-    schema = Schema.fit(
-        (),
-        source.obs,
-        kind,
-        condition=condition,
-        continuous=continuous,
-        batch=batch,
-        control=control,
-        combine=combine,
-        group=group,
-        unknown=chosen.needs_unknown or chosen.category_dropout > 0,
-    )
-    source = settle(_with_genes(source, genes, kind, split), keep)
-    schema = schema.with_genes(source.genes, missing=source.panels is not None)
-    schema = schema.with_transform(chosen.transform(kind).fit(Loader(source, schema, InOrder(split.train, 512))))
-    config = {**_place(data), "recipe": name, **_config(given)}
-    facts = {
-        "seed": seed,
-        "data": source.name,
-        "fingerprint": fingerprint(source),
-        "config": write_config({**config, "setting": chosen.to_json()}),
-    }
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seed)
-        return _train(source, schema, chosen, split, balance, seed, where, progress, facts)
+    if out is None and checkpoint_every is not None:
+        raise RecipeError('Checkpoints need a folder to be in: say which with out, as in out="run".')
+    if keep_checkpoints < 1:
+        raise RecipeError(f"keep_checkpoints must be 1 or more, not {keep_checkpoints}.")
+    every = None if checkpoint_every is None else Every.read(checkpoint_every)
+    run = None if out is None else Run(Path(out), overwrite, every, keep_checkpoints)
+    return fit_in(run, data, chosen, given)
+
+
+def fit_in(
+    run: Run | None, data: AnnData | Source | Files | str | Path, recipe: Recipe, given: Mapping[str, Any]
+) -> Trained:
+    """Hold the folder of a run, if there is one, prepare, train and save.
+
+    Parameters
+    ----------
+    run
+        The folder, which may be half-way.
+    data, recipe, given
+        The data, the recipe as it is to be, and all other arguments of :func:`fit` by name.
+    """
+    started = time.perf_counter()
+    name, launch = recipe_name(recipe), launched(os.environ)
+    device = device_of(launch, resolve_device(given["device"]))
+    ranks = join(launch, device)
+    with ExitStack() as stack:
+        if run:
+            run.ranks = ranks
+            stack.enter_context(run.held())
+        prepared = prepare(data, recipe, given)
+        config = write_config({**_place(data), "recipe": name, **_config(given), "setting": recipe.to_json()})
+        facts = {
+            "versions": versions(),
+            "seed": given["seed"],
+            "device": str(device),
+            "data": prepared.source.name,
+            "fingerprint": prepared.fingerprint,
+            "fingerprint_of_covariates": prepared.fingerprint_of_covariates,
+            **origin(),
+        }
+        ranks.require_alike("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
+        config, facts = run.begin(config, facts) if run else (config, facts)
+        checkpoints = stack.enter_context(run.checkpoints()) if run else NoCheckpoints()
+        logs = [*([run.log] if run else []), *given["logs"]]
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(given["seed"])
+            model = _train(prepared, recipe, given, device, ranks, checkpoints, logs, {**facts, "config": config})
+        model.facts["seconds"] = round(time.perf_counter() - started, 3)
+        if run:
+            run.finish(model)
+    return model
 
 
 def _train(
-    source: Source,
-    schema: Schema,
+    prepared: Prepared,
     recipe: Recipe,
-    split: Split,
-    balance: str | None,
-    seed: int,
+    given: Mapping[str, Any],
     device: torch.device,
-    progress: bool,
+    ranks: Ranks,
+    checkpoints: NoCheckpoints,
+    logs: Sequence[Log],
     facts: dict[str, Any],
 ) -> Trained:
     """Build, train, and learn what depends on the final weights."""
-    loaders = _loaders(source, schema, recipe, split, balance, seed)
+    schema = prepared.schema
+    loaders = prepared.loaders(recipe, given["balance"], given["seed"])
     n_epochs = recipe.epochs or default_epochs(loaders.training.sampler.n_cells)
     objective = recipe.objective(schema, n_epochs).to(device)
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
-    history = train(
-        module, objective, loaders.training, loaders.validation, recipe, device=device, progress=progress,
-    )  # fmt: skip
+    with compiled((module, objective), device, given["compile"]):
+        history = train(
+            module, objective, loaders.training, loaders.validation, recipe,
+            device=device, progress=given["progress"], ranks=ranks, logs=logs, checkpoints=checkpoints,
+        )  # fmt: skip
     return Trained(
         module.eval(),
         recipe,
@@ -214,41 +265,10 @@ def _train(
         remember(module, loaders.reference, device),
         calibrate(module, loaders.training, loaders.calibration, device),
         history.to_frame(),
-        _name_parts(source.obs.index, split),
+        prepared.parts(),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
-        fields=field_specifications(source.obs),
+        fields=field_specifications(prepared.source.obs),
     )
-
-
-@dataclass(frozen=True)
-class _Loaders:
-    training: Loader
-    validation: Loader
-    calibration: Loader
-    reference: Loader
-
-
-def _loaders(source: Source, schema: Schema, recipe: Recipe, split: Split, balance: str | None, seed: int) -> _Loaders:
-    """Make minibatches of the training cells, of those that validate, and of the samples that are looked at once."""
-    rng = np.random.default_rng(seed)
-    weights = None if balance is None else balanced_weights(obs_column(source.obs, balance).iloc[split.train])
-    group_n = _groups(source, schema)
-    return _Loaders(
-        training=Loader(source, schema, recipe.training_sampler(split.train, group_n, weights, seed)),
-        validation=Loader(source, schema, recipe.validation_sampler(split.validation, group_n, seed)),
-        calibration=Loader(
-            source, schema, InOrder(rng.permutation(_draw(split.validation, MAX_CALIBRATION, rng)), 512)
-        ),
-        reference=Loader(source, schema, InOrder(_draw(split.train, MAX_REFERENCE, rng), 512)),
-    )
-
-
-def _groups(source: Source, schema: Schema) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Return the group of every cell, where a group was named; −1 where a cell has none."""
-    if schema.group is None:
-        return None
-    code_n = schema.group.encode(obs_column(source.obs, schema.group.name)).numpy()
-    return np.where(code_n < len(schema.group.categories), code_n, -1)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -274,14 +294,13 @@ def resolve_device(name: str) -> torch.device:
 
 def _choose_recipe(recipe: str | Recipe, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
     chosen = recipe_class(recipe)() if isinstance(recipe, str) else recipe
-    overrides = {name: given[name] for name in ("epochs", "batch_size", "n_latent", "hidden", "learning_rate")}
-    return chosen.edit({**settings, **{name: value for name, value in overrides.items() if value is not None}})
+    overrides = {name: given[name] for name in OF_RECIPE if given.get(name) is not None}
+    return chosen.edit({**settings, **overrides})
 
 
 def _config(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the config file keeps of the arguments; the recipe's own settings stand in its table."""
-    own = {"epochs", "batch_size", "n_latent", "hidden", "learning_rate"}
-    kept = {name: value for name, value in given.items() if name not in own}
+    kept = {name: value for name, value in given.items() if name not in NOT_KEPT and value is not None}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
@@ -291,47 +310,3 @@ def _place(data: object) -> dict[str, Any]:
         words = {name: str(word) if isinstance(word, Path) else word for name, word in asdict(data).items()}
         return {"data": words.pop("path"), **words}
     return {"data": str(data) if isinstance(data, str | Path) else None}
-
-
-def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:
-    """Choose the genes to model."""
-    if genes is None:
-        return source
-    if isinstance(genes, int) or (isinstance(genes, str) and genes.isdigit()):
-        flavor: Literal["seurat_v3", "seurat"] = "seurat_v3" if kind.is_count else "seurat"
-        return match_genes(source, highly_variable(source, int(genes), rows=split.train, flavor=flavor))
-    listed = read_gene_list(genes) if isinstance(genes, str | Path) else list(genes)
-    return match_genes(source, listed)
-
-
-def _split(
-    source: Source,
-    validation: float,
-    test: float,
-    stratify: str | None,
-    split_by: str | None,
-    hold_out: Mapping[str, str] | None,
-    seed: int,
-) -> Split:
-    ways = {"stratify": stratify, "split_by": split_by, "hold_out": hold_out}
-    chosen = [name for name, value in ways.items() if value]
-    if len(chosen) > 1:
-        raise DataError(f"Cells can be split in one way only, and {' and '.join(chosen)} were given. Choose one.")
-    if hold_out:
-        return held_out_split(source.obs, hold_out, validation, seed)
-    if split_by:
-        return group_split(obs_column(source.obs, split_by), validation, test, seed)
-    if stratify:
-        return stratified_split(obs_column(source.obs, stratify), validation, test, seed)
-    return random_split(len(source), validation, test, seed)
-
-
-def _draw(rows: np.ndarray[Any, np.dtype[np.int64]], n: int, rng: np.random.Generator) -> Any:
-    return rows if len(rows) <= n else np.sort(rng.choice(rows, n, replace=False))
-
-
-def _name_parts(names: pd.Index[Any], split: Split) -> pd.Series[str]:
-    part = pd.Series("training", index=names, name="part", dtype=object)
-    part.iloc[split.validation] = "validation"
-    part.iloc[split.test] = "test"
-    return part

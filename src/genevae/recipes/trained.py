@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from genevae.data.schema import Schema
 from genevae.errors import GenevaeError, RunError
@@ -20,8 +21,9 @@ from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.recipes import Recipe, recipe_class, recipe_name
 from genevae.training.folder import verify_folder, write_folder
+from genevae.training.tensors import write_tensors
 
-__all__ = ["Trained", "load", "save"]
+__all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -78,27 +80,32 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     RunError
         If the folder is there already, or cannot be written.
     """
+    write_folder(Path(path), files_of(model), facts_of(model), overwrite)
+
+
+def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
+    """Return, for each file of the model's folder, what writes it."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
     calibration = {name: c.to_json() for name, c in model.calibration.items()}
-    name = recipe_name(model.recipe)
-    write_folder(
-        Path(path),
-        {
-            "model.safetensors": lambda file: save_file(tensors, file),
-            "reference.safetensors": lambda file: save_file(reference, file),
-            "recipe.json": lambda file: _write_json(file, {"name": name, "settings": model.recipe.to_json()}),
-            "schema.json": lambda file: _write_json(file, model.schema.to_json()),
-            "calibration.json": lambda file: _write_json(file, calibration),
-            "history.csv": lambda file: model.history.to_csv(file, index=False),
-            "fields.csv": lambda file: model.fields.to_csv(file, index=False),
-            "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
-            "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
-            "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
-        },
-        facts={"versions": _versions(), **{k: v for k, v in model.facts.items() if k != "config"}},
-        overwrite=overwrite,
-    )
+    recipe = {"name": recipe_name(model.recipe), "settings": model.recipe.to_json()}
+    return {
+        "model.safetensors": lambda file: write_tensors(file, tensors),
+        "reference.safetensors": lambda file: write_tensors(file, reference),
+        "recipe.json": lambda file: _write_json(file, recipe),
+        "schema.json": lambda file: _write_json(file, model.schema.to_json()),
+        "calibration.json": lambda file: _write_json(file, calibration),
+        "history.csv": lambda file: model.history.to_csv(file, index=False),
+        "fields.csv": lambda file: model.fields.to_csv(file, index=False),
+        "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
+        "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
+        "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
+    }
+
+
+def facts_of(model: Trained) -> dict[str, Any]:
+    """Return what the manifest says of where the model came from."""
+    return {"versions": versions(), **{k: v for k, v in model.facts.items() if k != "config"}}
 
 
 def load(path: str | Path, device: str = "cpu") -> Trained:
@@ -148,7 +155,8 @@ def _read_fields(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, float_precision="round_trip") if written else pd.DataFrame()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that the bits of a model depend on."""
     packages = ("genevae", "torch", "numpy", "anndata")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 

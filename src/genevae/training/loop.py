@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 
 import torch
-from torch import Tensor
-from torch.optim import Adam
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.errors import TrainingError
 from genevae.models.vae import VAE
-from genevae.objectives.objective import Objective, Progress
+from genevae.nn.part import sharing
+from genevae.objectives.objective import Objective
 from genevae.training.allocator import kept_memory
-from genevae.training.guard import Guard
+from genevae.training.checkpoint import NoCheckpoints
 from genevae.training.history import Epoch, History
+from genevae.training.log import Log
+from genevae.training.means import Means, UnderWay
+from genevae.training.precision import lowered
 from genevae.training.progress import ProgressBar
-from genevae.training.settings import Training, default_epochs
-from genevae.training.stopping import Best
+from genevae.training.ranks import Ranks
+from genevae.training.settings import Training
+from genevae.training.state import State
+from genevae.training.step import take_step
 
 __all__ = ["train", "validate"]
 
@@ -37,6 +39,9 @@ def train(
     *,
     device: torch.device,
     progress: bool = True,
+    ranks: Ranks | None = None,
+    logs: Sequence[Log] = (),
+    checkpoints: NoCheckpoints | None = None,
 ) -> History:
     """Make the objective small on the training cells, and keep the weights that are best on the validation cells.
 
@@ -45,13 +50,19 @@ def train(
     model, objective
         What is trained, in place.
     training, validation
-        Minibatches. Without validation cells the training loss takes their place.
+        Minibatches, of all processes together. Without validation cells the training loss takes their place.
     settings
         How long, how fast, and when to stop.
     device
         Where.
     progress
         Whether to show a bar.
+    ranks
+        The processes that train together; this one alone by default.
+    logs
+        Who is told of every epoch.
+    checkpoints
+        Where the state is kept every now and then, and taken from at first, if it is there.
 
     Returns
     -------
@@ -65,147 +76,106 @@ def train(
     """
     if training.sampler.n_cells < 2:
         raise TrainingError(f"There are {training.sampler.n_cells} cells to train on, and two at least are needed.")
-    n_epochs = settings.epochs or default_epochs(training.sampler.n_cells)
-    n_steps = n_epochs * len(training)
-    optimizer = _optimizer(model, objective, settings, device)
-    plateau = (
-        ReduceLROnPlateau(optimizer, factor=0.5, patience=settings.plateau, threshold=0.0) if settings.plateau else None
-    )
-    best = Best((model, objective), settings)
-    guard = Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index)
-    history = History()
-    with kept_memory(), ProgressBar(n_epochs, progress) as bar:
-        for number in range(n_epochs):
-            epoch = _train_epoch(model, objective, training, optimizer, guard, settings, number, n_steps, device)
-            epoch = _with_validation(epoch, model, objective, validation, device)
-            history.epochs.append(epoch)
+    ranks = ranks or Ranks.alone()
+    training, validation = ranks.own(training), ranks.own(validation)
+    state = State.begin(model, objective, training, settings, device, ranks)
+    checkpoints = checkpoints or NoCheckpoints()
+    checkpoints.restore(state)
+    for log in logs:
+        log.start(state.history)
+    lower = lowered((model, objective), settings.precision, device)
+    with kept_memory(), lower, ProgressBar(state.n_epochs, progress and ranks.is_first, state.epoch) as bar:
+        while not state.done:
+            _train_epoch(state, training, settings, checkpoints)
+            epoch = _end_epoch(state, training, validation)
             bar.show(epoch)
-            settled = objective.settled(Progress(epoch.step, n_steps))
-            best.see(number, epoch.validation_loss, settled)
-            guard.keep()
-            if verdict := best.verdict():
-                history.ended = verdict
-                break
-            if plateau and settled:
-                plateau.step(epoch.validation_loss)
+            for log in logs:
+                log.epoch(epoch)
+            checkpoints.after_epoch(state)
     if settings.keep_best:
-        best.restore()
-    history.best_epoch = best.epoch
-    return history
+        state.best.restore()
+    for log in logs:
+        log.end(state.history)
+    return state.history
 
 
-def _optimizer(model: VAE, objective: Objective, settings: Training, device: torch.device) -> Adam:
-    return Adam(
-        settings.parameter_groups(model, objective),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        eps=settings.epsilon,
-        fused=device.type in {"cpu", "cuda"},
-    )
+def _train_epoch(state: State, training: Loader, settings: Training, checkpoints: NoCheckpoints) -> None:
+    """Take the steps of the epoch under way that are left."""
+    state.model.train()
+    state.objective.train()
+    training.restore({"epoch": state.epoch, "minibatch": state.under_way.minibatches})
+    with closing(state.ranks.epoch(training, state.epoch)) as minibatches:
+        moved = (cells.to(state.device) for cells in state.under_way.timed(minibatches))
+        for together in _by(settings.accumulate, moved):
+            take_step(state, together, settings.clip)
+            checkpoints.after_step(state)
 
 
-def _train_epoch(
-    model: VAE,
-    objective: Objective,
-    training: Loader,
-    optimizer: Adam,
-    guard: Guard,
-    settings: Training,
-    number: int,
-    n_steps: int,
-    device: torch.device,
-) -> Epoch:
-    """Take one step per minibatch."""
-    model.train()
-    objective.train()
-    means, waiting, skipped_before = _Means(), _Stopwatch(), guard.skipped
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    first_step = number * len(training)
-    started = time.perf_counter()
-    minibatches = waiting.timed(training.epoch(number))
-    for step, cells in enumerate((minibatch.to(device) for minibatch in minibatches), first_step):
-        loss = objective(model, cells, Progress(step, n_steps))
-        optimizer.zero_grad()
-        loss.total.backward()
-        norm = _gradient_norm(parameters)
-        if math.isfinite(norm) and math.isfinite(loss.total.item()):
-            if norm > settings.clip:
-                torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], settings.clip / norm)
-            optimizer.step()
-            guard.passed()
-            means.add(cells.n_cells, {"loss": loss.total.detach(), **loss.terms})
-        else:
-            guard.failed(cells, loss)
-    seconds = time.perf_counter() - started
-    terms = means.result()
+def _by(n: int, minibatches: Iterator[Cells]) -> Iterator[list[Cells]]:
+    """Yield so many minibatches at once; the last may be fewer."""
+    while together := list(islice(minibatches, n)):
+        yield together
+
+
+def _end_epoch(state: State, training: Loader, validation: Loader) -> Epoch:
+    """Validate, and draw the consequences."""
+    found = _validated(state, validation)
+    epoch = _epoch(state, training, found)
+    state.history.epochs.append(epoch)
+    state.under_way = UnderWay(skipped_before=state.guard.skipped)
+    settled = state.objective.settled(state.progress)
+    state.best.see(epoch.epoch - 1, epoch.validation_loss, settled)
+    state.history.best_epoch = state.best.epoch
+    state.guard.keep()
+    if verdict := state.best.verdict():
+        state.history.ended = verdict
+    state.done = bool(verdict) or epoch.epoch == state.n_epochs
+    if state.plateau and settled and not verdict:
+        state.plateau.step(epoch.validation_loss)
+    return epoch
+
+
+def _validated(state: State, validation: Loader) -> dict[str, float]:
+    if not validation.sampler.n_cells:
+        return {}
+    minibatches = state.ranks.epoch(validation, 0)
+    return validate(state.model, state.objective, minibatches, state.device, ranks=state.ranks)
+
+
+def _epoch(state: State, training: Loader, found: dict[str, float]) -> Epoch:
+    """Sum the epoch under way up."""
+    under_way, terms = state.under_way, state.under_way.means.result()
+    train_loss = terms.pop("loss", math.nan)
     return Epoch(
-        epoch=number + 1,
-        step=first_step + len(training),
-        train_loss=terms.pop("loss", math.nan),
-        validation_loss=math.nan,
-        learning_rate=optimizer.param_groups[0]["lr"],
-        cells_per_second=training.sampler.n_cells / seconds,
-        waiting_share=waiting.seconds / seconds,
-        skipped=guard.skipped - skipped_before,
-        terms=terms,
+        epoch=state.epoch + 1,
+        step=state.step,
+        train_loss=train_loss,
+        validation_loss=found.pop("loss", train_loss),
+        learning_rate=state.learning_rate,
+        cells_per_second=training.sampler.n_cells / under_way.seconds,
+        waiting_share=under_way.waiting / under_way.seconds,
+        skipped=state.guard.skipped - under_way.skipped_before,
+        terms={**terms, **{f"validation_{name}": value for name, value in found.items()}},
     )
-
-
-def _gradient_norm(parameters: list[Tensor]) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-
-
-def _with_validation(epoch: Epoch, model: VAE, objective: Objective, validation: Loader, device: torch.device) -> Epoch:
-    terms = validate(model, objective, validation, device) if validation.sampler.n_cells else {}
-    loss = terms.pop("loss", epoch.train_loss)
-    named = {f"validation_{name}": value for name, value in terms.items()}
-    return replace(epoch, validation_loss=loss, terms={**epoch.terms, **named})
 
 
 @torch.no_grad()
 def validate(
-    model: VAE, objective: Objective, cells: Iterable[Cells], device: torch.device, seed: int = 0
+    model: VAE,
+    objective: Objective,
+    cells: Iterable[Cells],
+    device: torch.device,
+    seed: int = 0,
+    ranks: Ranks = Ranks.alone(),  # noqa: B008 - it is frozen
 ) -> dict[str, float]:
     """Return the mean loss and its terms at every schedule's target, with the same noise at every call."""
     model.eval()
     objective.eval()
-    means = _Means()
+    means = Means()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for minibatch in cells:
-            loss = objective(model, minibatch.to(device))
+            with sharing(minibatch):
+                loss = objective(model, minibatch.to(device))
             means.add(minibatch.n_cells, {"loss": loss.total, **loss.terms})
-    return means.result()
-
-
-class _Means:
-    """Means over cells of the terms of a loss, kept on the device until they are asked for."""
-
-    def __init__(self) -> None:
-        self._sums: defaultdict[str, Tensor | float] = defaultdict(float)
-        self._n_cells = 0
-
-    def add(self, n_cells: int, terms: dict[str, Tensor]) -> None:
-        self._n_cells += n_cells
-        for name, value in terms.items():
-            self._sums[name] = self._sums[name] + value * n_cells
-
-    def result(self) -> dict[str, float]:
-        return {name: float(value) / self._n_cells for name, value in self._sums.items()}
-
-
-class _Stopwatch:
-    """The time that an iterator takes to give its items."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timed(self, items: Iterator[Cells]) -> Iterator[Cells]:
-        while True:
-            started = time.perf_counter()
-            item = next(items, None)
-            self.seconds += time.perf_counter() - started
-            if item is None:
-                return
-            yield item
+    return ranks.means(means).result()

@@ -19,9 +19,11 @@ class ProgressBar:
         Epochs at most.
     shown
         Whether to show anything.
+    done
+        Epochs that are done already.
     """
 
-    def __init__(self, n_epochs: int, shown: bool = True) -> None:
+    def __init__(self, n_epochs: int, shown: bool = True, done: int = 0) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -35,7 +37,7 @@ class ProgressBar:
             console=console,
             disable=not (shown and console.is_terminal),
         )
-        self._task = self._bar.add_task("", total=n_epochs)
+        self._task = self._bar.add_task("", total=n_epochs, completed=done)
 
     def show(self, epoch: Epoch) -> None:
         """Show one more epoch."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from genevae.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Training", "default_epochs"]
+__all__ = ["Precision", "Training", "default_epochs"]
+
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,11 @@ class Training:
         Validation loss, in the objective's units, at which training stops.
     keep_best
         Whether to end with the weights of the best validation epoch, and not with the last.
+    accumulate
+        Minibatches in one step, whose gradients are added up: for more cells in a step than fit at once.
+    precision
+        The numbers that the layers between expression and distributions compute with; weights, distributions and losses
+        are float32 whatever it is.
     """
 
     epochs: int | None = None
@@ -51,6 +58,8 @@ class Training:
     plateau: int = 12
     target_loss: float | None = None
     keep_best: bool = True
+    accumulate: int = 1
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
@@ -60,6 +69,7 @@ class Training:
             ("batch_size", 2),
             ("patience", 0),
             ("plateau", 0),
+            ("accumulate", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < smallest:

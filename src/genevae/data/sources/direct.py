@@ -113,12 +113,16 @@ class Chunks:
 
 
 class _Handle:
-    """An open file, which is closed with the last reference to it."""
+    """An open file, which is closed with the last reference to it; a copy (Dask makes some) opens it anew."""
 
     number = -1
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __reduce__(self) -> tuple[type[_Handle], tuple[Path]]:
+        return _Handle, (self.path,)
 
     def __del__(self) -> None:
         if self.number >= 0:

@@ -38,6 +38,8 @@ class Score:
         Whether a higher or a lower number is better, or one closer to ``ideal``.
     ideal
         The number of a perfect model, where there is one.
+    scale
+        What sets it apart from scores of the same metric that it cannot be compared with; empty by default.
     """
 
     metric: str
@@ -49,6 +51,7 @@ class Score:
     high: float | None = None
     better: Better = "higher"
     ideal: float | None = None
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Lines:
         For each name, an x at which a dotted line stands, such as the best epoch.
     diagonal
         Whether to draw the line of agreement.
+    y_range
+        The part of the axis that is shown; all by default.
     """
 
     title: str
@@ -92,6 +97,7 @@ class Lines:
     y_label: str = ""
     marks: Mapping[str, float] = field(default_factory=dict)
     diagonal: bool = False
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,5 +231,5 @@ class Section:
 def scores_to_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """Return all scores as one table: a row per score, with the section it stands in."""
     rows = [{"section": section.name, **asdict(score)} for section in sections for score in section.scores]
-    columns = ["section", "metric", "of", "who", "role", "value", "low", "high", "better", "ideal"]
+    columns = ["section", "metric", "of", "who", "role", "value", "low", "high", "better", "ideal", "scale"]
     return pd.DataFrame(rows, columns=columns)

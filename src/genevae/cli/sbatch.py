@@ -1,0 +1,189 @@
+"""A job for SLURM as a script that people can read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from genevae.errors import RecipeError
+
+__all__ = ["PAUSED", "Job", "sbatch_script"]
+
+PAUSED = 75
+"""The exit code of a fit that was asked to end, and can go on."""
+WARNING = 120
+"""Seconds before the end at which SLURM warns a fit, for which it keeps its state."""
+_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
+_MEMORY = re.compile(r"\d+[KMGT]?")
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to run, and what it needs.
+
+    Parameters
+    ----------
+    name
+        What the queue calls it.
+    command
+        Its words, from the program on.
+    folder
+        Where it runs.
+    each
+        For names of options, the values of which each becomes a job of its own: all combinations.
+    partition, time, memory
+        As SLURM writes them; its own defaults where they are not given.
+    nodes, gpus, cpus
+        Machines, GPUs on each, and processors of each process.
+    directives
+        Any other of sbatch's options, by name.
+    setup
+        Lines of shell to run first.
+    goes_on
+        Whether it keeps its state when it is warned, and goes on where it was when it is started again.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    each: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    partition: str | None = None
+    time: str | None = None
+    memory: str | None = None
+    nodes: int = 1
+    gpus: int = 0
+    cpus: int = 4
+    directives: Mapping[str, str] = field(default_factory=dict)
+    setup: Sequence[str] = ()
+    goes_on: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the queue would refuse, or would take for something else."""
+        for what, given, pattern, example in (
+            ("time", self.time, _TIME, "4:00:00 (hours, minutes, seconds) or 2-12 (days, hours)"),
+            ("memory", self.memory, _MEMORY, "64G, for each node"),
+        ):
+            if given is not None and not pattern.fullmatch(given):
+                raise RecipeError(f"SLURM knows no {what} '{given}'. Write it like {example}.")
+        for what, number, least in (("nodes", self.nodes, 1), ("gpus", self.gpus, 0), ("cpus", self.cpus, 1)):
+            if number < least:
+                raise RecipeError(f"{what} must be {least} or more, not {number}.")
+        for name, value in (*self.directives.items(), ("partition", self.partition or "")):
+            if not _NAME.fullmatch(name) or "\n" in value:
+                raise RecipeError(f"'{name}={value}' is no option of sbatch. Write NAME=VALUE, such as account=mylab.")
+        if not self.goes_on and self.n_processes > 1:
+            raise RecipeError(
+                f"This command is one process, and cannot use {self.nodes} nodes with {self.gpus} GPUs each. Only fit "
+                "can: leave out --nodes, and ask for one GPU."
+            )
+
+    @property
+    def n_processes(self) -> int:
+        """Number of processes: one for each GPU, or for each machine where there are none."""
+        return self.nodes * max(self.gpus, 1)
+
+    @property
+    def combinations(self) -> list[dict[str, str]]:
+        """The values of each job of the array, in order; one job without any where there is no array."""
+        return [dict(zip(self.each, values, strict=True)) for values in itertools.product(*self.each.values())]
+
+
+def sbatch_script(job: Job) -> str:
+    """Write a job as a script for sbatch: its needs first, then commands."""
+    parts = [
+        "#!/bin/bash",
+        f"# Written by genevae {version('genevae')}. Put it into the queue: sbatch {shlex.quote(job.name + '.sbatch')}",
+        *(f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in _needs(job)),
+        "",
+        f"cd {shlex.quote(str(job.folder))} || exit 1",
+        *job.setup,
+        'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
+        "",
+        *_array(job),
+        *_run(job),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _needs(job: Job) -> list[tuple[str, str]]:
+    """Return the options of sbatch."""
+    last = len(job.combinations) - 1
+    needs: dict[str, str | None] = {
+        "job-name": job.name,
+        "output": f"{job.name}-{'%A_%a' if job.each else '%j'}.log",
+        "open-mode": "append",
+        "partition": job.partition,
+        "time": job.time,
+        "mem": job.memory,
+        "nodes": str(job.nodes),
+        "ntasks-per-node": str(max(job.gpus, 1) if job.goes_on else 1),
+        "cpus-per-task": str(job.cpus),
+        "gpus-per-node": str(job.gpus) if job.gpus else None,
+        "array": f"0-{last}" if job.each else None,
+        "requeue": "",
+        "signal": f"USR1@{WARNING}" if job.goes_on else None,
+        **job.directives,
+    }
+    return [(name, value) for name, value in needs.items() if value is not None]
+
+
+def _array(job: Job) -> list[str]:
+    """Write down the values of every job of the array, and choose those of this one."""
+    if not job.each:
+        return []
+    lists = {name: [values[name] for values in job.combinations] for name in job.each}
+    return [
+        "# Each job of the array takes one value of every list.",
+        *(f"{_variable(name)}_of=({shlex.join(values)})" for name, values in lists.items()),
+        *(f'{_variable(name)}="${{{_variable(name)}_of[$SLURM_ARRAY_TASK_ID]}}"' for name in lists),
+        "",
+    ]
+
+
+def _run(job: Job) -> list[str]:
+    """Start the processes, and put the job into the queue again where it has more to do."""
+    together = ["# One process for each GPU (or machine); they find each other through SLURM."] * (job.n_processes > 1)
+    start = "srun --kill-on-bad-exit=1" if job.n_processes > 1 else "srun"
+    line = f'{start} --cpus-per-task="$SLURM_CPUS_PER_TASK" {_words(job)}'
+    if not job.goes_on:
+        return [*together, line]
+    return [
+        *together,
+        line,
+        "status=$?",
+        "",
+        f"# {PAUSED}: it was asked to end, and has kept its state. Started again, it goes on where it was.",
+        f'if [ "$status" -eq {PAUSED} ]; then',
+        '    scontrol requeue "$SLURM_JOB_ID"',
+        "fi",
+        'exit "$status"',
+    ]
+
+
+def _words(job: Job) -> str:
+    """Quote the command; where there is an array, its options and its place to write depend on the job."""
+    words = [shlex.quote(word) for word in job.command]
+    if not job.each:
+        return " ".join(words)
+    at = _place_of_out(job.command)
+    path = Path(job.command[at])
+    values = "-".join(f"${{{_variable(name)}}}" for name in job.each)
+    words[at] = f'{shlex.quote(str(path.with_suffix("")))}-"{values}"{shlex.quote(path.suffix) if path.suffix else ""}'
+    return " ".join([*words, *(f'--{name} "${_variable(name)}"' for name in job.each)])
+
+
+def _place_of_out(command: Sequence[str]) -> int:
+    """Find the word after --out."""
+    if "--out" not in command[:-1]:
+        raise RecipeError("The jobs of an array need a place each to write: give --out PLACE, with a space between.")
+    return command.index("--out") + 1
+
+
+def _variable(name: str) -> str:
+    return name.replace("-", "_")

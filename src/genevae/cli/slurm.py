@@ -1,0 +1,148 @@
+"""`genevae slurm`: another command of genevae as a job for SLURM."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from genevae.cli.sbatch import Job, sbatch_script
+from genevae.cli.words import assignments
+from genevae.disk import drafted, put_in_place, require_free
+from genevae.errors import RecipeError, RunError, nearest
+
+__all__ = ["slurm"]
+
+VERBS = {
+    **{
+        verb: (verb,)
+        for verb in ("fit", "embed", "evaluate", "generate", "counterfactual", "denoise", "classify", "latent")
+    },
+    **{verb: ("data", verb) for verb in ("hvg", "pseudobulk", "mixtures", "convert")},
+}
+"""The commands that are worth a job, and their words."""
+EVERY = "15m"
+"""How often a fit keeps its state, where that is not said."""
+
+
+def slurm(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    partition: str | None = None,
+    time: str | None = None,
+    gpus: int = 0,
+    memory: str | None = None,
+    cpus: int = 4,
+    nodes: int = 1,
+    each: Sequence[str] = (),
+    directive: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    script: Path | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+    submit: bool = False,
+) -> None:
+    """Write another command as a job for SLURM: genevae slurm fit DATA --out RUN --partition gpu --time 4:00:00.
+
+    A fit keeps its state (--checkpoint-every 15m, unless said otherwise) also when SLURM warns it that time is over or
+    takes its place away; the job then queues again, and goes on where it was.
+
+    Parameters
+    ----------
+    command
+        fit, embed, evaluate, generate, counterfactual, denoise, classify, latent, hvg, pseudobulk, mixtures or convert,
+        and its own words.
+    partition
+        The queue.
+    time
+        How long it may run, such as 4:00:00 or 2-12 (days and hours).
+    gpus
+        GPUs on each node; a fit runs one process for each.
+    memory
+        Of each node, such as 64G.
+    cpus
+        Processors for each process.
+    nodes
+        Machines; several for fit only.
+    each
+        A job for every value of an option, as in --each seed=0,1,2 or --each recipe=nb,zinb; of two such, for every
+        combination. The values are added to the name of --out.
+    directive
+        Any other option of sbatch, as in --directive account=mylab.
+    setup
+        A line of shell to run first, as in --setup "module load cuda".
+    script
+        The file to write; genevae-COMMAND.sbatch by default.
+    replace
+        Replace a script that is there.
+    dry_run
+        Show the script, and write nothing.
+    submit
+        Put it into the queue.
+    """
+    words = _checked(command, each)
+    job = Job(
+        name=script.stem if script else f"genevae-{command[0]}",
+        command=[sys.executable, "-m", "genevae", *words],
+        folder=Path.cwd(),
+        each=_values(each),
+        partition=partition, time=time, memory=memory, nodes=nodes, gpus=gpus, cpus=cpus,
+        directives={name: str(value) for name, value in assignments(directive).items()},
+        setup=setup,
+        goes_on=command[0] == "fit",
+    )  # fmt: skip
+    text = sbatch_script(job)
+    console = Console(soft_wrap=True, highlight=False)
+    if dry_run:
+        console.print(text, markup=False, end="")
+        return
+    path = script or Path(f"{job.name}.sbatch")
+    _write(text, path, replace)
+    console.print(f"Wrote {path}" + ("" if submit else f": put it into the queue with sbatch {path}"), markup=False)
+    if submit:
+        console.print(_submitted(path), markup=False)
+
+
+def _checked(command: Sequence[str], each: Sequence[str]) -> list[str]:
+    """Let the command read its words now, so that a mistake is not found out when the job starts."""
+    from genevae.cli import app
+
+    if not command or command[0] not in VERBS:
+        given = f"'{command[0]}' is no command that runs as a job" if command else "No command was given"
+        raise RecipeError(f"{given}. {nearest(command[0] if command else '', VERBS)}")
+    words = [*VERBS[command[0]], *command[1:]]
+    if command[0] == "fit" and not {"--checkpoint-every", "--resume"} & {word.split("=")[0] for word in words}:
+        words += ["--checkpoint-every", EVERY]
+    for values in Job(name="", command=(), folder=Path(), each=_values(each)).combinations:
+        chosen = [word for name, value in values.items() for word in (f"--{name}", value)]
+        app.parse_args([*words, *chosen], exit_on_error=False)
+    return words
+
+
+def _values(each: Sequence[str]) -> dict[str, list[str]]:
+    """Take NAME=VALUE,VALUE apart."""
+    return {name: str(values).split(",") for name, values in assignments(each).items()}
+
+
+def _write(text: str, path: Path, replace: bool) -> None:
+    require_free(path, replace, [])
+    with drafted(path) as folder:
+        draft = folder / path.name
+        draft.write_text(text, encoding="utf-8")
+        put_in_place(draft, path)
+
+
+def _submitted(path: Path) -> str:
+    """Put a script into the queue, and return what the queue says."""
+    sbatch: Any = shutil.which("sbatch")
+    if sbatch is None:
+        raise RunError(f"There is no sbatch here: copy {path} to the cluster, and put it into the queue there.")
+    done = subprocess.run([sbatch, str(path)], capture_output=True, text=True, check=False)  # noqa: S603 - its own file
+    if done.returncode:
+        raise RunError(f"sbatch has refused {path}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()

@@ -1,0 +1,81 @@
+"""How well expected expression agrees with what was measured, gene by gene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["pearson_g", "r2_g", "spearman_g", "variance_error", "zero_fraction_error"]
+
+
+def r2_g(true_ng: ArrayLike, expected_ng: ArrayLike) -> NDArray[np.float64]:
+    """Return the share of each gene's variance that is explained: 1 − Σ(x − x̂)² / Σ(x − x̄)².
+
+    A gene's own mean has 0, and what is worse than that is below. NaN where a gene does not vary.
+
+    Parameters
+    ----------
+    true_ng, expected_ng
+        Expression of the same cells in the same units.
+    """
+    x: Any = np.asarray(true_ng, dtype=np.float64)
+    error_g = np.square(x - np.asarray(expected_ng, dtype=np.float64)).sum(0)
+    return _ratio(-error_g, np.square(x - x.mean(0)).sum(0)) + 1
+
+
+def pearson_g(a_ng: ArrayLike, b_ng: ArrayLike) -> NDArray[np.float64]:
+    """Return Pearson's correlation over cells of each gene; NaN where either side does not vary.
+
+    For the correlation over genes of each cell, give both transposed.
+    """
+    a: Any = np.asarray(a_ng, dtype=np.float64)
+    b: Any = np.asarray(b_ng, dtype=np.float64)
+    a, b = a - a.mean(0), b - b.mean(0)
+    return _ratio((a * b).sum(0), np.sqrt(np.square(a).sum(0) * np.square(b).sum(0)))
+
+
+def spearman_g(a_ng: ArrayLike, b_ng: ArrayLike) -> NDArray[np.float64]:
+    """Return Spearman's correlation over cells of each gene: Pearson's of the ranks, ties sharing their mean rank."""
+    from scipy.stats import rankdata
+
+    return pearson_g(rankdata(a_ng, axis=0), rankdata(b_ng, axis=0))
+
+
+def zero_fraction_error(true_ng: ArrayLike, p_zero_ng: ArrayLike) -> float:
+    """Return the mean over genes of |share of cells at zero − mean probability of zero|.
+
+    Parameters
+    ----------
+    true_ng
+        Counts.
+    p_zero_ng
+        The probability of zero that a model gives each entry; or one row, for all cells.
+    """
+    share_g = np.mean(np.asarray(true_ng) == 0, axis=0)
+    return float(np.mean(np.abs(share_g - np.mean(np.asarray(p_zero_ng, dtype=np.float64), axis=0))))
+
+
+def variance_error(true_ng: ArrayLike, mean_ng: ArrayLike, variance_ng: ArrayLike) -> float:
+    """Return the mean over genes of |log2(predicted variance / variance)|: 1 is a factor of two, either way.
+
+    The predicted variance over cells is that of the means, and the mean of the variances: Var(μ) + E(σ²). Genes that do
+    not vary do not count.
+
+    Parameters
+    ----------
+    true_ng
+        Expression.
+    mean_ng, variance_ng
+        Of the distribution that a model gives each entry, in the same units.
+    """
+    true_g = np.var(np.asarray(true_ng, dtype=np.float64), axis=0)
+    means: Any = np.asarray(mean_ng, dtype=np.float64)
+    told_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
+    varies = (true_g > 0) & (told_g > 0)
+    return float(np.mean(np.abs(np.log2(told_g[varies] / true_g[varies])))) if varies.any() else float("nan")
+
+
+def _ratio(above_g: NDArray[Any], below_g: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(above_g, below_g, out=np.full(np.shape(below_g), np.nan), where=below_g > 0))

@@ -1,0 +1,77 @@
+"""Points of many dimensions in two, so that they can be looked at."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MAPS", "TITLES", "draw_map", "has_umap"]
+
+_Points = NDArray[np.float32]
+N_PLACED_BY = 3
+"""Drawn cells by which a cell that came later is placed."""
+
+
+def has_umap() -> bool:
+    """Whether umap-learn is installed."""
+    return importlib.util.find_spec("umap") is not None
+
+
+def draw_map(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = None) -> _Points:
+    """Return coordinates of all cells in two dimensions.
+
+    Parameters
+    ----------
+    name
+        One of :data:`MAPS`.
+    z_nk
+        Points of any number of dimensions.
+    seed
+        Of what is drawn.
+    at_most
+        Points that the map is made of, where it is not PCA, whose time grows slowly: others, drawn at random, are put
+        at the mean of the 3 that are nearest in the many dimensions.
+    """
+    if name == "pca" or at_most is None or len(z_nk) <= at_most:
+        return np.asarray(MAPS[name](z_nk, seed), dtype=np.float32)
+    from sklearn.neighbors import NearestNeighbors
+
+    drawn = np.sort(np.random.default_rng(seed).choice(len(z_nk), at_most, replace=False))
+    others = np.setdiff1d(np.arange(len(z_nk)), drawn)
+    xy = np.empty((len(z_nk), 2), dtype=np.float32)
+    xy[drawn] = MAPS[name](z_nk[drawn], seed)
+    near = NearestNeighbors(n_neighbors=N_PLACED_BY).fit(z_nk[drawn]).kneighbors(z_nk[others], return_distance=False)
+    xy[others] = xy[drawn][near].mean(1)
+    return xy
+
+
+def _pca(z: NDArray[Any], seed: int) -> NDArray[Any]:
+    from sklearn.decomposition import PCA
+
+    found = PCA(min(2, *z.shape), random_state=seed).fit_transform(z)
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+
+
+def _tsne(z: NDArray[Any], seed: int) -> NDArray[Any]:
+    from sklearn.manifold import TSNE
+
+    start: Any = "pca" if z.shape[1] > 1 else "random"
+    tsne = TSNE(perplexity=min(30.0, (len(z) - 1) / 3), init=start, random_state=seed)
+    return np.asarray(tsne.fit_transform(z))
+
+
+def _umap(z: NDArray[Any], seed: int) -> NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of parts that are not used here
+        umap = importlib.import_module("umap").UMAP(n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1)
+        return np.asarray(umap.fit_transform(z))
+
+
+MAPS: dict[str, Callable[[NDArray[Any], int], NDArray[Any]]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
+TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}

@@ -1,0 +1,39 @@
+/* Draw every chart, and draw again when the size, the ground or the medium changes. */
+const CHARTS = {lines: Lines, points: Points, bars: Bars, heat: Heat, map: CellMap};
+const charts = [...document.querySelectorAll("figure[data-chart]")].map((figure) => {
+  const spec = report.charts[Number(figure.dataset.chart)];
+  return new CHARTS[spec.type](figure, spec);
+});
+const drawAll = () => charts.forEach((chart) => chart.redraw());
+drawAll();
+
+let drawnAt = document.documentElement.clientWidth;
+addEventListener("resize", () => {
+  if (document.documentElement.clientWidth === drawnAt || printing) return;
+  drawnAt = document.documentElement.clientWidth;
+  drawAll();
+});
+darkness.addEventListener("change", drawAll);
+const print = (on) => {
+  if (printing === on) return;
+  printing = on;
+  if (on) drawAll();
+  else requestAnimationFrame(drawAll); // once the screen has its size again
+};
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
+matchMedia("print").addEventListener("change", (event) => print(event.matches));
+addEventListener("scroll", () => tip.hide(), {passive: true});
+
+/* The section in view is marked in the bar above. */
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.getAttribute("href").slice(1), link]));
+const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
+  if (!entry.isIntersecting) return;
+  for (const link of links.values()) link.removeAttribute("aria-current");
+  const link = links.get(entry.target.id);
+  link.setAttribute("aria-current", "true");
+  const bar = link.parentElement;
+  bar.scrollTo({left: link.offsetLeft - bar.clientWidth / 2 + link.clientWidth / 2});
+}), {rootMargin: "-20% 0px -70% 0px"});
+document.querySelectorAll("main section").forEach((section) => links.has(section.id) && seen.observe(section));
+document.documentElement.dataset.drawn = String(charts.length);

@@ -1,0 +1,27 @@
+"""`python crashing.py STEP ARGUMENT…`: genevae, of which process 1 is killed after a step, the first time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from genevae.cli import main
+from genevae.training.checkpoint import Checkpoints
+from genevae.training.launch import launched
+from genevae.training.state import State
+
+after_step = Checkpoints.after_step
+
+
+def die_after_step(self: Checkpoints, state: State) -> None:
+    after_step(self, state)
+    if state.step == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    launch = launched(os.environ)
+    if launch.rank == 1 and not launch.restarts:
+        Checkpoints.after_step = die_after_step  # type: ignore[method-assign]
+    main(sys.argv[2:])

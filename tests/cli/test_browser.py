@@ -1,0 +1,236 @@
+"""The report in a real browser: charts are drawn, answer the pointer, fit the screen, and nothing harms."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evaluation.example import TYPES, example
+
+from genevae.evaluation.report.page import write_page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("there is no chromium here: apt-get install chromium", allow_module_level=True)
+
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    write_page(example(2000), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Iterator[Open]:
+    """Open the report; whatever the browser complains of, or asks a network for, fails the test at its end."""
+    said: list[str] = []
+    pages = []
+
+    def open_page(width: int = 1280, path: Path = report, **given: Any) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 900}, **given)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request", lambda request: said.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", timeout=20_000)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert said == []
+
+
+def pixels(page: Any, figure: str = "figure.map") -> str:
+    return str(page.eval_on_selector(f"{figure} .stage canvas", "canvas => canvas.toDataURL()"))
+
+
+def settled(page: Any) -> None:
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def test_every_chart_is_drawn(opened: Open) -> None:
+    page = opened()
+    n = page.locator("figure[data-chart]").count()
+    assert int(page.evaluate("document.documentElement.dataset.drawn")) == n
+    for figure in page.locator("figure[data-chart]").all():
+        box = figure.locator(".stage").bounding_box()
+        assert box["height"] > 150
+        if "map" not in figure.get_attribute("class"):
+            assert figure.locator("svg text").count() > 2
+    drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
+    assert page.eval_on_selector("figure.map .stage canvas", drawn)
+
+
+def test_names_in_the_data_do_not_run(opened: Open) -> None:
+    page = opened()
+    assert page.evaluate("window.harmed") is None
+    assert "<script>" in page.locator("figure.map .legend button").first.text_content()
+    page.locator("figure.map select").select_option(label="doublet")
+    assert page.evaluate("window.harmed") is None
+
+
+@pytest.mark.parametrize("width", [1280, 768, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_never_scrolls_sideways(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_another_field_recolours_the_map(opened: Open) -> None:
+    page = opened()
+    seen = {pixels(page)}
+    for field in ("condition", "donor", "n_counts"):
+        page.locator("figure.map select").select_option(label=field)
+        seen.add(pixels(page))
+    assert len(seen) == 4
+    assert page.locator("figure.map .legend .scale span").count() == 2
+
+
+def test_another_space_moves_the_cells(opened: Open) -> None:
+    page = opened()
+    before = pixels(page)
+    page.get_by_role("button", name="PCA of nb").click()
+    assert pixels(page) != before
+    assert page.get_by_role("button", name="PCA of nb").get_attribute("aria-pressed") == "true"
+
+
+def test_the_legend_hides_and_shows(opened: Open) -> None:
+    page = opened()
+    entry = page.locator("figure.map .legend button").nth(1)
+    page.mouse.move(0, 0)
+    before = pixels(page)
+    entry.click()
+    page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+    settled(page)
+    assert pixels(page) != before
+    assert page.locator("figure.map .legend button").nth(1).get_attribute("aria-pressed") == "false"
+    page.locator("figure.map .legend button").nth(1).click()
+    page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+    settled(page)
+    assert pixels(page) == before
+
+
+def hovered(page: Any, figure: str) -> str:
+    """Move over a chart, from its middle outwards, until something is under the pointer."""
+    stage = page.locator(figure).first.locator(".stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    steps = sorted(range(1, 24), key=lambda i: abs(i - 12))
+    for i, j in sorted(((i, j) for i in steps for j in steps), key=lambda at: abs(at[0] - 12) + abs(at[1] - 12)):
+        page.mouse.move(box["x"] + box["width"] * i / 24, box["y"] + box["height"] * j / 24)
+        if page.locator("#tip").is_visible():
+            return str(page.locator("#tip").inner_text())
+    return ""
+
+
+def test_the_pointer_is_told_what_is_under_it(opened: Open) -> None:
+    page = opened()
+    assert "cell_type: " in hovered(page, "figure.map")
+    assert "donor" in hovered(page, "figure.map")
+    assert any(kind in hovered(page, "figure.bars") for kind in TYPES)
+    assert "GENE" in hovered(page, "figure.points")
+    assert "epoch" in hovered(page, "#training figure.lines")
+    assert "told" in hovered(page, "figure.heat")
+    page.mouse.move(2, 2)
+    assert not page.locator("#tip").is_visible()
+
+
+def test_the_keyboard_goes_from_item_to_item(opened: Open) -> None:
+    page = opened()
+    page.locator("figure.bars .stage").focus()
+    page.keyboard.press("ArrowDown")
+    first = page.locator("#tip").inner_text()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#tip").inner_text() != first
+    page.keyboard.press("Escape")
+    assert not page.locator("#tip").is_visible()
+
+
+def test_zoom_by_wheel_waits_for_a_click(opened: Open) -> None:
+    page = opened()
+    stage = page.locator("figure.map .stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    before = pixels(page)
+    page.mouse.wheel(0, 30)
+    settled(page)
+    assert pixels(page) == before
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.wheel(0, -400)
+    settled(page)
+    zoomed = pixels(page)
+    assert zoomed != before
+    page.get_by_role("button", name="Show all").click()
+    settled(page)
+    page.mouse.move(2, 2)
+    assert pixels(page) == before
+
+
+def test_a_drag_moves_the_map(opened: Open) -> None:
+    page = opened()
+    stage = page.locator("figure.map .stage")
+    stage.scroll_into_view_if_needed()
+    box, before = stage.bounding_box(), pixels(page)
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 260, steps=4)
+    page.mouse.up()
+    settled(page)
+    assert pixels(page) != before
+
+
+def test_a_gene_can_be_found_by_name(opened: Open) -> None:
+    page = opened()
+    page.locator(".search input").fill("gene123")
+    assert page.locator("figure.points svg text", has_text="GENE123").count() == 1
+    assert page.locator("figure.points svg .found").count() == 1
+
+
+def test_it_prints_in_light_colours(opened: Open) -> None:
+    page = opened(color_scheme="dark")
+    dark = pixels(page)
+    assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
+    page.emulate_media(media="print")
+    settled(page)
+    assert pixels(page) != dark
+    page.emulate_media(media="screen")
+    settled(page)
+    assert pixels(page) == dark
+
+
+def test_fifty_thousand_cells_open_and_answer(opened: Open, tmp_path: Path) -> None:
+    write_page(example(50_000), tmp_path / "large.html")
+    page = opened(path=tmp_path / "large.html")
+    assert "cell_type: " in hovered(page, "figure.map")

@@ -1,0 +1,168 @@
+"""What the processes of a test do: `python together.py OUT NAME…`, alone or as one of several.
+
+Trains small models in float64, and writes their histories and weights for the test to compare.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from safetensors.torch import save_file
+from torch import nn
+
+from genevae.cells import Cells, Condition, Rows
+from genevae.errors import DataError, TrainingError
+from genevae.models.vae import VAE
+from genevae.nn.norm import BatchNorm
+from genevae.nn.part import sharing
+from genevae.objectives.elbo import ELBO
+from genevae.objectives.objective import Loss, Progress
+from genevae.recipes.fit import fit
+from genevae.training.launch import launched
+from genevae.training.ranks import Ranks, join
+
+FITS = {
+    "nb": {"condition": ["type"], "batch": "lane"},
+    "gaussian": {"recipe": "gaussian", "condition": ["type"], "continuous": ["dose"]},
+    "learned size": {"recipe": "zinb", "batch": "lane", "setting": {"size": "learned"}},
+    "conditional prior": {"recipe": "nb", "condition": ["type"], "setting": {"prior": "conditional"}},
+    "categories hidden": {"recipe": "conditional", "condition": ["type", "drug"], "setting": {"category_dropout": 0.3}},
+    "adversarial": {"recipe": "adversarial", "batch": "lane"},
+    "bulk": {"recipe": "bulk", "setting": {"hidden": [16, 16]}},
+    "contrastive": {"recipe": "contrastive", "group": "donor"},
+    "cycle": {"recipe": "cycle", "condition": ["type", "drug"], "setting": {"category_dropout": 0.2}},
+    "cycle, fitted": {"recipe": "cycle", "condition": ["type"], "setting": {"head_scaling": "fitted"}},
+    "dose": {"recipe": "dose", "condition": ["drug"], "continuous": ["dose"]},
+    "convolutional": {"recipe": "convolutional", "condition": ["type"], "n_latent": 2},
+    "layer norm, balanced": {"balance": "type", "condition": ["type"], "setting": {"norm": "layer", "dropout": 0.3}},
+    "accumulated": {"condition": ["type"], "setting": {"accumulate": 3, "cells_per_epoch": 150}},
+    "stopped": {"condition": ["type"], "epochs": 30, "setting": {"patience": 2, "plateau": 1, "beta_ramp": 0.0},
+                "learning_rate": 0.05},
+}  # fmt: skip
+"""By name: how each model is fitted. Parts of minibatches of 31 cells are never equal."""
+
+
+def cells(n: int = 200, n_genes: int = 24) -> AnnData:
+    """Draw counts of three types under two drugs, in two lanes and of forty donors."""
+    rng = np.random.default_rng(0)
+    kind, drug, lane = rng.choice(3, n), rng.choice(2, n), rng.choice(2, n)
+    rate = np.exp(rng.normal(0, 1, (3, n_genes))[kind] + rng.normal(0, 1, (2, n_genes))[drug])
+    obs = pd.DataFrame(
+        {
+            "type": np.array(["A", "B", "C"])[kind],
+            "drug": np.array(["ctrl", "stim"])[drug],
+            "lane": np.array(["l1", "l2"])[lane],
+            "donor": [f"d{each}" for each in rng.choice(40, n)],
+            "dose": np.abs(rng.normal(2, 1, n)),
+        },
+        index=[f"cell{i}" for i in range(n)],
+    )
+    return AnnData(rng.poisson(rate * (1 + lane[:, None])).astype(np.float32), obs=obs)
+
+
+def in_float64() -> None:
+    """Compute in float64, on cells that are float64 too."""
+    torch.set_default_dtype(torch.float64)
+    to = Cells.to
+
+    def doubled(self: Cells, device: torch.device | str) -> Cells:
+        moved = to(self, device)
+        condition = moved.condition.map(lambda t: t.double() if t.is_floating_point() else t)
+        return Cells(moved.x.to(device, torch.float64), condition, moved.row_n, moved.sizes)
+
+    Cells.to = doubled  # type: ignore[method-assign]
+
+
+def write_fits(out: Path, names: list[str], rank: int) -> None:
+    """Fit some of the models; every process writes what it has found."""
+    adata = cells()
+    for name in names:
+        fixed = {"epochs": 3, "batch_size": 31, "validation": 0.2, "seed": 3, "device": "cpu", "progress": False}
+        model = fit(adata, **{**fixed, **FITS[name]})
+        found = {"history": model.history.to_dict("list"), "ended": model.facts["ended"]}
+        (out / f"{name} {rank}.json").write_text(json.dumps(found))
+        weights = {name: tensor.contiguous() for name, tensor in model.module.state_dict().items()}
+        save_file(weights, out / f"{name} {rank}.safetensors")
+
+
+def batch_norm_differences(ranks: Ranks) -> dict[str, float]:
+    """Return by how much the batch norm of parts differs from torch's of the whole, for parts of several sizes."""
+    found = {}
+    sizes_of = {"equal": (6, 6), "unequal": (9, 2), "one cell": (1, 7)}
+    for (name, sizes), momentum, n_particles in itertools.product(sizes_of.items(), (0.01, None), (1, 3)):
+        x_snh = torch.randn(n_particles, sum(sizes), 5, generator=torch.Generator().manual_seed(0)) * 3 + 20
+        own = x_snh.split(sizes, 1)[ranks.rank]
+        torchs, ours = nn.BatchNorm1d(5, momentum=momentum), BatchNorm(5, momentum=momentum)
+        whole, part = (x.flatten(0, 1).requires_grad_() for x in (x_snh, own))
+        for layer, x, cells in ((torchs, whole, sum(sizes)), (ours, part, sizes)):
+            with sharing(minibatch(cells)):
+                layer(x).pow(3).sum().backward()
+        ranks.add_up([], [], list(ours.parameters()))
+        expected = whole.grad.view_as(x_snh).split(sizes, 1)[ranks.rank].flatten(0, 1)
+        pairs = [(part.grad, expected), (ours.weight.grad, torchs.weight.grad), (ours.bias.grad, torchs.bias.grad)]
+        pairs += list(zip(ours.buffers(), torchs.buffers(), strict=True))
+        found[f"{name} {momentum} {n_particles}"] = max(float((a - b).abs().max()) for a, b in pairs)
+    return found
+
+
+def minibatch(sizes: int | tuple[int, ...]) -> Cells:
+    """Make a minibatch that is shared in parts of these sizes, or not at all."""
+    empty = Cells(Rows.from_dense(torch.zeros(0, 1)), Condition(torch.zeros(0, 1)), torch.zeros(0))
+    return empty if isinstance(sizes, int) else replace(empty, sizes=sizes)
+
+
+def refusals(ranks: Ranks) -> dict[str, str]:
+    """Return what is said of data that differ, and of cells that are too few."""
+    found = {}
+    adata = cells(40)
+    try:
+        fit(adata[: 40 - ranks.rank], epochs=1, device="cpu", progress=False)
+    except DataError as error:
+        found["other data"] = str(error)
+    try:
+        fit(adata, epochs=1, validation=1 / 40, device="cpu", progress=False)
+    except TrainingError as error:
+        found["few cells"] = str(error)
+    ELBO.forward = broken  # type: ignore[method-assign]
+    try:
+        fit(adata, epochs=30, batch_size=64, device="cpu", progress=False)
+    except TrainingError as error:
+        found["broken"] = str(error)
+    return found
+
+
+def broken(self: ELBO, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
+    """Return a loss that is not a number in one cell."""
+    loss = self.weigh(self.terms(model, cells), progress)
+    bad_n = torch.where(cells.row_n == 17, torch.nan, 0.0)
+    return Loss(loss.total + bad_n.mean(), loss.terms, loss.per_cell_n + bad_n)
+
+
+def main(out: Path, names: list[str]) -> None:
+    """Do all that was asked for."""
+    torch.set_num_threads(1)
+    in_float64()
+    launch = launched(os.environ)
+    write_fits(out, names, launch.rank)
+    if launch.n_ranks > 1:
+        ranks = join(launch, torch.device("cpu"))
+        found = {
+            "batch norm": batch_norm_differences(ranks),
+            "texts": ranks.texts(f"process {ranks.rank}" + "é" * ranks.rank),
+            "wishes": [ranks.any(wish) for wish in (False, ranks.is_first, True)],
+            "refusals": refusals(ranks),
+        }
+        (out / f"found {ranks.rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
