@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint format bench bench-scale bench-systems clean
+.PHONY: help demo test test-all lint format bench bench-scale bench-systems results clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in
 bench-systems: $(VENV)-bench/ready  ## Measure the five systems beside their baselines (hours)
 	for name in classification bulk contrastive leakage dose denoising simulation convolution cycle; do \
 	    $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
+
+results: $(VENV)-bench/ready  ## Train our recipes and their peers on real data, and write docs/results.md (an hour)
+	$(VENV)-bench/bin/python -m benchmarks.results $(RESULTS)
 
 clean:  ## Remove the virtual environments, the demo and all caches
 	rm -rf $(VENV) $(VENV)-bench demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,191 @@
+"""Jobs: one training or one baseline each, in two processes, kept as they finish, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.results.settings import OURS, VISITS
+
+__all__ = ["Job", "Rows", "kept", "missing", "processes", "run_all", "settings_of"]
+
+Rows = Mapping[str, Mapping[str, float]]
+"""What a job found: for each row of a table, its scores by name."""
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "TQDM_DISABLE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one data set with one seed.
+
+    Parameters
+    ----------
+    question, data, method, seed
+        Which.
+    quick
+        Whether it trains for two epochs only, to see that all works.
+    """
+
+    question: str
+    data: str
+    method: str
+    seed: int
+    quick: bool = False
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return f"{self.question}: {self.method} on {self.data}, seed {self.seed}"
+
+    def path(self, folder: Path) -> Path:
+        """Return the file of its numbers."""
+        name = "-".join((self.data, self.method, str(self.seed))).replace(" ", "_").replace("/", "_")
+        return folder / ("quick" if self.quick else "full") / self.question / f"{name}.json"
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """Return what the recipe of a job is told."""
+    return OURS.get(job.question, {}).get(job.method, {})
+
+
+def terms_of(job: Job) -> dict[str, Any]:
+    """Return what would make a job's numbers others: what its recipe is told, and for how long it trains."""
+    return {"settings": settings_of(job), "visits": VISITS[job.question]}
+
+
+def kept(job: Job, folder: Path) -> dict[str, Any] | None:
+    """Return what a job left, unless it was told other settings then. Code that changed since is not noticed."""
+    path = job.path(folder)
+    if not path.exists():
+        return None
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    terms = json.loads(json.dumps(terms_of(job)))
+    return written if all(written.get(name) == term for name, term in terms.items()) else None
+
+
+def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """Return the jobs that are still to be done."""
+    return [job for job in jobs if kept(job, folder) is None]
+
+
+def processes(n: int, folder: Path) -> ProcessPoolExecutor:
+    """Make a pool of processes of one thread each, which keep to themselves what peers would print."""
+    os.environ.update(ONE_THREAD, JAX_COMPILATION_CACHE_DIR=str(folder / "jax"))  # they inherit it
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _calm)
+
+
+def run_all(
+    jobs: Sequence[Job], run: Callable[[Job], Rows], folder: Path, facts: Mapping[str, Any], pool: Executor, n: int = 1
+) -> list[Job]:
+    """Run what is missing, ``n`` at a time; print what is done, and return the jobs that failed."""
+    left = missing(jobs, folder)
+    print(f"{len(jobs)} jobs, of which {len(jobs) - len(left)} are done", flush=True)
+    clock, failed = _Clock(jobs, folder), []
+    waiting = {pool.submit(_timed, run, job): job for job in left}
+    for number, (job, rows, times) in enumerate(_finished(waiting), 1):
+        if rows is None:
+            failed.append(job)
+        else:
+            _keep(job, rows, times, folder, facts)
+        clock.done(job, times.clock)
+        state = "FAILED" if rows is None else f"took {times.clock:.0f} s"
+        minutes = clock.left() / n / 60
+        print(f"[{number}/{len(left)}] {job} {state}; about {minutes:.0f} minutes are left", flush=True)
+    return failed
+
+
+def _finished(waiting: Mapping[Future[tuple[Rows, Times]], Job]) -> Iterator[tuple[Job, Rows | None, Times]]:
+    """Yield every job as it ends; one that failed prints why, and does not stop the others."""
+    for future in as_completed(waiting):
+        try:
+            rows, times = future.result()
+        except Exception:  # noqa: BLE001 - whatever a peer may raise
+            traceback.print_exc()
+            yield waiting[future], None, Times(0.0, 0.0)
+        else:
+            yield waiting[future], rows, times
+
+
+class Times(NamedTuple):
+    """Seconds of the clock, and of the processor, which tell what another machine or a quiet one would need."""
+
+    clock: float
+    processor: float
+
+
+def _timed(run: Callable[[Job], Rows], job: Job) -> tuple[Rows, Times]:
+    started = time.perf_counter()
+    spent = time.process_time()
+    rows = run(job)
+    return rows, Times(time.perf_counter() - started, time.process_time() - spent)
+
+
+def _keep(job: Job, rows: Rows, times: Times, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a job's numbers, whole or not at all."""
+    path = job.path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        **asdict(job),
+        **terms_of(job),
+        "rows": rows,
+        "seconds": times.clock,
+        "processor_seconds": times.processor,
+        **facts,
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _calm() -> None:
+    """Let a process use one thread, and keep peers from printing."""
+    import logging
+    import warnings
+
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+
+class _Clock:
+    """How long the rest will take: a job that was not timed yet takes as long as it did with another seed."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
+        self.jobs = set(missing(jobs, folder))
+        self.seconds: dict[tuple[str, str, str], float] = {}
+        for job in jobs:
+            if (written := kept(job, folder)) is not None:
+                self.seconds[_kind(job)] = written["seconds"]
+
+    def done(self, job: Job, seconds: float) -> None:
+        """Take note of a job."""
+        self.jobs.discard(job)
+        self.seconds[_kind(job)] = seconds
+
+    def left(self) -> float:
+        """Return the processor's seconds that are left."""
+        usual = sum(self.seconds.values()) / len(self.seconds)
+        return sum(self.seconds.get(_kind(job), usual) for job in self.jobs)
+
+
+def _kind(job: Job) -> tuple[str, str, str]:
+    return job.question, job.data, job.method

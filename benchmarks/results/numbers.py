@@ -1,0 +1,58 @@
+"""What jobs found as one table, and means over seeds with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+__all__ = ["mean_and_half", "shown", "table_of", "told"]
+
+
+def table_of(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row per question, data set, row, seed and score."""
+    records = [
+        {"question": r["question"], "data": r["data"], "row": row, "seed": r["seed"], "score": score, "value": value}
+        for r in results
+        for row, scores in r["rows"].items()
+        for score, value in scores.items()
+    ]
+    return pd.DataFrame(records, columns=["question", "data", "row", "seed", "score", "value"])
+
+
+def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
+    """Return the mean over seeds, and half of its 95 % interval by Student's t; not a number for a single seed.
+
+    >>> mean, half = mean_and_half([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    values: Any = np.asarray(value_s, dtype=np.float64)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def shown(value_s: ArrayLike, digits: int = 3, sign: str = "") -> str:
+    """Write the mean over seeds with its interval.
+
+    >>> shown([1.0, 2.0, 3.0], 1), shown([0.5], 2)
+    ('2.0 ± 2.5', '0.50')
+    """
+    values = np.asarray(value_s, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        return "–"
+    mean, half = mean_and_half(values)
+    return f"{mean:{sign}.{digits}f}" + ("" if np.isnan(half) or half == 0 else f" ± {half:.{digits}f}")
+
+
+def told(found: pd.DataFrame, row: str, score: str, data: str | None = None) -> pd.Series[float]:
+    """Return a score of one row by seed; averaged over the data sets, where none is named."""
+    some = found[(found["row"] == row) & (found["score"] == score)]
+    if data is not None:
+        some = some[some["data"] == data]
+    return some.groupby("seed")["value"].mean()

@@ -1,0 +1,61 @@
+"""The numbers of the suite: what our recipes are told, and how long anything trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "VISITS", "epochs_for"]
+
+SEEDS = 3
+MAX_GENES = 2000
+MAX_CELLS = 5_700
+"""Of one data set, so that 4,000 train; where there were more, they are drawn with the seed."""
+
+OURS: dict[str, dict[str, dict[str, Any]]] = {
+    "fit": {
+        "nb": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
+        "zinb": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
+        "poisson": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
+    },
+    "integration": {"nb": {}, "adversarial": {}},
+    "perturbation": {
+        "nb": {
+            "recipe": "nb",
+            "condition": ["condition"],
+            "setting": {},
+            "ask": {},
+            "layer": "moved",
+        }
+    },
+    "simulation": {"nb": {}, "convolutional-nb": {}},
+    "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
+    "bulk": {"bulk": {}},
+}
+"""Settings of our recipes that are not their defaults, by question and method. Who changes them runs those jobs again.
+
+Of the perturbation, also: the recipe, its conditions, what else `gv.counterfactual` is told (``ask``), and which layer
+of its answer holds predicted cells.
+"""
+
+VISITS = {
+    "fit": 180_000,
+    "integration": 180_000,
+    "perturbation": 180_000,
+    "simulation": 50_000,
+    "labels": 150_000,
+    "bulk": 100_000,
+}
+"""Cells that one training may look at, again and again: epochs are this over the training cells, within bounds."""
+FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
+QUICK_EPOCHS = 2
+
+
+def epochs_for(question: str, n_train: int, quick: bool = False) -> int:
+    """Return the epochs of every method of a question.
+
+    >>> epochs_for("fit", 1800), epochs_for("fit", 10), epochs_for("fit", 1800, quick=True)
+    (100, 200, 2)
+    """
+    if quick:
+        return QUICK_EPOCHS
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(VISITS[question] / n_train)))
