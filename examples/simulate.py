@@ -27,7 +27,7 @@ held_out, train = (adata[(model.split == part).to_numpy()] for part in ("test", 
 # A new cell starts from the posterior of a training cell of its type; `latent="prior"` would start from the prior.
 new = gv.generate(model, n=200, condition={"cell_type": ["Dendritic", "CD14+ Monocyte", "CD19+ B"]}, seed=1)
 print(new)
-print(new.obs["cell_type"].value_counts().to_string(), "\n")
+print(new.obs["cell_type"].astype(str).value_counts().to_string(), "\n")
 
 # A random forest's AUC is 0.5 where it cannot tell made cells from real ones, and 1 where it always can. Beside the
 # model: training cells, which is as good as it gets; and genes drawn one by one, each from the cells of the type, which
@@ -38,5 +38,5 @@ for kind in new.obs["cell_type"].unique():
     real, known = (each[(each.obs["cell_type"] == kind).to_numpy()].X.toarray() for each in (held_out, train))
     made = new[(new.obs["cell_type"] == kind).to_numpy()].X[: len(real)]
     alone, others = rng.permuted(known, axis=0)[: len(real)], rng.permutation(known)[: len(real)]
-    aucs = [two_sample_auc(log_normalised(real), log_normalised(each)) for each in (made, alone, others)]
+    aucs = [two_sample_auc(log_normalised(real), log_normalised(each), n_trees=50) for each in (made, alone, others)]
     print(f"{kind:<16}{aucs[0]:>10.3f}{aucs[1]:>13.3f}{aucs[2]:>8.3f}")

@@ -40,8 +40,9 @@ Answers = dict[str, Any]
 
 
 def jobs(seed: int, quick: bool) -> list[Job]:
-    """Return every method on every type."""
-    return [Job(NAME, kind, method, seed, quick) for kind in TYPES for method in METHODS]
+    """Return every method on every type; SCVI, which no target asks for and which takes longest, with one seed."""
+    methods = [method for method in METHODS if method != "SCVI" or not seed]
+    return [Job(NAME, kind, method, seed, quick) for kind in TYPES for method in methods]
 
 
 def run(job: Job) -> Rows:
@@ -194,13 +195,13 @@ INTRODUCTION = (
     "and the true shift of mean log-normalised expression. E-distance: of the predicted cells from the true ones, on "
     "50 principal components. *nb* is told the condition alone, and `genevae counterfactual` carries each cell's own "
     "noise over (layer `moved`); *nb, drawn*: counts drawn afresh (layer `draw`). *latent arithmetic*: scGen's idea "
-    "on the latent of `nb` without conditions. *SCVI*: the condition as its batch, decoded under the other. Both are "
-    "given the same carrying over. *mean shift* of the other six types, added to the untreated cells; *matching "
-    "mean*: the mean stimulated profile of the others; *linear*: ridge regression of shifts on untreated profiles, a "
-    "strong baseline. *ceiling*: other true cells (split halves; Spearman–Brown for the correlation). Target: *nb* "
-    "above the mean shift and nearer than no change for every type, and 0.89 on average."
+    "on the latent of `nb` without conditions. *SCVI*: the condition as its batch, decoded under the other, one seed."
+    " Both are given the same carrying over. *mean shift* of the other six types, added to the untreated cells; "
+    "*matching mean*: the mean stimulated profile of the others; *linear*: ridge regression of shifts on untreated "
+    "profiles, a strong baseline. *ceiling*: other true cells (split halves; Spearman–Brown for the correlation). "
+    "Target: *nb* above the mean shift and nearer than no change for every type, and 0.89 on average."
 )
 TRAP = (
-    "Why not R², the squared correlation of the predicted and the true mean profile? Its zero is not at 0: see what no "
-    "change has, which predicts nothing."
+    "Why not R², the squared correlation of the predicted and the true mean profile? Its zero is not at 0: see what "
+    "no change has, which predicts nothing."
 )

@@ -38,8 +38,8 @@ of its answer holds predicted cells.
 """
 
 VISITS = {
-    "fit": 180_000,
-    "integration": 180_000,
+    "fit": 120_000,
+    "integration": 120_000,
     "perturbation": 180_000,
     "simulation": 50_000,
     "labels": 150_000,
@@ -53,7 +53,7 @@ QUICK_EPOCHS = 2
 def epochs_for(question: str, n_train: int, quick: bool = False) -> int:
     """Return the epochs of every method of a question.
 
-    >>> epochs_for("fit", 1800), epochs_for("fit", 10), epochs_for("fit", 1800, quick=True)
+    >>> epochs_for("fit", 1200), epochs_for("fit", 10), epochs_for("fit", 1200, quick=True)
     (100, 200, 2)
     """
     if quick:
