@@ -9,8 +9,8 @@ from anndata import AnnData
 import genevae as gv
 from genevae.data.kind import Kind
 from genevae.evaluation.report.records import Section
-from genevae.questions import fit
 from genevae.questions.bench import Bench
+from genevae.questions.fit import ask as fit
 from genevae.questions.reading import entries, expected, log_weights_sn
 
 BOUND = "importance-weighted bound, nats per cell"

@@ -10,8 +10,8 @@ from anndata import AnnData
 import genevae as gv
 from genevae.data.kind import Kind
 from genevae.evaluation.report.records import Heat, Lines, Section
-from genevae.questions import labels
 from genevae.questions.bench import Bench
+from genevae.questions.labels import ask as labels
 
 
 def accuracies(section: Section) -> dict[str, float]:

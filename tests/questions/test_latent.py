@@ -13,8 +13,8 @@ from genevae.data.kind import Kind
 from genevae.errors import DataError, GeneError
 from genevae.evaluation import maps
 from genevae.evaluation.report.records import Bars, Map, Section, scores_to_frame
-from genevae.questions import latent
 from genevae.questions.bench import Bench
+from genevae.questions.latent import ask as latent
 
 
 @pytest.fixture(autouse=True)

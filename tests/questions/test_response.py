@@ -8,12 +8,12 @@ import pytest
 from genevae.data.kind import Kind
 from genevae.evaluation.report.records import Bars, Points, scores_to_frame
 from genevae.evaluation.response import log_normalised
-from genevae.questions import response
 from genevae.questions.bench import Bench
 from genevae.questions.expression import in_units_of, logged
-from genevae.questions.guesses import SAME_STATE, guesses
-from genevae.questions.response_scores import E_DISTANCE, METRICS, PEARSON
-from genevae.questions.states import cases, perturbations, training_rows
+from genevae.questions.response import ask as response
+from genevae.questions.response.guesses import SAME_STATE, guesses
+from genevae.questions.response.scores import E_DISTANCE, METRICS, PEARSON
+from genevae.questions.response.states import cases, perturbations, training_rows
 from genevae.recipes.fit import fit
 
 RNG = np.random.default_rng(0)

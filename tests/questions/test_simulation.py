@@ -8,9 +8,10 @@ import pytest
 from genevae.data.kind import Kind
 from genevae.errors import DataError
 from genevae.evaluation.report.records import Lines, Points, scores_to_frame
-from genevae.questions import simulation, simulation_scores
 from genevae.questions.bench import Bench
-from genevae.questions.simulation_scores import AUC, COPIES, SLOPE
+from genevae.questions.simulation import ask as simulation
+from genevae.questions.simulation import scores as simulation_scores
+from genevae.questions.simulation.scores import AUC, COPIES, SLOPE
 from genevae.recipes.fit import fit
 
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["QUESTIONS", "evaluate", "require_place", "write_report"]
 
 QUESTIONS = {
-    "fit": "genevae.questions.fit",
-    "latent": "genevae.questions.latent",
-    "response": "genevae.questions.response",
-    "simulation": "genevae.questions.simulation",
-    "labels": "genevae.questions.labels",
+    "fit": "genevae.questions.fit.ask",
+    "latent": "genevae.questions.latent.ask",
+    "response": "genevae.questions.response.ask",
+    "simulation": "genevae.questions.simulation.ask",
+    "labels": "genevae.questions.labels.ask",
 }
 """Every question, in the order of the report, and the module that asks it."""
 PACKAGES = ("genevae", "torch", "numpy", "scipy", "scikit-learn", "anndata")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from genevae.evaluation.calibration import pit_histogram
 from genevae.evaluation.report.records import Bars, Chart, Points
-from genevae.questions.fit_measured import Measured
+from genevae.questions.fit.measured import Measured
 
 __all__ = ["charts_of"]
 

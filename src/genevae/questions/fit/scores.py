@@ -14,7 +14,7 @@ from genevae.evaluation.calibration import covered, crps, distance_from_uniform,
 from genevae.evaluation.principal import Principal
 from genevae.evaluation.report.records import Role, Score
 from genevae.evaluation.response import pearson
-from genevae.questions.fit_measured import MAX_BOUND, Measured
+from genevae.questions.fit.measured import MAX_BOUND, Measured
 from genevae.questions.reading import Entries, promises_spread
 from genevae.recipes.trained import Trained
 

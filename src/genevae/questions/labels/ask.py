@@ -14,7 +14,7 @@ from genevae.evaluation.labels import accuracy, reliability, risk_coverage
 from genevae.evaluation.report.records import Chart, Heat, Lines, Score, Section, Tone, Verdict
 from genevae.questions.bench import Bench
 from genevae.questions.choice import Chosen, chosen, lacks, sample, usable_n
-from genevae.questions.labels_told import Labels, Told, confusion_of, scores_of, tell, unknown_scores
+from genevae.questions.labels.told import Labels, Told, confusion_of, scores_of, tell, unknown_scores
 from genevae.recipes.trained import Trained
 
 __all__ = ["ask", "why_not"]

@@ -11,7 +11,7 @@ from genevae.evaluation.integration import FEWEST, TOTALS, integration_scores
 from genevae.evaluation.latent import categories_of, scored_n
 from genevae.evaluation.report.records import Score, Verdict
 from genevae.questions.choice import sample
-from genevae.questions.placed import Placed
+from genevae.questions.latent.placed import Placed
 from genevae.recipes.trained import Trained
 
 __all__ = ["integrated"]

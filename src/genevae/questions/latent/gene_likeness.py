@@ -12,7 +12,7 @@ from genevae.errors import DataError, GeneError, shorten
 from genevae.evaluation.gene_sets import SHARE, CoMembership, co_membership, in_sets, members_of, similarity
 from genevae.evaluation.report.records import Score, Verdict
 from genevae.questions.components import principal_components
-from genevae.questions.placed import Placed
+from genevae.questions.latent.placed import Placed
 from genevae.tasks.gene_vectors import genes as gene_vectors
 
 __all__ = ["gene_likeness"]

@@ -10,7 +10,7 @@ from scipy import sparse
 from genevae.evaluation.denoising import normalised_error, poisson_deviance, thin
 from genevae.evaluation.principal import Principal
 from genevae.evaluation.report.records import Role, Score
-from genevae.questions.fit_measured import Measured
+from genevae.questions.fit.measured import Measured
 from genevae.questions.reading import TARGET
 from genevae.tasks.denoise import denoise
 

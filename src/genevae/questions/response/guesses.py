@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from genevae.data.covariates import JOIN
 from genevae.evaluation.baselines import additive_shift, linear_latent, matching_mean, mean_shift, perturbed_mean
 from genevae.evaluation.principal import Principal
-from genevae.questions.states import State
+from genevae.questions.response.states import State
 
 __all__ = ["NO_CHANGE", "SAME_STATE", "USUAL", "guesses"]
 

@@ -15,11 +15,10 @@ from genevae.evaluation.report.records import Section
 from genevae.questions.bench import Bench
 from genevae.questions.choice import lacks
 from genevae.questions.expression import Expression, in_units_of, logged, units
-from genevae.questions.guesses import SAME_STATE, guesses
-from genevae.questions.response_charts import charts_of
-from genevae.questions.response_scores import Prediction, Truth
-from genevae.questions.response_summary import Judged, scores_of, verdicts_of
-from genevae.questions.states import (
+from genevae.questions.response.charts import charts_of
+from genevae.questions.response.guesses import SAME_STATE, guesses
+from genevae.questions.response.scores import Prediction, Truth
+from genevae.questions.response.states import (
     MAX_CASES,
     MAX_CELLS,
     MIN_CELLS,
@@ -30,6 +29,7 @@ from genevae.questions.states import (
     perturbations,
     training_rows,
 )  # fmt: skip
+from genevae.questions.response.summary import Judged, scores_of, verdicts_of
 from genevae.recipes.trained import Trained
 from genevae.tasks.counterfactual import counterfactual
 

@@ -11,11 +11,11 @@ from genevae.evaluation.report.records import Score, Section
 from genevae.questions.bench import Bench
 from genevae.questions.choice import chosen, lacks, usable_n
 from genevae.questions.expression import units
-from genevae.questions.fit_charts import charts_of
-from genevae.questions.fit_measured import MAX_BOUND, MAX_GENES, N_PARTICLES, Measured
-from genevae.questions.fit_recovery import can_be_hidden, recovery_scores
-from genevae.questions.fit_scores import scores_of
-from genevae.questions.fit_verdicts import verdicts_of
+from genevae.questions.fit.charts import charts_of
+from genevae.questions.fit.measured import MAX_BOUND, MAX_GENES, N_PARTICLES, Measured
+from genevae.questions.fit.recovery import can_be_hidden, recovery_scores
+from genevae.questions.fit.scores import scores_of
+from genevae.questions.fit.verdicts import verdicts_of
 from genevae.questions.reading import promises_spread, view
 from genevae.recipes.trained import Trained
 

@@ -12,10 +12,10 @@ from genevae.evaluation.maps import MAPS, TITLES, draw_map, has_umap
 from genevae.evaluation.report.records import Bars, Map, Score, Section, Verdict
 from genevae.questions.bench import Bench
 from genevae.questions.choice import lacks, sample
-from genevae.questions.gene_likeness import gene_likeness
-from genevae.questions.integrated import integrated
-from genevae.questions.placed import Placed, place
-from genevae.questions.told_apart import leakage, told_apart
+from genevae.questions.latent.gene_likeness import gene_likeness
+from genevae.questions.latent.integrated import integrated
+from genevae.questions.latent.placed import Placed, place
+from genevae.questions.latent.told_apart import leakage, told_apart
 
 __all__ = ["ask", "why_not"]
 

@@ -15,7 +15,7 @@ from genevae.evaluation.leakage import chance, readable_n, readable_number
 from genevae.evaluation.report.records import Score, Verdict
 from genevae.models.additive import Additive
 from genevae.questions.choice import sample
-from genevae.questions.placed import Placed
+from genevae.questions.latent.placed import Placed
 
 __all__ = ["LEAKAGE", "LEAKAGE_OF_NUMBERS", "leakage", "told_apart"]
 

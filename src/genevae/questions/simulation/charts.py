@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from genevae.evaluation.report.records import Chart, Lines, Points
-from genevae.questions.simulation_scores import Group, Simulated
+from genevae.questions.simulation.scores import Group, Simulated
 
 __all__ = ["charts_of"]
 

@@ -14,9 +14,9 @@ from genevae.evaluation.bootstrap import interval
 from genevae.evaluation.ceiling import calibrated
 from genevae.evaluation.ranking import discrimination
 from genevae.evaluation.report.records import Role, Score, Verdict
-from genevae.questions.guesses import NO_CHANGE, USUAL
-from genevae.questions.response_scores import E_DISTANCE, METRICS, MSE, OVERLAP, PEARSON, Prediction, Truth
-from genevae.questions.states import Case, Perturbation
+from genevae.questions.response.guesses import NO_CHANGE, USUAL
+from genevae.questions.response.scores import E_DISTANCE, METRICS, MSE, OVERLAP, PEARSON, Prediction, Truth
+from genevae.questions.response.states import Case, Perturbation
 
 __all__ = ["PARTS", "Judged", "scores_of", "verdicts_of"]
 

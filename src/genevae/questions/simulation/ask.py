@@ -16,8 +16,8 @@ from genevae.evaluation.report.records import Role, Section
 from genevae.questions.bench import Bench
 from genevae.questions.choice import known_n, lacks, sample, usable_n
 from genevae.questions.expression import in_units_of, logged, units
-from genevae.questions.simulation_charts import charts_of
-from genevae.questions.simulation_scores import MIN_OF_TYPE, Group, Likeness, Simulated, scores_of, verdicts_of
+from genevae.questions.simulation.charts import charts_of
+from genevae.questions.simulation.scores import MIN_OF_TYPE, Group, Likeness, Simulated, scores_of, verdicts_of
 from genevae.recipes.trained import Trained
 from genevae.tasks.generate import generate
 

@@ -7,9 +7,9 @@ from itertools import combinations
 
 from genevae.evaluation.bootstrap import paired
 from genevae.evaluation.report.records import Score, Tone, Verdict
-from genevae.questions.fit_measured import MAX_BOUND, Measured
-from genevae.questions.fit_recovery import METRIC as RECOVERY
-from genevae.questions.fit_scores import COVERAGE, R2, TOP
+from genevae.questions.fit.measured import MAX_BOUND, Measured
+from genevae.questions.fit.recovery import METRIC as RECOVERY
+from genevae.questions.fit.scores import COVERAGE, R2, TOP
 from genevae.questions.reading import view
 
 __all__ = ["verdicts_of"]

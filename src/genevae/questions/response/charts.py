@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from genevae.evaluation.report.records import Bars, Chart, Points
-from genevae.questions.response_scores import PEARSON
-from genevae.questions.response_summary import PARTS, Judged
+from genevae.questions.response.scores import PEARSON
+from genevae.questions.response.summary import PARTS, Judged
 
 __all__ = ["charts_of"]
 

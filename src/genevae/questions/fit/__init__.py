@@ -1,0 +1,1 @@
+"""How well a model explains cells that it was not trained on."""

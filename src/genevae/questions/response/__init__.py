@@ -1,0 +1,1 @@
+"""How well the effect of a perturbation is predicted."""

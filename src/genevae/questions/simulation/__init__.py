@@ -1,0 +1,1 @@
+"""Whether simulated cells can be told from real ones."""
