@@ -38,7 +38,8 @@ def run(study: Path) -> Path:
         "fit", *joined(study), "--recipe", "conditional", "--condition", "cell_type", "--condition", "condition",
         "--control", "condition=ctrl", "--genes", str(study / "genes.txt"), "--validation", "0.15", "--epochs", "25",
         "--n-latent", "16", "--hidden", "64,32", "--learning-rate", "0.003", "--setting", "reconstruction_weight=1",
-        "--setting", "beta=1", "--out", str(study / "run"),
+        "--setting", "beta=1", "--precision", "bf16", "--checkpoint-every", "10e", "--log", "tensorboard",
+        "--out", str(study / "run"),
     ])  # fmt: skip
     return study / "run"
 
@@ -59,6 +60,15 @@ def test_the_run_holds_model_vocabularies_and_fields(run: Path, study: Path) -> 
     assert fields.loc["accession", "cardinality"] == 3
     assert fields.loc["cell_type", "used"]
     assert len(json.loads((run / "schema.json").read_text())["genes"]) == 200
+
+
+def test_checkpoints_and_curves_lie_with_the_model(run: Path, study: Path) -> None:
+    epochs = pd.read_csv(run / "history.csv")
+    kept = [json.loads((path / "state.json").read_text())["step"] for path in sorted((run / "checkpoints").iterdir())]
+    assert kept == list(epochs.loc[epochs["epoch"].isin([20, 25]), "step"]), "the last two: of ten epochs, and the end"
+    curves = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = curves.EventAccumulator(str(study / "run-tensorboard")).Reload()
+    assert np.allclose([point.value for point in read.Scalars("validation_loss")], epochs["validation_loss"])
 
 
 @pytest.mark.parametrize("method", ["posterior", "reconstruction"])
