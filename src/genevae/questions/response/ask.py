@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.evaluation.principal import Principal
@@ -35,8 +34,6 @@ from genevae.tasks.counterfactual import counterfactual
 
 __all__ = ["ask", "why_not"]
 
-MIN_DRAWS = 300
-"""Cells that a run draws of a state at least: control cells serve more than once where there are fewer."""
 N_AXES = 50
 MAX_SPACE = 1500
 """Cells that the axes are fitted to."""
@@ -147,22 +144,20 @@ class _View:
 
 
 def _predicted(field: _Field, case: Case) -> Prediction:
-    """Ask a run; of counts the drawn cells are what is like the true ones, of other values the expected ones' mean."""
+    """Ask a run for its control cells, moved: their own noise stays, as it does where baselines add a shift."""
     bench, run = field.bench, field.run
-    rows = np.resize(case.control_rows, max(len(case.control_rows), MIN_DRAWS))
-    obs = bench.cells.obs.iloc[rows].set_axis([str(i) for i in range(len(rows))])
-    start = AnnData(bench.cells.X[rows], obs=obs, var=bench.cells.var)
+    start = bench.cells[case.control_rows]
     told = counterfactual(run, start, condition={field.asked.field: case.state[1]}, n_draws=1, seed=bench.seed)
-    x_ng = logged(run, told.layers["draw"]).astype(np.float64)
-    mean_g = x_ng.mean(0) if run.schema.answers_in.is_count else np.asarray(told.X, dtype=np.float64).mean(0)
-    return Prediction(x_ng, mean_g)
+    x_ng = logged(run, told.layers["moved"]).astype(np.float64)
+    return Prediction(x_ng, x_ng.mean(0))
 
 
 def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
     """Say what the numbers rest on."""
     start = (
         "Control cells that were not trained on are asked for each perturbed state, where there are "
-        f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer."
+        f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer. Every cell keeps its own "
+        "noise (the layer moved of a counterfactual)."
     )
     answers = "A held-out answer is a state of which no cell was trained on; of a seen combination other cells were."
     profiles = (
