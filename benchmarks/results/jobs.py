@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.results.settings import OURS, VISITS
+from benchmarks.results.settings import OURS, TRIED, VISITS
 
-__all__ = ["Job", "Rows", "kept", "missing", "processes", "run_all", "settings_of"]
+__all__ = ["Job", "Rows", "kept", "missing", "processes", "recipe_of", "run_all", "settings_of"]
 
 Rows = Mapping[str, Mapping[str, float]]
 """What a job found: for each row of a table, its scores by name."""
@@ -60,9 +60,15 @@ class Job:
         return folder / ("quick" if self.quick else "full") / self.question / f"{name}.json"
 
 
+def recipe_of(job: Job) -> tuple[str, dict[str, Any]]:
+    """Return the recipe that a job trains, and what it is told."""
+    ours = job.method, OURS.get(job.question, {}).get(job.method, {})
+    return TRIED.get(job.question, {}).get(job.method, ours)
+
+
 def settings_of(job: Job) -> dict[str, Any]:
     """Return what the recipe of a job is told."""
-    return OURS.get(job.question, {}).get(job.method, {})
+    return recipe_of(job)[1]
 
 
 def terms_of(job: Job) -> dict[str, Any]:

@@ -16,9 +16,6 @@ from benchmarks.results.table import Verdict, table
 
 __all__ = ["write"]
 
-TRIED = Path(__file__).with_name("tried.md")
-"""What was tried where a target was missed; it becomes a section of the page."""
-
 SECTIONS = (
     ("Fit", "fit", fit.section, "the bound of nb is at or above that of SCVI on every count data set"),
     ("Calibration", "fit", fit.coverage_section, "90 % intervals of nb hold 86 to 94 % on every count data set"),
@@ -49,7 +46,7 @@ def write(path: Path, results: Sequence[Mapping[str, Any]], n_jobs: int) -> None
     summaries = table(["question", "target", "verdict"], summary, "---")
     head = ["# Results", "", *introduction(results, n_jobs), "", *summaries, ""]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*head, *bodies, *tried(), *made_with(results)]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([*head, *bodies, *made_with(results)]) + "\n", encoding="utf-8")
 
 
 def judged(verdicts: Sequence[Verdict]) -> str:
@@ -80,11 +77,6 @@ def introduction(results: Sequence[Mapping[str, Any]], n_jobs: int) -> list[str]
     if len(results) < n_jobs:
         lines += ["", f"**{n_jobs - len(results)} jobs are missing: this page is not complete.**"]
     return lines
-
-
-def tried() -> list[str]:
-    """Return what people wrote of what they tried, where they did."""
-    return ["## What was tried", "", TRIED.read_text(encoding="utf-8").strip(), ""] if TRIED.exists() else []
 
 
 def told_settings() -> list[str]:

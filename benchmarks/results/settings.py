@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "VISITS", "epochs_for"]
+__all__ = [
+    "FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "TRIED", "VISITS", "epochs_for",
+]  # fmt: skip
 
 SEEDS = 3
 MAX_GENES = 2000
@@ -36,6 +38,31 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
 Of the perturbation, also: the recipe, its conditions, what else `gv.counterfactual` is told (``ask``), and which layer
 of its answer holds predicted cells.
 """
+
+TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "simulation": {
+        "β = 0.3": ("nb", {"beta": 0.3}),
+        "β = 2": ("nb", {"beta": 2.0}),
+        "20 latents, β = 0.5": ("nb", {"n_latent": 20, "beta": 0.5}),
+        "a θ per gene and type": ("nb", {"dispersion": "gene-category"}),
+        "a θ per gene and cell": ("nb", {"dispersion": "gene-cell"}),
+        "no normalisation": ("nb", {"norm": "none"}),
+        "a prior per type": ("nb", {"prior": "conditional"}),
+        "zero-inflated": ("zinb", {}),
+        "Poisson": ("poisson", {}),
+    },
+    "bulk": {
+        "β = 0.01": ("bulk", {"beta": 0.01}),
+        "β = 1": ("bulk", {"beta": 1.0}),
+        "64 latents": ("bulk", {"n_latent": 64}),
+        "10 latents": ("bulk", {"n_latent": 10}),
+        "a quarter to a half of the genes hidden": ("bulk", {"mask_low": 0.25, "mask_high": 0.5}),
+        "no genes hidden": ("bulk", {"mask_low": 0.0, "mask_high": 0.0}),
+        "no dropout": ("bulk", {"dropout": 0.0}),
+        "layers of 512 and 128": ("bulk", {"hidden": (512, 128)}),
+    },
+}
+"""What was tried where a target was missed: by question and name, a recipe and its settings."""
 
 VISITS = {
     "fit": 120_000,

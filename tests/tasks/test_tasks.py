@@ -412,3 +412,14 @@ def test_a_dose_that_is_no_number_is_a_typed_error(dosed, adata, value):
 def test_a_continuous_field_cannot_be_classified(dosed, adata):
     with pytest.raises(CategoryError, match="continuous"):
         classify(dosed, adata, field="dose")
+
+
+def test_every_remembered_cell_serves_once_before_any_serves_again(tiny_model):
+    codes = tiny_model.reference.condition.codes["drug"]
+    remembered = tiny_model.reference.condition.size_n1[codes == tiny_model.schema.categorical_field("drug").code("stim")]
+    times = pd.Series(remembered.flatten().numpy()).value_counts()
+    made = generate(tiny_model, n=2 * len(remembered) + 3, condition=STIM).obs["size"].value_counts()
+    extra = made.reindex(times.index, fill_value=0) - 2 * times
+    assert (extra >= 0).all()
+    assert (extra <= times).all()
+    assert extra.sum() == 3

@@ -45,7 +45,8 @@ def generate(
     """Generate cells of some conditions.
 
     z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose
-    size it takes, and whose other fields. Where no training cell had that condition, those that agree in most of the
+    size it takes, and whose other fields; each of them serves once before any serves again, so that few new cells are
+    as varied as the training cells were. Where no training cell had that condition, those that agree in most of the
     fields serve.
 
     Parameters
@@ -136,9 +137,10 @@ def _count(given: int | str, name: str) -> int:
 
 
 def _start(reference: Reference, asked: Asked, n: int) -> Reference:
-    """Draw remembered cells that agree best with what is asked."""
+    """Draw remembered cells that agree best with what is asked; each serves once before any serves again."""
     rows = reference.nearest_rows(asked.codes)
-    return reference.take(rows[torch.randint(len(rows), (n,))])
+    rounds = -(-n // len(rows))
+    return reference.take(rows[torch.rand(rounds, len(rows)).argsort(1).flatten()[:n]])
 
 
 def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistribution:
