@@ -38,18 +38,17 @@ $(VENV)-bench/ready: pyproject.toml constraints.txt
 	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
-bench: $(VENV)-bench/ready  ## Measure speed, fit and counterfactuals beside peers and baselines (half an hour)
+bench: $(VENV)-bench/ready  ## Measure agreement with SciPy and scvi-tools, and speed beside it and on two processes
 	$(VENV)-bench/bin/python benchmarks/agreement.py
 	$(VENV)-bench/bin/python benchmarks/throughput.py
-	$(VENV)-bench/bin/python benchmarks/bound.py
-	$(VENV)-bench/bin/python benchmarks/counterfactual.py
+	$(VENV)-bench/bin/python benchmarks/processes.py
 
 bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in build/), and measure loading and streaming
 	$(VENV)-bench/bin/python benchmarks/loading.py
 	$(VENV)-bench/bin/python benchmarks/streaming.py
 
 bench-systems: $(VENV)-bench/ready  ## Measure the five systems beside their baselines (hours)
-	for name in classification bulk contrastive leakage dose denoising simulation convolution cycle; do \
+	for name in classification bulk contrastive leakage dose denoising convolution cycle; do \
 	    $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 results: $(VENV)-bench/ready  ## Train our recipes and their peers on real data, and write docs/results.md (an hour)

@@ -29,7 +29,7 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
             "layer": "moved",
         }
     },
-    "simulation": {"nb": {}, "convolutional-nb": {}},
+    "simulation": {"nb": {}, "convolutional-nb": {}, "convolutional": {}},
     "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
     "bulk": {"bulk": {}},
 }

@@ -28,7 +28,7 @@ TEST, FEWEST = 0.3, 15
 """Share of the cells that is held out, and how many of a type there must be among them."""
 N_COMPONENTS = 30
 REAL, RESAMPLED = "other real cells", "genes resampled one by one"
-OURS = ("nb", "convolutional-nb")
+OURS = ("nb", "convolutional-nb", "convolutional")
 METHODS = ("SCVI", *OURS, RESAMPLED, REAL)
 
 ByType = dict[str, NDArray[np.float64]]

@@ -415,8 +415,9 @@ def test_a_continuous_field_cannot_be_classified(dosed, adata):
 
 
 def test_every_remembered_cell_serves_once_before_any_serves_again(tiny_model):
-    codes = tiny_model.reference.condition.codes["drug"]
-    remembered = tiny_model.reference.condition.size_n1[codes == tiny_model.schema.categorical_field("drug").code("stim")]
+    condition = tiny_model.reference.condition
+    stim = tiny_model.schema.categorical_field("drug").code("stim")
+    remembered = condition.size_n1[condition.codes["drug"] == stim]
     times = pd.Series(remembered.flatten().numpy()).value_counts()
     made = generate(tiny_model, n=2 * len(remembered) + 3, condition=STIM).obs["size"].value_counts()
     extra = made.reindex(times.index, fill_value=0) - 2 * times

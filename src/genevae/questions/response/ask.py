@@ -156,8 +156,8 @@ def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
     """Say what the numbers rest on."""
     start = (
         "Control cells that were not trained on are asked for each perturbed state, where there are "
-        f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer. Every cell keeps its own "
-        "noise (the layer moved of a counterfactual)."
+        f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer. Every cell keeps its "
+        "own noise (the layer moved of a counterfactual)."
     )
     answers = "A held-out answer is a state of which no cell was trained on; of a seen combination other cells were."
     profiles = (
