@@ -17,11 +17,13 @@ from genevae.questions.bench import Bench
 from genevae.questions.latent import ask as latent
 
 
-@pytest.fixture(autouse=True)
-def quick_maps(monkeypatch):
-    """The maps have their own tests, and take seconds."""
-    monkeypatch.setitem(maps.MAPS, "tsne", lambda z, seed: z[:, :2])
-    monkeypatch.setitem(maps.MAPS, "umap", lambda z, seed: z[:, :2])
+@pytest.fixture(autouse=True, scope="module")
+def _quick_maps():
+    """Let the maps, which have their own tests, take no time; before anything of this module is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tsne", "umap"):
+            patch.setitem(maps.MAPS, name, lambda z, seed: z[:, :2])
+        yield
 
 
 @pytest.fixture(scope="module")
