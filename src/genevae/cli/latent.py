@@ -26,7 +26,8 @@ from genevae.errors import DataError, nearest, shorten
 from genevae.evaluation.field_pictures import field_picture
 from genevae.evaluation.latent import dead_dimensions, latent_scores, shown_fields
 from genevae.evaluation.maps import MAPS, TITLES, draw_map, has_umap
-from genevae.questions.components import log_scale, principal_components
+from genevae.evaluation.principal import Principal
+from genevae.questions.log_scale import log_scale
 
 __all__ = ["latent"]
 
@@ -101,7 +102,7 @@ def _fill(
             field_picture(adata.obsm[f"X_{name}"], fields, f"{TITLES[name]} of the latent", folder / f"{name}.png")
     adata.write_h5ad(folder / "latent.h5ad")
     x = log_scale(source.x_ng, probe(source))
-    components, _ = principal_components(x, x, z.shape[1], seed)
+    components = Principal.fit(x, z.shape[1], seed).embed(x)
     scores = latent_scores({"latent": z, PCS: components}, adata.obs, seed)
     dead = {"field": "", "score": f"dead dimensions of {z.shape[1]}", "latent": float(dead_dimensions(z))}
     scores = pd.concat([pd.DataFrame([dead], columns=scores.columns), scores.astype({"baseline": float})])

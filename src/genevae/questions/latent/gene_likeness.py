@@ -11,7 +11,6 @@ from genevae.data.gene_sets import read_gene_sets
 from genevae.errors import DataError, GeneError, shorten
 from genevae.evaluation.gene_sets import SHARE, CoMembership, co_membership, in_sets, members_of, similarity
 from genevae.evaluation.report.records import Score, Verdict
-from genevae.questions.components import principal_components
 from genevae.questions.latent.placed import Placed
 from genevae.tasks.gene_vectors import genes as gene_vectors
 
@@ -88,8 +87,7 @@ def _all(placed: Placed, vectors: dict[str, Any], asked: list[str]) -> dict[str,
     x = placed.log_x(placed.learned_n)
     found = {name: np.stack([of_run[gene] for gene in asked]) for name, of_run in vectors.items()}
     for n in sorted({placed.latents[name].shape[1] for name in vectors}):
-        _, loading_gk = principal_components(x, x[:1], n, placed.bench.seed)
-        found[f"{placed.baseline(n)}: loadings"] = loading_gk[at]
+        found[f"{placed.baseline(n)}: loadings"] = placed.principal[n].loading_gk[at]
     dense = np.asarray(x[:, at].todense() if hasattr(x, "todense") else x[:, at], dtype=np.float32)
     found["Pearson of expression"] = (dense - dense.mean(0)).T
     return found

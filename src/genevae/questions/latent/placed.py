@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.evaluation.principal import Principal
 from genevae.questions.bench import Bench
 from genevae.questions.choice import known_n, sample, usable_n
-from genevae.questions.components import log_scale, principal_components
+from genevae.questions.log_scale import log_scale
 from genevae.recipes.trained import Trained
 from genevae.tasks.embed import embed
 
@@ -56,10 +57,15 @@ class Placed:
     @cached_property
     def everywhere(self) -> dict[str, _Points]:
         """All cells in the latent of every run, and in principal components of as many dimensions as each has."""
-        fitted, asked = self.log_x(self.learned_n), self.log_x(self.row_n)
+        asked = self.log_x(self.row_n)
+        return {**self.latents, **{self.baseline(n): axes.embed(asked) for n, axes in self.principal.items()}}
+
+    @cached_property
+    def principal(self) -> dict[int, Principal]:
+        """As many axes as the latent of each run has, fitted to the cells that baselines learn from."""
+        fitted = self.log_x(self.learned_n)
         dimensions = sorted({z.shape[1] for z in self.latents.values()})
-        components = {n: principal_components(fitted, asked, n, self.bench.seed)[0] for n in dimensions}
-        return {**self.latents, **{self.baseline(n): z for n, z in components.items()}}
+        return {n: Principal.fit(fitted, n, self.bench.seed) for n in dimensions}
 
     @property
     def spaces(self) -> dict[str, _Points]:
