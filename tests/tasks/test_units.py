@@ -38,6 +38,18 @@ def test_a_gaussian_model_of_counts_answers_in_log_normalised_values(gaussian: g
     assert mean_g[5:10].min() > max(mean_g[:5].max(), mean_g[10:15].max()), "B's markers exceed those of A and C"
 
 
+def test_counts_that_a_model_sees_as_shares_are_moved_as_counts(cells: AnnData) -> None:
+    model = gv.fit(cells, recipe="convolutional", condition=["type"], epochs=30, batch_size=32, progress=False)
+    asked = cells[(cells.obs["type"] == "A").to_numpy()].copy()
+    same, other = (gv.counterfactual(model, asked, condition={"type": name}) for name in "AB")
+    assert np.array_equal(same.layers["moved"], asked.X.toarray())
+    moved = other.layers["moved"]
+    assert (moved >= 0).all()
+    assert np.array_equal(moved, moved.round())
+    np.testing.assert_allclose(moved.sum(1).mean(), asked.X.sum(1).mean(), rtol=0.1)
+    assert moved[:, 5:10].mean() > 1.5 * same.layers["moved"][:, 5:10].mean(), "B's markers rise"
+
+
 def test_a_model_of_counts_says_counts(tiny_model: gv.Trained) -> None:
     assert gv.generate(tiny_model, n=5).uns["genevae"]["values"] == "counts"
 

@@ -140,6 +140,14 @@ class Schema:
         return self.transform.answers_in(self.kind)
 
     @property
+    def knows_scatter(self) -> bool:
+        """Whether a likelihood of what the model sees tells how values scatter, and is not merely a squared error.
+
+        Where counts are made something else for the model, and something else is made counts again, it does not.
+        """
+        return self.seen_as.is_count or not self.answers_in.is_count
+
+    @property
     def batch(self) -> str | None:
         """The technical batch, where one was named."""
         return next((covariate.name for covariate in self.categorical if covariate.technical), None)

@@ -19,7 +19,7 @@ from genevae.tasks.borrow import borrowed, on_device, open_cells, seeded
 from genevae.tasks.expectation import MAX_NUMBERS, in_pieces, latents_snk
 
 __all__ = [
-    "TARGET", "Entries", "Expected", "Seen", "entries", "expected", "log_weights_sn", "promises_spread", "seen", "view",
+    "TARGET", "Entries", "Expected", "Seen", "entries", "expected", "log_weights_sn", "seen", "view",
 ]  # fmt: skip
 
 Numbers = NDArray[np.float64]
@@ -103,14 +103,6 @@ class Entries:
 def view(model: Trained) -> str:
     """Name what a model sees of data: models of one view give probabilities to the same numbers."""
     return json.dumps([model.schema.genes, model.schema.transform.to_json()])
-
-
-def promises_spread(model: Trained) -> bool:
-    """Say whether the likelihood tells how values scatter, and is not merely a squared error in its guise.
-
-    Models that turn counts into something else and back, such as shares of the highest, have a spread that was fixed.
-    """
-    return model.schema.seen_as.is_count or not model.schema.answers_in.is_count
 
 
 def seen(model: Trained, cells: AnnData) -> Seen:

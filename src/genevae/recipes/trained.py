@@ -145,7 +145,9 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
         raise RunError(
-            f"{path} was made by genevae {made}, and this is {version('genevae')}, which cannot open it: {error}"
+            f"{path} was made by another genevae ({made}; this is {version('genevae')}), and cannot be opened: "
+            f"{' '.join(str(error).split())} Its settings are there all the same: train again, with genevae fit "
+            f"--config {path / 'config.toml'} --out NEW."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from genevae.cells import Cells, Condition
 from genevae.data.schema import UNKNOWN, Categorical, Schema
-from genevae.data.transform import Transform
-from genevae.distributions import ExpressionDistribution
+from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
 from genevae.tasks.answer import Answer, numbers, require_writable, values_note
@@ -121,29 +121,42 @@ def _pieces(
         supports = Supports(model.reference, asked)
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):
-                answer = _answer(model.schema.transform, module, part, asked.put(module.sized(part)), n_draws, interval)
+                answer = _answer(model.schema, module, part, asked.put(module.sized(part)), n_draws, interval)
                 yield {**answer, "obs/support": numbers(supports.score_n(module, part))}
 
 
 def _answer(
-    transform: Transform, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
+    schema: Schema, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
 ) -> dict[str, Any]:
+    transform = schema.transform
     mean_sng = transform.invert(expectations_sng(module, cells, target, n_draws), target.size_n1)
     tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     z_nk = latents_snk(module, cells, 1)[0]
     p = module.likelihood(z_nk, target)
     draw_ng = transform.draw(p, target.size_n1)
-    moved_ng = transform.invert(_moved(cells, module.likelihood(z_nk, module.sized(cells)), p), target.size_n1)
+    moved_ng = _moved(schema, cells, module.likelihood(z_nk, module.sized(cells)), p, target.size_n1)
     answer = {"X": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "moved": moved_ng}
     return {name if name == "X" else f"layers/{name}": numbers(x_ng) for name, x_ng in answer.items()}
 
 
-def _moved(cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution) -> Tensor:
-    """Carry the cells from one distribution to another; a gene that was not measured has no noise to keep."""
-    moved_ng = source.carry(cells.x.dense(), target)
+def _moved(
+    schema: Schema, cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution, size_n1: Tensor
+) -> Tensor:
+    """Carry the cells from one distribution to another, in the units of the answer.
+
+    Counts of which the model does not know how they scatter are taken for Poisson counts about what it expects. A gene
+    that was not measured has no noise to keep.
+    """
+    invert = partial(schema.transform.invert, size_n1=size_n1)
+    x_ng = cells.x.dense()
+    if not schema.knows_scatter:
+        x_ng, source, target = invert(x_ng).round(), Poisson(invert(source.mean)), Poisson(invert(target.mean))
+    moved_ng = source.carry(x_ng, target)
     measured_ng = cells.condition.measured_ng
-    return moved_ng if measured_ng is None else torch.where(measured_ng, moved_ng, target.sample().to(moved_ng))
+    if measured_ng is not None:
+        moved_ng = torch.where(measured_ng, moved_ng, target.sample().to(moved_ng))
+    return invert(moved_ng) if schema.knows_scatter else moved_ng
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from genevae.questions.fit.measured import MAX_BOUND, MAX_GENES, N_PARTICLES, Me
 from genevae.questions.fit.recovery import can_be_hidden, recovery_scores
 from genevae.questions.fit.scores import scores_of
 from genevae.questions.fit.verdicts import verdicts_of
-from genevae.questions.reading import promises_spread, view
+from genevae.questions.reading import view
 from genevae.recipes.trained import Trained
 
 __all__ = ["ask", "why_not"]
@@ -74,7 +74,7 @@ def _sees(bench: Bench) -> dict[str, str]:
 
 def _scored_as(run: Trained) -> str:
     """Say which distribution per gene stands beside a run."""
-    return "none" if not promises_spread(run) else "counts" if run.schema.seen_as.is_count else "values"
+    return "none" if not run.schema.knows_scatter else "counts" if run.schema.seen_as.is_count else "values"
 
 
 def _answers(bench: Bench) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _notes(runs: Sequence[Measured], n_cells: int) -> list[str]:
     if len({view(run.model) for run in runs}) > 1:
         notes.append(VIEWS_NOTE)
     for run in runs:
-        if not promises_spread(run.model):
+        if not run.model.schema.knows_scatter:
             notes.append(f"The likelihood of {run.name} is a squared error: it promises no spread, and has no bound.")
         elif run.bounds is None:
             notes.append(f"The posterior of {run.name} is a single point, which has no bound.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genevae.evaluation.bound import bound, importance_weighted_bound
 from genevae.evaluation.gene_wise import GeneWise, GeneWiseNB, GeneWiseNormal
-from genevae.questions.reading import Entries, Expected, Seen, entries, expected, log_weights_sn, promises_spread, seen
+from genevae.questions.reading import Entries, Expected, Seen, entries, expected, log_weights_sn, seen
 from genevae.recipes.trained import Trained
 
 __all__ = ["MAX_BOUND", "MAX_GENES", "N_PARTICLES", "Measured"]
@@ -92,7 +92,7 @@ class Measured:
     @cached_property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The bound and the importance-weighted bound of the first judged cells."""
-        if not promises_spread(self.model):
+        if not self.model.schema.knows_scatter:
             return None
         log_weight_sn = log_weights_sn(self.model, self.judged[:MAX_BOUND], N_PARTICLES, self.seed)
         return None if log_weight_sn is None else (bound(log_weight_sn), importance_weighted_bound(log_weight_sn))
@@ -112,7 +112,7 @@ class Measured:
     @cached_property
     def entries(self) -> Entries | None:
         """Those genes of the first judged cells, beside what the model says of them."""
-        promised = promises_spread(self.model)
+        promised = self.model.schema.knows_scatter
         return entries(self.model, self.judged[:MAX_BOUND], self.genes, self.seed) if promised else None
 
     @cached_property

@@ -15,7 +15,7 @@ from genevae.evaluation.principal import Principal
 from genevae.evaluation.report.records import Role, Score
 from genevae.evaluation.response import pearson
 from genevae.questions.fit.measured import MAX_BOUND, Measured
-from genevae.questions.reading import Entries, promises_spread
+from genevae.questions.reading import Entries
 from genevae.recipes.trained import Trained
 
 __all__ = ["COVERAGE", "R2", "TOP", "scores_of"]
@@ -47,7 +47,7 @@ def scores_of(run: Measured) -> list[Score]:
 
 
 def _bound_scores(run: Measured) -> list[Score]:
-    if not promises_spread(run.model):
+    if not run.model.schema.knows_scatter:
         return []
     name, seed = "log-likelihood of the reconstruction, nats per cell", run.seed
     scores = [
@@ -83,7 +83,7 @@ def _expectation_scores(run: Measured) -> list[Score]:
         for of, genes in (("", slice(None)), (TOP, run.top_g)):
             value = float(np.nanmedian(explained_g[genes]))
             scores.append(Score(metric=R2, of=of, who=who, role=role, value=value, ideal=1))
-    if promises_spread(run.model):
+    if run.model.schema.knows_scatter:
         scores += _spread_scores(run)
     return scores
 
