@@ -11,24 +11,28 @@ help:  ## List the targets
 $(BIN)/genevae: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/dev: $(BIN)/genevae
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(BIN)/genevae  ## Train on real data, and leave embeddings, pictures and a summary in demo/
 	$(BIN)/genevae demo --out demo --force
 
-test: $(BIN)/genevae  ## Run the tests
+test: $(VENV)/dev  ## Run the tests
 	$(BIN)/pytest
 
-test-all: $(BIN)/genevae  ## Run the slow tests too
+test-all: $(VENV)/dev  ## Run the slow tests too
 	$(BIN)/pytest -m "slow or not slow"
 
-lint: $(BIN)/genevae  ## Check style, formatting and types
+lint: $(VENV)/dev  ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(BIN)/genevae  ## Format the code
+format: $(VENV)/dev  ## Format the code
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
