@@ -110,7 +110,7 @@ def section(found: pd.DataFrame) -> tuple[list[str], list[Verdict]]:
         if name in OURS and aucs[name] > 0.60:
             words[0] = f"**{words[0]}**, above 0.60"
         rows.append([name, *words])
-    found_out = tried(found, NAME, "nb", {"AUC": {"score": "AUC"}})
+    found_out = tried(found, NAME, "nb", {"AUC": ("AUC", None)})
     return [INTRODUCTION, "", *table(["made by", *columns], rows), *found_out], [Verdict(DATA, bool(best <= 0.60))]
 
 

@@ -12,10 +12,10 @@ from benchmarks.results.table import table
 __all__ = ["tried"]
 
 
-def tried(found: pd.DataFrame, question: str, default: str, columns: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Write a table of the default and of everything else that was tried; ``columns`` name what `told` is asked for."""
+def tried(found: pd.DataFrame, question: str, default: str, columns: Mapping[str, tuple[str, str | None]]) -> list[str]:
+    """Write a table of the default and of all that was tried; a column is a score, perhaps of one data set."""
     names = [name for name in (default, *TRIED[question]) if name in set(found["row"])]
-    rows = [[name, *(shown(told(found, name, **asked)) for asked in columns.values())] for name in names]
+    rows = [[name, *(shown(told(found, name, score, data)) for score, data in columns.values())] for name in names]
     rows[0][0] = f"{default}, at its defaults"
     return ["", "Tried, because the target was missed; each differs from the defaults in what it says:", "",
             *table(["tried", *columns], rows)]  # fmt: skip

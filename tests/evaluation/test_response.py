@@ -223,3 +223,8 @@ def test_ties_share_their_rank():
     np.testing.assert_allclose(ranking.discrimination(np.zeros((3, 2)), true, "euclidean"), 0.5)
     assert np.isnan(ranking.discrimination(np.zeros((1, 2)), true[:1])).all()
     np.testing.assert_allclose(ranking.discrimination(true, true), 1)
+
+
+@pytest.mark.parametrize("score", [response.pearson, response.cosine])
+def test_what_is_not_a_number_has_no_score(score):
+    assert np.isnan(score([1.0, np.nan, 3.0], [1.0, 2.0, 3.0]))

@@ -98,7 +98,7 @@ def pearson(a: ArrayLike, b: ArrayLike) -> float:
     x: Any = np.asarray(a, dtype=np.float64) - np.mean(np.asarray(a, dtype=np.float64))
     y: Any = np.asarray(b, dtype=np.float64) - np.mean(np.asarray(b, dtype=np.float64))
     norm = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / norm) if norm > 0 else 0.0
+    return 0.0 if norm == 0 else float(x @ y / norm)  # what is not a number stays so
 
 
 def pearson_delta(predicted_g: ArrayLike, true_g: ArrayLike, reference_g: ArrayLike) -> float:
@@ -162,7 +162,7 @@ def cosine(predicted_g: ArrayLike, true_g: ArrayLike) -> float:
     a: Any = np.asarray(predicted_g, dtype=np.float64)
     b: Any = np.asarray(true_g, dtype=np.float64)
     norm = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 0 else 0.0
+    return 0.0 if norm == 0 else float(a @ b / norm)
 
 
 def direction_agreement(predicted_g: ArrayLike, true_g: ArrayLike, genes: Sequence[int] | NDArray[Any]) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from genevae.data.kind import Kind
+from genevae.evaluation.response import log_normalised
 
 __all__ = ["log_scale"]
 
@@ -27,7 +28,7 @@ def log_scale(x_ng: Any, kind: Kind) -> Any:
     """
     if kind not in LINEAR:
         return x_ng
-    size_n1 = np.maximum(np.asarray(x_ng.sum(1), dtype=np.float64).reshape(-1, 1), 1e-6)
     if sparse.issparse(x_ng):
+        size_n1 = np.maximum(np.asarray(x_ng.sum(1), dtype=np.float64).reshape(-1, 1), 1e-6)
         return sparse.csr_matrix(x_ng).multiply(1e4 / size_n1).tocsr().log1p().astype(np.float32)
-    return np.log1p(x_ng * (1e4 / size_n1)).astype(np.float32)
+    return log_normalised(x_ng).astype(np.float32)

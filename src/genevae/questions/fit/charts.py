@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from genevae.evaluation.calibration import pit_histogram
 from genevae.evaluation.report.records import Bars, Chart, Points
 from genevae.questions.fit.measured import Measured
+from genevae.questions.gene_points import N_NAMED, gene_points
 
 __all__ = ["charts_of"]
 
 N_BINS = 10
-N_WORST = 8
 MAX_PICTURES = 4
 """Runs that have a picture of their own."""
 
@@ -62,16 +62,9 @@ def _zero_points(run: Measured) -> Points:
 
 
 def _points(run: Measured, title: str, true: NDArray[np.float64], told: NDArray[np.float64], label: str) -> Points:
-    names = list(run.model.schema.genes)
-    worst = np.argsort(-np.abs(told - true))[:N_WORST]
-    return Points(
-        title=title,
-        x=true.tolist(),
-        y=told.tolist(),
-        names=names,
-        highlighted=[names[gene] for gene in worst],
-        x_label=f"measured {label}",
-        y_label=f"expected {label}",
-        caption=f"One point per gene, over the {len(run.expected.size_n):,} judged cells; the {len(worst)} genes "
-        "furthest from the line are named.",
+    genes = run.model.schema.genes
+    caption = (
+        f"One point per gene, over the {len(run.expected.size_n):,} judged cells; the {min(N_NAMED, len(genes))} genes "
+        "furthest from the line are named."
     )
+    return gene_points(title, genes, true, told, (f"measured {label}", f"expected {label}"), caption)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genevae.evaluation.report.records import Bars, Chart, Points
+from genevae.questions.gene_points import gene_points
 from genevae.questions.response.scores import PEARSON
 from genevae.questions.response.summary import PARTS, Judged
 
@@ -14,10 +15,7 @@ __all__ = ["charts_of"]
 
 MAX_POINTS = 6
 """Pictures of genes: those of the states that are predicted worst."""
-N_NAMED = 8
-"""Genes that are named in each."""
 MAX_BARS = 16
-N_DIGITS = 4
 
 
 def charts_of(judged: Sequence[Judged]) -> list[Chart]:
@@ -51,16 +49,12 @@ def _bars(here: Sequence[Judged], part: str) -> list[Chart]:
 
 
 def _genes(one: Judged, who: str) -> Points:
-    true_g, told_g = one.truth.shift_g, one.told[who].mean_g - one.truth.reference_g
-    worst = np.argsort(-np.abs(true_g - told_g))[:N_NAMED]
-    return Points(
-        title=f"{one.case.name}: the shift of each gene, by {who}",
-        x=np.round(true_g, N_DIGITS).tolist(),
-        y=np.round(told_g, N_DIGITS).tolist(),
-        names=list(one.genes),
-        x_label="true shift",
-        y_label="predicted shift",
-        highlighted=[one.genes[i] for i in worst],
-        caption=f"A {PARTS[one.case.held_out][:-1]}; Pearson {one.value(who, PEARSON):.2f}. The genes that are "
-        "predicted worst are named.",
+    return gene_points(
+        f"{one.case.name}: the shift of each gene, by {who}",
+        one.genes,
+        one.truth.shift_g,
+        one.told[who].mean_g - one.truth.reference_g,
+        ("true shift", "predicted shift"),
+        f"A {PARTS[one.case.held_out][:-1]}; Pearson {one.value(who, PEARSON):.2f}. The genes that are predicted worst "
+        "are named.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from genevae.evaluation.ceiling import split_half_ceiling
 from genevae.evaluation.distances import e_distance, mmd, usual_distance
 from genevae.evaluation.principal import Principal
 from genevae.evaluation.ranking import standard_error, top_genes, top_overlap
-from genevae.evaluation.report.records import Better
+from genevae.questions.metric import Metric
 
-__all__ = ["E_DISTANCE", "METRICS", "MSE", "OVERLAP", "PEARSON", "Metric", "Prediction", "Truth"]
+__all__ = ["E_DISTANCE", "METRICS", "MSE", "OVERLAP", "PEARSON", "Prediction", "Truth"]
 
 PEARSON = "Pearson of the shift"
 MSE = "mean squared error of the shift"
@@ -26,13 +26,6 @@ N_CLEAR = 100
 """Genes whose direction is compared: those that truly respond most surely."""
 
 Numbers = NDArray[Any]
-
-
-class Metric(NamedTuple):
-    """Which way a score is better, and what a perfect prediction has."""
-
-    better: Better
-    ideal: float
 
 
 METRICS: Mapping[str, Metric] = {

@@ -172,7 +172,7 @@ def _against_no_change(mine: Sequence[Judged], who: str, held_out: bool) -> Verd
     def still(one: Judged) -> float:
         return one.value(next(name for name in one.baselines if name.startswith(NO_CHANGE)), E_DISTANCE)
 
-    lost = [one.case.name for one in mine if one.value(who, E_DISTANCE) >= still(one)]
+    lost = [one.case.name for one in mine if not one.value(who, E_DISTANCE) < still(one)]
     won = len(mine) - len(lost)
     tail = f"; not for {shorten(lost, 5)}" if lost and won else ""
     text = (

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from genevae.evaluation.report.records import Chart, Lines, Points
+from genevae.questions.gene_points import gene_points
 from genevae.questions.simulation.scores import Group, Simulated
 
 __all__ = ["charts_of"]
 
-N_NAMED = 8
 N_BINS = 30
 N_DIGITS = 4
 
@@ -26,17 +26,13 @@ def charts_of(group: Group) -> list[Chart]:
 
 
 def _genes(group: Group, made: Simulated, name: str) -> Points:
-    real, told = group.likeness.properties[name], made.properties[name]
-    worst = np.argsort(-np.abs(real - told))[:N_NAMED]
-    return Points(
-        title=f"{name.capitalize()} of each gene, by {made.who}",
-        x=np.round(real, N_DIGITS).tolist(),
-        y=np.round(told, N_DIGITS).tolist(),
-        names=list(group.genes),
-        x_label="real cells",
-        y_label="simulated cells",
-        highlighted=[group.genes[i] for i in worst],
-        caption="The nearer to the line the better. The genes that are furthest off are named.",
+    return gene_points(
+        f"{name.capitalize()} of each gene, by {made.who}",
+        group.genes,
+        group.likeness.properties[name],
+        made.properties[name],
+        ("real cells", "simulated cells"),
+        "The nearer to the line the better. The genes that are furthest off are named.",
     )
 
 

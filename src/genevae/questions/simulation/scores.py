@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genevae.evaluation.distances import mmd, usual_distance
 from genevae.evaluation.neighbourhoods import lisi_n, nearest_cells
 from genevae.evaluation.principal import Principal
-from genevae.evaluation.report.records import Better, Role, Score, Verdict
+from genevae.evaluation.report.records import Role, Score, Verdict
 from genevae.evaluation.simulation import (
     common_genes,
     fold_changes,
@@ -23,6 +23,7 @@ from genevae.evaluation.simulation import (
     properties,
     two_sample_auc,
 )  # fmt: skip
+from genevae.questions.metric import Metric
 
 __all__ = ["AUC", "MIN_OF_TYPE", "Group", "Likeness", "Simulated", "scores_of", "verdicts_of"]
 
@@ -42,18 +43,13 @@ COPIED, FAR = 0.7, 1.4
 Values = NDArray[Any]
 
 
-class _Metric(NamedTuple):
-    better: Better
-    ideal: float
-
-
-METRICS: Mapping[str, _Metric] = {
-    AUC: _Metric("closer", 0.5),
-    "mixing with real cells (iLISI)": _Metric("closer", 2),
-    "MMD to real cells": _Metric("lower", 0),
-    SLOPE: _Metric("closer", 1),
-    "correlation of differences between types": _Metric("higher", 1),
-    COPIES: _Metric("closer", 1),
+METRICS: Mapping[str, Metric] = {
+    AUC: Metric("closer", 0.5),
+    "mixing with real cells (iLISI)": Metric("closer", 2),
+    "MMD to real cells": Metric("lower", 0),
+    SLOPE: Metric("closer", 1),
+    "correlation of differences between types": Metric("higher", 1),
+    COPIES: Metric("closer", 1),
 }
 
 
@@ -156,7 +152,7 @@ class Group:
 def scores_of(group: Group) -> Iterator[Score]:
     """Yield every score, by metric."""
     for metric in dict.fromkeys(name for made in group.made for name in made.scores):
-        better, ideal = METRICS.get(metric, _Metric("lower", 0))
+        better, ideal = METRICS.get(metric, Metric("lower", 0))
         for made in group.made:
             yield Score(
                 metric=metric, who=made.who, value=made.scores[metric], role=made.role, better=better, ideal=ideal
