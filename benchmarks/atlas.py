@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from genevae.data.sources.batch_h5 import batch_name, write_batch, write_config
-from genevae.data.store import fill_store
+from genevae.io.batch_h5 import batch_name, write_batch, write_config
+from genevae.io.write.anndata import fill_store
 
 __all__ = ["FORMATS", "N_TYPES", "write_atlas"]
 

@@ -34,11 +34,11 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 import genevae as gv
-from genevae.data.gene_sets import read_gene_sets
-from genevae.evaluation.gene_sets import co_membership, in_sets, members_of, similarity
-from genevae.evaluation.labels import majority_accuracy
-from genevae.evaluation.latent import calinski_harabasz, silhouette_n
-from genevae.objectives.hiding import hide_genes
+from genevae.io.gmt import read_gene_sets
+from genevae.metrics.gene_sets import co_membership, in_sets, members_of, similarity
+from genevae.metrics.labels import majority_accuracy
+from genevae.metrics.latent import calinski_harabasz, silhouette_n
+from genevae.objectives.masking import hide_genes
 from genevae.tasks.borrow import borrowed, open_cells
 
 HIDDEN = 0.15

@@ -29,8 +29,8 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import genevae as gv
-from genevae.cli.words import assignments
-from genevae.evaluation.labels import expected_calibration_error, majority_accuracy
+from genevae.cli.options import assignments
+from genevae.metrics.labels import expected_calibration_error, majority_accuracy
 
 LABEL = "cell_type"
 

@@ -26,7 +26,7 @@ from real import kang
 from sklearn.decomposition import PCA
 
 import genevae as gv
-from genevae.data.pseudobulk import pseudobulk
+from genevae.preprocessing.pseudobulk import pseudobulk
 from genevae.tasks.borrow import borrowed, open_cells
 
 TYPES = ("CD4 T", "CD14+ Mono", "B")

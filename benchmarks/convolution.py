@@ -17,10 +17,10 @@ import torch
 from stopwatch import seconds_of
 
 from genevae.cells import Cells, Condition, Rows
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
+from genevae.data.value_kind import Kind
 from genevae.recipes import RECIPES
-from genevae.training.allocator import kept_memory
+from genevae.training.malloc import kept_memory
 
 N_GENES, N_LABELS = 144 * 144, 11
 

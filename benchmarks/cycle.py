@@ -27,14 +27,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import genevae as gv
-from genevae.data.kind import Kind
 from genevae.data.loader import Loader
 from genevae.data.sampler import Shuffled
 from genevae.data.schema import Schema
-from genevae.data.sources import open_source
-from genevae.data.transform import LogNormalise
-from genevae.evaluation.baselines import mean_shift
-from genevae.evaluation.response import mean_log_profile, mean_squared_error, pearson
+from genevae.data.transforms.transform import LogNormalise
+from genevae.data.value_kind import Kind
+from genevae.io.formats import open_source
+from genevae.metrics.baselines import mean_shift
+from genevae.metrics.response import mean_log_profile, mean_squared_error, pearson
 from genevae.models.additive import Additive
 from genevae.nn.heads import CategoryNetworks, non_negative
 from genevae.objectives.cycle import Cycle, draw_targets

@@ -29,9 +29,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 import genevae as gv
-from genevae.data.sources import open_source
-from genevae.data.variable import highly_variable
-from genevae.evaluation.denoising import poisson_deviance, thin
+from genevae.io.formats import open_source
+from genevae.metrics.denoising import poisson_deviance, thin
+from genevae.preprocessing.hvg import highly_variable
 
 Means = NDArray[np.float64]
 SHARE = 0.9

@@ -28,7 +28,7 @@ from real import folder
 from scipy.optimize import OptimizeWarning, curve_fit
 
 import genevae as gv
-from genevae.evaluation.response import profile
+from genevae.metrics.response import profile
 
 Profile = NDArray[np.float64]
 N_RESPONDING = 200

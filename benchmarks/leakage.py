@@ -22,7 +22,7 @@ from real import folder
 from sklearn.decomposition import PCA
 
 import genevae as gv
-from genevae.evaluation.leakage import chance, local_mixing, readable
+from genevae.metrics.leakage import chance, local_mixing, readable
 
 HEADER = ("batch, logistic", "batch, neighbours", "mixing", "type, neighbours", "type, logistic")
 

@@ -25,11 +25,11 @@ import torch
 from atlas import write_atlas
 from numpy.typing import NDArray
 
-from genevae.data.inspect import probe
 from genevae.data.loader import Loader
 from genevae.data.sampler import BLOCK, BUFFER, Shuffled
 from genevae.data.schema import Schema
-from genevae.data.sources import Files, open_source
+from genevae.data.value_kind import probe
+from genevae.io.formats import Files, open_source
 
 BATCH_SIZE = 128
 LABEL = "cell_type"

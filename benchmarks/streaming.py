@@ -47,7 +47,7 @@ def main() -> None:
 def train(path: Path, n_cells: int) -> dict[str, float]:
     """Train one epoch, then read as many cells without training, and say what it took."""
     import genevae as gv
-    from genevae.data.sources import Files
+    from genevae.io.formats import Files
 
     started = time.perf_counter()
     files = Files(path=path, keep="disk")
@@ -68,11 +68,11 @@ def read_rate(path: Path, n_cells: int) -> float:
     """Return the cells per second of the loader alone."""
     import numpy as np
 
-    from genevae.data.inspect import probe
     from genevae.data.loader import Loader
     from genevae.data.sampler import Shuffled
     from genevae.data.schema import Schema
-    from genevae.data.sources import Files, open_source
+    from genevae.data.value_kind import probe
+    from genevae.io.formats import Files, open_source
 
     source = open_source(Files(path=path, keep="disk"))
     schema = Schema.fit(source.genes, source.obs, probe(source))

@@ -12,8 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 import genevae as gv
-from genevae.evaluation.labels import accuracy, majority_accuracy
-from genevae.evaluation.response import log_normalised
+from genevae.metrics.labels import accuracy, majority_accuracy
+from genevae.metrics.response import log_normalised
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=100)

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 import genevae as gv
-from genevae.evaluation.response import log_normalised
+from genevae.metrics.response import log_normalised
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=60)

@@ -10,8 +10,8 @@ from pathlib import Path
 from sklearn.decomposition import PCA
 
 import genevae as gv
-from genevae.evaluation.leakage import chance, local_mixing, readable
-from genevae.evaluation.response import log_normalised
+from genevae.metrics.leakage import chance, local_mixing, readable
+from genevae.metrics.response import log_normalised
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=150)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import genevae as gv
-from genevae.evaluation.baselines import mean_shift
-from genevae.evaluation.ceiling import split_half_ceiling
-from genevae.evaluation.response import log_normalised, pearson
+from genevae.metrics.baselines import mean_shift
+from genevae.metrics.ceiling import split_half_ceiling
+from genevae.metrics.response import log_normalised, pearson
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=60)

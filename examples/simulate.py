@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import genevae as gv
-from genevae.evaluation.response import log_normalised
-from genevae.evaluation.simulation import two_sample_auc
+from genevae.metrics.response import log_normalised
+from genevae.metrics.simulation import two_sample_auc
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=100)

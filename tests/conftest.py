@@ -111,7 +111,7 @@ def adata(make_adata: Callable[..., AnnData]) -> AnnData:
 @pytest.fixture(scope="session")
 def tiny_model(make_adata: Callable[..., AnnData]):
     """A model of 240 cells, trained for 30 epochs; borrow it, and give it back as it was."""
-    from genevae.recipes.fit import fit
+    from genevae.runs.fit import fit
 
     return fit(
         make_adata(),

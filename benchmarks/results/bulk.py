@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 import genevae as gv
-from genevae.evaluation.labels import accuracy, macro_f1
-from genevae.evaluation.principal import Principal
+from genevae.metrics.labels import accuracy, macro_f1
+from genevae.metrics.principal import Principal
 
 __all__ = ["NAME", "jobs", "run", "section"]
 

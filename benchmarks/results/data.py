@@ -12,9 +12,9 @@ from benchmarks.results.settings import MAX_CELLS, MAX_GENES, epochs_for
 from numpy.typing import NDArray
 
 import genevae as gv
-from genevae.data.sources import open_source
 from genevae.data.split import Split, held_out_split, stratified_split
-from genevae.data.variable import highly_variable
+from genevae.io.formats import open_source
+from genevae.preprocessing.hvg import highly_variable
 
 __all__ = ["Sample", "fitted", "logged", "opened", "sampled"]
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 import genevae as gv
 from genevae.distributions import ExpressionDistribution, NegativeBinomial
-from genevae.evaluation.bound import bound, importance_weighted_bound
-from genevae.evaluation.calibration import coverage
-from genevae.questions.reading import log_weights_sn
+from genevae.evaluation.predictions import log_weights_sn
+from genevae.metrics.bound import bound, importance_weighted_bound
+from genevae.metrics.calibration import coverage
 from genevae.tasks.borrow import borrowed, open_cells, seeded
-from genevae.tasks.expectation import latents_snk
+from genevae.tasks.posterior_expectation import latents_snk
 
 __all__ = ["NAME", "coverage_section", "jobs", "run", "section"]
 

@@ -15,8 +15,8 @@ from benchmarks.results.table import Verdict, table
 from numpy.typing import NDArray
 
 import genevae as gv
-from genevae.evaluation.integration import integration_scores
-from genevae.evaluation.principal import Principal
+from genevae.metrics.integration import integration_scores
+from genevae.metrics.principal import Principal
 
 __all__ = ["NAME", "jobs", "run", "section"]
 
@@ -108,7 +108,7 @@ def section(found: pd.DataFrame) -> tuple[list[str], list[Verdict]]:
 
 INTRODUCTION = (
     "scIB scores of `pbmc_3tech_symphony` (1,200 cells, three 10x chemistries as batches, nine cell types): total = "
-    "0.6 · biology + 0.4 · batches, not rescaled between methods, by `genevae.evaluation.integration`, and for the "
+    "0.6 · biology + 0.4 · batches, not rescaled between methods, by `genevae.metrics.integration`, and for the "
     "first seed by scib-metrics too. All methods see all cells (one in ten validates). `nb` and `adversarial` are "
     f"given `--batch batch`; SCVI and SCANVI their defaults (negative binomial); Harmony corrects {N_COMPONENTS} "
     "principal components, which are PCA's row. SCANVI alone is told the cell types that it is judged by. Target: the"

@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 import genevae as gv
-from genevae.evaluation.labels import accuracy, expected_calibration_error, macro_f1
-from genevae.evaluation.principal import Principal
+from genevae.metrics.labels import accuracy, expected_calibration_error, macro_f1
+from genevae.metrics.principal import Principal
 
 __all__ = ["NAME", "jobs", "run", "section"]
 

@@ -17,11 +17,11 @@ from benchmarks.results.table import Verdict, table
 from numpy.typing import NDArray
 
 import genevae as gv
-from genevae.evaluation.baselines import linear_latent, matching_mean, mean_shift
-from genevae.evaluation.ceiling import split_half_ceiling
-from genevae.evaluation.distances import e_distance
-from genevae.evaluation.principal import Principal
-from genevae.evaluation.response import log_normalised, mean_squared_error, pearson_delta, squared_pearson
+from genevae.metrics.baselines import linear_latent, matching_mean, mean_shift
+from genevae.metrics.ceiling import split_half_ceiling
+from genevae.metrics.distances import e_distance
+from genevae.metrics.principal import Principal
+from genevae.metrics.response import log_normalised, mean_squared_error, pearson_delta, squared_pearson
 from genevae.tasks.borrow import borrowed, open_cells, seeded
 
 __all__ = ["NAME", "jobs", "run", "section"]

@@ -16,9 +16,9 @@ from benchmarks.results.tried import tried
 from numpy.typing import NDArray
 
 import genevae as gv
-from genevae.evaluation.distances import mmd
-from genevae.evaluation.principal import Principal
-from genevae.evaluation.simulation import common_genes, ks_distance, properties, two_sample_auc
+from genevae.metrics.distances import mmd
+from genevae.metrics.principal import Principal
+from genevae.metrics.simulation import common_genes, ks_distance, properties, two_sample_auc
 
 __all__ = ["NAME", "jobs", "run", "section"]
 

@@ -11,16 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genevae.data.inspect import inspect as inspect
-    from genevae.data.sources import read as read
     from genevae.errors import GenevaeError as GenevaeError
-    from genevae.questions.evaluate import evaluate as evaluate
+    from genevae.evaluation.evaluate import evaluate as evaluate
+    from genevae.io.formats import read as read
+    from genevae.preprocessing.inspect import inspect as inspect
     from genevae.recipes import RECIPES as RECIPES
-    from genevae.recipes.fit import fit as fit
-    from genevae.recipes.resume import resume as resume
-    from genevae.recipes.trained import Trained as Trained
-    from genevae.recipes.trained import load as load
-    from genevae.recipes.trained import save as save
+    from genevae.runs.fit import fit as fit
+    from genevae.runs.resume import resume as resume
+    from genevae.runs.trained import Trained as Trained
+    from genevae.runs.trained import load as load
+    from genevae.runs.trained import save as save
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.counterfactual import counterfactual as counterfactual
     from genevae.tasks.denoise import denoise as denoise
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from genevae.tasks.dose_response import dose_response as dose_response
     from genevae.tasks.effect import effect as effect
     from genevae.tasks.embed import embed as embed
-    from genevae.tasks.gene_vectors import genes as genes
+    from genevae.tasks.gene_embeddings import genes as genes
     from genevae.tasks.generate import generate as generate
     from genevae.tasks.influence import contributions as contributions
     from genevae.tasks.influence import influence as influence
 
 _HOMES = {
     # data
-    "inspect": "genevae.data.inspect",
-    "read": "genevae.data.sources",
+    "inspect": "genevae.preprocessing.inspect",
+    "read": "genevae.io.formats",
     # training
     "RECIPES": "genevae.recipes",
-    "Trained": "genevae.recipes.trained",
-    "fit": "genevae.recipes.fit",
-    "load": "genevae.recipes.trained",
-    "resume": "genevae.recipes.resume",
-    "save": "genevae.recipes.trained",
+    "Trained": "genevae.runs.trained",
+    "fit": "genevae.runs.fit",
+    "load": "genevae.runs.trained",
+    "resume": "genevae.runs.resume",
+    "save": "genevae.runs.trained",
     # tasks
     "classify": "genevae.tasks.classify",
     "contributions": "genevae.tasks.influence",
@@ -54,10 +54,10 @@ _HOMES = {
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
     "generate": "genevae.tasks.generate",
-    "genes": "genevae.tasks.gene_vectors",
+    "genes": "genevae.tasks.gene_embeddings",
     "influence": "genevae.tasks.influence",
     # judging
-    "evaluate": "genevae.questions.evaluate",
+    "evaluate": "genevae.evaluation.evaluate",
     # errors
     "GenevaeError": "genevae.errors",
 }

@@ -7,8 +7,8 @@ import signal
 import sys
 
 from genevae.cli import main
-from genevae.training.checkpoint import Checkpoints
-from genevae.training.launch import launched
+from genevae.runs.checkpoint import Checkpoints
+from genevae.training.launch_env import launched
 from genevae.training.state import State
 
 after_step = Checkpoints.after_step

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluation.example import TYPES, example
+from tests.metrics.example import TYPES, example
 
-from genevae.evaluation.report.page import write_page
+from genevae.report.page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from genevae.cli import main
-from genevae.data.sources import open_source
+from genevae.io.formats import open_source
 
 N = 400
 

@@ -17,12 +17,12 @@ from anndata import AnnData
 
 import genevae as gv
 from genevae.cli import main
-from genevae.data.sources import open_source
 from genevae.errors import DataError, GeneError, GenevaeError
-from genevae.evaluation.report.records import Score, Section, Verdict
-from genevae.questions import evaluate as evaluating
-from genevae.questions.bench import Bench
-from genevae.questions.draw import draw
+from genevae.evaluation import evaluate as evaluating
+from genevae.evaluation.context import Bench
+from genevae.evaluation.load_cells import draw
+from genevae.io.formats import open_source
+from genevae.report.records import Score, Section, Verdict
 
 Question = Callable[..., str]
 
@@ -219,7 +219,7 @@ def test_every_question_answers_both_ways() -> None:
 
 @pytest.mark.slow
 def test_every_question_is_answered_on_real_cells(shared_data, tmp_path) -> None:
-    from genevae.evaluation.report.glossary import meaning
+    from genevae.report.glossary import meaning
 
     path = shared_data("kang_merged.h5ad")
     told = {"condition": ["cell_type", "condition"], "control": {"condition": "ctrl"}, "batch": "subset"}

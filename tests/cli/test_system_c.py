@@ -12,7 +12,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from genevae.cli import main
-from genevae.evaluation.leakage import chance, local_mixing, readable
+from genevae.metrics.leakage import chance, local_mixing, readable
 
 
 @pytest.fixture(scope="module")

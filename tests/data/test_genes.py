@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from tests.data.streamed import Streamed, make
+from tests.io.streamed import Streamed, make
 
-from genevae.data.gene_lists import read_gene_list
 from genevae.data.genes import match_genes
-from genevae.data.loess import loess
-from genevae.data.sources import MemorySource
 from genevae.errors import GeneError
+from genevae.io.formats import MemorySource
+from genevae.io.gene_lists import read_gene_list
+from genevae.preprocessing.loess import loess
 
 
 def dense(x) -> np.ndarray:

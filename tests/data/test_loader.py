@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.data.kind import Kind
 from genevae.data.loader import Loader, to_rows
 from genevae.data.sampler import InOrder, Shuffled
 from genevae.data.schema import Schema
-from genevae.data.sources import FileSource, MemorySource
-from genevae.data.sources.shelf import Held
-from genevae.data.sources.source import Panels
-from genevae.data.transform import LogNormalise
+from genevae.data.transforms.transform import LogNormalise
+from genevae.data.value_kind import Kind
 from genevae.errors import DataError
+from genevae.io.cache import Held
+from genevae.io.formats import FileSource, MemorySource
+from genevae.io.source import Panels
 
 N, G = 37, 6
 GENES = tuple(f"G{i}" for i in range(G))

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Continuous, Schema
-from genevae.data.transform import LogNormalise
+from genevae.data.transforms.transform import LogNormalise
+from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError
 
 LABELS = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=20)

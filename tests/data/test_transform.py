@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import StandardScaler
 
 from genevae.cells import Cells, Rows
-from genevae.data.kind import Kind
-from genevae.data.transform import AsIs, LogNormalise, Standardise, transform_from_json
+from genevae.data.transforms.from_json import transform_from_json
+from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise
+from genevae.data.value_kind import Kind
 from genevae.errors import DataError
 
 TRANSFORMS = [AsIs(), LogNormalise(), LogNormalise(target=1e6)]

@@ -17,8 +17,8 @@ from torch import Tensor
 from genevae.cells import Rows
 from genevae.distributions import Bernoulli, ExpressionDistribution, NegativeBinomial, Normal, Poisson, ZeroInflated
 from genevae.distributions.expression import _PickEntries
+from genevae.distributions.lgamma_difference import LogCoefficient, digamma_rise
 from genevae.distributions.negative_binomial import _SparseLogProb
-from genevae.distributions.rise import LogCoefficient, digamma_rise
 
 N, G = 6, 5
 

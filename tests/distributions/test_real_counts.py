@@ -8,8 +8,8 @@ import torch
 from scipy import sparse, stats
 
 from genevae.data.loader import to_rows
-from genevae.data.sources import open_source
 from genevae.distributions import NegativeBinomial
+from genevae.io.formats import open_source
 
 
 @pytest.fixture(scope="module")

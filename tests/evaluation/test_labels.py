@@ -1,62 +1,105 @@
-"""Measures of labels against scikit-learn, and on known answers."""
+"""Labels: judged fairly, beside classifiers that were made for it."""
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+from anndata import AnnData
 
-from genevae.evaluation.labels import auroc, confusion, macro_f1, reliability, risk_coverage, risk_coverage_area
-
-RNG = np.random.default_rng(0)
-LABELS = ["B", "NK", "T"]
-TRUE, TOLD = RNG.choice(LABELS, (2, 300), p=[0.2, 0.1, 0.7])
+import genevae as gv
+from genevae.data.value_kind import Kind
+from genevae.evaluation.context import Bench
+from genevae.evaluation.labels import evaluate as labels
+from genevae.report.records import Heat, Lines, Section
 
 
-def test_confusion_and_f1_are_scikit_learns():
-    np.testing.assert_array_equal(confusion(TRUE, TOLD, LABELS), confusion_matrix(TRUE, TOLD, labels=LABELS))
-    assert macro_f1(TRUE, TOLD) == pytest.approx(f1_score(TRUE, TOLD, average="macro"))
-    assert macro_f1(["B", "B"], ["B", "T"]) == pytest.approx(f1_score(["B", "B"], ["B", "T"], average="macro"))
+def accuracies(section: Section) -> dict[str, float]:
+    return {score.who: score.value for score in section.scores if score.metric == "accuracy"}
 
 
-@given(st.integers(0, 99))
-def test_auroc_is_scikit_learns_with_ties(seed):
-    rng = np.random.default_rng(seed)
-    positive, score = np.arange(40) % 3 == 0, rng.integers(0, 6, 40)
-    assert auroc(positive, score) == pytest.approx(roc_auc_score(positive, score))
-    assert auroc(positive, -score) == pytest.approx(1 - auroc(positive, score))
+def train(adata: AnnData, **settings):
+    words = {"recipe": "nb", "epochs": 30, "batch_size": 32, "n_latent": 4, "hidden": [32], "learning_rate": 5e-3,
+             "test": 0.2, "progress": False, "device": "cpu", "condition": ["type", "drug"],
+             "control": {"drug": "ctrl"}, "batch": "lane"}  # fmt: skip
+    return gv.fit(adata, **{**words, **settings})
 
 
-def test_auroc_of_one_sort_tells_nothing():
-    assert np.isnan(auroc([True, True], [0.1, 0.2]))
+@pytest.fixture(scope="module")
+def cells(make_adata) -> AnnData:
+    return make_adata(400, seed=3)
 
 
-def test_reliability_counts_every_cell_once():
-    probability = RNG.uniform(0.3, 1, 200)
-    bins = reliability(RNG.random(200) < probability, probability)
-    assert bins.n.sum() == 200
-    assert (np.diff(bins.said) > 0).all()
-    assert bins.n @ bins.said / 200 == pytest.approx(probability.mean())
+@pytest.fixture(scope="module")
+def nb(cells):
+    return train(cells)
 
 
-def test_the_risk_of_all_cells_is_the_share_of_wrong_ones_and_the_surest_come_first():
-    right, sure = np.array([True, False, True, True]), np.array([0.9, 0.2, 0.8, 0.7])
-    coverage, risk = risk_coverage(right, sure)
-    np.testing.assert_allclose(coverage, [0.25, 0.5, 0.75, 1])
-    np.testing.assert_allclose(risk, [0, 0, 0, 0.25])
+def test_a_trained_model_tells_types_and_stands_beside_classifiers(cells, nb):
+    section = labels.ask(Bench({"nb": nb}, cells, Kind.COUNTS))
+    found = accuracies(section)
+    assert set(found) == {
+        "nb", "logistic regression on 30 PCs", "nearest neighbours on 30 PCs", "commonest label"
+    }  # fmt: skip
+    assert found["nb"] > 0.8 > 0.6 > found["commonest label"]
+    assert [type(chart) for chart in section.charts] == [Heat, Lines, Lines]
+    assert "nb tells type right in" in section.verdicts[0].text
+    assert "of 80 cells" in section.verdicts[0].text
+    np.testing.assert_allclose(section.charts[0].values.sum(1), 1)
 
 
-def test_probabilities_that_tell_nothing_have_the_risk_of_all_whatever_the_order():
-    right = np.array([True, True, False, True])
-    assert risk_coverage_area(right, np.full(4, 0.5)) == pytest.approx(0.25)
-    assert risk_coverage_area(right[::-1], np.full(4, 0.5)) == pytest.approx(0.25)
+def test_neither_batches_nor_perturbations_are_labels(cells, nb):
+    section = labels.ask(Bench({"nb": nb}, cells, Kind.COUNTS))
+    assert {score.of for score in section.scores} == {"type"}
 
 
-@given(st.integers(0, 99))
-def test_no_order_is_better_than_the_wrong_ones_last(seed):
-    rng = np.random.default_rng(seed)
-    right = rng.random(30) < 0.7
-    best, worst = risk_coverage_area(right, right), risk_coverage_area(right, ~right)
-    assert best - 1e-12 <= risk_coverage_area(right, rng.random(30)) <= worst + 1e-12
+def test_a_latent_that_was_not_told_labels_is_read_by_neighbours(cells, nb):
+    blind = train(cells, condition=["drug"], batch=None)
+    section = labels.ask(Bench({"nb": nb, "blind": blind}, cells, Kind.COUNTS))
+    assert accuracies(section)["nearest neighbours on the latent of blind"] > 0.6
+    assert len(section.verdicts) == 1  # blind tells no labels itself
+
+
+def test_cells_whose_label_no_run_knows_are_not_judged(cells, nb):
+    odd = cells.copy()
+    odd.obs["type"] = odd.obs["type"].astype(object)
+    odd.obs.loc[odd.obs_names[::7], "type"] = None
+    odd.obs.loc[odd.obs_names[1::7], "type"] = "Z"
+    section = labels.ask(Bench({"nb": nb}, odd, Kind.COUNTS))
+    assert set(section.charts[0].rows) == {"A", "B", "C"}
+
+
+def test_cells_of_a_label_that_was_never_seen_are_told_less_surely(cells, make_adata):
+    some = cells[(cells.obs["type"] != "C").to_numpy()].copy()
+    some.obs["type"] = some.obs["type"].astype(str)
+    section = labels.ask(Bench({"nb": train(some)}, cells, Kind.COUNTS))
+    found = {score.who: score.value for score in section.scores if score.metric == "AUROC of labels never seen"}
+    assert found["nb"] > 0.6
+    assert found["commonest label"] == 0.5
+    assert set(section.charts[0].rows) == {"A", "B"}
+
+
+def test_a_field_that_is_a_perturbation_to_one_run_is_a_label_to_none(cells, nb):
+    other = train(cells, control=None, epochs=1)
+    section = labels.ask(Bench({"nb": nb, "other": other}, cells, Kind.COUNTS))
+    assert {score.of for score in section.scores} == {"type"}
+
+
+def test_the_same_seed_gives_the_same_answer(cells, nb):
+    bench = Bench({"nb": nb}, cells, Kind.COUNTS)
+    assert labels.ask(bench).scores == labels.ask(bench).scores
+
+
+def test_a_reason_is_given_where_it_cannot_be_asked(cells):
+    plain = train(cells, condition=["drug"], epochs=1)
+    assert labels.why_not(Bench({"plain": plain}, cells, Kind.COUNTS)).startswith(
+        "No run is conditioned on a field with 2 to 50 categories"
+    )
+
+
+@pytest.mark.slow
+def test_real_cells(shared_data):
+    path = shared_data("pbmc68k_reduced_counts.h5ad")
+    run = gv.fit(path, genes=200, epochs=5, test=0.2, condition=["cell_type"], progress=False, device="cpu")
+    found = accuracies(labels.ask(Bench({"nb": run}, anndata.read_h5ad(path), Kind.COUNTS)))
+    assert found["logistic regression on 50 PCs"] > found["commonest label"]

@@ -1,116 +1,139 @@
-"""Numbers of a latent, and its pictures."""
+"""What latents hold, beside principal components."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.metrics import calinski_harabasz_score, silhouette_score
-from sklearn.model_selection import KFold, cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
+from anndata import AnnData
 
-from genevae.evaluation.field_pictures import effect_picture, field_picture
-from genevae.evaluation.latent import (
-    categories_of,
-    correlation_of_dimensions,
-    dead_dimensions,
-    latent_scores,
-    right_n,
-    shown_fields,
-    silhouette_n,
-)
-from genevae.evaluation.maps import draw_map
-
-RNG = np.random.default_rng(0)
-KIND = np.repeat(["A", "B", "C"], 40)
-APART = RNG.normal(size=(120, 4)) + 8 * (KIND[:, None] == np.array(["A", "B", "C", "D"]))
-NOISE = RNG.normal(size=(120, 4))
-OBS = pd.DataFrame({"type": KIND, "depth": RNG.normal(size=120), "name": [f"c{i}" for i in range(120)]})
+import genevae as gv
+from genevae.data.value_kind import Kind
+from genevae.errors import DataError, GeneError
+from genevae.evaluation.context import Bench
+from genevae.evaluation.latent import evaluate as latent
+from genevae.plotting import projections
+from genevae.report.records import Bars, Map, Section, scores_to_frame
 
 
-def test_only_fields_of_2_to_50_categories_are_scored():
-    scores = latent_scores({"z": NOISE}, OBS.assign(one="x", flag=KIND == "A", level=pd.Categorical(KIND)))
-    assert scores["field"].unique().tolist() == ["type", "flag", "level"]
+@pytest.fixture(autouse=True, scope="module")
+def _quick_maps():
+    """Let the maps, which have their own tests, take no time; before anything of this module is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tsne", "umap"):
+            patch.setitem(projections.MAPS, name, lambda z, seed: z[:, :2])
+        yield
 
 
-def test_the_scores_are_those_of_scikit_learn_and_tell_order_from_noise():
-    scores = latent_scores({"apart": APART, "noise": NOISE}, OBS).set_index("score")
-    for name, z in (("apart", APART), ("noise", NOISE)):
-        assert scores.loc["silhouette", name] == pytest.approx(silhouette_score(z, KIND))
-        assert scores.loc["Calinski-Harabasz", name] == pytest.approx(calinski_harabasz_score(z, KIND))
-    assert scores.loc["accuracy of 15 neighbours", "apart"] == 1
-    assert scores.loc["accuracy of 15 neighbours", "noise"] == pytest.approx(1 / 3, abs=0.15)
-    assert scores.loc["accuracy of 15 neighbours", "baseline"] == pytest.approx(1 / 3)
+@pytest.fixture(scope="module")
+def cells(make_adata) -> AnnData:
+    return make_adata(500, seed=3)
 
 
-def test_cells_without_a_value_do_not_count_nor_do_categories_of_one_cell():
-    labels = pd.Series(KIND).astype(object)
-    labels[:10], labels[119] = None, "alone"
-    one = latent_scores({"z": APART}, pd.DataFrame({"type": labels}))
-    other = latent_scores({"z": APART[10:119]}, OBS[["type"]].iloc[10:119])
-    pd.testing.assert_frame_equal(one, other)
+def train(adata: AnnData, **settings):
+    words = {"recipe": "nb", "epochs": 15, "batch_size": 32, "n_latent": 4, "hidden": [32], "learning_rate": 1e-2,
+             "test": 0.3, "progress": False, "device": "cpu", "condition": ["drug"],
+             "control": {"drug": "ctrl"}, "batch": "lane"}  # fmt: skip
+    return gv.fit(adata, **{**words, **settings})
 
 
-def test_a_field_whose_categories_all_come_once_has_no_scores():
-    assert latent_scores({"z": NOISE[:3]}, pd.DataFrame({"type": ["A", "B", None]})).empty
+@pytest.fixture(scope="module")
+def nb(cells):
+    return train(cells)
 
 
-def test_categories_keep_what_is_missing_and_leave_numbers_alone():
-    assert categories_of(pd.Series(["a", None, "b"])).tolist() == ["a", None, "b"]
-    assert categories_of(pd.Series(pd.Categorical(["1", "2", None]))).tolist() == ["1", "2", None]
-    assert categories_of(pd.Series([1, 2, 3])) is None
-    assert categories_of(pd.Series([str(i) for i in range(51)])) is None
+@pytest.fixture(scope="module")
+def section(cells, nb) -> Section:
+    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type", "drug", "lane"])
+    assert latent.why_not(bench) is None
+    return latent.ask(bench)
 
 
-def test_a_dimension_is_dead_where_means_hardly_vary():
-    z = np.column_stack([APART, np.full(120, 3.0), 0.05 * NOISE[:, 0]])
-    assert dead_dimensions(z) == 2
+def value(section: Section, metric: str, who: str, of: str = "") -> float:
+    (found,) = [s.value for s in section.scores if (s.metric, s.who, s.of) == (metric, who, of)]
+    return found
 
 
-@pytest.mark.parametrize("n_fields", [1, 2, 5])
-def test_a_map_is_drawn_with_any_kind_of_field(n_fields, tmp_path):
-    many = np.array([f"category {i % 50} with a name that is far too long for any legend" for i in range(120)], object)
-    gaps = np.where(NOISE[:, 0] > 0, NOISE[:, 0], np.nan)
-    fields = {"type": KIND.astype(object), "depth": gaps, "many": many, "some": np.where(KIND == "A", None, KIND),
-              "nothing": np.full(120, np.nan)}  # fmt: skip
-    path = tmp_path / "map.png"
-    field_picture(NOISE[:, :2], dict(list(fields.items())[:n_fields]), "PCA", path)
-    assert path.read_bytes()[:4] == b"\x89PNG"
+def test_a_field_that_was_not_given_is_told_and_those_that_were_are_put_aside(section):
+    assert value(section, "accuracy of 15 neighbours", "nb", "type") > 0.9
+    assert value(section, "accuracy of 15 neighbours", "commonest category", "type") < 0.5
+    drug = {who: value(section, "leakage", who, "drug") for who in ("nb", "PCA (4 dimensions)")}
+    assert drug["nb"] < 0.75 < 0.9 < drug["PCA (4 dimensions)"]
+    asked = {(s.metric, s.of) for s in section.scores}
+    assert ("silhouette", "type") in asked
+    assert ("silhouette", "drug") not in asked
+    assert ("leakage", "type") not in asked
 
 
-def test_effects_are_drawn_also_where_there_are_none(tmp_path):
-    for name, lfc in (("some", NOISE[:6]), ("none", np.zeros((1, 1)))):
-        effect_picture(pd.DataFrame(lfc), tmp_path / f"{name}.png")
-        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+def test_batches_are_integrated_better_than_by_components(section):
+    assert value(section, "Total", "nb", "scIB") > value(section, "Total", "PCA (4 dimensions)", "scIB")
+    assert value(section, "PCR comparison", "PCA (4 dimensions)", "scIB") == 0
+    assert any(v.tone == "good" and "nb integrates lane better than PCA" in v.text for v in section.verdicts)
 
 
-def test_accuracy_of_neighbours_is_that_of_scikit_learns_folds():
-    folds = KFold(5, shuffle=True, random_state=3)
-    expected = cross_val_score(KNeighborsClassifier(15), NOISE, KIND, cv=folds)
-    assert right_n(NOISE, KIND, seed=3).mean() == pytest.approx(expected.mean())
-    assert silhouette_n(NOISE, KIND).mean() == pytest.approx(silhouette_score(NOISE, KIND))
+def test_every_score_of_a_run_stands_beside_a_baseline(section):
+    frame = scores_to_frame([section])
+    roles = frame.groupby(["metric", "of"])["role"].agg(set)
+    assert (roles == {"run", "baseline"}).all()
+    assert np.isfinite(frame["value"]).all()
 
 
-def test_dimensions_correlate_as_pandas_says_and_constant_ones_do_not_count():
-    found = pd.DataFrame(APART).corr().abs().to_numpy()
-    expected = found[np.triu_indices(4, 1)].mean()
-    assert correlation_of_dimensions(APART) == pytest.approx(expected)
-    assert correlation_of_dimensions(np.column_stack([APART, np.ones(120)])) == pytest.approx(expected)
-    assert correlation_of_dimensions(APART[:, :1]) == 0
+def test_intervals_hold_their_numbers(section):
+    with_ends = [s for s in section.scores if s.low is not None and s.high is not None]
+    assert {s.metric for s in with_ends} == {"silhouette", "accuracy of 15 neighbours", "leakage"}
+    assert all(s.low <= s.value <= s.high for s in with_ends)
 
 
-def test_fields_are_shown_that_vary():
-    obs = OBS.assign(same=1.0, gap=[np.nan, *range(119)], one="x")
-    assert list(shown_fields(obs)) == ["type", "depth", "gap"]
+def test_the_map_shows_all_cells_by_every_field_and_the_bars_every_dimension(section, cells):
+    drawn, bars = section.charts
+    assert isinstance(drawn, Map)
+    assert isinstance(bars, Bars)
+    assert set(drawn.fields) == {"type", "drug", "lane", "dose", "part in training"}
+    assert drawn.spaces["PCA"].shape == (cells.n_obs, 2)
+    assert len(bars.names) == 4
+    assert list(bars.series["nb"]) == sorted(bars.series["nb"], reverse=True)
 
 
-@pytest.mark.parametrize("name", ["pca", "tsne"])
-def test_maps_keep_clouds_apart_also_where_cells_are_put_beside_others(name):
-    xy = draw_map(name, APART, 0, at_most=60)
-    assert xy.shape == (120, 2)
-    assert right_n(xy, KIND).mean() > 0.95
+def test_runs_of_other_genes_and_dimensions_stand_side_by_side(cells, nb):
+    small = train(cells[:, 5:25].copy(), n_latent=3, condition=["type"], control=None, batch=None, epochs=3)
+    bench = Bench({"nb": nb, "small": small}, cells, Kind.COUNTS, fields=["type", "drug"])
+    found = latent.ask(bench)
+    told = {s.who for s in found.scores if s.metric == "silhouette" and s.of == "type"}
+    assert told == {"nb", "small", "PCA (3 dimensions)", "PCA (4 dimensions)", "labels at random"}
+    assert {s.of for s in found.scores if s.metric == "leakage"} == {"type", "drug", "lane"}
 
 
-@pytest.mark.parametrize("name", ["pca", "tsne"])
-def test_one_dimension_is_drawn_too(name):
-    assert draw_map(name, APART[:20, :1], 0).shape == (20, 2)
+def test_new_cells_are_judged_and_baselines_learn_from_them(nb, make_adata):
+    new = make_adata(120, seed=8)
+    new.obs_names = [f"new{i}" for i in range(120)]
+    found = latent.ask(Bench({"nb": nb}, new, Kind.COUNTS, fields=["type"]))
+    assert any("no training cells are at hand" in note for note in found.notes)
+    assert any("too few cells" in note for note in found.notes)
+
+
+def test_where_all_cells_were_trained_on_the_question_is_not_asked(cells, nb):
+    training = cells[(nb.split.reindex(cells.obs_names) == "training").to_numpy()]
+    assert latent.why_not(Bench({"nb": nb}, training, Kind.COUNTS)) is not None
+
+
+def test_gene_vectors_are_compared_with_sets(cells, nb, tmp_path):
+    path = tmp_path / "sets.gmt"
+    markers = ["\t".join(f"G{i}" for i in range(start, start + 5)) for start in (0, 5, 10, 20, 25)]
+    path.write_text("".join(f"set{i}\t\t{genes}\n" for i, genes in enumerate(markers)))
+    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
+    found = latent.ask(replace(bench, gene_sets=path))
+    auroc = {s.who: s.value for s in found.scores if s.metric == "gene pairs of one set (AUROC)"}
+    assert set(auroc) == {"nb", "PCA (4 dimensions): loadings", "Pearson of expression", "chance"}
+    assert auroc["chance"] == 0.5
+    assert auroc["PCA (4 dimensions): loadings"] > 0.9
+    assert any("Gene vectors of nb" in v.text for v in found.verdicts)
+
+
+def test_gene_sets_that_cannot_be_used_are_an_error(cells, nb, tmp_path):
+    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
+    (tmp_path / "sets.gmt").write_text("human\t\tTP53\tMYC\n")
+    with pytest.raises(GeneError, match="0 genes are in both"):
+        latent.ask(replace(bench, gene_sets=tmp_path / "sets.gmt"))
+    with pytest.raises(DataError, match="There is no"):
+        latent.ask(replace(bench, gene_sets=tmp_path / "missing.gmt"))

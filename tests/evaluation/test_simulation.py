@@ -1,88 +1,134 @@
-"""Whether simulated cells look like real ones."""
+"""What is asked of runs about simulated cells, and what is answered."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy import stats
-from sklearn.linear_model import LinearRegression
-from sklearn.metrics import pairwise_distances
 
-from genevae.evaluation import simulation
-from genevae.evaluation.response import log_normalised
-
-RNG = np.random.default_rng(0)
+from genevae.data.value_kind import Kind
+from genevae.errors import DataError
+from genevae.evaluation.context import Bench
+from genevae.evaluation.simulation import evaluate as simulation
+from genevae.evaluation.simulation import scores as simulation_scores
+from genevae.evaluation.simulation.scores import AUC, COPIES, SLOPE
+from genevae.report.records import Lines, Points, scores_to_frame
+from genevae.runs.fit import fit
 
 
-def correlated(n: int, seed: int) -> np.ndarray:
-    """Counts of genes that rise and fall together."""
-    rng = np.random.default_rng(seed)
-    return rng.poisson(3 * np.exp(rng.normal(size=(n, 2)) @ rng.normal(size=(2, 40)) * 0.5)).astype(float)
+def train(adata, recipe="nb", epochs=12, **settings):
+    return fit(
+        adata, recipe=recipe, epochs=epochs, batch_size=64, n_latent=4, hidden=[32], learning_rate=5e-3,
+        progress=False, device="cpu", **settings,
+    )  # fmt: skip
 
 
-REAL, AGAIN = correlated(150, 1), np.random.default_rng(2).permutation(correlated(150, 1))
-SHUFFLED = np.random.default_rng(3).permuted(REAL, axis=0)
+@pytest.fixture(scope="module", autouse=True)
+def small_forests():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulation_scores, "N_TREES", 10)
+        yield
 
 
-@given(arrays(np.float64, 20, elements=st.floats(-3, 3)), arrays(np.float64, 31, elements=st.floats(-3, 3)))
-def test_ks_distance_is_scipys(a: np.ndarray, b: np.ndarray):
-    assert simulation.ks_distance(a, b) == pytest.approx(stats.ks_2samp(a, b, method="asymp").statistic, abs=1e-12)
+@pytest.fixture(scope="module")
+def bench(make_adata):
+    """A trained run, one that hardly was, and one of values, with a third of the cells kept away."""
+    adata = make_adata(400)
+    known = {"condition": ["type"], "test": 0.3}
+    runs = {"good": train(adata, **known), "poor": train(adata, epochs=1, **known)}
+    return Bench(runs | {"values": train(adata, "conditional", **known)}, adata, Kind.COUNTS)
 
 
-def test_properties_are_numpys():
-    values = log_normalised(REAL)
-    found = simulation.properties(values, REAL)
-    np.testing.assert_allclose(found["mean"], values.mean(0))
-    np.testing.assert_allclose(found["variance"], values.var(0))
-    np.testing.assert_allclose(found["zero fraction"], (REAL == 0).mean(0))
-    np.testing.assert_allclose(found["library size"], REAL.sum(1))
-    np.testing.assert_allclose(found["gene correlation"], np.corrcoef(values.T)[np.triu_indices(40, 1)])
-    np.testing.assert_allclose(found["cell correlation"], np.corrcoef(values)[np.triu_indices(150, 1)])
-    assert set(found) - set(simulation.properties(values, None)) == {"zero fraction", "library size"}
+@pytest.fixture(scope="module")
+def section(bench):
+    assert simulation.why_not(bench) is None
+    return simulation.ask(bench)
 
 
-def test_genes_that_do_not_vary_have_no_correlation():
-    values = np.column_stack([RNG.normal(size=(10, 2)), np.ones(10)])
-    assert np.isfinite(simulation.properties(values, None)["gene correlation"]).all()
+@pytest.fixture(scope="module")
+def table(section):
+    return scores_to_frame([section]).pivot_table(index="metric", columns="who", values="value")
 
 
-def test_shuffled_genes_keep_every_property_of_a_gene_and_lose_those_of_pairs():
-    real, made = (simulation.properties(log_normalised(x), x) for x in (REAL, SHUFFLED))
-    assert simulation.ks_distance(real["zero fraction"], made["zero fraction"]) == 0
-    assert simulation.ks_distance(real["gene correlation"], made["gene correlation"]) > 0.2
-    same = simulation.properties(log_normalised(AGAIN), AGAIN)
-    assert simulation.ks_distance(real["gene correlation"], same["gene correlation"]) < 0.01  # but for rounding
+def test_a_trained_run_is_harder_to_tell_than_one_that_hardly_was(table):
+    assert table.loc[AUC, "good"] < table.loc[AUC, "poor"]
+    assert abs(table.loc[SLOPE, "good"] - 1) < abs(table.loc[SLOPE, "poor"] - 1)
 
 
-def test_a_forest_tells_shuffled_cells_and_not_those_of_one_distribution():
-    halves = np.random.default_rng(4).permutation(correlated(300, 1))
-    assert abs(simulation.two_sample_auc(halves[:150], halves[150:], n_trees=20) - 0.5) < 0.1
-    assert simulation.two_sample_auc(log_normalised(REAL), log_normalised(SHUFFLED), n_trees=20) > 0.7
-    assert simulation.two_sample_auc(REAL, REAL + 100, n_trees=5) == 1
+def test_training_cells_are_what_real_cells_are(table):
+    real = table["training cells (good)"]
+    assert abs(real[AUC] - 0.5) < 0.12
+    assert 0.85 < real[COPIES] < 1.15
+    assert real.filter(like="distance of").max() < 0.35
 
 
-def test_fold_changes_between_types_and_their_line():
-    types = np.repeat(["A", "B", "C"], 50)
-    values = RNG.normal(size=(150, 6)) + 3 * (types == "B")[:, None]
-    real = simulation.fold_changes(values, types)
-    np.testing.assert_allclose(real["B"], values[50:100].mean(0) - values[np.r_[:50, 100:150]].mean(0))
-    made = {name: 0.5 * shift + 1 for name, shift in real.items()}
-    assert simulation.line(real, made) == pytest.approx((0.5, 1))
+def test_shuffled_genes_keep_each_gene_of_each_kind(table):
+    shuffled = table["genes shuffled within kinds (good)"]
+    assert table.loc["distance of mean", "poor"] > shuffled["distance of mean"]
 
 
-def test_the_line_is_scikit_learns():
-    x, y = RNG.normal(size=(2, 50))
-    slope = LinearRegression().fit(x[:, None], y).coef_[0]
-    assert simulation.line({"a": x}, {"a": y}) == pytest.approx((slope, stats.pearsonr(x, y).statistic))
+def test_every_metric_has_runs_baselines_and_a_ceiling(section):
+    frame = scores_to_frame([section])
+    for _, rows in frame[~frame["metric"].isin(["distance of zero fraction", "distance of library size"])].groupby(
+        "metric"
+    ):
+        assert set(rows["role"]) == {"run", "baseline", "ceiling"}
+        assert len(rows) == 3 + 2 * 3  # three runs; two kinds of units
+    assert frame["value"].notna().all()
 
 
-def test_copies_are_found_out_and_new_cells_are_not():
-    train, held_out, made = (RNG.normal(size=(200, 4)) for _ in range(3))
-    assert simulation.memorisation(train[:50], held_out, train) == 0
-    assert simulation.memorisation(train[:50] + 0.01, held_out, train) < 0.1
-    assert 0.8 < simulation.memorisation(made, held_out, train) < 1.25
-    expected = np.median(pairwise_distances(made, train).min(1)) / np.median(pairwise_distances(held_out, train).min(1))
-    assert simulation.memorisation(made, held_out, train) == pytest.approx(expected)
+def test_runs_of_values_are_not_asked_about_zeros(section, table):
+    assert np.isnan(table.loc["distance of library size", "values"])
+    assert np.isfinite(table.loc["distance of library size", "good"])
+    assert any("zeros" in note for note in section.notes)
+
+
+def test_verdicts_and_charts(section, bench):
+    assert len(section.verdicts) == 9
+    assert all(verdict.text.endswith(".") for verdict in section.verdicts)
+    points = [chart for chart in section.charts if isinstance(chart, Points)]
+    assert len(points) == 2 * 2 + 1
+    assert all(len(chart.x) == bench.cells.n_vars for chart in points)
+    (sizes,) = [chart for chart in section.charts if isinstance(chart, Lines)]
+    assert set(sizes.series) == {"real cells", "good", "poor"}
+    assert all(sum(share) == pytest.approx(1, abs=1e-2) for _, share in sizes.series.values())
+
+
+def test_copies_are_called_copies(bench, monkeypatch):
+    def copying(run, *, n, condition, seed):
+        cells = bench.cells[(bench.part_n("good") == "training").to_numpy()]
+        return cells[cells.obs["type"] == condition["type"]][:n].copy()
+
+    monkeypatch.setattr(simulation, "generate", copying)
+    alone = Bench({"good": bench.runs["good"]}, bench.cells, Kind.COUNTS)
+    section = simulation.ask(alone)
+    assert {s.metric: s.value for s in section.scores if s.who == "good"}[COPIES] < 0.7
+    assert any("copies" in verdict.text and verdict.tone == "bad" for verdict in section.verdicts)
+
+
+def test_a_run_without_conditions_simulates_too_and_types_are_left_out(make_adata):
+    adata = make_adata(200)
+    section = simulation.ask(Bench({"run": train(adata, epochs=2, test=0.3)}, adata, Kind.COUNTS))
+    assert SLOPE not in {score.metric for score in section.scores}
+
+
+def test_combinations_without_training_cells_are_refused_in_words(bench, make_adata):
+    adata = make_adata(120)
+    adata.obs["own"] = [f"k{i // 2}" for i in range(120)]
+    model = train(adata, epochs=1, condition=["own"], validation=0.3)
+    with pytest.raises(DataError, match="No combination of own"):
+        simulation.ask(Bench({"run": model}, adata, Kind.COUNTS))
+
+
+def test_data_without_cells_or_columns_are_not_asked(bench):
+    few = Bench(bench.runs, bench.cells[:5].copy(), Kind.COUNTS)
+    assert "fewer than 20" in simulation.why_not(few)
+    bare = bench.cells.copy()
+    del bare.obs["type"]
+    assert "no column 'type'" in simulation.why_not(Bench(bench.runs, bare, Kind.COUNTS))
+
+
+def test_where_all_cells_were_trained_on_half_of_them_stand_for_real_ones(bench):
+    trained = bench.cells[(bench.part_n("good") == "training").to_numpy()].copy()
+    seen = Bench({"good": bench.runs["good"]}, trained, Kind.COUNTS)
+    assert simulation.why_not(seen) is None
+    assert any("Half of the training cells" in note for note in simulation.ask(seen).notes)

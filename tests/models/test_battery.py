@@ -11,17 +11,15 @@ from scipy import stats
 from torch.distributions import Normal, kl_divergence
 
 from genevae.cells import Cells, Rows
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Continuous, Schema
+from genevae.data.value_kind import Kind
 from genevae.distributions import NegativeBinomial
 from genevae.models.classifier import Calibration, bounds_nc, fit_temperature, reconstructions_nc
 from genevae.models.likelihoods import PerGene
 from genevae.models.size import LearnedSize
 from genevae.models.vae import VAE
 from genevae.recipes.gaussian import Gaussian
-from genevae.recipes.nb import NB
-from genevae.recipes.poisson import Poisson
-from genevae.recipes.zinb import ZINB
+from genevae.recipes.nb import NB, ZINB, Poisson
 
 N, G, K = 12, 7, 3
 SMALL = {"n_latent": K, "hidden": (8,), "dropout": 0.0}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genevae.cells import Condition
-from genevae.data.kind import Kind
 from genevae.data.schema import Schema
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses, HillResponse, Response
 from genevae.recipes.dose import Dose

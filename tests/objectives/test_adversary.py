@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genevae.cells import Rows
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.objectives.adversary import Adversary, Discriminator, judged
 from genevae.objectives.elbo import ELBO

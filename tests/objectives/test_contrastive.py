@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
+from genevae.data.value_kind import Kind
 from genevae.objectives.contrastive import Contrastive, info_nce_n, similarities_nn
 from genevae.objectives.elbo import ELBO
-from genevae.objectives.hiding import GeneMask
+from genevae.objectives.masking import GeneMask
 from genevae.objectives.objective import Progress
 from genevae.objectives.schedules import Ramp
 from genevae.recipes.contrastive import ContrastiveBulk

@@ -13,7 +13,7 @@ from genevae.models.additive import Additive, PointMass
 from genevae.nn.heads import AdditiveHeads
 from genevae.objectives.cycle import ContextClassifier, Cycle, disagreement_n, draw_targets, travel
 from genevae.objectives.objective import Progress
-from genevae.objectives.running import RunningScale
+from genevae.objectives.running_scale import RunningScale
 from genevae.objectives.schedules import Ramp
 
 N, G = 24, 9

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
+from genevae.data.value_kind import Kind
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Progress
 from genevae.objectives.schedules import Constant, Cyclic, Ramp

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from genevae.data.kind import Kind
-from genevae.data.pairs import Pairs
+from genevae.data.pair_sampler import Pairs
 from genevae.data.schema import Schema
+from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, RecipeError
-from genevae.objectives.hiding import hide_genes
+from genevae.objectives.masking import hide_genes
 from genevae.recipes import RECIPES
-from genevae.recipes.fit import fit
+from genevae.runs.fit import fit
 from genevae.tasks.borrow import open_cells
 from genevae.tasks.denoise import denoise
 from genevae.tasks.embed import embed

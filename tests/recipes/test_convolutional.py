@@ -12,10 +12,10 @@ from scipy import sparse, stats
 
 import genevae as gv
 from genevae.cells import Cells, Condition, Rows
-from genevae.data.kind import Kind
-from genevae.data.order import Ordered
 from genevae.data.schema import Categorical, Schema
-from genevae.data.transform import AsIs
+from genevae.data.transforms.gene_order import Ordered
+from genevae.data.transforms.transform import AsIs
+from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, RecipeError, RunError
 from genevae.models.vae import VAE
 from genevae.recipes import RECIPES

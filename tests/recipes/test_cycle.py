@@ -7,7 +7,7 @@ import pytest
 
 from genevae.errors import RecipeError
 from genevae.recipes.cycle import CycleRecipe
-from genevae.recipes.fit import fit
+from genevae.runs.fit import fit
 
 FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "device": "cpu"}
 

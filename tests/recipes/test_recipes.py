@@ -11,16 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Categorical, Schema
-from genevae.data.transform import AsIs, LogNormalise
+from genevae.data.transforms.transform import AsIs, LogNormalise
+from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, RecipeError
 from genevae.objectives.objective import Progress
 from genevae.recipes import RECIPES, recipe_class
-from genevae.recipes.config import read_config, write_config
-from genevae.recipes.fit import fit, resolve_device
 from genevae.recipes.recipe import Recipe
-from genevae.recipes.trained import load, save
+from genevae.runs.config import read_config, write_config
+from genevae.runs.fit import fit, resolve_device
+from genevae.runs.trained import load, save
 from genevae.tasks.embed import embed
 
 FAST = {"epochs": 2, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress": False, "device": "cpu"}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from genevae.cells import Condition
 from genevae.data.covariates import Categorical
 from genevae.errors import CategoryError
-from genevae.evaluation.response import profile
+from genevae.metrics.response import profile
 from genevae.nn.conditioning import Conditioning
-from genevae.recipes.fit import fit
-from genevae.recipes.trained import load, save
+from genevae.runs.fit import fit
+from genevae.runs.trained import load, save
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.generate import generate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from genevae.errors import DataError
-from genevae.tasks.clusters import Repeats, best_number, kmeans, leiden, margin_n, repeated
+from genevae.tasks.clustering import Repeats, best_number, kmeans, leiden, margin_n, repeated
 from genevae.tasks.discover import discover
 
 
@@ -90,7 +90,7 @@ def test_without_igraph_the_error_names_what_to_install(tiny_model, adata, monke
 
 
 def test_the_types_of_cells_are_discovered(make_adata):
-    from genevae.recipes.fit import fit
+    from genevae.runs.fit import fit
 
     adata = make_adata(160)
     model = fit(adata, recipe="nb", epochs=25, n_latent=4, hidden=[32], batch_size=32, learning_rate=5e-3,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genevae.errors import CategoryError, DataError, GeneError
-from genevae.recipes.fit import fit
+from genevae.runs.fit import fit
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.curves import half_effect_dose
 from genevae.tasks.dose_response import dose_response

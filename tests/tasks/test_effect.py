@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genevae.errors import CategoryError, DataError
-from genevae.recipes.fit import fit
+from genevae.runs.fit import fit
 from genevae.tasks import effect as module
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.denoise import denoise

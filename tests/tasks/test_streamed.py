@@ -22,10 +22,10 @@ from anndata import AnnData
 from scipy import sparse
 
 import genevae as gv
-from genevae.data.convert import convert
-from genevae.data.sources import Files
-from genevae.data.sources.anndata import quietly
 from genevae.errors import DataError, RunError
+from genevae.io.formats import Files
+from genevae.io.h5ad import quietly
+from genevae.preprocessing.convert import convert
 
 VERBS: dict[str, Callable[..., Any]] = {
     "embed": lambda model, data, **words: gv.embed(model, data, batch_size=16, **words),
@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tiny_model, a
 
 def _failing_after(n: int, error: Exception) -> Callable[..., Any]:
     """Stand in for numbers(): what the tasks give their tensors to, a minibatch at a time."""
-    from genevae.tasks.answer import numbers
+    from genevae.tasks.output import numbers
 
     seen = []
 
@@ -183,9 +183,9 @@ def test_a_full_disk_is_named_wherever_it_is_noticed(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     for where in (
-        "genevae.data.store._Array._write",
-        "genevae.data.store._write_tables",
-        "genevae.data.store.put_in_place",
+        "genevae.io.write.anndata._Array._write",
+        "genevae.io.write.anndata._write_tables",
+        "genevae.io.write.anndata.put_in_place",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(where, full)

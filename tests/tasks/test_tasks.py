@@ -14,7 +14,7 @@ from scipy import sparse
 
 from genevae.data.schema import Categorical
 from genevae.errors import CategoryError, DataError, GeneError
-from genevae.recipes.fit import fit
+from genevae.runs.fit import fit
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.denoise import denoise

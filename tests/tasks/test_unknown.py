@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from genevae.errors import CategoryError
-from genevae.recipes.fit import fit
-from genevae.recipes.trained import load, save
+from genevae.runs.fit import fit
+from genevae.runs.trained import load, save
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.effect import effect

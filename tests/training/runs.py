@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from genevae.training.checkpoint import latest
+from genevae.runs.checkpoint import latest
 
 TIMES = {"cells_per_second", "waiting_share", "seconds", "waiting"}
 

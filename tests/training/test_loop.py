@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 import torch
 
-from genevae.data.kind import Kind
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, Shuffled
 from genevae.data.schema import Schema
-from genevae.data.sources import MemorySource
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError, TrainingError
+from genevae.io.formats import MemorySource
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective
 from genevae.objectives.schedules import Ramp
-from genevae.recipes.fit import fit
 from genevae.recipes.gaussian import Gaussian
 from genevae.recipes.nb import NB
+from genevae.runs.fit import fit
 from genevae.training.loop import train, validate
 from genevae.training.settings import Training, default_epochs
 

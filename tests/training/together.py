@@ -23,12 +23,12 @@ from genevae.cells import Cells, Condition, Rows
 from genevae.errors import DataError, TrainingError
 from genevae.models.vae import VAE
 from genevae.nn.norm import BatchNorm
-from genevae.nn.part import sharing
+from genevae.nn.sharding import sharing
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Progress
-from genevae.recipes.fit import fit
-from genevae.training.launch import launched
-from genevae.training.ranks import Ranks, join
+from genevae.runs.fit import fit
+from genevae.training.launch_env import launched
+from genevae.training.world import Ranks, join
 
 FITS = {
     "nb": {"condition": ["type"], "batch": "lane"},

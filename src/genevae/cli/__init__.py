@@ -17,12 +17,12 @@ from genevae.cli.demo import demo
 from genevae.cli.effect import effect
 from genevae.cli.evaluate import evaluate
 from genevae.cli.fit import fit
+from genevae.cli.inspect import inspect, recipes
 from genevae.cli.latent import latent
-from genevae.cli.look import inspect, recipes
 from genevae.cli.slurm import slurm
 from genevae.cli.task import task_command
 from genevae.errors import GenevaeError, TrainingPaused
-from genevae.training.launch import launched
+from genevae.training.launch_env import launched
 
 __all__ = ["app", "main"]
 

@@ -14,21 +14,20 @@ from cyclopts import App, Parameter
 from rich import print as say
 from rich.console import Console
 
-from genevae.cli import look
-from genevae.cli.output import require_table, write_table
-from genevae.cli.reading import files_of, parameters
-from genevae.cli.words import options_of, with_signature
-from genevae.data.convert import convert
-from genevae.data.download import download as fetch
-from genevae.data.fields import field_specifications
-from genevae.data.gene_lists import write_gene_list
-from genevae.data.pseudobulk import mixtures, pseudobulk
+from genevae.cli.inspect import inspect as inspect_command
+from genevae.cli.options import files_of, options_of, parameters, with_signature
+from genevae.cli.table_output import require_table, write_table
 from genevae.data.schema import obs_column
-from genevae.data.sources import Source, open_source, settle
-from genevae.data.store import require_store, write_anndata
-from genevae.data.transpose import transpose
-from genevae.data.variable import highly_variable
-from genevae.disk import require_free
+from genevae.download.scbasecount import download as fetch
+from genevae.io.atomic import require_free
+from genevae.io.formats import Source, open_source, settle
+from genevae.io.gene_lists import write_gene_list
+from genevae.io.tables.transpose import transpose
+from genevae.io.write.anndata import require_store, write_anndata
+from genevae.preprocessing.convert import convert
+from genevae.preprocessing.hvg import highly_variable
+from genevae.preprocessing.obs_summary import field_specifications
+from genevae.preprocessing.pseudobulk import mixtures, pseudobulk
 
 __all__ = ["app"]
 
@@ -169,7 +168,7 @@ def _download() -> Any:
 
 
 app = App(name="data", help="Look at data, convert them, and pass over them, whatever their size.")
-app.command(look.inspect)
+app.command(inspect_command)
 app.command(
     with_signature(_fields, fields, [*inspect.signature(fields, eval_str=True).parameters.values(), *parameters()])
 )

@@ -13,12 +13,12 @@ from rich import print as say
 from rich.markdown import Markdown
 
 import genevae as gv
-from genevae.disk import beside, put_in_place, require_free
 from genevae.errors import DataError
-from genevae.evaluation.denoising import poisson_deviance, thin
-from genevae.evaluation.labels import accuracy, expected_calibration_error, majority_accuracy
-from genevae.evaluation.pictures import agreement_picture, gene_picture, map_picture, training_picture
-from genevae.evaluation.response import pearson, profile
+from genevae.io.atomic import beside, put_in_place, require_free
+from genevae.metrics.denoising import poisson_deviance, thin
+from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
+from genevae.metrics.response import pearson, profile
+from genevae.plotting.training import agreement_picture, gene_picture, map_picture, training_picture
 
 if TYPE_CHECKING:
     from anndata import AnnData

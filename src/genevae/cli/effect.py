@@ -11,13 +11,12 @@ from cyclopts import Parameter
 from rich import print as say
 
 import genevae as gv
-from genevae.cli.output import require_table, write_table
-from genevae.cli.reading import files_of, parameters
+from genevae.cli.options import files_of, options_of, parameters, with_signature
+from genevae.cli.table_output import require_table, write_table
 from genevae.cli.task import paths
-from genevae.cli.words import options_of, with_signature
-from genevae.disk import drafted, put_in_place, require_free
 from genevae.errors import RunError
-from genevae.evaluation.field_pictures import effect_picture
+from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.plotting.embedding import effect_picture
 
 __all__ = ["effect"]
 

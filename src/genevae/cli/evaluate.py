@@ -13,10 +13,9 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import genevae as gv
-from genevae.cli.reading import files_of, parameters
-from genevae.cli.words import options_of, with_signature
+from genevae.cli.options import files_of, options_of, parameters, with_signature
 from genevae.errors import RunError
-from genevae.questions.evaluate import require_place, write_report
+from genevae.evaluation.evaluate import require_place, write_report
 
 __all__ = ["evaluate"]
 

@@ -12,20 +12,18 @@ from cyclopts import Parameter
 from rich import print as say
 
 import genevae as gv
-from genevae.cli import reading
-from genevae.cli.reading import files_of, parameters
-from genevae.cli.traces import show, traces
-from genevae.cli.words import options_of, with_signature
+from genevae.cli.options import READING, files_of, options_of, parameters, with_signature
+from genevae.cli.tensorboard import show, traces
 from genevae.errors import RecipeError, nearest, shorten
-from genevae.recipes.config import read_config
-from genevae.recipes.trained import Trained
-from genevae.training.folder import START
-from genevae.training.launch import launched
+from genevae.runs.config import read_config
+from genevae.runs.manifest import START
+from genevae.runs.trained import Trained
+from genevae.training.launch_env import launched
 
 __all__ = ["fit"]
 
 OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer", "out", "overwrite", "logs"])
-KNOWN = {**OPTIONS, **reading.OPTIONS}
+KNOWN = {**OPTIONS, **READING}
 LOG = "tensorboard: curves, the latent and pictures, in RUN-tensorboard beside the run."
 
 

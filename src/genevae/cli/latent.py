@@ -12,22 +12,20 @@ from cyclopts import Parameter
 from rich import print as say
 
 import genevae as gv
-from genevae.cli.reading import files_of, parameters
+from genevae.cli.options import files_of, options_of, parameters, with_signature
 from genevae.cli.task import paths
-from genevae.cli.words import options_of, with_signature
 from genevae.data.genes import match_genes
-from genevae.data.inspect import probe
 from genevae.data.schema import Schema
-from genevae.data.sources import open_source
-from genevae.data.sources.drawn import drawn
-from genevae.data.sources.source import MemorySource
-from genevae.disk import drafted, put_in_place, require_free
+from genevae.data.value_kind import probe
 from genevae.errors import DataError, nearest, shorten
-from genevae.evaluation.field_pictures import field_picture
-from genevae.evaluation.latent import dead_dimensions, latent_scores, shown_fields
-from genevae.evaluation.maps import MAPS, TITLES, draw_map, has_umap
-from genevae.evaluation.principal import Principal
-from genevae.questions.log_scale import log_scale
+from genevae.evaluation.scale import log_scale
+from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.formats import open_source
+from genevae.io.source import MemorySource, drawn
+from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
+from genevae.metrics.principal import Principal
+from genevae.plotting.embedding import field_picture
+from genevae.plotting.projections import MAPS, TITLES, draw_map, has_umap
 
 __all__ = ["latent"]
 

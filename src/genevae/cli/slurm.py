@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
+from genevae.cli.options import assignments
 from genevae.cli.sbatch import Job, sbatch_script
-from genevae.cli.words import assignments
-from genevae.disk import drafted, put_in_place, require_free
 from genevae.errors import RecipeError, RunError, nearest
+from genevae.io.atomic import drafted, put_in_place, require_free
 
 __all__ = ["slurm"]
 

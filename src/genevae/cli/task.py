@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich import print as say
 
-from genevae.cli.output import require_table, write_table
-from genevae.cli.reading import files_of, parameters
-from genevae.cli.words import options_of, with_signature
-from genevae.tasks.answer import require_writable
+from genevae.cli.options import files_of, options_of, parameters, with_signature
+from genevae.cli.table_output import require_table, write_table
+from genevae.tasks.output import require_writable
 
 __all__ = ["paths", "task_command"]
 
@@ -33,7 +32,7 @@ def task_command(task: Callable[..., Any]) -> Callable[..., Any]:
     options = options_of(task, RENAMED, leave_out=["layer", "out", "overwrite"])
 
     def command(run: Path, data: str | None = None, *, out: Path, force: bool = False, **given: Any) -> None:
-        from genevae.recipes.trained import load
+        from genevae.runs.trained import load
 
         (require_writable if gives_cells else require_table)(out, force)
         where = [] if data is None else [files_of(data, given)]

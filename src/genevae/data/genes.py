@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genevae.data.sources.columns import place
-from genevae.data.sources.source import FileSource, MemorySource, Source
-from genevae.data.sources.stack import Stacked, panels_of
 from genevae.errors import GeneError, shorten
+from genevae.io.concat import Stacked, panels_of, place
+from genevae.io.source import FileSource, MemorySource, Source
 
 __all__ = ["match_genes"]
 

@@ -15,8 +15,8 @@ from genevae.cells import Cells, Condition, Rows
 from genevae.data.prefetch import prefetched
 from genevae.data.sampler import Sampler
 from genevae.data.schema import Schema
-from genevae.data.sources.source import MemorySource, Source, as_stored, is_sparse
 from genevae.errors import DataError, shorten
+from genevae.io.source import MemorySource, Source, as_stored, is_sparse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,8 +11,9 @@ import torch
 
 from genevae.cells import Condition
 from genevae.data.covariates import UNKNOWN, Categorical, Continuous, obs_column
-from genevae.data.kind import Kind
-from genevae.data.transform import AsIs, Transform, transform_from_json
+from genevae.data.transforms.from_json import transform_from_json
+from genevae.data.transforms.transform import AsIs, Transform
+from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, nearest
 
 __all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "obs_column"]

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from genevae.cells import Rows
 from genevae.distributions.expression import ExpressionDistribution, pick
-from genevae.distributions.rise import TINY, LogCoefficient, Rise, log_power
+from genevae.distributions.lgamma_difference import TINY, LogCoefficient, Rise, log_power
 
 __all__ = ["NegativeBinomial"]
 

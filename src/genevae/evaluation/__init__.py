@@ -1,1 +1,4 @@
-"""Arrays in, numbers out: scores and the baselines that stand beside them."""
+"""What one asks of trained models: each question borrows them, and answers beside baselines.
+
+The only layer that sees both models and `evaluation`.
+"""

@@ -14,7 +14,7 @@ from genevae.distributions import Normal
 from genevae.models.prior import StandardNormal, StandardNormalPrior
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
-from genevae.nn.part import sum_of_all
+from genevae.nn.sharding import sum_of_all
 
 __all__ = ["Additive", "AdditiveLikelihood", "PointMass", "PointPosterior"]
 

@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 from genevae.models.size import LearnedSize
-from genevae.nn.part import drawn
+from genevae.nn.sharding import drawn
 
 __all__ = ["VAE", "BoundTerms"]
 

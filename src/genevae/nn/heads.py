@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genevae.cells import Rows
 from genevae.nn.linear import product
-from genevae.nn.part import norm_of_all
+from genevae.nn.sharding import norm_of_all
 
 __all__ = ["SCALINGS", "AdditiveHeads", "CategoryNetworks", "ContextHead", "Scaling", "TiedBase", "non_negative"]
 

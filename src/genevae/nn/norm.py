@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genevae.nn.part import Part, drawn, gathered, present
+from genevae.nn.sharding import Part, drawn, gathered, present
 
 __all__ = ["BatchNorm", "Dropout"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from genevae.cells import Cells
 from genevae.models.vae import VAE
 from genevae.nn.mlp import MLP, LayerStyle
-from genevae.nn.part import count_of_all, mean_of_all, share
 from genevae.nn.reversal import reverse_gradient
+from genevae.nn.sharding import count_of_all, mean_of_all, share
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Schedule

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE
-from genevae.nn.part import all_cells, own_cells
+from genevae.nn.sharding import all_cells, own_cells
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Schedule

@@ -17,10 +17,10 @@ from genevae.models.additive import Additive
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
 from genevae.nn.linear import product
-from genevae.nn.part import drawn, mean_of_all, own_of_first
-from genevae.objectives.hiding import CategoryDropout
+from genevae.nn.sharding import drawn, mean_of_all, own_of_first
+from genevae.objectives.masking import CategoryDropout
 from genevae.objectives.objective import Loss, Objective, Progress
-from genevae.objectives.running import Influence, RunningScale
+from genevae.objectives.running_scale import Influence, RunningScale
 from genevae.objectives.schedules import Constant, Schedule
 
 __all__ = ["ContextClassifier", "Cycle", "Journey", "draw_targets", "travel"]

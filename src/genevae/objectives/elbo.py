@@ -6,7 +6,7 @@ import torch
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE, BoundTerms
-from genevae.objectives.hiding import CategoryDropout, GeneMask, hide_genes
+from genevae.objectives.masking import CategoryDropout, GeneMask, hide_genes
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Constant, Schedule
 

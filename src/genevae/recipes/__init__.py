@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from genevae.errors import RecipeError, nearest
 from genevae.recipes.adversarial import Adversarial
-from genevae.recipes.bulk import Bulk
-from genevae.recipes.bulk_large import BulkLarge
-from genevae.recipes.conditional import Conditional
+from genevae.recipes.bulk import Bulk, BulkLarge
 from genevae.recipes.contrastive import ContrastiveBulk
 from genevae.recipes.convolutional import Convolutional, ConvolutionalNB
 from genevae.recipes.cycle import CycleRecipe
 from genevae.recipes.dose import Dose
-from genevae.recipes.gaussian import Gaussian
-from genevae.recipes.nb import NB
-from genevae.recipes.poisson import Poisson
+from genevae.recipes.gaussian import Conditional, Gaussian
+from genevae.recipes.nb import NB, ZINB, Poisson
 from genevae.recipes.recipe import Recipe
-from genevae.recipes.zinb import ZINB
 
 __all__ = ["RECIPES", "Recipe", "recipe_class", "recipe_name"]
 

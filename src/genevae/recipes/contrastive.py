@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from genevae.data.pairs import Pairs
+from genevae.data.pair_sampler import Pairs
 from genevae.data.sampler import Sampler
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError

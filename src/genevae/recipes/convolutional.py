@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from genevae.data.kind import Kind
-from genevae.data.order import Ordered
 from genevae.data.schema import Schema
-from genevae.data.transform import AsIs, Transform
-from genevae.data.unit import ScaleToUnit
+from genevae.data.transforms.gene_order import Ordered
+from genevae.data.transforms.minmax import ScaleToUnit
+from genevae.data.transforms.transform import AsIs, Transform
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.models.convolution import ImageDecoder, ImagePosterior
 from genevae.models.likelihoods import ImageNegativeBinomialLikelihood, ImageNormalLikelihood, PerGene

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Schema
-from genevae.data.transform import AsIs, LogNormalise, Transform
+from genevae.data.transforms.transform import AsIs, LogNormalise, Transform
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.models.additive import Additive
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads, Scaling
 from genevae.nn.mlp import ACTIVATIONS
 from genevae.objectives.cycle import Cycle
-from genevae.objectives.hiding import CategoryDropout
+from genevae.objectives.masking import CategoryDropout
 from genevae.objectives.objective import Objective
 from genevae.recipes.recipe import Recipe
 

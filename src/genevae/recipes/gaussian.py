@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from genevae.data.kind import Kind
 from genevae.data.schema import Schema
-from genevae.data.transform import AsIs, LogNormalise, Standardise, Transform
+from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, Transform
+from genevae.data.value_kind import Kind
 from genevae.models.likelihoods import Decoder, NormalLikelihood
 from genevae.recipes.recipe import Recipe
 
-__all__ = ["Gaussian"]
+__all__ = ["Conditional", "Gaussian"]
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -48,3 +48,16 @@ class Gaussian(Recipe):
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
         return NormalLikelihood(decoder, len(schema.genes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditional(Gaussian):
+    """Gaussian CVAE with embeddings 32/32/16 (cell type, perturbation, experiment), hidden 512-256, latent 128.
+
+    It is trained to do without labels too, so that it can embed cells of unknown type, and infer the type.
+    """
+
+    n_latent: int = 128
+    hidden: tuple[int, ...] = (512, 256)
+    embedding_widths: tuple[int, ...] = (32, 32, 16)
+    category_dropout: float = 0.1

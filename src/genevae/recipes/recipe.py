@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genevae.data.kind import Kind
 from genevae.data.sampler import InOrder, Sampler, Shuffled
 from genevae.data.schema import Schema
-from genevae.data.transform import AsIs, Transform
+from genevae.data.transforms.transform import AsIs, Transform
+from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError, nearest
 from genevae.models.likelihoods import Decoder
 from genevae.models.posterior import MLPPosterior
@@ -26,7 +26,7 @@ from genevae.models.vae import VAE
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import ACTIVATIONS, NORMS, LayerStyle
 from genevae.objectives.elbo import ELBO
-from genevae.objectives.hiding import CategoryDropout, GeneMask
+from genevae.objectives.masking import CategoryDropout, GeneMask
 from genevae.objectives.objective import Objective
 from genevae.objectives.schedules import Cyclic, Ramp, Schedule
 from genevae.training.settings import Training

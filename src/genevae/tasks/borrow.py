@@ -12,13 +12,13 @@ import torch
 
 from genevae.cells import Cells
 from genevae.data.genes import match_genes
-from genevae.data.inspect import probe
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
-from genevae.data.sources import Files, open_source
-from genevae.data.sources.source import Source
+from genevae.data.value_kind import probe
 from genevae.errors import DataError
+from genevae.io.formats import Files, open_source
+from genevae.io.source import Source
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE

@@ -16,8 +16,8 @@ from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
 
 __all__ = ["classify"]
 

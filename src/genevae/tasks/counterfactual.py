@@ -16,19 +16,19 @@ from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.answer import Answer, numbers, require_writable, values_note
-from genevae.tasks.ask import Asked, understand
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
-from genevae.tasks.expectation import expectations_sng, in_pieces, latents_snk
+from genevae.tasks.condition import Asked, understand
+from genevae.tasks.output import Answer, numbers, require_writable, values_note
+from genevae.tasks.posterior_expectation import expectations_sng, in_pieces, latents_snk
 from genevae.tasks.support import Supports
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
-    from genevae.data.store import Piece
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
+    from genevae.io.write.anndata import Piece
 
 __all__ = ["counterfactual"]
 

@@ -12,17 +12,17 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
-from genevae.tasks.answer import Answer, numbers, require_writable, values_note
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded
-from genevae.tasks.expectation import expectations_sng, in_pieces
+from genevae.tasks.output import Answer, numbers, require_writable, values_note
+from genevae.tasks.posterior_expectation import expectations_sng, in_pieces
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
-    from genevae.data.store import Piece
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
+    from genevae.io.write.anndata import Piece
 
 __all__ = ["denoise"]
 

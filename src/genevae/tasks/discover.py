@@ -10,14 +10,14 @@ import pandas as pd
 
 from genevae.errors import DataError, nearest
 from genevae.tasks.borrow import TrainedModel
-from genevae.tasks.clusters import Labels, Points, best_number, kmeans, leiden, margin_n, repeated
+from genevae.tasks.clustering import Labels, Points, best_number, kmeans, leiden, margin_n, repeated
 from genevae.tasks.embed import embed
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
 
 __all__ = ["discover"]
 

@@ -15,18 +15,18 @@ from torch import Tensor
 from genevae.data.schema import Continuous, Schema
 from genevae.errors import CategoryError, DataError, GeneError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.ask import Asked, understand
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded
+from genevae.tasks.condition import Asked, understand
 from genevae.tasks.curves import curve_table
-from genevae.tasks.expectation import in_pieces, latents_snk
+from genevae.tasks.posterior_expectation import in_pieces, latents_snk
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.cells import Cells
     from genevae.data.loader import Loader
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
 
 __all__ = ["dose_response"]
 

@@ -19,16 +19,16 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.ask import Asked
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
-from genevae.tasks.expectation import in_pieces, latents_snk
+from genevae.tasks.condition import Asked
+from genevae.tasks.posterior_expectation import in_pieces, latents_snk
 from genevae.tasks.support import Supports
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
 
 __all__ = ["effect"]
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genevae.tasks.answer import Answer, numbers, require_writable
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
+from genevae.tasks.output import Answer, numbers, require_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
-    from genevae.data.store import Piece
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
+    from genevae.io.write.anndata import Piece
 
 __all__ = ["embed"]
 

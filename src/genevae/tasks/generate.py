@@ -15,14 +15,14 @@ from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.tasks.answer import Answer, require_writable, sparsely, values_note
-from genevae.tasks.ask import Asked, every_combination, understand
 from genevae.tasks.borrow import TrainedModel, borrowed, require_size, seeded
+from genevae.tasks.condition import Asked, every_combination, understand
+from genevae.tasks.output import Answer, require_writable, sparsely, values_note
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.store import Piece
+    from genevae.io.write.anndata import Piece
 
 __all__ = ["generate"]
 

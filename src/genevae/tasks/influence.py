@@ -14,14 +14,14 @@ from torch import Tensor
 
 from genevae.errors import DataError
 from genevae.models.additive import Additive
-from genevae.tasks.answer import numbers
 from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
+from genevae.tasks.output import numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.sources.files import Files
-    from genevae.data.sources.source import Source
+    from genevae.io.read_options import Files
+    from genevae.io.source import Source
 
 __all__ = ["contributions", "influence"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.tasks.ask import Asked
+from genevae.tasks.condition import Asked
 
 __all__ = ["Support", "Supports", "support_of"]
 

@@ -14,12 +14,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from genevae.data.loader import Loader
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Objective, Progress
-from genevae.training.guard import Guard
-from genevae.training.history import History
-from genevae.training.means import UnderWay
-from genevae.training.ranks import Ranks
+from genevae.training.early_stopping import Best
+from genevae.training.history import History, UnderWay
+from genevae.training.nan_guard import Guard
 from genevae.training.settings import Training, default_epochs
-from genevae.training.stopping import Best
+from genevae.training.world import Ranks
 
 __all__ = ["State"]
 

@@ -1,0 +1,77 @@
+"""What a fit leaves for people to look at besides its folder: `--log tensorboard`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import genevae as gv
+from genevae.data.genes import match_genes
+from genevae.errors import RecipeError, nearest
+from genevae.io.formats import open_source
+from genevae.io.read_options import Files
+from genevae.io.source import drawn
+from genevae.metrics.latent import shown_fields
+from genevae.plotting.embedding import field_picture
+from genevae.plotting.projections import draw_map
+from genevae.plotting.training import training_picture
+from genevae.runs.tensorboard import TensorBoard
+from genevae.runs.trained import Trained
+from genevae.training.launch_env import launched
+
+__all__ = ["show", "traces"]
+
+LOGS = {"tensorboard": TensorBoard}
+"""What may be asked for, and what writes it."""
+N_CELLS = 5000
+"""Cells whose latent is shown."""
+
+
+@contextmanager
+def traces(names: Sequence[str], out: Path) -> Iterator[list[TensorBoard]]:
+    """Lend what takes note of training, beside the folder of the run: RUN-tensorboard. Of several processes, to one."""
+    for name in names:
+        if name not in LOGS:
+            raise RecipeError(f"There is no log '{name}'. {nearest(name, LOGS)}")
+    wanted = dict.fromkeys(names) if launched(os.environ).is_first else {}
+    logs = [LOGS[name](out.with_name(f"{out.name}-{name}")) for name in wanted]
+    try:
+        yield logs
+    finally:
+        for log in logs:
+            log.close()
+
+
+def show(logs: Sequence[TensorBoard], model: Trained) -> None:
+    """Show the curves of training, and where some cells lie in the latent: at most 5,000, drawn with the run's seed."""
+    logs = [log for log in logs if log.is_open]  # a run that had ended before has nothing new to show
+    if not logs:
+        return
+    seed = int(model.facts["seed"])
+    source = match_genes(open_source(_data_of(model)), model.schema.genes, model.schema.missing)
+    some = drawn(source, N_CELLS, seed)
+    z = gv.embed(model, some).obsm["X_genevae"]
+    with tempfile.TemporaryDirectory() as folder:
+        curves, cells = Path(folder) / "training.png", Path(folder) / "latent.png"
+        training_picture(model.history, model.facts["best_epoch"], curves)
+        coloured = shown_fields(some.obs)
+        if coloured:
+            field_picture(draw_map("pca", z, seed), coloured, "PCA of the latent", cells)
+        for log in logs:
+            log.latent(z, some.obs)
+            log.picture("training", curves)
+            if coloured:
+                log.picture("latent", cells)
+
+
+def _data_of(model: Trained) -> Files:
+    """Find the data again, where the run's config says that they were."""
+    config, folder = tomllib.loads(model.facts["config"]), Path(model.facts["folder"])
+    words = {each.name: config[each.name] for each in fields(Files) if each.name in config and each.name != "path"}
+    words |= {"metadata": folder / words["metadata"]} if "metadata" in words else {}
+    return Files(path=folder / config["data"], **words)

@@ -1,0 +1,1 @@
+"""From the numbers in a file to the numbers that a model sees."""

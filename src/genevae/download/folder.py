@@ -1,0 +1,189 @@
+"""The folder that samples are fetched into, and the two files that say what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from genevae.download.columns import ACCESSION
+from genevae.download.release import Release
+from genevae.download.remote import Record, Remote
+from genevae.download.transfer import Fetch, Stopped, as_text, forget, in_gigabytes, recorded, write_whole
+from genevae.errors import DataError, RunError
+from genevae.io.atomic import _lock, sync
+
+__all__ = ["Folder"]
+
+MANIFEST, SAMPLES = "manifest.json", "sample_metadata.csv"
+NOTES = ".h5ad.part.json"
+
+
+@dataclass
+class Folder:
+    """A folder of h5ad files of one release, their sha256 in manifest.json, their metadata in sample_metadata.csv.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    about
+        The release: its root, feature and organism.
+    records
+        The files that are whole, by accession.
+    """
+
+    path: Path
+    about: Mapping[str, str]
+    records: dict[str, Record] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, release: Release) -> Iterator[Self]:
+        """Take the folder for this process, and read what is in it.
+
+        Raises
+        ------
+        RunError
+            If another process has it, it is of another release, or it cannot be written.
+        """
+        handle = _lock(path, path)  # the folder is its own lock: nothing is left behind
+        try:
+            about = {"root": release.store.url(release.root), "feature": release.feature, "organism": release.organism}
+            folder = cls(path, about)
+            folder._read_manifest()
+            folder._write_manifest()  # so that a killed run's files are known to be of this release
+            yield folder
+        except OSError as error:
+            raise RunError(f"Cannot write {path}: {error.strerror or error}. The same command goes on.") from error
+        finally:
+            os.close(handle)
+
+    def file(self, accession: str) -> Path:
+        """Return where a sample's file is."""
+        return self.path / f"{accession}.h5ad"
+
+    def fill(
+        self, remotes: Mapping[str, Remote], fetch: Fetch, workers: int, failed: dict[str, str]
+    ) -> dict[str, Record]:
+        """Fetch files, some at a time, and return the records of those that are here.
+
+        Parameters
+        ----------
+        remotes
+            The files, by accession.
+        fetch
+            What fetches one.
+        workers
+            How many at a time.
+        failed
+            Is told why a file could not be fetched.
+
+        Raises
+        ------
+        RunError
+            If they do not fit on the disk, or cannot be written.
+        """
+        self._require_room(remotes)
+        done: dict[str, Record] = {}
+        with ThreadPoolExecutor(workers) as pool:
+            futures: dict[Future[Record], str] = {
+                pool.submit(fetch, remote, self.file(name), self.records.get(name)): name
+                for name, remote in remotes.items()
+            }
+            try:
+                for future in as_completed(futures):
+                    try:
+                        done[futures[future]] = future.result()
+                    except DataError as error:
+                        failed[futures[future]] = str(error)
+                    except Stopped:
+                        continue  # the one that ended the run says why
+            except BaseException:
+                fetch.stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return done
+
+    def finish(self, samples: pd.DataFrame, done: Mapping[str, Record]) -> None:
+        """Write down what is in the folder, and remove what fetching has left beside the files.
+
+        Files of earlier choices stay, and are written down again.
+
+        Parameters
+        ----------
+        samples
+            The table of all samples.
+        done
+            The files that were fetched or checked now.
+        """
+        self.records = {**self._finished_earlier(), **done}
+        whole = samples[samples[ACCESSION].isin(list(self.records))]
+        write_whole(self.path / SAMPLES, whole.to_csv(index=False, lineterminator="\n"))
+        self._write_manifest()
+        sync(self.path)  # the notes may go only once the manifest is there for sure
+        for name in self.records:
+            if name in done or not self._has_part(name):
+                forget(self.file(name))
+
+    def _read_manifest(self) -> None:
+        """Read what earlier runs have written down, if it is of the same release."""
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            return
+        try:
+            content: Any = json.loads(manifest.read_text(encoding="utf-8"))
+            files: dict[str, Any] = dict(content["files"])
+            about = {name: content[name] for name in self.about}
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{manifest} is damaged, or something else's. Remove it, or choose another folder."
+            ) from error
+        if about != self.about:
+            was, wanted = (" ".join(values.values()) for values in (about, self.about))
+            raise RunError(f"{self.path} holds files of {was}, not of {wanted}. Choose another folder for these.")
+        read = {name: Record.of(entry) for name, entry in files.items()}
+        self.records = {name: record for name, record in read.items() if record is not None}
+
+    def _write_manifest(self) -> None:
+        files = {name: {"file": self.file(name).name, **asdict(record)} for name, record in self.records.items()}
+        write_whole(self.path / MANIFEST, as_text({**self.about, "files": files}))
+
+    def _finished_earlier(self) -> dict[str, Record]:
+        """Return the records of files of earlier choices, those of killed runs too, that are still here."""
+        noted = {notes.name.removesuffix(NOTES) for notes in self.path.glob(f"*{NOTES}")}
+        fetched = {name: recorded(self.file(name)) for name in noted if not self._has_part(name)}
+        known = {**self.records, **fetched}
+        return {
+            name: record
+            for name, record in known.items()
+            if record is not None and self.file(name).is_file() and self.file(name).stat().st_size == record.bytes
+        }
+
+    def _has_part(self, name: str) -> bool:
+        return self.file(name).with_name(f"{name}.h5ad.part").exists()
+
+    def _require_room(self, remotes: Mapping[str, Remote]) -> None:
+        """Refuse to begin what cannot end."""
+        places = ((remote, self.file(name)) for name, remote in remotes.items())
+        needed = sum(max(0, remote.size - _bytes_here(file)) for remote, file in places)
+        free = shutil.disk_usage(self.path).free
+        if needed > free:
+            raise RunError(
+                f"{self.path.absolute()} has {in_gigabytes(free)} free, and {in_gigabytes(needed)} are still to come: "
+                f"{in_gigabytes(needed - free)} are missing. Make room, choose another disk, or give --max-files."
+            )
+
+
+def _bytes_here(file: Path) -> int:
+    """Count the bytes of a file, or of its part."""
+    part = file.with_name(f"{file.name}.part")
+    return max((path.stat().st_size for path in (file, part) if path.exists()), default=0)

@@ -1,0 +1,198 @@
+"""How like real cells some simulated ones are: every score, and what they say in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genevae.evaluation.context import Metric
+from genevae.metrics.distances import mmd, usual_distance
+from genevae.metrics.neighbourhoods import lisi_n, nearest_cells
+from genevae.metrics.principal import Principal
+from genevae.metrics.simulation import (
+    common_genes,
+    fold_changes,
+    ks_distance,
+    line,
+    memorisation,
+    properties,
+    two_sample_auc,
+)  # fmt: skip
+from genevae.report.records import Role, Score, Verdict
+
+__all__ = ["AUC", "MIN_OF_TYPE", "Group", "Likeness", "Simulated", "scores_of", "verdicts_of"]
+
+N_AXES = 50
+N_TREES = 100
+N_NEAR = 91
+"""The nearest cells of each, itself among them: three times the usual perplexity of 30."""
+AUC = "AUC of telling them apart"
+SLOPE = "slope of differences between types"
+COPIES = "distance to training cells, over that of real cells"
+MIN_OF_TYPE = 20
+"""Cells of a type at least, for its mean to be more than noise."""
+GOOD_AUC, FAIR_AUC = 0.6, 0.75
+COPIED, FAR = 0.7, 1.4
+"""Ratios of distances that call for a warning."""
+
+Values = NDArray[Any]
+
+
+METRICS: Mapping[str, Metric] = {
+    AUC: Metric("closer", 0.5),
+    "mixing with real cells (iLISI)": Metric("closer", 2),
+    "MMD to real cells": Metric("lower", 0),
+    SLOPE: Metric("closer", 1),
+    "correlation of differences between types": Metric("higher", 1),
+    COPIES: Metric("closer", 1),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Likeness:
+    """Real cells, and what others are compared with them in.
+
+    Parameters
+    ----------
+    real_ng
+        Log-normalised; cells of one combination of conditions lie together, as in what is compared with them.
+    properties
+        Of :func:`~genevae.metrics.simulation.properties`.
+    has_counts
+        Whether there are counts.
+    type_n
+        A category of each, to ask how types differ; None where there is no such field.
+    space
+        Principal components of training cells.
+    training_nk
+        Where those lie in it.
+    genes
+        Places of the genes whose correlations count.
+    seed
+        Of the forest.
+    """
+
+    real_ng: Values
+    properties: Mapping[str, Values]
+    has_counts: bool
+    type_n: NDArray[Any] | None
+    space: Principal
+    training_nk: Values
+    genes: NDArray[np.int64]
+    seed: int
+
+    @classmethod
+    def of(
+        cls, real_ng: Values, counts_ng: Values | None, training_ng: Values, type_n: NDArray[Any] | None, seed: int
+    ) -> Likeness:
+        """Learn the space from training cells, and the properties from real ones."""
+        space, genes = Principal.fit(training_ng, N_AXES, seed), common_genes(real_ng)
+        known = properties(real_ng, counts_ng, genes)
+        return cls(real_ng, known, counts_ng is not None, type_n, space, space.embed(training_ng), genes, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Simulated cells, on a log scale, and their counts where they have any."""
+
+    who: str
+    role: Role
+    to: Likeness
+    x_ng: Values
+    counts_ng: Values | None
+
+    @cached_property
+    def properties(self) -> Mapping[str, Values]:
+        """Return what is compared with the real cells."""
+        return properties(self.x_ng, self.counts_ng, self.to.genes)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Every score."""
+        real, made = (self.to.space.embed(x) for x in (self.to.real_ng, self.x_ng))
+        source = np.repeat([0, 1], [len(real), len(made)])
+        near = nearest_cells(np.concatenate([real, made]), N_NEAR)
+        found = {
+            AUC: two_sample_auc(self.to.real_ng, self.x_ng, self.to.seed, N_TREES),
+            "mixing with real cells (iLISI)": float(lisi_n(near, source).mean()),
+            "MMD to real cells": mmd(real, made, usual_distance(real)),
+            COPIES: memorisation(made, real, self.to.training_nk),
+        }
+        if self.to.type_n is not None:
+            fit = line(*(fold_changes(x, self.to.type_n, MIN_OF_TYPE) for x in (self.to.real_ng, self.x_ng)))
+            found |= {SLOPE: fit.slope, "correlation of differences between types": fit.correlation}
+        known = self.to.properties
+        return found | {f"distance of {name}": ks_distance(known[name], self.properties[name]) for name in known}
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What runs of the same units simulate, the baselines, and the real cells.
+
+    Parameters
+    ----------
+    genes
+        Names.
+    likeness
+        The real cells.
+    made
+        The runs', the baselines' and the training cells.
+    """
+
+    genes: tuple[str, ...]
+    likeness: Likeness
+    made: Sequence[Simulated]
+
+
+def scores_of(group: Group) -> Iterator[Score]:
+    """Yield every score, by metric."""
+    for metric in dict.fromkeys(name for made in group.made for name in made.scores):
+        better, ideal = METRICS.get(metric, Metric("lower", 0))
+        for made in group.made:
+            yield Score(
+                metric=metric, who=made.who, value=made.scores[metric], role=made.role, better=better, ideal=ideal
+            )
+
+
+def verdicts_of(group: Group) -> Iterator[Verdict]:
+    """Say of each run whether its cells can be told, are copies, and differ between types as real ones do."""
+    ceiling = next(made for made in group.made if made.role == "ceiling").scores
+    for made in group.made:
+        if made.role == "run":
+            rivals = [other.scores[AUC] for other in group.made if other.role == "baseline"]
+            yield _told_apart(made, ceiling[AUC], min(rivals))
+            yield _copied(made)
+            if SLOPE in made.scores:
+                yield _differing(made, ceiling[SLOPE])
+
+
+def _told_apart(made: Simulated, ceiling: float, rival: float) -> Verdict:
+    auc = made.scores[AUC]
+    word = "hardly tells" if auc <= GOOD_AUC else "often tells" if auc <= FAIR_AUC else "tells"
+    text = (
+        f"A random forest {word} the cells that {made.who} simulates from real ones: AUC {auc:.2f}, 0.5 being chance "
+        f"(training cells {ceiling:.2f}, the best baseline {rival:.2f})."
+    )
+    return Verdict(text, "good" if auc <= GOOD_AUC else "mixed" if auc <= FAIR_AUC and auc < rival else "bad")
+
+
+def _copied(made: Simulated) -> Verdict:
+    ratio = made.scores[COPIES]
+    text = f"Cells that {made.who} simulates lie {ratio:.2f} times as far from training cells as real cells do"
+    if ratio < COPIED:
+        return Verdict(f"{text}: they may be copies, or lack the noise of real cells.", "bad")
+    if ratio > FAR:
+        return Verdict(f"{text}: many lie where no real cell is.", "mixed")
+    return Verdict(f"{text}: they are no copies.", "good")
+
+
+def _differing(made: Simulated, ceiling: float) -> Verdict:
+    slope = made.scores[SLOPE]
+    text = f"Between types, the cells that {made.who} simulates differ {slope:.2f} times as much as real ones"
+    off = abs(slope - ceiling)
+    return Verdict(f"{text} (training cells {ceiling:.2f}).", "good" if off < 0.1 else "mixed" if off < 0.3 else "bad")

@@ -1,0 +1,180 @@
+"""Batch files: a folder of ``batch_0000.h5``, ``batch_0001.h5`` … and ``config.json``, read and written.
+
+Each file holds ``X`` (cells × genes, dense or a CSR group of data, indices and indptr), ``genes``, ``cells``, and the
+columns of the cell table as ``obs/NAME``; among them, by custom, ``gene_count``, ``umi_count`` and ``SRX_accession``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genevae.errors import DataError, shorten
+from genevae.io.concat import stack
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.read_options import Files, require_no_layer
+from genevae.io.source import FileSource, Source, Stamp
+
+__all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "write_config"]
+
+CONFIG = "config.json"
+CHUNK = 2**16
+"""Numbers in a chunk on disk."""
+_NAME = re.compile(r"batch_(\d+)\.(h5|hdf5)")
+_TABLES = ("genes", "cells")
+
+
+def batch_name(number: int) -> str:
+    """Return the name of a file."""
+    return f"batch_{number:04d}.h5"
+
+
+def is_batch(path: Path) -> bool:
+    """Whether a path is a folder of batch files, or one of them."""
+    if path.is_dir():
+        return any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
+    if path.suffix not in (".h5", ".hdf5") or not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "X" in file and all(name in file for name in _TABLES)
+    except HDF5_ERRORS:
+        return _NAME.fullmatch(path.name) is not None
+
+
+def open_batches(path: Path, files: Files) -> Source:
+    """Open a folder of batch files, or one, whose rows are read as they are asked for.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, a number is missing in the row of files, or the config tells of more or fewer cells.
+    """
+    require_no_layer(path, files)
+    if path.is_file():
+        return _open_one(path)
+    numbered = sorted((int(found[1]), entry) for entry in path.iterdir() if (found := _NAME.fullmatch(entry.name)))
+    lost = sorted(set(range(numbered[-1][0] + 1)) - {number for number, _ in numbered})
+    if lost:
+        raise DataError(
+            f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}: fetch the missing "
+            "files, or number the others from 0 without gaps."
+        )
+    source = stack([_open_one(file) for _, file in numbered], str(path), files.join, say_file=False)
+    config = _read_config(path)
+    for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
+        told = config.get(f"n_{what}", n_found)
+        if told != n_found:
+            raise DataError(
+                f"{path / CONFIG} tells of {told} {what}, and the {len(numbered)} batch files hold {n_found}: fetch or "
+                f"write them again, or take n_{what} out of {CONFIG}."
+            )
+    return source
+
+
+def _open_one(path: Path) -> Source:
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        for name in ("X", *_TABLES):
+            if name not in file:
+                raise DataError(f"{path} is no batch file: it lacks '{name}'; it has {shorten(file) or 'nothing'}.")
+        try:
+            genes, cells = _texts(file["genes"]), _texts(file["cells"])
+            stored = file["X"]
+            is_dense = isinstance(stored, h5py.Dataset)
+            shape = tuple(stored.attrs.get("shape", (len(cells), len(genes))))
+            matrix = dense_of(path, stored) if is_dense else csr_of(path, stored, (int(shape[0]), int(shape[1])))
+            obs = pd.DataFrame({name: _column(column) for name, column in file.get("obs", {}).items()})
+        except DataError:
+            raise
+        except HDF5_ERRORS as error:
+            raise damaged(path, error) from error
+    if matrix.shape != (len(cells), len(genes)) or (len(obs.columns) and len(obs) != len(cells)):
+        raise DataError(
+            f"{path} does not fit together: X has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for {len(cells):,} "
+            f"cells, {len(genes):,} genes and {len(obs):,} rows of obs. Fetch or write it again."
+        )
+    return FileSource(str(path), matrix, tuple(genes), obs.set_axis(pd.Index(cells)) if len(obs.columns) else
+                      pd.DataFrame(index=pd.Index(cells)), stamps=(stamp,))  # fmt: skip
+
+
+def _texts(dataset: h5py.Dataset) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in dataset[:]]
+
+
+def _column(dataset: h5py.Dataset) -> Any:
+    """Read a column: numbers, or texts as categories."""
+    values = dataset[:]
+    if values.dtype.kind in "biuf":
+        return values
+    return pd.Categorical([value.decode() if isinstance(value, bytes) else str(value) for value in values])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / CONFIG} cannot be read ({error}): mend it, or remove it.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> None:
+    """Write one batch file; sparse rows become a CSR group.
+
+    Parameters
+    ----------
+    path
+        The file.
+    x
+        Rows, CSR or dense.
+    genes
+        The name of each column.
+    obs
+        One row per cell. Where it has no ``gene_count`` and ``umi_count`` (genes that are not zero, and their sum),
+        they are added.
+    """
+    columns = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1), **dict(obs.items())}
+    with h5py.File(path, "w") as file:
+        if sparse.issparse(x):
+            for name in ("data", "indices", "indptr"):
+                file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(getattr(x, name)))
+            file["X"].attrs["shape"] = x.shape
+        else:
+            file.create_dataset("X", data=x, **_packed(x))
+        file["genes"] = np.array(genes, dtype=h5py.string_dtype())
+        file["cells"] = np.array(list(map(str, obs.index)), dtype=h5py.string_dtype())
+        table = file.create_group("obs", track_order=True)
+        for name, column in columns.items():
+            values = np.asarray(column)
+            is_number = values.dtype.kind in "biuf"
+            table[str(name)] = values if is_number else np.array(values.astype(str), dtype=h5py.string_dtype())
+
+
+def write_config(folder: Path, n_cells: int, n_genes: int, max_cells_per_batch: int) -> None:
+    """Write ``config.json``, which tells how many cells there are in all."""
+    config = {"n_cells": n_cells, "n_genes": n_genes, "max_cells_per_batch": max_cells_per_batch}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _n_stored(x: Any) -> Any:
+    return np.diff(x.indptr) if sparse.issparse(x) else np.count_nonzero(x, axis=1)
+
+
+def _packed(values: NDArray[Any]) -> dict[str, Any]:
+    """Compress what is not empty, lightly, in chunks that hold about a block of rows; gzip brings a checksum."""
+    if not values.size:
+        return {}
+    width = int(np.prod(values.shape[1:], dtype=np.int64))
+    chunk = (min(len(values), max(1, CHUNK // max(width, 1))), *values.shape[1:])
+    return {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": chunk}

@@ -1,0 +1,81 @@
+"""Gene lists as text files, one name per line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from genevae.errors import GeneError, nearest, shorten
+from genevae.io.atomic import drafted, put_in_place, sync
+
+__all__ = ["read_gene_list", "write_gene_list"]
+
+
+def write_gene_list(
+    genes: Sequence[str], path: str | Path, *, flavor: str | None = None, source: str | None = None
+) -> None:
+    """Write gene names to a text file, one per line, as :func:`read_gene_list` reads them.
+
+    The first line is a comment that says how many there are, and how they were chosen. The file appears whole or not
+    at all, in place of one that is there.
+
+    Parameters
+    ----------
+    genes
+        The names, in the order to keep.
+    path
+        The file.
+    flavor
+        The method that chose them, for the comment.
+    source
+        The data they were chosen from, for the comment.
+
+    Raises
+    ------
+    GeneError
+        If there is no gene, or a name would not be read back as it is.
+    RunError
+        If the file cannot be written.
+    """
+    odd = [gene for gene in genes if "#" in gene or gene.strip() != gene or len(gene.splitlines()) != 1]
+    twice = len(genes) - len(set(genes))
+    if len(genes) == 0 or odd or twice:
+        reason = f"{len(odd)} hold '#', line ends or outer spaces ({shorten(map(repr, odd))})" if odd else ""
+        reason = reason or (f"{twice} come again" if twice else "there are none")
+        raise GeneError(f"These {len(genes)} genes cannot be a gene list, {path}: {reason}. Rename or drop them.")
+    number = f"{len(genes)} gene{'s' * (len(genes) > 1)}"
+    made = [number, f"flavor {flavor}" if flavor else "", f"from {source}" if source else ""]
+    header = " ".join("; ".join(filter(None, made)).split())
+    path = Path(path)
+    with drafted(path) as folder:
+        draft = folder / path.name
+        draft.write_text("\n".join([f"# {header}", *genes, ""]), encoding="utf-8")
+        sync(draft)
+        put_in_place(draft, path)
+
+
+def read_gene_list(path: str | Path) -> list[str]:
+    """Read gene names from a text file, one per line; blank lines and what follows ``#`` are ignored.
+
+    A gene that comes twice is kept once.
+
+    Raises
+    ------
+    GeneError
+        If there is no such file, it is not text, or it names no gene.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        beside = [entry.name for entry in path.absolute().parent.glob("*")]
+        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(beside))}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeneError(
+            f"The gene list {path} cannot be read ({error}): give a text file, one gene per line."
+        ) from error
+    genes = dict.fromkeys(line.split("#", 1)[0].strip() for line in text.splitlines())
+    genes.pop("", None)
+    if not genes:
+        raise GeneError(f"The gene list {path} names no gene: write one per line.")
+    return list(genes)

@@ -1,0 +1,290 @@
+"""AnnData: h5ad files, zarr folders, and objects in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.io import read_elem
+from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+from scipy import sparse
+
+from genevae.errors import DataError, GenevaeError, nearest, shorten
+from genevae.io.cache import shelve
+from genevae.io.lowlevel import zarr
+from genevae.io.lowlevel.csc_to_csr import rows_of_columns
+from genevae.io.lowlevel.csr_ranges import StoredCSR
+from genevae.io.lowlevel.dense import as_float32
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.lowlevel.zarr import open_group
+from genevae.io.ram import SHARE, available_bytes
+from genevae.io.read_options import Files
+from genevae.io.source import FileSource, Matrix, MemorySource, Source, Stamp
+
+__all__ = [
+    "MARKS",
+    "aliases_of",
+    "from_anndata",
+    "is_h5ad",
+    "is_zarr",
+    "matrix",
+    "open_h5ad",
+    "open_zarr",
+    "quietly",
+    "read_h5ad",
+    "read_zarr",
+    "storage_of",
+]
+
+
+MARKS = ("zarr.json", ".zgroup")
+"""The files by which a folder is a zarr store."""
+
+
+def is_h5ad(path: Path) -> bool:
+    """Whether a path looks like an h5ad file."""
+    return path.suffix == ".h5ad"
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path looks like a zarr folder."""
+    return path.suffix == ".zarr" or any((path / mark).is_file() for mark in MARKS)
+
+
+def read_h5ad(path: Path) -> AnnData:
+    """Read an h5ad file into memory."""
+    with open_hdf5(path) as file:
+        _require_tables(path, file)
+    return _read(path, anndata.read_h5ad)
+
+
+def read_zarr(path: Path) -> AnnData:
+    """Read a zarr folder into memory."""
+    return _read(path, _read_whole_zarr)
+
+
+def _read_whole_zarr(path: Path) -> AnnData:
+    _require_tables(path, open_group(path))
+    return anndata.read_zarr(path)
+
+
+def open_h5ad(path: Path, files: Files) -> Source:
+    """Open an h5ad file whose rows are read as they are asked for.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, has no such layer, or stores the matrix by columns and is too large for memory.
+    """
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        _require_tables(path, file)
+        return _open(path, file, files, Storage(csr_of, dense_of), read_h5ad, (stamp,))
+
+
+def open_zarr(path: Path, files: Files) -> Source:
+    """Open a zarr folder whose rows are read as they are asked for."""
+    group = open_group(path)
+    try:
+        _require_tables(path, group)
+        return _open(path, group, files, Storage(zarr.csr_of, zarr.dense_of), read_zarr, ())
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a kind of store opens its matrices."""
+
+    csr_of: Callable[[Path, Any, tuple[int, int]], StoredCSR]
+    dense_of: Callable[[Path, Any], Matrix]
+
+    def matrix(self, kind: str, path: Path, stored: Any, shape: tuple[int, int]) -> Matrix:
+        """Open a matrix; one that is stored by columns is turned into rows in a scratch file."""
+        if kind == "dense":
+            return self.dense_of(path, stored)
+        if kind == "csr":
+            return self.csr_of(path, stored, shape)
+        columns = self.csr_of(path, stored, shape[::-1])
+        return shelve(rows_of_columns(columns.values, columns.genes, columns.indptr_n, shape[0]), shape[1], "disk")
+
+
+def _open(
+    path: Path, root: Any, files: Files, storage: Storage, read: Callable[[Path], AnnData], stamps: tuple[Stamp, ...]
+) -> Source:
+    """Open the matrix and the tables of a store; one that is stored in another way is read into memory."""
+    stored, var = _find_layer(path, root, files.layer)
+    kind, shape = _encoding(stored)
+    if kind == "csc" and files.keep != "disk":
+        _require_room(path, stored, shape)
+    if kind == "otherwise" or (kind == "csc" and files.keep != "disk"):
+        return from_anndata(read(path), files.layer, str(path))
+    obs, var_table = _read_table(path, root["obs"]), _read_table(path, var)
+    matrix = storage.matrix(kind, path, stored, shape)
+    genes = tuple(map(str, var_table.index))
+    if matrix.shape != (len(obs), len(genes)):
+        raise DataError(
+            f"{path} does not fit together: the matrix has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for "
+            f"{len(obs):,} cells and {len(genes):,} genes. Copy or write it again."
+        )
+    obs.index = obs.index.astype(str)
+    return FileSource(str(path), matrix, genes, obs, aliases_of(var_table), stamps=stamps)
+
+
+def _read_table(path: Path, stored: Any) -> pd.DataFrame:
+    """Read obs or var."""
+    table = _read(path, lambda _: read_elem(stored))
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"{path} is damaged: its {stored.name} is no table. Copy or write it again.")
+    return table
+
+
+def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
+    """Find the stored matrix of a layer, and the table of its columns."""
+    layers = list(root["layers"]) if "layers" in root else []
+    if layer is None or layer in layers:
+        place = "X" if layer is None else f"layers/{layer}"
+        if place not in root:
+            raise DataError(f"{path} has no X. Give the layer that holds the expression. {nearest('counts', layers)}")
+        return root[place], root["var"]
+    if layer == "raw" and "raw" in root and "X" in root["raw"]:
+        return root["raw/X"], root["raw/var"]
+    known = [*layers, *(["raw"] if "raw" in root else [])]
+    raise DataError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
+
+
+def _encoding(stored: Any) -> tuple[str, Any]:
+    """Say how a matrix is stored (csr, csc, dense, or otherwise), and its shape."""
+    encoding = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))
+    if hasattr(stored, "ndim"):
+        return "dense" if stored.ndim == 2 else "otherwise", tuple(stored.shape)
+    shape = tuple(int(n) for n in stored.attrs.get("shape", stored.attrs.get("h5sparse_shape", ())))
+    return {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}.get(encoding, "otherwise"), shape
+
+
+def _require_room(path: Path, stored: Any, shape: tuple[int, int]) -> None:
+    """Raise where a matrix stored by columns is too large to be turned in memory."""
+    if 4 * 8 * stored["data"].shape[0] > SHARE * available_bytes():
+        raise DataError(
+            f"{path} stores its {shape[0]:,} × {shape[1]:,} matrix by columns (CSC), so that rows cannot be read, and "
+            f"it is too large for memory. Convert it once: "
+            f"genevae data convert {path} --out {path.with_name(path.stem + '_by_rows.zarr')}"
+        )
+
+
+def aliases_of(var: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a gene table that name genes: texts that are nearly all different."""
+    texts = {str(name): var[name].astype(str) for name in var.columns if not is_numeric_dtype(var[name])}
+    return {name: tuple(text) for name, text in texts.items() if text.nunique() > 0.5 * max(len(text), 1)}
+
+
+def _require_tables(path: Path, names: Any) -> None:
+    """Raise where a store has no obs and var tables."""
+    if "obs" not in names or "var" not in names:
+        raise DataError(
+            f"{path} holds no AnnData: it has no 'obs' and 'var' tables but {shorten(names) or 'nothing'}. "
+            "Write it again with adata.write_h5ad(...) or adata.write_zarr(...)."
+        )
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Let anndata read; where a store is damaged, it raises whatever the bytes lead it to."""
+    try:
+        with quietly():
+            return reader(path)
+    except GenevaeError:
+        raise
+    except Exception as error:
+        raise damaged(path, error) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep anndata from warning of what users need not act on.
+
+    Names that are not unique are reported by the inspection; old files are read all the same.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        warnings.filterwarnings("ignore", message="Suffix used", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*autosharding", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Writing zarr v2", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Moving element from", category=FutureWarning)
+        warnings.simplefilter("ignore", anndata.OldFormatWarning)
+        yield
+
+
+def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnData object") -> MemorySource:
+    """Make a source of an AnnData object, which is never changed.
+
+    A dense float32 matrix is shared, not copied; so are the entries of a CSR matrix whose rows are sorted.
+
+    Parameters
+    ----------
+    adata
+        The object.
+    layer
+        The layer that holds the expression; ``"raw"`` is ``adata.raw`` where no layer has that name. ``X`` by default.
+    name
+        What messages call it.
+
+    Raises
+    ------
+    DataError
+        If there is no such layer or no ``X``, or if float32 cannot hold the counts.
+    """
+    x, genes = matrix(adata, layer, name)
+    with quietly():
+        obs = pd.DataFrame(adata.obs).copy()
+    return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs, aliases_of(_var_of(adata, layer)))
+
+
+def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]:
+    """Find a layer's matrix, as it is stored, and the names of its columns."""
+    with quietly():
+        adata = adata.to_memory() if adata.isbacked else adata
+    if layer == "raw" and layer not in adata.layers and adata.raw is not None:
+        return adata.raw.X, adata.raw.var_names
+    if layer is None and adata.X is None:
+        raise DataError(
+            f"{name} has no X. Give the layer that holds the expression. {nearest('counts', _layers(adata))}"
+        )
+    if layer is not None and layer not in adata.layers:
+        raise DataError(f"{name} has no layer '{layer}'. {nearest(layer, _layers(adata))} Without a layer, X is read.")
+    return adata.X if layer is None else adata.layers[layer], adata.var_names
+
+
+def _var_of(adata: AnnData, layer: str | None) -> pd.DataFrame:
+    return adata.raw.var if layer == "raw" and layer not in adata.layers else adata.var
+
+
+def _layers(adata: AnnData) -> list[str]:
+    return [*map(str, adata.layers), *(["raw"] if adata.raw is not None else [])]
+
+
+def storage_of(x: Any) -> str:
+    """Say how a matrix is stored: csr, csc or dense."""
+    return str(getattr(x, "format", "dense"))
+
+
+def _in_rows(x: Any, name: str) -> sparse.csr_matrix | NDArray[np.float32]:
+    """Convert to float32, CSR with sorted rows or dense."""
+    if storage_of(x) == "dense":
+        return as_float32(np.asarray(x), name)
+    x = x.tocsr()
+    parts = (np.asarray(x.data), np.asarray(x.indices), np.asarray(x.indptr))
+    rows = sparse.csr_matrix(parts, shape=x.shape, copy=False)
+    if not rows.has_canonical_format:
+        rows = rows.astype(np.float64, copy=True)
+        rows.sum_duplicates()
+    values = as_float32(rows.data, name)
+    return sparse.csr_matrix((values, rows.indices, rows.indptr), shape=rows.shape, copy=False)

@@ -1,0 +1,1 @@
+"""How bytes are laid out in HDF5, zarr and npz files."""

@@ -1,0 +1,160 @@
+"""Read CSR rows from stored arrays by ranges: neighbours at once, and never far more than was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genevae.errors import DataError
+from genevae.io.lowlevel.raw_chunks import read_into
+
+__all__ = ["StoredCSR", "check_indptr", "read_together", "runs_of"]
+
+GAP = 2**14
+"""Entries that are read and thrown away rather than asked for the next range: as long as a call takes."""
+LONGEST = 2**22
+"""Entries of one range."""
+N_THREADS = 2
+"""Ranges that are read at the same time."""
+
+
+@dataclass(frozen=True)
+class StoredCSR:
+    """CSR rows whose entries are read by range.
+
+    Parameters
+    ----------
+    name
+        What messages call it.
+    indptr_n
+        Where each row starts, and the end of the last; in memory.
+    n_genes
+        Number of columns.
+    values, genes
+        Read the values, and the columns, of a range of entries.
+    """
+
+    name: str
+    indptr_n: NDArray[np.int64]
+    n_genes: int
+    values: Callable[[int, int], NDArray[np.float32]]
+    genes: Callable[[int, int], NDArray[np.integer]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return len(self.indptr_n) - 1, self.n_genes
+
+    def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Read these rows, in this order."""
+        if _ascends(rows):
+            return read_together([(self, rows)])
+        return read_together([(self, np.sort(rows))])[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
+
+    def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many entries each of these rows has."""
+        return self.indptr_n[rows + 1] - self.indptr_n[rows]
+
+    def fill(self, rows: NDArray[np.int64], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]) -> None:
+        """Read ascending rows that lie close together into a place that is there already."""
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        start, stop = int(self.indptr_n[first]), int(self.indptr_n[last])
+        if (np.diff(rows) == 1).all():
+            read_into(self.values, start, x_e)
+            self._fill_genes(start, gene_e)
+            return
+        between_e, gene_between_e = self.values(start, stop), np.empty(stop - start, dtype=np.int32)
+        self._fill_genes(start, gene_between_e)
+        ends = np.cumsum(self.sizes(rows))
+        for a, b in pairwise([0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]):
+            place = slice(int(ends[a - 1]) if a else 0, int(ends[b - 1]))
+            kept = slice(int(self.indptr_n[rows[a]]) - start, int(self.indptr_n[rows[b - 1] + 1]) - start)
+            x_e[place], gene_e[place] = between_e[kept], gene_between_e[kept]
+
+    def _fill_genes(self, start: int, gene_e: NDArray[np.int32]) -> None:
+        """Read columns, and make sure that there are such."""
+        if getattr(self.genes, "dtype", None) == np.int32:
+            read_into(self.genes, start, gene_e)
+            genes: NDArray[np.integer] = gene_e
+        else:
+            genes = self.genes(start, start + len(gene_e))
+        if len(genes) and (genes.min() < 0 or genes.max() >= self.n_genes):
+            first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
+            raise DataError(
+                f"{self.name} is damaged: it stores a value for gene number {int(genes.max())} (rows {first} to "
+                f"{last - 1}), and there are {self.n_genes} genes. Copy or write it again."
+            )
+        if genes is not gene_e:
+            gene_e[:] = genes
+
+
+def read_together(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
+    """Read ascending rows of some matrices that share their columns, one matrix under the other.
+
+    All is read into its place at once, some ranges at a time.
+    """
+    size_n = np.concatenate([stored.sizes(rows) for stored, rows in parts])
+    indptr_n = np.concatenate([[0], np.cumsum(size_n)])
+    x_e, gene_e = np.empty(indptr_n[-1], dtype=np.float32), np.empty(indptr_n[-1], dtype=np.int32)
+    jobs, n = [], 0
+    for stored, rows in parts:
+        for first, last in runs_of(rows, stored.indptr_n):
+            place = slice(indptr_n[n + first], indptr_n[n + last])
+            jobs.append((stored, rows[first:last], x_e[place], gene_e[place]))
+        n += len(rows)
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for done in [pool.submit(_fill_all, jobs[number::N_THREADS]) for number in range(N_THREADS)]:
+            done.result()
+    x = sparse.csr_matrix((x_e, gene_e, indptr_n), shape=(n, parts[0][0].n_genes))
+    if not x.has_canonical_format:
+        x.sum_duplicates()
+    return x
+
+
+def _fill_all(jobs: Sequence[tuple[StoredCSR, NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]) -> None:
+    for stored, rows, x_e, gene_e in jobs:
+        stored.fill(rows, x_e, gene_e)
+
+
+def runs_of(
+    rows: NDArray[np.int64], indptr_n: NDArray[np.int64], gap: int = GAP, longest: int = LONGEST
+) -> Iterator[tuple[int, int]]:
+    """Cut ascending rows where the next range of entries lies far away, or the range would be long."""
+    if not len(rows):
+        return
+    ends, starts = indptr_n[rows + 1], indptr_n[rows]
+    far = np.flatnonzero(starts[1:] - ends[:-1] > gap) + 1
+    for start, last in zip([0, *far.tolist()], [*far.tolist(), len(rows)], strict=True):
+        first = start
+        while first < last:
+            fitting = int(np.searchsorted(ends[first:last], starts[first] + longest, side="right"))
+            yield first, min(first + max(1, fitting), last)
+            first += max(1, fitting)
+
+
+def check_indptr(name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries: int) -> NDArray[np.int64]:
+    """Return row starts as int64, after making sure that they can be.
+
+    Raises
+    ------
+    DataError
+        If they do not fit the number of cells or of entries, or descend.
+    """
+    indptr_n = np.asarray(indptr_n, dtype=np.int64)
+    fits = len(indptr_n) == n_cells + 1 and indptr_n[0] == 0 and indptr_n[-1] == n_entries
+    if not fits or (np.diff(indptr_n) < 0).any():
+        raise DataError(
+            f"{name} is damaged: its row starts (indptr) do not fit {n_cells:,} cells and {n_entries:,} stored values. "
+            "Copy or write it again."
+        )
+    return indptr_n
+
+
+def _ascends(rows: NDArray[np.int64]) -> bool:
+    return bool((rows[1:] >= rows[:-1]).all())

@@ -1,0 +1,187 @@
+"""HDF5 files: opened with a reason where they cannot be, and read by ranges."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from genevae.errors import DataError
+from genevae.io.lowlevel.csr_ranges import StoredCSR, check_indptr
+from genevae.io.lowlevel.dense import DenseRows, FloatArray
+from genevae.io.lowlevel.raw_chunks import Chunks, Ranges, Unpack, unshuffled
+from genevae.io.source import Matrix
+
+__all__ = ["HDF5_ERRORS", "Hdf5Array", "csr_of", "damaged", "dense_of", "open_hdf5"]
+
+HDF5_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What h5py, zarr and anndata raise where a file is not as it should be."""
+
+_CACHE = 2**20
+"""Bytes of unpacked chunks that HDF5 keeps of each array: many files are open at once."""
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+"""How every HDF5 file starts."""
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    DataError
+        If it is not HDF5, or not whole; or if what is done with it meanwhile shows that it is damaged.
+    """
+    file = _open(path)
+    try:
+        with file:
+            yield file
+    except HDF5_ERRORS as error:
+        raise damaged(path, error) from error
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(_why_not_hdf5(path, error)) from error
+
+
+def _why_not_hdf5(path: Path, error: OSError) -> str:
+    """Say why a file could not be opened, and what to do."""
+    if path.is_dir():
+        return f"{path} is a folder, and an {path.suffix} file was expected: give the file."
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except OSError as refusal:
+        return f"{path} cannot be read: {refusal.strerror}. Check that you may read it."
+    if not start:
+        return f"{path} is empty (0 bytes): write or download it again."
+    if start != _MAGIC:
+        return (
+            f"{path} is not an HDF5 file, although its name ends in {path.suffix}: it starts with {start!r}. "
+            "Unpack it if it is compressed, or download it again."
+        )
+    return f"{path} is not whole ({first_line(error)}): the copy or download was cut short; fetch it again."
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def damaged(path: object, error: Exception) -> DataError:
+    """Say that a file cannot be read."""
+    return DataError(
+        f"{path} cannot be read ({first_line(error)}). It is damaged, or was written by a program that genevae does "
+        "not know: copy or write it again."
+    )
+
+
+class Hdf5Array(Ranges):
+    """A dataset of an HDF5 file."""
+
+    def open(self) -> Chunks | h5py.Dataset:
+        """Open the file."""
+        dataset = h5py.File(self.path, "r", rdcc_nbytes=_CACHE)[self.array]
+        return _chunks_of(self.path, dataset) or dataset
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what is wrong with the file where it cannot be read."""
+        try:
+            yield
+        except HDF5_ERRORS as error:
+            raise damaged(f"{self.path} ({self.array})", error) from error
+
+
+def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
+    """Say where the numbers of a dataset lie in the file; None where only HDF5 can read them."""
+    packing = dataset.id.get_create_plist()
+    filters = tuple(packing.get_filter(number)[0] for number in range(packing.get_nfilters()))
+    is_plain = dataset.ndim == 1 and dataset.dtype.kind in "iuf" and dataset.dtype.isnative and len(dataset)
+    is_inside = not dataset.external and not dataset.file.userblock_size
+    if not (is_plain and is_inside and set(filters) <= set(_UNPACKERS)):
+        return None
+    length, at = len(dataset), dataset.id.get_offset()
+    places = [] if at is None else [(0, at, len(dataset) * dataset.dtype.itemsize, 0)]
+    if dataset.chunks:
+        (length,) = dataset.chunks
+        dataset.id.chunk_iter(
+            lambda chunk: places.append((chunk.chunk_offset[0], chunk.byte_offset, chunk.size, chunk.filter_mask))
+        )
+    place_c4 = np.array(sorted(places), dtype=np.int64).reshape(-1, 4)
+    if len(place_c4) != -(-len(dataset) // length) or place_c4[:, 3].any():
+        return None  # some chunks were never written, or are packed in another way
+    file_c = np.zeros(len(place_c4), dtype=np.int64)
+    unpack = _unpack_of(filters, dataset.dtype)
+    return Chunks(dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack)
+
+
+def _inflated(packed: Any) -> bytes:
+    """Unpack what the gzip filter packed."""
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+
+
+def _intact(packed: Any) -> Any:
+    """Compare a chunk with the checksum behind it."""
+    from numcodecs import Fletcher32
+
+    return Fletcher32().decode(packed)
+
+
+_UNPACKERS: dict[int, Callable[[np.dtype[Any]], Unpack]] = {
+    h5py.h5z.FILTER_SHUFFLE: lambda dtype: partial(unshuffled, dtype=dtype),
+    h5py.h5z.FILTER_DEFLATE: lambda _: _inflated,
+    h5py.h5z.FILTER_FLETCHER32: lambda _: _intact,
+}
+"""How what a filter did to chunks of numbers is undone."""
+
+
+def _unpack_of(filters: Sequence[int], dtype: np.dtype[Any]) -> Unpack | None:
+    """Say how a chunk is unpacked that went through these filters, one after the other."""
+    steps = [_UNPACKERS[number](dtype) for number in reversed(filters)]
+    return (lambda packed: reduce(lambda content, step: step(content), steps, packed)) if steps else None
+
+
+def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:
+    """Open the CSR rows that a group holds as data, indices and indptr."""
+    name = f"{path} ({group.name})"
+    for part in ("data", "indices", "indptr"):
+        if part not in group or group[part].ndim != 1:
+            raise DataError(f"{name} is no sparse matrix: it lacks '{part}'. Copy or write the file again.")
+    n_entries = len(group["data"])
+    if len(group["indices"]) != n_entries:
+        raise DataError(f"{name} is damaged: {n_entries:,} values, but {len(group['indices']):,} columns of them.")
+    indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries)
+    values = FloatArray(Hdf5Array(path, f"{group.name}/data"), str(path))
+    return StoredCSR(name, indptr_n, shape[1], values, Hdf5Array(path, f"{group.name}/indices"))
+
+
+def dense_of(path: Path, dataset: h5py.Dataset) -> Matrix:
+    """Open a dense matrix."""
+    if dataset.ndim != 2 or dataset.dtype.kind not in "biuf":
+        raise DataError(f"{path} ({dataset.name}) is no matrix of numbers: {dataset.ndim} axes of {dataset.dtype}.")
+    return DenseRows(dataset.shape, FloatArray(Hdf5Array(path, dataset.name), str(path)))

@@ -1,0 +1,224 @@
+"""What NumPy's and Python's notes in a pickle mean: arrays, single values, dates, and Arrow's texts.
+
+Every function takes a note that :mod:`genevae.io.safe_pickle.machine` left, checks each of its numbers against the
+bytes that are there, and builds the value itself; nothing from the file is used in a call before such a check.
+References: ``ndarray.__reduce__``, ``numpy.core.numeric._frombuffer``; the Arrow columnar format,
+https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-layout.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+import re
+import zoneinfo
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from genevae.io.safe_pickle.machine import Made, Name, UnreadablePickle
+
+__all__ = ["array_of", "arrow_texts_of", "flag_missing", "made_by", "zone_of"]
+
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
+_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[mM]8|O8?|U\d{1,5}")
+_ZONE = re.compile(r"\w[\w+-]*(/\w[\w+-]*)*", re.ASCII)
+_UNITS = {b"s": "s", b"ms": "ms", b"us": "us", b"ns": "ns"}
+_RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}
+"""The numbers by which pandas' timestamps say their unit."""
+
+
+def made_by(note: object, *names: str) -> Made:
+    """Return a note of what one of these makes, or raise."""
+    if isinstance(note, Made) and note.name.name in names:
+        return note
+    found = f"{note.name.module}.{note.name.name}" if isinstance(note, Made) else type(note).__name__
+    raise UnreadablePickle(f"{found} stands where {' or '.join(names)} is expected")
+
+
+def bytes_of(note: object) -> bytes:
+    """Return bytes, which protocol 2 writes as a text to be encoded."""
+    if isinstance(note, bytes):
+        return note
+    made = made_by(note, "encode", "bytes", "bytearray", "py_buffer")
+    if made.name.name == "encode":
+        text, encoding = made.args
+        if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
+            raise UnreadablePickle("bytes are encoded otherwise than by latin1")
+        return text.encode("latin1")
+    return bytes_of(made.args[0]) if made.args else b""
+
+
+def dtype_of(note: object) -> np.dtype[Any]:
+    """Return a type of numbers, truth values, times or objects; records, and types of types, are refused."""
+    made = made_by(note, "dtype")
+    code, (_, order, *composite) = made.args[0], made.state
+    if not isinstance(code, str) or not _DTYPE.fullmatch(code) or any(part is not None for part in composite[:3]):
+        raise UnreadablePickle(f"a table has no use for the data type '{code if type(code) is str else 'of no name'}'")
+    if order not in ("<", ">", "|", "="):
+        raise UnreadablePickle("a data type has no known byte order")
+    if code[0] in "mM":
+        unit, *multiple = composite[6][1]
+        if bytes_of(unit) not in _UNITS or multiple != [1, 1, 1]:
+            raise UnreadablePickle("times are counted in an unknown unit")
+        code = f"{code}[{_UNITS[bytes_of(unit)]}]"
+    return np.dtype(object) if code[0] == "O" else np.dtype(f"{order}{code}")
+
+
+def array_of(note: object) -> NDArray[Any]:
+    """Return an array of one or two axes, which owns its values."""
+    made = made_by(note, "_reconstruct", "_frombuffer")
+    if made.name.name == "_frombuffer":
+        data, dtype_note, shape, order, *axes = made.args
+        if order not in ("C", "F", "K"):
+            raise UnreadablePickle("an array has no known order")
+        transpose = order == "K" and axes == [(1, 0)]
+    else:
+        _, shape, dtype_note, fortran, data = made.state
+        order, transpose = "F" if fortran else "C", False
+    dtype = dtype_of(dtype_note)
+    flat = _objects(data) if dtype.kind == "O" else _numbers(bytes_of(data), dtype)
+    if not isinstance(shape, tuple) or not 1 <= len(shape) <= 2 or not all(type(n) is int and n >= 0 for n in shape):
+        raise UnreadablePickle("an array has other than one or two axes")
+    if math.prod(shape) != len(flat):
+        raise UnreadablePickle(f"an array of shape {shape} holds {len(flat)} values")
+    x = flat.reshape(shape, order="F" if order == "F" else "C")
+    return x.T if transpose else x
+
+
+def _numbers(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind == "U" or len(data) % dtype.itemsize:
+        raise UnreadablePickle(f"{len(data)} bytes hold no whole number of {dtype}")
+    if dtype.kind == "b" and data.translate(None, b"\0\1"):
+        raise UnreadablePickle("truth values are neither 0 nor 1")
+    return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))  # a copy: what frombuffer gives cannot be written
+
+
+def _objects(items: object) -> NDArray[np.object_]:
+    if type(items) is not list:
+        raise UnreadablePickle("an array of objects is no list")
+    if not set(map(type, items)) <= _PLAIN:
+        items = [item if type(item) in _PLAIN else scalar_of(item) for item in items]
+    x = np.empty(len(items), object)
+    x[:] = items
+    return x
+
+
+def flag_missing(texts: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Tell which entries are missing, and raise if another is no text."""
+    missing = np.asarray(pd.isna(texts), bool)
+    if not all(type(text) is str for text in texts[~missing]):
+        raise UnreadablePickle("a column of texts holds something else")
+    return missing
+
+
+def scalar_of(note: object) -> Any:
+    """Return the one value of an object column."""
+    if isinstance(note, Name) and note.name == "NA":
+        return pd.NA
+    made = made_by(note, *_SCALARS)
+    return _SCALARS[made.name.name](*made.args)
+
+
+def _numpy_scalar(dtype_note: object, data: object) -> Any:
+    code, raw = made_by(dtype_note, "dtype").args[0], bytes_of(data)
+    dtype = dtype_of(dtype_note)
+    if dtype.kind == "O":  # NumPy would unpickle the bytes
+        raise UnreadablePickle("a single NumPy value is an object")
+    if dtype.kind == "U":
+        return raw.decode("utf-32-be" if dtype.byteorder == ">" else "utf-32-le").rstrip("\0")
+    (value,) = _numbers(raw, dtype)
+    if code[0] in "mM":
+        return pd.Timestamp(value) if code[0] == "M" else pd.Timedelta(value)
+    return value
+
+
+def _not_a_time(*_: object) -> Any:
+    return pd.NaT
+
+
+def _timestamp(value: object, _freq: object, zone: object, resolution: object = 10) -> Any:
+    if type(value) is not int or type(resolution) is not int or resolution not in _RESOLUTIONS:
+        raise UnreadablePickle("a time is no number in a known unit")
+    unit: Any = _RESOLUTIONS[resolution]
+    time = pd.Timestamp(np.datetime64(value, unit))
+    return time if zone is None else time.tz_localize("UTC").tz_convert(zone_of(zone))
+
+
+def _date(data: object) -> datetime.date:
+    century, year, month, day = bytes_of(data)
+    return datetime.date(256 * century + year, month, day)
+
+
+def _datetime(data: object, zone: object = None) -> datetime.datetime:
+    raw = bytes_of(data)
+    if len(raw) != 10:
+        raise UnreadablePickle("a time has other than ten bytes")
+    tzinfo = None if zone is None else zone_of(zone)
+    year, month = 256 * raw[0] + raw[1], raw[2] & 127  # the highest bit tells the two hours apart when clocks go back
+    day, hour, minute, second = raw[3:7]
+    microsecond = int.from_bytes(raw[7:])
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, tzinfo, fold=raw[2] >> 7)
+
+
+_SCALARS: dict[str, Callable[..., Any]] = {
+    "scalar": _numpy_scalar,
+    "_nat_unpickle": _not_a_time,
+    "__nat_unpickle": _not_a_time,
+    "_unpickle_timestamp": _timestamp,
+    "date": _date,
+    "datetime": _datetime,
+}
+
+
+def zone_of(note: object) -> datetime.tzinfo:
+    """Return a time zone: UTC, a fixed distance from it, or one of the names of the tz database."""
+    made = made_by(note, "_UTC", "timezone", "_p", "_unpickle")
+    if made.name.name == "_UTC":
+        return datetime.UTC
+    if made.name.name == "timezone":
+        distance = made_by(made.args[0], "timedelta").args
+        if not all(type(n) is int for n in distance):
+            raise UnreadablePickle("a time zone is no number of seconds away from UTC")
+        return datetime.timezone(datetime.timedelta(*distance[:3]))
+    if not isinstance(made.args[0], str) or not _ZONE.fullmatch(made.args[0]):
+        raise UnreadablePickle("a time zone has no name")
+    return zoneinfo.ZoneInfo(made.args[0])
+
+
+def arrow_texts_of(note: object, spend: Callable[[int], None]) -> NDArray[np.object_]:
+    """Return the texts of an Arrow array, whole or in chunks; None where missing.
+
+    ``spend`` is told how many there are before they are made: chunks may share their bytes, and be far more than these.
+    """
+    made = made_by(note, "_restore_array", "chunked_array")
+    if made.name.name == "chunked_array":
+        chunks = [arrow_texts_of(made_by(chunk, "_restore_array"), spend) for chunk in made.args[0]]
+        return np.concatenate([np.empty(0, object), *chunks])
+    kind, length, _, start, (valid, offsets, data), *_ = made.args[0]
+    (alias,) = made_by(kind, "type_for_alias").args
+    if alias not in ("string", "large_string", "utf8", "large_utf8") or min(length, start) < 0:
+        raise UnreadablePickle("an Arrow column holds no texts")
+    spend(length)
+    texts = np.empty(length, object)
+    if length:
+        ends = np.frombuffer(bytes_of(offsets), "<i8" if "large" in alias else "<i4")[start : start + length + 1]
+        texts[:] = _cut(b"" if data is None else bytes_of(data), ends, length)
+    if valid is not None:
+        packed = np.frombuffer(bytes_of(valid), np.uint8)[start // 8 : (start + length + 7) // 8]
+        there = np.unpackbits(packed, bitorder="little")[start % 8 :][:length].astype(bool)
+        if len(there) != length:
+            raise UnreadablePickle("a column does not say which of its texts are missing")
+        texts[~there] = None
+    return texts
+
+
+def _cut(data: bytes, ends: NDArray[Any], n: int) -> list[str]:
+    """Cut a text into ``n``, whose ends are given; the first end is where they start."""
+    if len(ends) != n + 1 or ends[0] < 0 or ends[-1] > len(data) or (np.diff(ends) < 0).any():
+        raise UnreadablePickle("the texts of a column lie outside of its bytes")
+    return [data[start:end].decode() for start, end in itertools.pairwise(ends.tolist())]

@@ -1,0 +1,250 @@
+"""Tables of metadata: read, and joined to the cells."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from genevae.errors import DataError, nearest, shorten
+from genevae.io.safe_pickle.table import read_pickled_table
+from genevae.io.tables.dtypes import typed
+from genevae.io.tables.text import (
+    count_fields,
+    kind_of,
+    missing_package,
+    packing_of,
+    records,
+    require_file,
+    separator_of,
+    split,
+)
+
+__all__ = ["join_metadata", "read_table", "reading_parquet"]
+
+_BLOCK = 1 << 24
+"""Characters that are parsed at once."""
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a table of metadata, all columns of it, and none as the index.
+
+    A column of a text file becomes numbers only where every value is a plain number without leading zeros, so that
+    barcodes and codes such as 007 stay as they are. Empty fields, NA, NaN, nan, N/A and #N/A are missing.
+
+    Parameters
+    ----------
+    path
+        A file of comma-separated (``.csv``) or tab-separated (``.tsv``, ``.txt``) text in UTF-8, plain or packed
+        (``.gz``, ``.zst``); or of parquet, whose index, if it was saved with one, is the first column.
+
+    Raises
+    ------
+    DataError
+        If there is no such file; if it is empty, damaged, of another kind, or not text; if a row has more or fewer
+        fields than the header, or two columns have one name.
+    """
+    path = Path(path)
+    require_file(path)
+    kind = kind_of(path)
+    if kind in ("pkl", "pickle"):
+        table = read_pickled_table(path)
+    elif kind == "parquet":
+        table = _read_parquet(path)
+    elif kind in ("csv", "tsv", "txt"):
+        table = _read_text(path)
+    else:
+        raise DataError(
+            f"{path} is no table of a known kind: give .csv, .tsv or .txt (plain, .gz or .zst), or .parquet."
+        )
+    _require_table(path, table)
+    return table
+
+
+def _require_table(path: Path, table: pd.DataFrame) -> None:
+    if not len(table):
+        raise DataError(f"{path} is empty: it has columns ({shorten(table.columns)}) but no rows.")
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()].unique()
+        raise DataError(f"{path} has several columns of one name: {shorten(twice)}. Rename or remove them.")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    if packing_of(path):
+        raise DataError(f"{path} is a packed parquet file, which is packed inside already: unpack it.")
+    with reading_parquet(path):
+        table = pd.read_parquet(path, engine="pyarrow")
+        if not isinstance(table.index, pd.RangeIndex):
+            table = table.reset_index(names=[name or "" for name in table.index.names])
+        return table.set_axis(list(map(str, table.columns)), axis=1)
+
+
+@contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Turn whatever pyarrow says of a file into a DataError: damaged bytes make it fail in many ways."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise missing_package(path, "pyarrow") from error
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} cannot be read as parquet ({reason}): it is damaged, or not parquet; write it again."
+        ) from error
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    separator = separator_of(path)
+    rows = records(path, separator)
+    columns = split(path, *next(rows), separator)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{path} is empty: it has a header ({shorten(columns)}) but no rows.")
+    if count_fields(path, *first, separator) == len(columns) + 1:
+        columns.insert(0, "")  # R leaves out the title of the row names
+    blocks = [
+        pd.read_csv(
+            io.StringIO("\n".join(block)),
+            sep=separator,
+            header=None,
+            names=range(len(columns)),
+            index_col=False,
+            dtype=str,
+            na_filter=False,
+            skip_blank_lines=False,
+        )
+        for block in _blocks(path, first, rows, separator, len(columns))
+    ]
+    parsed = [typed(np.concatenate([block[at].to_numpy(dtype=object) for block in blocks])) for at in blocks[0]]
+    return pd.DataFrame(dict(enumerate(parsed))).set_axis(columns, axis=1)
+
+
+def _blocks(
+    path: Path, first: tuple[int, str], rows: Iterable[tuple[int, str]], separator: str, n_columns: int
+) -> Iterator[list[str]]:
+    """Gather records that have as many fields as the header."""
+    block, size = [], 0
+    for number, record in (pair for part in ([first], rows) for pair in part):
+        n = count_fields(path, number, record, separator)
+        if n != n_columns:
+            raise DataError(
+                f"{path}, line {number}, has {n} fields where the header has {n_columns}: '{record[:60]}'. "
+                "Mend the line, or put quotes around a field that holds the separator."
+            )
+        block.append(record)
+        size += len(record)
+        if size > _BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name: str) -> pd.DataFrame:
+    """Add a table's columns to those of the cells.
+
+    Values are compared as text, so that 7 fits "7". A cell that the table does not name gets missing values; a row
+    that names no cell is left out. Where both have a column of one name, the table's takes its place: it was asked for.
+
+    Parameters
+    ----------
+    obs
+        One row per cell. It is not changed.
+    table
+        One row per key.
+    key
+        The column of ``obs`` that is matched with the table's column of that name or, where it has none, with its
+        first. By default, cell names are matched with the table's first column.
+    name
+        What messages call the table.
+
+    Returns
+    -------
+    DataFrame
+        As many rows as ``obs``, in its order.
+
+    Raises
+    ------
+    DataError
+        If ``obs`` has no such column; if the table has no other column, or rows of one key that differ; if no cell
+        matches.
+    """
+    if key is not None and key not in obs.columns:
+        raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
+    its_key = key if key in table.columns else table.columns[0]
+    added = table.drop(columns=its_key).reset_index(drop=True)
+    if not added.shape[1]:
+        raise DataError(f"{name} has one column ('{its_key}') and adds nothing to the cells: give more columns.")
+    ours, theirs = _as_text(obs.index if key is None else obs[key]), _as_text(table[its_key])
+    kept = _single(theirs, added, name)
+    at = pd.Index(theirs[kept], dtype=object).get_indexer(pd.Index(ours, dtype=object))
+    if len(obs) and (at < 0).all():
+        raise DataError(
+            f"No cell is in {name}: its '{its_key}' has {_examples(theirs)}, and the cells "
+            f"{'are named' if key is None else f'have {key}'} {_examples(ours)}. Give the key that both share."
+        )
+    added = added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
+    order = [*obs.columns, *(column for column in added.columns if column not in obs.columns)]
+    joined: pd.DataFrame = pd.concat([obs.drop(columns=added.columns, errors="ignore"), added], axis=1)[order]
+    return joined
+
+
+def _as_text(values: pd.Series | pd.Index) -> NDArray[np.object_]:
+    """Write every value as text, a whole number without its point; what is missing stays missing."""
+    column: NDArray[np.object_]
+    if pd.api.types.infer_dtype(values, skipna=True) == "string":
+        column = values.to_numpy(dtype=object)
+        return column
+    codes, unique = pd.factorize(values)
+    texts = np.array([*map(_text, unique), np.nan], dtype=object)  # the last is for what is missing, whose code is −1
+    column = texts[codes]
+    return column
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _single(keys: NDArray[np.object_], added: pd.DataFrame, name: str) -> NDArray[np.int64]:
+    """Return the rows of each key's first appearance.
+
+    Raises
+    ------
+    DataError
+        If another row of that key says something else.
+    """
+    given = ~pd.isna(keys)
+    later = pd.Series(keys).duplicated().to_numpy() & given
+    if later.any():
+        twice = pd.Series(keys).isin(keys[later]).to_numpy()
+        rows = added[twice].astype(str).set_axis(range(added.shape[1]), axis=1).assign(key=keys[twice])
+        differing = rows.drop_duplicates()["key"]
+        differing = differing[differing.duplicated()].unique()
+        if len(differing):
+            raise DataError(
+                f"{name} has several rows, which differ, of {len(differing)} keys: {shorten(differing, 5)}. "
+                "Keep one row per key."
+            )
+    return np.flatnonzero(given & ~later)
+
+
+def _examples(values: NDArray[np.object_]) -> str:
+    unique = pd.unique(values[: 10**5])
+    return shorten([f"'{value}'" for value in unique[~pd.isna(unique)]], 3) or "nothing"

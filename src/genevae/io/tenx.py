@@ -1,0 +1,199 @@
+"""What 10x Genomics' Cell Ranger writes: an HDF5 file, or a folder with ``matrix.mtx``.
+
+Both come in two versions. Version 2 has one group (or folder) per genome, with ``genes``; version 3 has one group
+called ``matrix``, with ``features`` of several types, of which only gene expression is kept. Columns are named by gene
+symbol, made unique by a suffix; ``var["gene_ids"]`` keeps the ids.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.utils import make_index_unique
+from scipy import sparse
+from scipy.io import mmread
+
+from genevae.errors import DataError, shorten
+from genevae.io.h5ad import aliases_of, from_anndata, quietly
+from genevae.io.lowlevel.dense import as_float32
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
+from genevae.io.read_options import Files, require_no_layer
+from genevae.io.source import FileSource, Source, Stamp
+
+__all__ = ["is_folder", "is_h5", "open_folder", "open_h5", "read_folder", "read_h5"]
+
+_EXPRESSION = "Gene Expression"
+_MATRIX = ("matrix.mtx", "matrix.mtx.gz")
+_BARCODES = ("barcodes.tsv", "barcodes.tsv.gz")
+_FEATURES = ("features.tsv", "features.tsv.gz", "genes.tsv", "genes.tsv.gz")
+_SPARSE = {"barcodes", "data", "indices", "indptr", "shape"}
+"""What a group that holds a matrix has, in both versions."""
+
+
+def is_h5(path: Path) -> bool:
+    """Whether a path looks like Cell Ranger's HDF5 file."""
+    return path.suffix in (".h5", ".hdf5")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder with ``matrix.mtx``."""
+    return any((path / name).is_file() for name in _MATRIX)
+
+
+def open_h5(path: Path, files: Files) -> Source:
+    """Open Cell Ranger's HDF5 file; its rows are read as they are asked for where all features are expression."""
+    require_no_layer(path, files)
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        group = _group(path, file)
+        try:
+            var, symbols, barcodes = _features(group), _symbols(group), _text(group["barcodes"])
+            n_genes, n_cells = (int(size) for size in group["shape"][:])
+        except HDF5_ERRORS as error:
+            raise damaged(path, error) from error
+        if (n_cells, n_genes) != (len(barcodes), len(symbols)) or not _expression(
+            path, var.get("feature_types"), len(symbols)
+        ).all():
+            return from_anndata(read_h5(path), name=str(path))
+        matrix = csr_of(path, group, (n_cells, n_genes))
+    with quietly():
+        genes = make_index_unique(pd.Index(symbols))
+    obs = pd.DataFrame(index=pd.Index(barcodes))
+    return FileSource(str(path), matrix, tuple(genes), obs, aliases_of(pd.DataFrame(var)), stamps=(stamp,))
+
+
+def open_folder(path: Path, files: Files) -> Source:
+    """Open Cell Ranger's folder; the matrix, which is text, is read into memory."""
+    require_no_layer(path, files)
+    return from_anndata(read_folder(path), name=str(path))
+
+
+def read_h5(path: Path) -> AnnData:
+    """Read Cell Ranger's HDF5 file, version 2 or 3.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, not from Cell Ranger, or has several genomes in version 2.
+    """
+    with open_hdf5(path) as file:
+        group = _group(path, file)
+        try:
+            n_genes, n_cells = (int(size) for size in group["shape"][:])
+            x = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(n_cells, n_genes))
+            barcodes, var, symbols = _text(group["barcodes"]), _features(group), _symbols(group)
+        except HDF5_ERRORS as error:
+            raise damaged(path, error) from error
+    return _assemble(path, x, barcodes, symbols, var)
+
+
+def _group(path: Path, file: h5py.File) -> h5py.Group:
+    """Find the group that holds the matrix: ``matrix`` in version 3, the genome in version 2."""
+    holding = [name for name, group in file.items() if isinstance(group, h5py.Group) and set(group) >= _SPARSE]
+    if "matrix" in holding:
+        return file["matrix"]
+    if not holding:
+        raise DataError(
+            f"{path} is not a 10x file: no group in it holds {', '.join(sorted(_SPARSE))}; it has "
+            f"{shorten(file) or 'nothing'}. If it is AnnData, let its name end in .h5ad."
+        )
+    if len(holding) > 1:
+        raise DataError(
+            f"{path} holds several genomes: {shorten(holding)}. Write one of them as h5ad, "
+            f"for example scanpy.read_10x_h5(path, genome='{holding[0]}').write_h5ad(...)."
+        )
+    return file[holding[0]]
+
+
+def _text(dataset: h5py.Dataset) -> list[str]:
+    return [value.decode() for value in dataset[:]]
+
+
+def _symbols(group: h5py.Group) -> list[str]:
+    return _text(group["features/name"] if "features" in group else group["gene_names"])
+
+
+def _features(group: h5py.Group) -> dict[str, list[str]]:
+    """Read the columns of ``var``."""
+    if "features" not in group:
+        return {"gene_ids": _text(group["genes"])}
+    columns = {"gene_ids": "id", "feature_types": "feature_type", "genome": "genome"}
+    return {name: _text(group["features"][stored]) for name, stored in columns.items() if stored in group["features"]}
+
+
+def read_folder(path: Path) -> AnnData:
+    """Read Cell Ranger's folder: ``matrix.mtx``, ``barcodes.tsv``, ``features.tsv`` or ``genes.tsv``, gzipped or not.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or they do not fit together.
+    """
+    barcodes = _table(_find(path, _BARCODES))
+    features = _table(_find(path, _FEATURES))
+    if features.shape[1] < 2:
+        raise DataError(f"{_find(path, _FEATURES)} has one column, where ids and symbols are expected (tab-separated).")
+    titles = ("gene_ids", "", "feature_types")
+    var = {titles[at]: features[at].tolist() for at in (0, 2) if at < features.shape[1]}
+    return _assemble(path, _entries(_find(path, _MATRIX)), barcodes[0].tolist(), features[1].tolist(), var)
+
+
+def _find(path: Path, names: tuple[str, ...]) -> Path:
+    """Find the one of these files that a folder holds."""
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    raise DataError(
+        f"{path} holds a 10x matrix but none of {', '.join(names)}; it has "
+        f"{shorten(sorted(entry.name for entry in path.iterdir()))}. Put the missing file beside the others."
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Read a tab-separated file without a header, every field as text."""
+    try:
+        return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}): fetch it again.") from error
+
+
+def _entries(path: Path) -> sparse.csr_matrix:
+    """Read the matrix of genes × cells as cells × genes."""
+    try:
+        return sparse.csr_matrix(sparse.coo_matrix(mmread(path)).T)
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}): fetch it again.") from error
+
+
+def _assemble(
+    path: Path, x: sparse.csr_matrix, barcodes: list[str], symbols: list[str], var: dict[str, list[str]]
+) -> AnnData:
+    """Join matrix and names, and keep gene expression only."""
+    if x.shape != (len(barcodes), len(symbols)):
+        raise DataError(
+            f"{path} does not fit together: the matrix has {x.shape[1]} genes × {x.shape[0]} cells, but there are "
+            f"{len(symbols)} features and {len(barcodes)} barcodes. Are the files of one run?"
+        )
+    kept = _expression(path, var.get("feature_types"), len(symbols))
+    x = x if kept.all() else sparse.csr_matrix(x[:, kept])
+    x = sparse.csr_matrix((as_float32(x.data, str(path)), x.indices, x.indptr), shape=x.shape)
+    with quietly():
+        names = make_index_unique(pd.Index(np.array(symbols, dtype=object)[kept]))
+        table = pd.DataFrame({name: np.array(column, dtype=object)[kept] for name, column in var.items()}, index=names)
+        return AnnData(x, obs=pd.DataFrame(index=pd.Index(barcodes)), var=table)
+
+
+def _expression(path: Path, types: list[str] | None, n_features: int) -> Any:
+    """Say which features are gene expression: all, where no types are given."""
+    if types is None:
+        return np.ones(n_features, dtype=bool)
+    kept = np.array([kind == _EXPRESSION for kind in types], dtype=bool)
+    if not kept.any():
+        raise DataError(f"{path} holds no '{_EXPRESSION}' features, only {shorten(sorted(set(types)))}.")
+    return kept

@@ -1,0 +1,1 @@
+"""Writers: AnnData stores, NumPy arrays, Matrix Market files."""

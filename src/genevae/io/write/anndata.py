@@ -1,0 +1,266 @@
+"""AnnData stores, h5ad or zarr, that are written a chunk of rows at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.io import write_elem
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genevae.errors import RunError, nearest
+from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.h5ad import MARKS, quietly
+
+__all__ = ["STORES", "Compression", "Piece", "require_store", "write_anndata", "write_store"]
+
+Piece = Mapping[str, Any]
+"""Rows of some elements of an AnnData: ``"X"``, ``"layers/…"``, ``"obsm/…"``: dense or CSR; ``"obs/…"``: one axis."""
+
+Compression = Literal["gzip", "lzf", "none"]
+
+STORES = (".h5ad", ".zarr")
+CHUNK = 2**16
+"""Numbers in a chunk on disk: as long as the range of a block of rows, more or less."""
+SHARD = 2**22
+"""Numbers in a file of a zarr store."""
+
+
+def require_store(path: Path, overwrite: bool) -> None:
+    """Make sure that a store can be written to a place, before the work that fills it.
+
+    Raises
+    ------
+    RunError
+        If its name does not say which kind of store, something is there already, or it cannot be written to.
+    """
+    if path.suffix not in STORES:
+        raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, STORES)}")
+    require_free(path, overwrite, MARKS)
+
+
+def write_store(
+    path: Path,
+    pieces: Iterable[Piece],
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    uns: Mapping[str, Any] | None = None,
+    compression: Compression = "gzip",
+) -> None:
+    """Write an AnnData store whole or not at all, in memory that does not depend on the number of cells.
+
+    Parameters
+    ----------
+    path
+        Its name ends in ``.h5ad`` or ``.zarr``; what is there is replaced at the end.
+    pieces
+        Rows, one after the other, each piece with the same elements.
+    obs, var
+        The tables; columns that come in pieces are added to ``obs``.
+    uns
+        What else it says.
+    compression
+        Of an h5ad file; zarr stores are compressed by LZ4.
+
+    Raises
+    ------
+    RunError
+        If the disk is full, or the place cannot be written to. Nothing half-written is left.
+    """
+    with drafted(path) as folder:
+        draft = folder / path.name
+        fill_store(draft, pieces, obs, var, uns, compression)
+        put_in_place(draft, path)
+
+
+def write_anndata(path: Path, adata: AnnData) -> None:
+    """Write an AnnData object whole or not at all; what is there is replaced at the end."""
+    with drafted(path) as folder, quietly():
+        draft = folder / path.name
+        adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
+        put_in_place(draft, path)
+
+
+def fill_store(
+    draft: Path,
+    pieces: Iterable[Piece],
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    uns: Mapping[str, Any] | None,
+    compression: Compression,
+) -> None:
+    """Write a store to a place of which nobody knows yet."""
+    root = _create(draft)
+    try:
+        elements: dict[str, _Element] = {}
+        for piece in pieces:
+            for name, rows in piece.items():
+                if name not in elements:
+                    elements[name] = _element(root, name, rows, compression)
+                elements[name].append(rows)
+        columns = {name.removeprefix("obs/"): e.close() for name, e in elements.items() if isinstance(e, _Column)}
+        for element in elements.values():
+            element.close()
+        _write_tables(root, obs.assign(**columns), var, uns or {})
+    finally:
+        if draft.suffix == ".h5ad":
+            root.close()
+
+
+def _create(path: Path) -> Any:
+    """Make an empty store."""
+    if path.suffix == ".h5ad":
+        import h5py
+
+        return h5py.File(path, "w")
+    import zarr
+
+    if path.exists():
+        shutil.rmtree(path)
+    return zarr.open_group(str(path), mode="w", zarr_format=3)
+
+
+def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> None:
+    obs, var = storable(obs), storable(var)
+    root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
+    with quietly():
+        write_elem(root, "obs", obs)
+        write_elem(root, "var", var)
+        write_elem(root, "uns", dict(uns))
+        for name in ("layers", "obsm", "varm", "obsp", "varp"):
+            if name not in root:
+                write_elem(root, name, {})
+
+
+def storable(table: pd.DataFrame) -> pd.DataFrame:
+    """Make columns of texts, of which some may be missing, categories: what every reader of such stores knows."""
+    texts = [name for name in table.columns if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
+    texts = [name for name in texts if not isinstance(table[name].dtype, pd.CategoricalDtype)]
+    categories = {
+        name: table[name].where(table[name].isna(), table[name].astype(str)).astype("category") for name in texts
+    }
+    return table.assign(**categories).rename(columns=str).rename_axis(index=None)
+
+
+class _Array:
+    """One axis (or rows of fixed length) that grows on disk by whole chunks."""
+
+    def __init__(self, root: Any, name: str, like: NDArray[Any], compression: Compression) -> None:
+        self.waiting: list[NDArray[Any]] = []
+        self.n_waiting = self.n_written = 0
+        self.chunk = max(1, CHUNK // int(np.prod(like.shape[1:], dtype=np.int64)))
+        width = like.shape[1:]
+        if hasattr(root, "create_dataset") and not hasattr(root, "create_array"):
+            packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "shuffle": True}
+            packed["fletcher32"] = compression != "gzip"  # which has a checksum of its own
+            self.array = root.create_dataset(
+                name, (0, *width), like.dtype, maxshape=(None, *width), chunks=(self.chunk, *width), **packed
+            )
+        else:
+            from zarr.codecs import BloscCodec, Crc32cCodec
+
+            self.array = root.create_array(
+                name,
+                shape=(0, *width),
+                dtype=like.dtype,
+                chunks=(self.chunk, *width),
+                shards=(self.chunk * (SHARD // CHUNK), *width),
+                compressors=[BloscCodec(cname="lz4", clevel=5), Crc32cCodec()],
+            )
+        self.file_chunk = self.chunk * (1 if not hasattr(self.array, "shards") else SHARD // CHUNK)
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Take values, and write the chunks that are full."""
+        self.waiting.append(values)
+        self.n_waiting += len(values)
+        if self.n_waiting >= self.file_chunk:
+            self._write(self.n_waiting // self.file_chunk * self.file_chunk)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._write(self.n_waiting)
+
+    def _write(self, n: int) -> None:
+        if not n:
+            return
+        joined = np.concatenate(self.waiting)
+        end = self.n_written + n
+        self.array.resize((end, *joined.shape[1:]))
+        self.array[self.n_written : end] = joined[:n]
+        self.waiting, self.n_waiting, self.n_written = [joined[n:]], len(joined) - n, end
+
+
+class _Element(Protocol):
+    """An element of an AnnData that grows by rows."""
+
+    def append(self, rows: Any) -> None:
+        """Take rows."""
+
+    def close(self) -> Any:
+        """Write what is left."""
+
+
+class _Dense:
+    def __init__(self, root: Any, name: str, rows: NDArray[Any], compression: Compression) -> None:
+        self.array = _Array(root, name, rows, compression)
+        _mark(self.array.array, "array", "0.2.0")
+
+    def append(self, rows: NDArray[Any]) -> None:
+        self.array.append(np.asarray(rows))
+
+    def close(self) -> None:
+        self.array.close()
+
+
+class _CSR:
+    def __init__(self, root: Any, name: str, rows: sparse.csr_matrix, compression: Compression) -> None:
+        self.group, self.n_genes, self.n_cells, self.end = root.create_group(name), int(rows.shape[1]), 0, 0
+        self.data = _Array(self.group, "data", rows.data, compression)
+        self.indices = _Array(self.group, "indices", np.empty(0, dtype=np.int32), compression)
+        self.indptr = _Array(self.group, "indptr", np.empty(0, dtype=np.int64), compression)
+        self.indptr.append(np.zeros(1, dtype=np.int64))
+
+    def append(self, rows: Any) -> None:
+        x = sparse.csr_matrix(rows)
+        self.data.append(x.data)
+        self.indices.append(x.indices.astype(np.int32, copy=False))
+        self.indptr.append(x.indptr[1:].astype(np.int64) + self.end)
+        self.end, self.n_cells = self.end + int(x.indptr[-1]), self.n_cells + int(x.shape[0])
+
+    def close(self) -> None:
+        for array in (self.data, self.indices, self.indptr):
+            array.close()
+        _mark(self.group, "csr_matrix", "0.1.0")
+        self.group.attrs["shape"] = [self.n_cells, self.n_genes]
+
+
+class _Column:
+    """A column of obs: small enough to wait in memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+
+    def append(self, rows: Any) -> None:
+        self.parts.append(np.asarray(rows))
+
+    def close(self) -> NDArray[Any]:
+        return np.concatenate(self.parts)
+
+
+def _element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
+    """Make the place for an element, of the kind that its first rows are."""
+    if name.startswith("obs/"):
+        return _Column()
+    if "/" in name and (parent := name.split("/", maxsplit=1)[0]) not in root:
+        write_elem(root, parent, {})
+    return (_CSR if sparse.issparse(rows) else _Dense)(root, name, rows, compression)
+
+
+def _mark(element: Any, kind: str, version: str) -> None:
+    element.attrs["encoding-type"], element.attrs["encoding-version"] = kind, version

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: scores and the baselines that stand beside them."""

@@ -1,0 +1,115 @@
+"""Numbers that are averaged while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from genevae.nn.heads import AdditiveHeads
+from genevae.nn.sharding import mean_of_all, sum_of_all
+
+__all__ = ["Influence", "RunningScale"]
+
+SMALLEST = 1e-12
+
+
+class RunningScale(nn.Module):
+    """Divide a term by the running mean of its magnitude, so that its units do not matter.
+
+    The divisor stays above a share of the highest that it has been: a term that is solved is left alone, and not pushed
+    as hard as those that are not.
+
+    Parameters
+    ----------
+    memory
+        Weight of the past: 0.99 averages over about a hundred steps. Before there were as many, over all.
+    solved
+        That share.
+    """
+
+    scale: Tensor
+    highest: Tensor
+    n_seen: Tensor
+
+    def __init__(self, memory: float = 0.99, solved: float = 0.1) -> None:
+        super().__init__()
+        self.memory, self.solved = memory, solved
+        self.register_buffer("highest", torch.zeros(()))
+        self.register_buffer("scale", torch.zeros(()))
+        self.register_buffer("n_seen", torch.zeros(()))
+
+    def forward(self, term_n: Tensor) -> Tensor:
+        """Take note of the term's mean over cells, and return the term in units of the running mean."""
+        with torch.no_grad():
+            self.n_seen += 1
+            weight = (1 / self.n_seen).clamp(min=1 - self.memory)
+            self.scale.lerp_(mean_of_all(term_n.mean()).abs(), weight)
+            self.highest = torch.maximum(self.highest, self.scale)
+        return term_n / torch.maximum(self.scale, self.solved * self.highest).clamp(min=SMALLEST)
+
+
+class Influence(nn.Module):
+    """The L2 norm of what each field and category adds, over that of the whole, in the cells that were seen last.
+
+    Parameters
+    ----------
+    categories
+        The categories of each field.
+    memory
+        Weight of the past.
+
+    Notes
+    -----
+    Norms need no expression: ‖D h‖² = hᵀ (Dᵀ D) h. A category is measured in its own cells.
+    """
+
+    def __init__(self, categories: Mapping[str, tuple[str, ...]], memory: float = 0.99) -> None:
+        super().__init__()
+        self.categories = dict(categories)
+        self.memory = memory
+        for at, names in enumerate(self.categories.values()):
+            self.register_buffer(f"added_{at}_c", torch.zeros(len(names)), persistent=False)
+            self.register_buffer(f"whole_{at}_c", torch.zeros(len(names)), persistent=False)
+
+    @torch.no_grad()
+    def forward(
+        self, heads: AdditiveHeads, y_nk: Tensor, gram_kk: Tensor, codes: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Take note of some cells, and return the influence so far by name.
+
+        Parameters
+        ----------
+        heads
+            What adds.
+        y_nk
+            What the heads are about to write: see :meth:`~genevae.nn.heads.AdditiveHeads.outwards`.
+        gram_kk
+            Products of the columns that write.
+        codes
+            The categories that were written with.
+        """
+        whole_n = (y_nk @ gram_kk * y_nk).sum(-1)
+        parts = y_nk.split(heads.widths, -1)
+        places = torch.arange(len(gram_kk), device=gram_kk.device).split(heads.widths)
+        named = {}
+        for at, (field, names) in enumerate(self.categories.items()):
+            h, place = parts[at + 1], places[at + 1]
+            added_n = (h @ gram_kk[place][:, place] * h).sum(-1)
+            added_c = self._fold(f"added_{at}_c", added_n, codes[field])
+            whole_c = self._fold(f"whole_{at}_c", whole_n, codes[field])
+            named[f"influence {field}"] = _ratio(added_c.sum(), whole_c.sum())
+            each = _ratio(added_c, whole_c)
+            named |= {f"influence {field}={name}": each[c] for c, name in enumerate(names)}
+        return named
+
+    def _fold(self, name: str, energy_n: Tensor, code_n: Tensor) -> Tensor:
+        """Add up energies by category; unknown ones are left out."""
+        known = self.get_buffer(name)
+        sums = energy_n.new_zeros(len(known) + 1).index_add_(0, code_n, energy_n)[:-1]
+        return known.mul_(self.memory).add_(sum_of_all(sums))
+
+
+def _ratio(added: Tensor, whole: Tensor) -> Tensor:
+    return (added.clamp(min=0) / whole.clamp(min=SMALLEST)).sqrt()

@@ -1,0 +1,128 @@
+"""Maps of cells, one panel for every field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from genevae.plotting.training import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["effect_picture", "field_picture"]
+
+MISSING = "0.85"
+MARKERS = "o^sDv"
+"""With ten colours, fifty categories that can be told apart."""
+MAX_COLUMNS = 3
+WIDTH = 38
+"""Letters of a category's name that a legend shows."""
+
+
+def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: str, path: Path) -> None:
+    """Draw one map of cells again and again, coloured by each field.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, cells × 2.
+    fields
+        For each title, one number or one text per cell; None and NaN are drawn in grey, beneath the others.
+    title
+        What the map is.
+    path
+        The file to write.
+    """
+    n_columns = min(MAX_COLUMNS, math.isqrt(len(fields) - 1) + 1)
+    n_rows = -(-len(fields) // n_columns)
+    figure = _canvas(5.9 * n_columns, 4.2 * n_rows + 0.5)
+    figure.suptitle(title, fontsize=14, x=0.01, ha="left")
+    axes = list(np.atleast_1d(figure.subplots(n_rows, n_columns)).ravel())
+    for axis, (name, values) in zip(axes, fields.items(), strict=False):
+        axis.set_title(name, fontsize=11, loc="left")
+        (_numbers if np.issubdtype(values.dtype, np.number) else _categories)(figure, axis, xy, values)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[], box_aspect=1)
+        axis.spines[:].set_visible(False)
+    for axis in axes[len(fields) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _categories(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[Any]) -> None:  # noqa: ARG001 - as _numbers
+    """Draw categories, the rarest on top, and a legend."""
+    missing = pd.isna(values)
+    _dots(axis, xy, missing, MISSING)
+    names = sorted(set(values[~missing]), key=lambda name: (int(name) if name.isdecimal() else -1, name))
+    styles = {name: (PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE)]) for i, name in enumerate(names)}
+    for name in sorted(names, key=lambda name: -int((values == name).sum())):
+        colour, marker = styles[name]
+        _dots(axis, xy, values == name, colour, marker)
+    for name in names:
+        colour, marker = styles[name]
+        shown = name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"
+        axis.scatter([], [], s=36, color=colour, marker=marker, linewidths=0, label=shown)
+    axis.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8 if len(names) <= 20 else 6,
+        ncols=-(-len(names) // 25), handletextpad=0.2, borderaxespad=0.2, columnspacing=0.8,
+    )  # fmt: skip
+
+
+def _numbers(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[Any]) -> None:
+    """Draw numbers, between their 1st and 99th percentile, the largest on top."""
+    known = np.isfinite(values.astype(float))
+    _dots(axis, xy, ~known, MISSING)
+    order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
+    low, high = np.nanpercentile(values[known].astype(float), (1, 99)) if known.any() else (0.0, 1.0)
+    style: dict[str, Any] = {"c": values[order], "cmap": "cividis", "vmin": low, "vmax": high}
+    drawn = axis.scatter(xy[order, 0], xy[order, 1], s=_area(len(xy)), linewidths=0, **style)
+    figure.colorbar(drawn, ax=axis, shrink=0.6, pad=0.02)
+
+
+def _dots(axis: Axes, xy: NDArray[Any], which: NDArray[Any], colour: str, marker: str = "o") -> None:
+    axis.scatter(xy[which, 0], xy[which, 1], s=_area(len(xy)), color=colour, marker=marker, linewidths=0, alpha=0.85)
+
+
+def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
+    """Draw log fold changes as a heat map, from blue over white to red; the scale is clipped at its 97th percentile.
+
+    Parameters
+    ----------
+    lfc
+        A row per gene, in the order of the picture, and a column for each perturbation of each kind of cell.
+    path
+        The file to write.
+    """
+    width = 0.42 * lfc.shape[1] + 3.2
+    figure = _canvas(max(width, 4.5), 0.19 * lfc.shape[0] + 2.4)
+    axis = figure.subplots()
+    end = max(float(np.nanpercentile(np.abs(lfc.to_numpy()), 97)), 1e-6)
+    drawn = axis.imshow(lfc.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=-end, vmax=end, interpolation="nearest")
+    axis.set_xticks(range(lfc.shape[1]), list(lfc.columns), rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(lfc.shape[0]), list(lfc.index), fontsize=7.5)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=axis, label="log2 fold change", fraction=0.05, pad=0.03)
+    figure.savefig(path, dpi=130)
+
+
+def _canvas(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _area(n_cells: int) -> float:
+    """Return the area of a dot, smaller where there are more."""
+    return float(np.clip(12_000 / n_cells, 3, 16))

@@ -1,0 +1,1 @@
+"""Passes over cells before training: inspect, convert, highly variable genes, pseudobulk, mixtures."""

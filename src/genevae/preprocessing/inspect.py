@@ -1,0 +1,328 @@
+"""What is in this file: counts? logarithms? empty cells? And which recipe fits."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_whole, sample_rows, spread, totals
+from genevae.errors import DataError, RecipeError, shorten
+from genevae.io.formats import Files, open_source
+from genevae.io.h5ad import from_anndata, matrix, storage_of
+from genevae.io.source import Source
+
+__all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect"]
+
+_BULK_SIZE = 1e6
+"""Totals per cell above this are those of bulk RNA-seq."""
+_EXACT = 2**24
+"""The largest whole number up to which float32 holds every whole number."""
+_POISSON = 1.25
+"""Variance over what Poisson noise explains, below which counts count as Poisson."""
+
+_LEVELS = ("error", "warning", "note")
+
+_Values = NDArray[np.float64]
+_Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user should know of their data.
+
+    Parameters
+    ----------
+    level
+        ``error``: training cannot work; ``warning``: it may disappoint; ``note``: it is as it is.
+    text
+        What was found, and what to do.
+    """
+
+    level: _Level
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found. All but the number of cells and genes and the obs table is told from a sample.
+
+    Parameters
+    ----------
+    name
+        What was inspected.
+    n_cells, n_genes
+        Its shape.
+    n_sampled
+        How many cells were looked at.
+    density
+        Share of the entries that are not zero.
+    kind
+        What the numbers are.
+    median_size
+        Median total per cell.
+    max_value
+        The largest value.
+    storage
+        How the matrix is stored: csr, csc or dense.
+    covariates
+        For each obs column its number of levels or, where it is numeric, its range.
+    findings
+        What a user should know, the gravest first.
+    recipe
+        The recipe to try first.
+    """
+
+    name: str
+    n_cells: int
+    n_genes: int
+    n_sampled: int
+    density: float
+    kind: Kind
+    median_size: float
+    max_value: float
+    storage: str
+    covariates: Mapping[str, int | tuple[float, float]]
+    findings: tuple[Finding, ...]
+    recipe: str
+
+    def __str__(self) -> str:
+        sampled = "" if self.n_sampled == self.n_cells else f", seen in {self.n_sampled:,} cells"
+        paragraphs = [
+            (
+                "values",
+                f"{self.kind}; largest {_short(self.max_value)}; median total {_short(self.median_size)} per cell",
+            ),
+            ("storage", f"{self.storage}, {self.density:.1%} not zero{sampled}"),
+            *(("" if line else "covariates", text) for line, text in enumerate(self._covariate_lines())),
+            ("suggested", f"--recipe {self.recipe}"),
+            *((finding.level, finding.text) for finding in self.findings),
+        ]
+        title = f"{self.name}: {self.n_cells:,} cells × {self.n_genes:,} genes"
+        return "\n".join([title, *(_paragraph(head, text) for head, text in paragraphs)])
+
+    def _covariate_lines(self) -> list[str]:
+        width = max((len(name) for name in self.covariates), default=0)
+        lines = [
+            f"{name:<{width}}  {levels} level{'' if levels == 1 else 's'}"
+            if isinstance(levels, int)
+            else f"{name:<{width}}  {levels[0]:.4g} to {levels[1]:.4g}"
+            for name, levels in self.covariates.items()
+        ]
+        return lines or ["none"]
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def _paragraph(head: str, text: str) -> str:
+    return textwrap.fill(text, 110, initial_indent=f"  {head:<12}", subsequent_indent=" " * 14)
+
+
+def inspect(
+    data: Source | AnnData | Files | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
+) -> Inspection:
+    """Look at data before training on them.
+
+    Parameters
+    ----------
+    data
+        A source, an AnnData object or a path, as for :func:`~genevae.io.formats.open_source`.
+    layer
+        The layer that holds the expression; ``X`` by default.
+    n_cells
+        How many cells to look at, at most. They are drawn at random.
+    seed
+        Which cells are drawn.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be opened, or ``n_cells`` is not positive.
+    """
+    if n_cells < 1:
+        raise DataError(f"n_cells={n_cells} leaves nothing to look at: give a positive number.")
+    source, storage = _open(data, layer)
+    x = sample_rows(source, n_cells, seed)
+    rows = finite(x)
+    kind = detect_kind(rows)
+    found = [*_of_values(x, rows, kind), *_of_shape(source, rows), *_of_storage(storage), *_of_obs(source.obs)]
+    n_entries = rows.shape[0] * rows.shape[1]
+    return Inspection(
+        name=source.name,
+        n_cells=len(source),
+        n_genes=len(source.genes),
+        n_sampled=int(rows.shape[0]),
+        density=rows.nnz / max(n_entries, 1),
+        kind=kind,
+        median_size=float(np.median(totals(rows))) if rows.shape[0] else 0.0,
+        max_value=float(rows.data.max(initial=0.0 if rows.nnz < n_entries or not n_entries else -np.inf)),
+        storage=storage or storage_of(x),
+        covariates={str(name): _levels(source.obs[name]) for name in source.obs.columns},
+        findings=tuple(sorted(found, key=lambda finding: _LEVELS.index(finding.level))),
+        recipe=_suggest(rows, kind),
+    )
+
+
+def check_likelihood(kind: Kind, needs_counts: bool, recipe: str, name: str) -> None:
+    """Raise where a recipe describes counts and the data are something else.
+
+    Parameters
+    ----------
+    kind
+        What the data are.
+    needs_counts
+        Whether the recipe's likelihood is one of counts.
+    recipe, name
+        What the recipe and the data are called.
+    """
+    if needs_counts and not kind.is_count:
+        raise RecipeError(
+            f"{name} holds {kind} values, and the recipe '{recipe}' describes counts (whole numbers, never negative). "
+            "Give the layer that holds the counts (--layer counts on the command line, layer='counts' in Python), "
+            "or use --recipe conditional, which takes such values."
+        )
+
+
+def _open(data: Source | AnnData | Files | str | Path, layer: str | None) -> tuple[Source, str | None]:
+    """Open data, and say how the matrix is stored where that is known before rows are read."""
+    if isinstance(data, AnnData):
+        return from_anndata(data, layer), storage_of(matrix(data, layer, "the AnnData object")[0])
+    return open_source(data, layer), None
+
+
+def _moments(rows: sparse.csr_matrix) -> tuple[_Values, _Values]:
+    """Return every gene's mean and variance."""
+    mean_g = np.asarray(rows.mean(axis=0)).ravel()
+    return mean_g, np.maximum(np.asarray(rows.power(2).mean(axis=0)).ravel() - mean_g**2, 0)
+
+
+def _suggest(rows: sparse.csr_matrix, kind: Kind) -> str:
+    """Name the recipe to try first."""
+    if kind is Kind.COUNTS:
+        return "poisson" if _is_poisson(rows) else "nb"
+    return "conditional" if kind is Kind.LOG else "gaussian"
+
+
+def _is_poisson(rows: sparse.csr_matrix) -> bool:
+    """Whether Poisson noise, and the cells' sizes, explain the variance of nearly all genes."""
+    if rows.shape[0] < 3 or not rows.nnz:
+        return False
+    mean_g, variance_g = _moments(rows)
+    size_n = totals(rows)
+    explained_g = mean_g + mean_g**2 * (size_n.std() / size_n.mean()) ** 2
+    expressed = mean_g > 0.1
+    return bool(expressed.any() and np.quantile(variance_g[expressed] / explained_g[expressed], 0.9) < _POISSON)
+
+
+def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]:
+    """Find what is wrong with the numbers."""
+    n_broken = int((~np.isfinite(x if isinstance(x, np.ndarray) else x.data)).sum())
+    if n_broken:
+        yield Finding("error", f"{n_broken:,} values are NaN or infinite: drop those genes or cells, or mend the file.")
+    if not rows.nnz:
+        yield Finding("error", "all values are zero: is the expression in another layer?")
+    elif kind is Kind.SCALED:
+        yield _of_negatives(rows)
+    elif kind is Kind.COUNTS:
+        yield from _of_counts(rows)
+    elif kind is Kind.FRACTIONAL:
+        share = 1 - is_whole(rows.data).mean()
+        yield Finding(
+            "warning",
+            f"{share:.2%} of the values are not whole, and totals differ: expected counts (round them for a count "
+            "recipe), or normalised values of some of the genes.",
+        )
+
+
+def _of_negatives(rows: sparse.csr_matrix) -> Finding:
+    """Judge negative values: damaged counts, scaled genes, or something between."""
+    share = f"{(rows.data < 0).mean():.2%} of the values are negative (lowest {rows.data.min():.4g})"
+    if is_whole(rows.data).all():
+        return Finding("error", f"{share} and all are whole: counts that were damaged, or differences of counts.")
+    mean_g, variance_g = _moments(rows)
+    varies = variance_g > 0
+    if varies.any() and np.median(np.abs(mean_g[varies]) / np.sqrt(variance_g[varies])) < 0.5:
+        return Finding("note", f"{share}: genes are centred. Counts, or their logarithms, tell more: give their layer.")
+    return Finding("warning", f"{share}, but genes are not centred: corrected values, or logarithms below one?")
+
+
+def _of_counts(rows: sparse.csr_matrix) -> Iterator[Finding]:
+    """Judge whole numbers."""
+    size_n = totals(rows)
+    if rows.data.max() == 1:
+        yield Finding("warning", "all counts are zero or one: were they made binary?")
+    elif spread(rows) < LEVEL:
+        yield Finding(
+            "warning", "totals per cell are nearly equal: rounded CPM or TPM, or counts thinned to one depth?"
+        )
+    if np.median(size_n) > _BULK_SIZE:
+        yield Finding("note", f"totals are very large (median {np.median(size_n):,.0f}): bulk samples?")
+    if rows.data.max() > _EXACT:
+        yield Finding("warning", f"some counts exceed {_EXACT:,}, above which float32 does not hold each whole number.")
+
+
+def _of_shape(source: Source, rows: sparse.csr_matrix) -> Iterator[Finding]:
+    """Find empty cells and genes, and names that come twice."""
+    if not len(source) or not len(source.genes):
+        yield Finding("error", f"there are {len(source)} cells and {len(source.genes)} genes.")
+        return
+    cells = "all cells" if rows.shape[0] == len(source) else f"the {rows.shape[0]:,} cells looked at"
+    n_empty = int((np.diff(rows.indptr) == 0).sum())
+    if n_empty:
+        yield Finding("warning", f"{n_empty:,} of {cells} are empty: scanpy.pp.filter_cells drops them.")
+    n_unseen = rows.shape[1] - len(np.unique(rows.indices))
+    if n_unseen:
+        yield Finding("note", f"{n_unseen:,} genes are zero in {cells}.")
+    names = pd.Index(source.genes)
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        yield Finding(
+            "warning", f"{len(twice):,} gene names come more than once: {shorten(twice, 3)}. Make them unique."
+        )
+    n_twice = int(source.obs.index.duplicated().sum())
+    if n_twice:
+        yield Finding("note", f"{n_twice:,} cell names repeat another's: rows are told apart by their number.")
+
+
+def _of_storage(storage: str | None) -> Iterator[Finding]:
+    if storage == "csc":
+        yield Finding(
+            "note", "the matrix is stored by columns (CSC): it is converted; save it as CSR to open it faster."
+        )
+
+
+def _of_obs(obs: pd.DataFrame) -> Iterator[Finding]:
+    """Find columns that cannot serve as covariates."""
+    for name in obs.columns:
+        column = obs[name]
+        n_missing = int(column.isna().sum())
+        if n_missing:
+            yield Finding(
+                "warning", f"obs['{name}'] is missing in {n_missing:,} of {len(obs):,} cells: fill or drop them."
+            )
+        levels = _levels(column)
+        if levels == 1 and len(obs) > 1:
+            yield Finding("note", f"obs['{name}'] has one level only: as a covariate it says nothing.")
+        if isinstance(levels, int) and levels == len(obs) > 2:
+            yield Finding("note", f"obs['{name}'] differs in every cell: an id, not a covariate.")
+
+
+def _levels(column: pd.Series[Any]) -> int | tuple[float, float]:
+    """Count a column's levels, or give its range where it is numeric."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return int(column.astype(str)[column.notna()].nunique())
+    present = column.dropna()
+    return (float(present.min()), float(present.max())) if len(present) else (float("nan"), float("nan"))

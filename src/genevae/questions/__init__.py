@@ -1,4 +1,0 @@
-"""What one asks of trained models: each question borrows them, and answers beside baselines.
-
-The only layer that sees both models and `evaluation`.
-"""

@@ -1,0 +1,1 @@
+"""A training run: configuration, preparation, checkpoints, and the folder of the trained model."""

@@ -1,0 +1,161 @@
+"""Folders that are written whole or not at all, and that show when they were changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from genevae.errors import RunError
+from genevae.io.atomic import drafted, put_in_place, recover, require_free, sync
+
+__all__ = ["MANIFEST", "START", "complete_folder", "require_place", "verify_folder", "write_folder", "write_tensors"]
+
+MANIFEST = "manifest.json"
+START = "start.json"
+"""The manifest of a folder in which training is under way."""
+SEAL = "sha256_of_this"
+"""The entry of the manifest that vouches for its others."""
+
+AGAIN = "Copy the folder again, or train again."
+Files = Mapping[str, Callable[[Path], Any]]
+
+
+def write_folder(
+    path: Path, files: Files, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
+) -> None:
+    """Write a folder of files beside its place, add a manifest, and move it there in one step.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    files
+        For each name, what writes that file when given its path.
+    facts
+        What the manifest says besides the sha256 of each file.
+    overwrite
+        Whether a folder that is there already is replaced.
+    manifest
+        The manifest's name.
+
+    Raises
+    ------
+    RunError
+        If the folder is there already, or cannot be written. Nothing half-written is left.
+    """
+    path = Path(path)
+    require_place(path, overwrite)
+    with drafted(path) as folder:
+        draft = folder / path.name
+        draft.mkdir()
+        _write(draft, files, facts, manifest)
+        put_in_place(draft, path)
+
+
+def require_place(path: Path, overwrite: bool) -> None:
+    """Make sure that a folder can be written, before the work that makes it.
+
+    Raises
+    ------
+    RunError
+        If it is there already and is not to be replaced, is not one of ours, or the folder around it is closed to us.
+    """
+    if not overwrite and (path / START).exists() and not (path / MANIFEST).exists():
+        raise RunError(
+            f"{path} holds a training that is unfinished. Go on with it: genevae fit --resume {path}. Or give --force "
+            "(overwrite=True) to begin anew."
+        )
+    require_free(path, overwrite, [MANIFEST, START])
+
+
+def complete_folder(path: Path, files: Files, facts: Mapping[str, Any]) -> None:
+    """Add files to a folder that has no manifest, and the manifest last: until it is there, the folder is unfinished.
+
+    Parameters
+    ----------
+    path, files, facts
+        As for :func:`write_folder`.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written to.
+    """
+    with drafted(path / MANIFEST) as draft:
+        _write(draft, files, facts, MANIFEST)
+        for name in [*files, MANIFEST]:
+            put_in_place(draft / name, path / name)
+
+
+def _write(draft: Path, files: Files, facts: Mapping[str, Any], manifest: str) -> None:
+    for name, write in files.items():
+        write(draft / name)
+    content = {**facts, "sha256": {name: _sha256(draft / name) for name in files}}
+    (draft / manifest).write_text(json.dumps({**content, SEAL: _seal(content)}, indent=2) + "\n")
+    for file in draft.iterdir():
+        sync(file)
+    sync(draft)
+
+
+def verify_folder(path: Path, manifest: str = MANIFEST) -> dict[str, Any]:
+    """Read the manifest of a folder, after checking each file against it.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    manifest
+        The manifest's name.
+
+    Raises
+    ------
+    RunError
+        If the folder, a file of it, or the manifest is missing or was changed.
+    """
+    path = Path(path)
+    recover(path)
+    _require_manifest(path, manifest)
+    try:
+        found = dict(json.loads((path / manifest).read_text()))
+        digests = dict(found["sha256"])
+        whole = found.pop(SEAL) == _seal(found)
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path / manifest} is damaged: {error}. {AGAIN}") from error
+    if not whole:
+        raise RunError(f"{path / manifest} is not what was written. {AGAIN}")
+    for name, digest in digests.items():
+        if not (path / name).is_file():
+            raise RunError(f"{path / name} is missing. {AGAIN}")
+        if _sha256(path / name) != digest:
+            raise RunError(f"{path / name} is not what was written: its sha256 differs from the manifest's. {AGAIN}")
+    return found
+
+
+def _require_manifest(path: Path, manifest: str) -> None:
+    if not path.exists():
+        raise RunError(f"There is no folder {path}. `genevae fit … --out {path}` would make it.")
+    if (path / manifest).is_file():
+        return
+    if (path / START).is_file():
+        raise RunError(f"{path} holds no model yet, for its training is unfinished: genevae fit --resume {path}")
+    raise RunError(f"{path} is not a model folder: it has no {manifest}.")
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name, to a file that others may read as they may read any: ``save_file`` keeps its from them."""
+    path.write_bytes(save(dict(tensors)))

@@ -1,0 +1,174 @@
+"""A trained model, and the folder that it is saved to and opened from."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from genevae.data.schema import Schema
+from genevae.errors import GenevaeError, RunError
+from genevae.models.classifier import Calibration
+from genevae.models.reference import Reference
+from genevae.models.vae import VAE
+from genevae.recipes import Recipe, recipe_class, recipe_name
+from genevae.runs.manifest import verify_folder, write_folder, write_tensors
+
+__all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, and all that its tasks need besides new cells.
+
+    Parameters
+    ----------
+    module
+        The model.
+    recipe, schema
+        How it was made, and what it knows of its data.
+    reference
+        What it remembers of its training cells.
+    calibration
+        How each field's bounds become probabilities.
+    history
+        One row per epoch.
+    split
+        The part that each cell was in: training, validation or test.
+    fields
+        What the columns of the data's obs were: how many values each has, and whether it could be a condition.
+    facts
+        Where it came from: seed, versions, fingerprint of the data, how training ended.
+    """
+
+    module: VAE
+    recipe: Recipe
+    schema: Schema
+    reference: Reference
+    calibration: dict[str, Calibration]
+    history: pd.DataFrame = field(repr=False)
+    split: pd.Series[str] = field(repr=False)
+    fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
+    """Write a trained model to a folder, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        What :func:`fit` returned.
+    path
+        The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
+        category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
+        manifest with the sha256 of each.
+    overwrite
+        Whether a folder that is there already is replaced.
+
+    Raises
+    ------
+    RunError
+        If the folder is there already, or cannot be written.
+    """
+    write_folder(Path(path), files_of(model), facts_of(model), overwrite)
+
+
+def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
+    """Return, for each file of the model's folder, what writes it."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
+    reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
+    calibration = {name: c.to_json() for name, c in model.calibration.items()}
+    recipe = {"name": recipe_name(model.recipe), "settings": model.recipe.to_json()}
+    return {
+        "model.safetensors": lambda file: write_tensors(file, tensors),
+        "reference.safetensors": lambda file: write_tensors(file, reference),
+        "recipe.json": lambda file: _write_json(file, recipe),
+        "schema.json": lambda file: _write_json(file, model.schema.to_json()),
+        "calibration.json": lambda file: _write_json(file, calibration),
+        "history.csv": lambda file: model.history.to_csv(file, index=False),
+        "fields.csv": lambda file: model.fields.to_csv(file, index=False),
+        "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
+        "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
+        "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
+    }
+
+
+def facts_of(model: Trained) -> dict[str, Any]:
+    """Return what the manifest says of where the model came from."""
+    return {"versions": versions(), **{k: v for k, v in model.facts.items() if k != "config"}}
+
+
+def load(path: str | Path, device: str = "cpu") -> Trained:
+    """Open a trained model, without its training data and without pickle.
+
+    Parameters
+    ----------
+    path
+        A folder that :func:`save` wrote.
+    device
+        Where the model goes.
+
+    Raises
+    ------
+    RunError
+        If the folder is missing, damaged, or from a version that this one cannot read.
+    """
+    path = Path(path)
+    facts = verify_folder(path)
+    try:
+        written = _read_json(path / "recipe.json")
+        recipe = recipe_class(written["name"])().edit(written["settings"])
+        schema = Schema.from_json(_read_json(path / "schema.json"))
+        module = recipe.build(schema)
+        module.load_state_dict(load_file(path / "model.safetensors"))
+        return Trained(
+            module.to(device).eval(),
+            recipe,
+            schema,
+            Reference.from_tensors(load_file(path / "reference.safetensors")),
+            {name: Calibration.from_json(c) for name, c in _read_json(path / "calibration.json").items()},
+            pd.read_csv(path / "history.csv", float_precision="round_trip"),
+            pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)["part"],
+            {**facts, "config": (path / "config.toml").read_text()},
+            fields=_read_fields(path / "fields.csv"),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
+        made = facts.get("versions", {}).get("genevae", "an unknown version")
+        raise RunError(
+            f"{path} was made by another genevae ({made}; this is {version('genevae')}), and cannot be opened: "
+            f"{' '.join(str(error).split())} Its settings are there all the same: train again, with genevae fit "
+            f"--config {path / 'config.toml'} --out NEW."
+        ) from error
+
+
+def _read_fields(path: Path) -> pd.DataFrame:
+    """Read the table, where there is one: older folders have none, and it is empty where no data were at hand."""
+    written = path.exists() and path.read_text(encoding="utf-8").strip()
+    return pd.read_csv(path, float_precision="round_trip") if written else pd.DataFrame()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that the bits of a model depend on."""
+    packages = ("genevae", "torch", "numpy", "anndata")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write_text(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,348 @@
+"""Sources: every format gives back what was written, and bad files are refused with a reason."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.io import mmwrite
+
+import genevae.io.formats as sources
+from genevae.errors import DataError
+from genevae.io.formats import MemorySource, fingerprint, open_source, read
+
+N_CELLS, N_GENES = 30, 12
+
+
+@pytest.fixture
+def adata() -> AnnData:
+    rng = np.random.default_rng(0)
+    x = sparse.csr_matrix(rng.poisson(0.7, (N_CELLS, N_GENES)).astype(np.float32))
+    obs = pd.DataFrame(
+        {"donor": pd.Categorical(rng.choice(["a", "b"], N_CELLS)), "age": rng.normal(size=N_CELLS)},
+        index=[f"cell{i}" for i in range(N_CELLS)],
+    )
+    made = AnnData(x, obs=obs, var=pd.DataFrame(index=[f"G{i}" for i in range(N_GENES)]))
+    made.layers["counts"] = sparse.csr_matrix(x * 2)
+    return made
+
+
+def dense(source) -> np.ndarray:
+    x = source.read(np.arange(len(source)))
+    return x.toarray() if sparse.issparse(x) else x
+
+
+def write_tenx_h5(path: Path, adata: AnnData, symbols: list[str], types: list[str], version: int = 3) -> None:
+    x = sparse.csr_matrix(adata.X).astype(np.int32)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix" if version == 3 else "hg19")
+        for name, values in (("data", x.data), ("indices", x.indices), ("indptr", x.indptr), ("shape", x.shape[::-1])):
+            group[name] = np.asarray(values)
+        group["barcodes"] = np.array(adata.obs_names, dtype="S")
+        if version == 3:
+            group["features/id"] = np.array(adata.var_names, dtype="S")
+            group["features/name"] = np.array(symbols, dtype="S")
+            group["features/feature_type"] = np.array(types, dtype="S")
+            group["features/genome"] = np.array(["hg38"] * len(symbols), dtype="S")
+        else:
+            group["genes"] = np.array(adata.var_names, dtype="S")
+            group["gene_names"] = np.array(symbols, dtype="S")
+
+
+def write_tenx_folder(path: Path, adata: AnnData, symbols: list[str], types: list[str] | None, zipped: bool) -> None:
+    path.mkdir()
+    mmwrite(path / "matrix.mtx", sparse.coo_matrix(adata.X.T.astype(np.int64)))
+    columns = [adata.var_names, symbols, *([types] if types else [])]
+    lines = ["\t".join(row) for row in zip(*columns, strict=True)]
+    (path / ("features.tsv" if types else "genes.tsv")).write_text("\n".join(lines) + "\n")
+    (path / "barcodes.tsv").write_text("\n".join(adata.obs_names) + "\n")
+    if zipped:
+        for file in list(path.iterdir()):
+            file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))
+            file.unlink()
+
+
+SYMBOLS = ["NA", "A", "A", "A-1", *[f"S{i}" for i in range(4, N_GENES)]]
+UNIQUE = ["NA", "A", "A-2", "A-1", *[f"S{i}" for i in range(4, N_GENES)]]
+TYPES = ["Gene Expression"] * (N_GENES - 2) + ["Antibody Capture"] * 2
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata says so of its own default
+@pytest.mark.parametrize("storage", ["csr", "csc", "dense"])
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_anndata_files_come_back(adata, tmp_path, suffix, storage):
+    expected = adata.X.toarray()
+    adata.X = {"csr": adata.X, "csc": adata.X.tocsc(), "dense": expected}[storage]
+    path = tmp_path / f"cells{suffix}"
+    (adata.write_h5ad if suffix == ".h5ad" else adata.write_zarr)(path)
+    source = open_source(path)
+    assert np.array_equal(dense(source), expected)
+    assert sparse.issparse(source.read(np.arange(2))) == (storage != "dense")
+    assert source.genes == tuple(adata.var_names)
+    assert source.name == str(path)
+    pd.testing.assert_frame_equal(source.obs, adata.obs)
+    assert np.array_equal(dense(open_source(str(path), layer="counts")), 2 * expected)
+    again = read(path, layer="counts")
+    assert np.array_equal(again.X.toarray(), 2 * expected)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_tenx_h5_comes_back(adata, tmp_path, version):
+    write_tenx_h5(tmp_path / "m.h5", adata, SYMBOLS, TYPES, version)
+    n_kept = N_GENES - 2 if version == 3 else N_GENES
+    found = read(tmp_path / "m.h5")
+    assert list(found.var_names) == UNIQUE[:n_kept]
+    assert list(found.var["gene_ids"]) == list(adata.var_names[:n_kept])
+    assert list(found.obs_names) == list(adata.obs_names)
+    assert np.array_equal(found.X.toarray(), adata.X.toarray()[:, :n_kept])
+    assert np.array_equal(dense(open_source(tmp_path / "m.h5")), found.X.toarray())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("types", [None, TYPES])
+def test_tenx_folder_comes_back(adata, tmp_path, types, zipped):
+    write_tenx_folder(tmp_path / "run", adata, SYMBOLS, types, zipped)
+    n_kept = N_GENES - 2 if types else N_GENES
+    found = read(tmp_path / "run")
+    assert list(found.var_names) == UNIQUE[:n_kept]
+    assert list(found.var["gene_ids"]) == list(adata.var_names[:n_kept])
+    assert np.array_equal(found.X.toarray(), adata.X.toarray()[:, :n_kept])
+
+
+def test_tenx_agrees_with_scanpy(adata, tmp_path):
+    scanpy = pytest.importorskip("scanpy")
+    symbols = [f"S{i}" for i in range(N_GENES)]
+    write_tenx_h5(tmp_path / "m.h5", adata, symbols, TYPES)
+    ours, theirs = read(tmp_path / "m.h5"), scanpy.read_10x_h5(tmp_path / "m.h5")
+    assert list(ours.var_names) == list(theirs.var_names)
+    assert np.array_equal(ours.X.toarray(), theirs.X.toarray())
+    for column in ("gene_ids", "feature_types", "genome"):
+        assert list(ours.var[column]) == list(theirs.var[column])
+
+
+def test_real_data_open(shared_data):
+    source = open_source(shared_data("kang_merged.h5ad"))
+    assert (len(source), len(source.genes)) == (4856, 4805)
+    assert fingerprint(source) == fingerprint(open_source(read(shared_data("kang_merged.h5ad"))))
+
+
+def test_a_new_format_is_one_line(adata, tmp_path, monkeypatch):
+    (tmp_path / "cells.mine").write_text("x")
+    streamed = open_source(adata)
+    mine = sources.Format("mine", lambda path: path.suffix == ".mine", lambda _, __: streamed, lambda _: adata)
+    monkeypatch.setitem(sources.FORMATS, "mine", mine)
+    assert open_source(tmp_path / "cells.mine") is streamed
+    assert read(tmp_path / "cells.mine") is adata
+
+
+# --- AnnData objects --------------------------------------------------------------------------------------------------
+
+
+def test_raw_is_a_layer(adata):
+    adata.raw = adata.copy()
+    kept = adata[:, :5].copy()
+    assert open_source(kept).genes == tuple(adata.var_names[:5])
+    assert open_source(kept, layer="raw").genes == tuple(adata.var_names)
+    assert np.array_equal(dense(open_source(kept, layer="raw")), adata.X.toarray())
+
+
+def test_views_and_backed_objects_are_read(adata, tmp_path):
+    view = adata[5:15, ::2]
+    source = open_source(view)
+    assert view.is_view
+    assert type(source.obs) is pd.DataFrame
+    assert np.array_equal(dense(source), adata.X.toarray()[5:15, ::2])
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    assert np.array_equal(dense(open_source(backed)), adata.X.toarray())
+    assert np.array_equal(dense(open_source(backed, layer="counts")), adata.layers["counts"].toarray())
+    assert backed.isbacked
+    backed.file.close()
+
+
+def test_a_source_is_itself(adata):
+    source = open_source(adata)
+    assert open_source(source) is source
+    with pytest.raises(DataError, match="layer='counts' where it is opened"):
+        open_source(source, layer="counts")
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), as_array=st.booleans(), dtype=st.sampled_from([np.uint8, np.int64, np.float64]))
+def test_rows_are_canonical_and_the_users_matrix_is_untouched(seed, as_array, dtype):
+    rng = np.random.default_rng(seed)
+    n_entries = int(rng.integers(0, 40))
+    row = np.sort(rng.integers(0, 6, n_entries))
+    indptr = np.searchsorted(row, np.arange(7))
+    # columns unsorted, and coming twice
+    parts = (rng.integers(1, 200, n_entries).astype(dtype), rng.integers(0, 5, n_entries), indptr)
+    x = (sparse.csr_array if as_array else sparse.csr_matrix)(tuple(part.copy() for part in parts), shape=(6, 5))
+    adata = AnnData(x, obs=pd.DataFrame(index=list("abcdef")), var=pd.DataFrame(index=list("abcde")))
+    found = open_source(adata).read(np.array([3, 0, 3]))
+    expected = np.zeros((6, 5))
+    np.add.at(expected, (row, parts[1]), parts[0].astype(np.float64))
+    assert found.dtype == np.float32
+    assert found.has_canonical_format
+    assert np.array_equal(found.toarray(), expected[[3, 0, 3]])
+    for before, after in zip(parts, (adata.X.data, adata.X.indices, adata.X.indptr), strict=True):
+        assert np.array_equal(before, after)
+        assert adata.X.dtype == dtype
+
+
+def test_duplicate_names_are_left_to_the_inspection(adata, tmp_path):
+    with sources.quietly():
+        adata.obs_names = ["c"] * N_CELLS
+        adata.var_names = ["G"] * N_GENES
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+    source = open_source(tmp_path / "cells.h5ad")
+    assert set(source.genes) == {"G"}
+    assert set(source.obs.index) == {"c"}
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.float64])
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_counts_that_float32_cannot_hold_are_refused(dtype, as_sparse):
+    def source(value: int) -> MemorySource:
+        x = np.array([[0, value], [1, 2]], dtype=dtype)
+        return open_source(AnnData(sparse.csr_matrix(x) if as_sparse else x))
+
+    assert dense(source(2**24))[0, 1] == 2**24
+    assert dense(source(2**24 + 2))[0, 1] == 2**24 + 2
+    with pytest.raises(DataError, match="16777217"):
+        source(2**24 + 1)
+
+
+def test_fractions_may_be_rounded():
+    assert dense(open_source(AnnData(np.array([[1e8 / 3, np.nan], [0.1, 1e9]]))))[1, 0] == np.float32(0.1)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_paths_name_their_neighbours(tmp_path):
+    (tmp_path / "cells.h5ad").write_text("")
+    with pytest.raises(DataError, match=r"There is no .*cels\.h5ad.*Did you mean 'cells\.h5ad'"):
+        open_source(tmp_path / "cels.h5ad")
+    with pytest.raises(DataError, match="Nor is there a folder"):
+        open_source(tmp_path / "nowhere" / "cells.h5ad")
+
+
+@pytest.mark.parametrize("name", ["cells.loom", "cells", "folder", "matrix.mtx.gz"])
+def test_unknown_formats_list_the_known(tmp_path, name):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    else:
+        path.write_text("x")
+    with pytest.raises(DataError, match=r"no known format.*\.h5ad.*\.zarr") as raised:
+        open_source(path)
+    assert ("Give the folder" in str(raised.value)) == name.startswith("matrix")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".h5"])
+def test_what_is_not_hdf5_is_refused(tmp_path, suffix):
+    path = tmp_path / f"cells{suffix}"
+    path.write_text("<html>not found</html>")
+    with pytest.raises(DataError, match=f"not an HDF5 file, although its name ends in {suffix}"):
+        open_source(path)
+    path.write_text("")
+    with pytest.raises(DataError, match="is empty"):
+        open_source(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+def test_truncated_files_are_refused(adata, tmp_path, share):
+    path = tmp_path / "cells.h5ad"
+    adata.write_h5ad(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"cells\.h5ad is not whole"):
+        open_source(path)
+
+
+def test_stores_without_tables_are_refused(tmp_path):
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(DataError, match=r"holds no AnnData.*weights"):
+        open_source(tmp_path / "cells.h5ad")
+    (tmp_path / "cells.zarr").mkdir()
+    with pytest.raises(DataError, match="No group found"):
+        open_source(tmp_path / "cells.zarr")
+
+
+def test_damage_inside_is_refused(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        del file["X/indptr"]
+    with pytest.raises(DataError, match=r"cells\.h5ad \(/X\).*lacks 'indptr'"):
+        open_source(tmp_path / "cells.h5ad")
+
+
+def test_unknown_layers_name_the_nearest(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for attempt in (open_source, read):
+        with pytest.raises(DataError, match=r"no layer 'count'. Did you mean 'counts'"):
+            attempt(tmp_path / "cells.h5ad", layer="count")
+    with pytest.raises(DataError, match="no layer 'raw'"):
+        open_source(adata, layer="raw")
+
+
+def test_no_x_names_the_layers(adata):
+    del adata.X
+    with pytest.raises(DataError, match=r"has no X.*counts"):
+        open_source(adata)
+    assert len(open_source(adata, layer="counts")) == N_CELLS
+
+
+def test_other_hdf5_files_are_not_tenx(tmp_path, adata):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_group("weights")
+    with pytest.raises(DataError, match=r"not a 10x file.*weights"):
+        open_source(tmp_path / "m.h5")
+    write_tenx_h5(tmp_path / "two.h5", adata, SYMBOLS, TYPES, version=2)
+    with h5py.File(tmp_path / "two.h5", "a") as file:
+        file.copy("hg19", "mm10")
+    with pytest.raises(DataError, match="several genomes: hg19, mm10"):
+        open_source(tmp_path / "two.h5")
+
+
+def test_tenx_without_expression_is_refused(tmp_path, adata):
+    write_tenx_h5(tmp_path / "m.h5", adata, SYMBOLS, ["Antibody Capture"] * N_GENES)
+    with pytest.raises(DataError, match="only Antibody Capture"):
+        open_source(tmp_path / "m.h5")
+
+
+def test_damaged_tenx_folders_are_refused(tmp_path, adata):
+    whole = tmp_path / "whole"
+    write_tenx_folder(whole, adata, SYMBOLS, TYPES, zipped=True)
+    shutil.copytree(whole, tmp_path / "missing")
+    (tmp_path / "missing" / "barcodes.tsv.gz").unlink()
+    with pytest.raises(DataError, match=r"none of barcodes\.tsv, barcodes\.tsv\.gz"):
+        open_source(tmp_path / "missing")
+    shutil.copytree(whole, tmp_path / "short")
+    (tmp_path / "short" / "barcodes.tsv.gz").write_bytes(gzip.compress(b"a\nb\n"))
+    with pytest.raises(DataError, match="does not fit together"):
+        open_source(tmp_path / "short")
+    for name in ("matrix.mtx.gz", "features.tsv.gz"):
+        cut = tmp_path / f"cut_{name}"
+        shutil.copytree(whole, cut)
+        (cut / name).write_bytes((cut / name).read_bytes()[:40])
+        with pytest.raises(DataError, match=f"{name} cannot be read"):
+            open_source(cut)

@@ -1,0 +1,126 @@
+"""A saved model is the model: the same bits, without its training data, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from genevae.errors import RunError
+from genevae.runs.fit import fit
+from genevae.runs.manifest import MANIFEST, SEAL, _seal
+from genevae.runs.trained import load, save
+from genevae.tasks.embed import embed
+
+FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
+         "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "run"
+    save(tiny_model, path)
+    return path
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def test_a_folder_holds_what_it_says(saved):
+    assert {file.name for file in saved.iterdir()} == set(FILES)
+
+
+def test_embeddings_of_the_opened_model_are_bit_identical(tiny_model, saved, adata):
+    one, other = embed(tiny_model, adata), embed(load(saved), adata)
+    np.testing.assert_array_equal(one.obsm["X_genevae"], other.obsm["X_genevae"])
+    np.testing.assert_array_equal(one.obsm["X_genevae_scale"], other.obsm["X_genevae_scale"])
+
+
+def test_everything_comes_back(tiny_model, saved):
+    opened = load(saved)
+    assert opened.recipe == tiny_model.recipe
+    assert opened.schema == tiny_model.schema
+    assert opened.calibration == tiny_model.calibration
+    pd.testing.assert_frame_equal(opened.history, tiny_model.history, check_exact=True)
+    pd.testing.assert_series_equal(opened.split, tiny_model.split, check_index_type=False, check_dtype=False,
+                                   check_names=False)  # fmt: skip
+    for name, tensor in tiny_model.reference.to_tensors().items():
+        assert torch.equal(opened.reference.to_tensors()[name], tensor)
+    for name in ("seed", "fingerprint", "best_epoch", "ended", "config", "data"):
+        assert opened.facts[name] == tiny_model.facts[name]
+    assert set(opened.facts["versions"]) >= {"genevae", "torch", "numpy"}
+    assert not opened.module.training
+
+
+def test_fields_and_vocabularies_say_what_the_conditions_were(tiny_model, saved):
+    fields = load(saved).fields.set_index("field")
+    assert fields["cardinality"].to_dict() == {"type": 3, "drug": 2, "lane": 2, "dose": 240}
+    vocabularies = json.loads((saved / "vocabularies.json").read_text())
+    assert vocabularies == {"type": ["A", "B", "C"], "drug": ["ctrl", "stim"], "lane": ["l1", "l2"]}
+    for name, categories in vocabularies.items():
+        assert [tiny_model.schema[name].code(category) for category in categories] == list(range(len(categories)))
+
+
+def test_a_folder_from_before_there_were_fields_is_opened(tiny_model, copy):
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for name in ("fields.csv", "vocabularies.json"):
+        (copy / name).unlink()
+        del manifest["sha256"][name]
+    del manifest[SEAL]
+    (copy / MANIFEST).write_text(json.dumps({**manifest, SEAL: _seal(manifest)}))
+    assert load(copy).fields.empty
+    save(load(copy), copy.parent / "again")
+    assert load(copy.parent / "again").fields.empty
+
+
+def test_an_opened_model_can_be_saved_again(saved, tmp_path):
+    save(load(saved), tmp_path / "again")
+    for name in set(FILES) - {MANIFEST}:
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes(), name
+    load(tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_caught_and_named(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(RunError, match=name):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(RunError, match=name):
+        load(copy)
+
+
+def test_a_folder_that_is_there_is_not_overwritten_unless_told(tiny_model, copy):
+    with pytest.raises(RunError, match="is there already"):
+        save(tiny_model, copy)
+    save(replace(tiny_model, facts={"seed": 99}), copy, overwrite=True)
+    assert load(copy).facts["seed"] == 99
+
+
+def test_a_recipe_from_another_version_is_a_run_error_that_names_both(tiny_model, tmp_path, monkeypatch):
+    save(tiny_model, tmp_path / "run")
+    monkeypatch.setattr("genevae.runs.trained.recipe_class", lambda name: {}[name])
+    with pytest.raises(RunError, match=r"was made by another genevae .* cannot be opened: .*--config \S+config\.toml"):
+        load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("names", [["NA", "nan", "1", "007"], ["a,b", 'quo"te', "ä", "x y"]])
+def test_cell_names_survive(names, adata, tmp_path):
+    few = adata[:4].copy()
+    few.obs_names = names
+    save(fit(few, epochs=1, n_latent=2, hidden=[4], validation=0.25, progress=False), tmp_path / "run")
+    assert load(tmp_path / "run").split.index.tolist() == names
