@@ -39,7 +39,7 @@ from genevae.metrics.gene_sets import co_membership, in_sets, members_of, simila
 from genevae.metrics.labels import majority_accuracy
 from genevae.metrics.latent import calinski_harabasz, silhouette_n
 from genevae.objectives.masking import hide_genes
-from genevae.tasks.borrow import borrowed, open_cells
+from genevae.tasks.inference import evaluation_mode, open_cells
 
 HIDDEN = 0.15
 SCORES = ("R²", "error", "hidden", "tissue", "silhouette", "C-H")
@@ -103,7 +103,7 @@ def print_samples(model: gv.Trained, train: AnnData, test: AnnData) -> None:
 
 def through_model(model: gv.Trained, train: AnnData, test: AnnData) -> tuple[np.ndarray, ...]:
     """Return expression as the model sees it, what was hidden, and its latents and reconstructions."""
-    with borrowed(model) as module:
+    with evaluation_mode(model) as module:
         (seen,), (asked,) = (open_cells(model, each, None, 10_000) for each in (train, test))
         torch.manual_seed(0)
         partly = hide_genes(asked, HIDDEN)

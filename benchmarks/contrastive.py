@@ -27,7 +27,7 @@ from sklearn.decomposition import PCA
 
 import genevae as gv
 from genevae.preprocessing.pseudobulk import pseudobulk
-from genevae.tasks.borrow import borrowed, open_cells
+from genevae.tasks.inference import evaluation_mode, open_cells
 
 TYPES = ("CD4 T", "CD14+ Mono", "B")
 Scores = dict[str, list[tuple[float, float]]]
@@ -92,7 +92,7 @@ def ask(training: AnnData, gallery: AnnData, questions: AnnData, n_genes: int, e
 
 def as_seen(model: gv.Trained, adata: AnnData) -> np.ndarray:
     """Return expression as the model sees it: log-normalised and standardised over the training profiles."""
-    with borrowed(model):
+    with evaluation_mode(model):
         return np.concatenate([cells.x.dense().numpy() for cells in open_cells(model, adata, None, 512)])
 
 

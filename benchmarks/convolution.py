@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from stopwatch import seconds_of
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.schema import Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.recipes import RECIPES
-from genevae.training.malloc import kept_memory
+from genevae.training.malloc import keep_freed_memory
 
 N_GENES, N_LABELS = 144 * 144, 11
 
@@ -53,14 +53,14 @@ def ours(batch_size: int, steps: int) -> tuple[int, float, float]:
     model, objective = recipe.build(schema), recipe.objective(schema, 1)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)  # as training does
     condition = Condition(torch.full((batch_size, 1), 1e3), {"type": torch.randint(N_LABELS, (batch_size,))})
-    cells = Cells(Rows.from_dense(torch.rand(batch_size, N_GENES)), condition, torch.arange(batch_size))
+    cells = Cells(ExpressionRows.from_dense(torch.rand(batch_size, N_GENES)), condition, torch.arange(batch_size))
 
     def step() -> None:
         optimizer.zero_grad()
         objective(model, cells).total.backward()
         optimizer.step()
 
-    with kept_memory():  # as training does
+    with keep_freed_memory():  # as training does
         return sum(p.numel() for p in model.parameters()), *seconds_of(step, steps)
 
 

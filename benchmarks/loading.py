@@ -29,7 +29,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import BLOCK, BUFFER, Shuffled
 from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 
 BATCH_SIZE = 128
 LABEL = "cell_type"
@@ -135,7 +135,7 @@ def measure(start: Callable[[], Minibatches], n_cells: int) -> tuple[float, floa
 
 def ours_of(path: Path) -> Callable[[], Minibatches]:
     """Open a store once; every call starts another epoch."""
-    source = open_source(Files(path=path, keep="disk"))
+    source = open_source(ReadOptions(path=path, keep="disk"))
     schema = Schema.fit(source.genes, source.obs, probe(source), condition=[LABEL])
     loader = Loader(source, schema, Shuffled(np.arange(len(source)), BATCH_SIZE))
     epochs = iter(range(1_000))

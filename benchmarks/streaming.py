@@ -47,10 +47,10 @@ def main() -> None:
 def train(path: Path, n_cells: int) -> dict[str, float]:
     """Train one epoch, then read as many cells without training, and say what it took."""
     import genevae as gv
-    from genevae.io.formats import Files
+    from genevae.io.formats import ReadOptions
 
     started = time.perf_counter()
-    files = Files(path=path, keep="disk")
+    files = ReadOptions(path=path, keep="disk")
     model = gv.fit(files, recipe="nb", epochs=1, setting={"cells_per_epoch": n_cells}, validation=0.002, progress=False)
     seconds = time.perf_counter() - started
     history = model.history.iloc[-1]
@@ -72,9 +72,9 @@ def read_rate(path: Path, n_cells: int) -> float:
     from genevae.data.sampler import Shuffled
     from genevae.data.schema import Schema
     from genevae.data.value_kind import probe
-    from genevae.io.formats import Files, open_source
+    from genevae.io.formats import ReadOptions, open_source
 
-    source = open_source(Files(path=path, keep="disk"))
+    source = open_source(ReadOptions(path=path, keep="disk"))
     schema = Schema.fit(source.genes, source.obs, probe(source))
     sampler = Shuffled(np.arange(len(source)), BATCH_SIZE, n_cells_per_epoch=n_cells)
     started = time.perf_counter()

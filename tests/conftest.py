@@ -15,7 +15,7 @@ from hypothesis import settings
 from scipy import sparse
 from torch import Tensor
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 
 torch.set_num_threads(1)  # the models here are tiny, and threads that wait for each other only slow a busy machine
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
@@ -36,12 +36,12 @@ def shared_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def as_csr() -> Callable[[Tensor], Rows]:
+def as_csr() -> Callable[[Tensor], ExpressionRows]:
     """Store the non-zero entries of a dense matrix."""
 
-    def store(x_ng: Tensor) -> Rows:
+    def store(x_ng: Tensor) -> ExpressionRows:
         x = sparse.csr_matrix(x_ng.numpy())
-        return Rows(
+        return ExpressionRows(
             torch.from_numpy(x.data),
             x_ng.shape[1],
             torch.from_numpy(x.indptr.astype(np.int64)),
@@ -52,7 +52,7 @@ def as_csr() -> Callable[[Tensor], Rows]:
 
 
 @pytest.fixture(scope="session")
-def make_cells(as_csr: Callable[[Tensor], Rows]) -> Callable[..., Cells]:
+def make_cells(as_csr: Callable[[Tensor], ExpressionRows]) -> Callable[..., Cells]:
     """Random cells: counts (or normal values), a field ``type`` of 3, a field ``lane`` of 2, and a ``dose``."""
 
     def make(n: int = 12, g: int = 7, *, counts: bool = True, stored: bool = True, seed: int = 0) -> Cells:
@@ -67,7 +67,7 @@ def make_cells(as_csr: Callable[[Tensor], Rows]) -> Callable[..., Cells]:
             },
             {"dose": torch.randn(n, generator=generator)},
         )
-        return Cells(as_csr(x) if stored else Rows.from_dense(x), condition, torch.arange(n))
+        return Cells(as_csr(x) if stored else ExpressionRows.from_dense(x), condition, torch.arange(n))
 
     return make
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 
 SHAPES = st.tuples(st.integers(0, 6), st.integers(1, 5))
 MATRICES = SHAPES.flatmap(
@@ -21,14 +21,16 @@ MATRICES = SHAPES.flatmap(
 ENDS = st.one_of(st.none(), st.integers(-8, 8))
 
 
-def both(x_ng: np.ndarray) -> tuple[Rows, Rows]:
+def both(x_ng: np.ndarray) -> tuple[ExpressionRows, ExpressionRows]:
     """Return the same matrix as dense and as sparse rows."""
     x = sparse.csr_matrix(x_ng)
     indptr, gene = (torch.from_numpy(part.astype(np.int64)) for part in (x.indptr, x.indices))
-    return Rows.from_dense(torch.from_numpy(x_ng)), Rows(torch.from_numpy(x.data), x_ng.shape[1], indptr, gene)
+    return ExpressionRows.from_dense(torch.from_numpy(x_ng)), ExpressionRows(
+        torch.from_numpy(x.data), x_ng.shape[1], indptr, gene
+    )
 
 
-def same(rows: Rows, x_ng: np.ndarray) -> None:
+def same(rows: ExpressionRows, x_ng: np.ndarray) -> None:
     assert rows.n_cells == len(x_ng)
     assert rows.n_genes == x_ng.shape[1]
     np.testing.assert_array_equal(rows.dense().numpy(), x_ng)

@@ -20,7 +20,7 @@ from genevae.distributions import ExpressionDistribution, NegativeBinomial
 from genevae.evaluation.predictions import log_weights_sn
 from genevae.metrics.bound import bound, importance_weighted_bound
 from genevae.metrics.calibration import coverage
-from genevae.tasks.borrow import borrowed, open_cells, seeded
+from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 from genevae.tasks.posterior_expectation import latents_snk
 
 __all__ = ["NAME", "coverage_section", "jobs", "run", "section"]
@@ -74,7 +74,7 @@ def run(job: Job) -> Rows:
 def scores_of_ours(model: gv.Trained, sample: Sample) -> dict[str, float]:
     """Return both bounds of the held-out cells, in nats per cell, and the coverage of their counts."""
     log_w_sn = log_weights_sn(model, sample.test, N_DRAWS, sample.seed)
-    with borrowed(model) as module, seeded(module, sample.seed):
+    with evaluation_mode(model) as module, seeded(module, sample.seed):
         some = open_cells(model, sample.test[:: stride(sample)], None, 64)
         ends = [ends_of(module.likelihood(latents_snk(module, c, COVER_DRAWS), c.condition), c.x.dense()) for c in some]
     return summary(log_w_sn, ends)

@@ -98,7 +98,12 @@ def processes(n: int, folder: Path) -> ProcessPoolExecutor:
 
 
 def run_all(
-    jobs: Sequence[Job], run: Callable[[Job], Rows], folder: Path, facts: Mapping[str, Any], pool: Executor, n: int = 1
+    jobs: Sequence[Job],
+    run: Callable[[Job], Rows],
+    folder: Path,
+    facts: Mapping[str, Any],
+    pool: Executor,
+    n: int = 1,
 ) -> list[Job]:
     """Run what is missing, ``n`` at a time; print what is done, and return the jobs that failed."""
     left = missing(jobs, folder)
@@ -117,7 +122,9 @@ def run_all(
     return failed
 
 
-def _finished(waiting: Mapping[Future[tuple[Rows, Times]], Job]) -> Iterator[tuple[Job, Rows | None, Times]]:
+def _finished(
+    waiting: Mapping[Future[tuple[Rows, Times]], Job],
+) -> Iterator[tuple[Job, Rows | None, Times]]:
     """Yield every job as it ends; one that failed prints why, and does not stop the others."""
     for future in as_completed(waiting):
         try:

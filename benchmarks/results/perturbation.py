@@ -22,7 +22,7 @@ from genevae.metrics.ceiling import split_half_ceiling
 from genevae.metrics.distances import e_distance
 from genevae.metrics.principal import Principal
 from genevae.metrics.response import log_normalised, mean_squared_error, pearson_delta, squared_pearson
-from genevae.tasks.borrow import borrowed, open_cells, seeded
+from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
 __all__ = ["NAME", "jobs", "run", "section"]
 
@@ -142,7 +142,7 @@ def by_arithmetic(sample: Sample, job: Job) -> Answers:
         if t != job.data
     ]
     shift_k = torch.from_numpy(np.mean(shifts, axis=0)).float()
-    with borrowed(model) as module, seeded(module, job.seed):
+    with evaluation_mode(model) as module, seeded(module, job.seed):
         (cells,) = open_cells(model, untreated(sample, job.data), None, 10_000)
         z_nk = module.posterior(cells).sample()
         before, after = (module.likelihood(z, cells.condition) for z in (z_nk, z_nk + shift_k))

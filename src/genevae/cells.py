@@ -26,11 +26,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Cells", "Condition", "Rows"]
+__all__ = ["Cells", "Condition", "ExpressionRows"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class ExpressionRows:
     """Rows of an expression matrix, dense or CSR.
 
     Parameters
@@ -51,7 +51,7 @@ class Rows:
     gene_e: Tensor | None = None
 
     @classmethod
-    def from_dense(cls, x_ng: Tensor) -> Rows:
+    def from_dense(cls, x_ng: Tensor) -> ExpressionRows:
         """Wrap a dense matrix, without copying it."""
         return cls(x_ng, x_ng.shape[-1])
 
@@ -102,38 +102,40 @@ class Rows:
         offsets = self.indptr_n.expand(len(flat), -1).contiguous()
         return torch.segment_reduce(flat, "sum", offsets=offsets, axis=1).view(*values.shape[:-1], self.n_cells)
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Rows:
+    def map(self, function: Callable[[Tensor], Tensor]) -> ExpressionRows:
         """Apply a function to every entry; when sparse, it must leave zero where it is."""
         return replace(self, values=function(self.values))
 
-    def repeat(self, times: int) -> Rows:
+    def repeat(self, times: int) -> ExpressionRows:
         """Stack these rows ``times`` times, one copy under the other."""
         if self.indptr_n is None:
-            return Rows.from_dense(self.values.repeat(times, 1))
+            return ExpressionRows.from_dense(self.values.repeat(times, 1))
         indptr_n, gene_e = self.csr()
         starts = torch.arange(times, device=indptr_n.device)[:, None] * len(self.values)
         indptr = torch.cat([(starts + indptr_n[:-1]).flatten(), indptr_n.new_full((1,), times * len(self.values))])
-        return Rows(self.values.repeat(times), self.n_genes, indptr, gene_e.repeat(times))
+        return ExpressionRows(self.values.repeat(times), self.n_genes, indptr, gene_e.repeat(times))
 
-    def __getitem__(self, rows: slice) -> Rows:
+    def __getitem__(self, rows: slice) -> ExpressionRows:
         """Take contiguous rows, without copying their entries."""
         start, stop, step = rows.indices(self.n_cells)
         if step != 1:
             raise ValueError(f"rows are taken contiguously, not in steps of {step}")
         if self.indptr_n is None:
-            return Rows.from_dense(self.values[rows])
+            return ExpressionRows.from_dense(self.values[rows])
         _, gene_e = self.csr()
         stop = max(start, stop)
         first, last = int(self.indptr_n[start]), int(self.indptr_n[stop])
-        return Rows(self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last])
+        return ExpressionRows(
+            self.values[first:last], self.n_genes, self.indptr_n[start : stop + 1] - first, gene_e[first:last]
+        )
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Rows:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ExpressionRows:
         """Move to a device, and optionally to another floating type."""
         values = self.values.to(device, dtype)
         if self.indptr_n is None:
-            return Rows.from_dense(values)
+            return ExpressionRows.from_dense(values)
         indptr_n, gene_e = self.csr()
-        return Rows(values, self.n_genes, indptr_n.to(device), gene_e.to(device))
+        return ExpressionRows(values, self.n_genes, indptr_n.to(device), gene_e.to(device))
 
     def csr(self) -> tuple[Tensor, Tensor]:
         """Return ``indptr_n`` and ``gene_e`` of sparse rows."""
@@ -221,7 +223,7 @@ class Cells:
         How many cells of this minibatch each process has, where several share it; empty where this one has all.
     """
 
-    x: Rows
+    x: ExpressionRows
     condition: Condition
     row_n: Tensor
     sizes: tuple[int, ...] = ()

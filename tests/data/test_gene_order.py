@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.gene_order import ORDERS, Ordered, along_neighbours
 from genevae.data.transforms.minmax import ScaleToUnit, shared_out
@@ -21,7 +21,9 @@ from genevae.errors import DataError
 
 
 def cells_of(x_ng: torch.Tensor) -> Cells:
-    return Cells(Rows.from_dense(x_ng), Condition(x_ng.sum(-1, keepdim=True).clamp(min=1)), torch.arange(len(x_ng)))
+    return Cells(
+        ExpressionRows.from_dense(x_ng), Condition(x_ng.sum(-1, keepdim=True).clamp(min=1)), torch.arange(len(x_ng))
+    )
 
 
 def test_counts_become_numbers_from_nought_to_one_and_come_back_exactly(make_cells):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import StandardScaler
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise
 from genevae.data.value_kind import Kind
@@ -26,14 +26,16 @@ COUNTS = hnp.arrays(np.float64, (4, 3), elements=st.one_of(st.just(0.0), st.inte
 def test_sparse_and_dense_rows_are_transformed_alike_and_zeros_stay(as_csr, x):
     x_ng = torch.from_numpy(x)
     size_n1 = x_ng.sum(-1, keepdim=True)
-    dense, stored = (LogNormalise().apply(rows, size_n1).dense() for rows in (Rows.from_dense(x_ng), as_csr(x_ng)))
+    dense, stored = (
+        LogNormalise().apply(rows, size_n1).dense() for rows in (ExpressionRows.from_dense(x_ng), as_csr(x_ng))
+    )
     torch.testing.assert_close(stored, dense)
     assert (dense[x_ng == 0] == 0).all()
 
 
 def test_log_normalise_is_scanpys_formula():
     x = torch.tensor([[1.0, 3.0], [10.0, 30.0]])
-    seen = LogNormalise(1e4).apply(Rows.from_dense(x), x.sum(-1, keepdim=True)).dense()
+    seen = LogNormalise(1e4).apply(ExpressionRows.from_dense(x), x.sum(-1, keepdim=True)).dense()
     np.testing.assert_allclose(seen.numpy(), np.log1p([[2500.0, 7500.0], [2500.0, 7500.0]]), rtol=1e-6)
 
 
@@ -51,13 +53,13 @@ def test_standardise_is_scikit_learns_scaler_and_can_be_undone(make_cells):
     cells = [make_cells(40, seed=1), make_cells(25, seed=2)]
     raw = torch.cat([each.x.dense() for each in cells])
     size_n1 = torch.cat([each.condition.size_n1 for each in cells])
-    logged = LogNormalise(100.0).apply(Rows.from_dense(raw), size_n1).dense()
+    logged = LogNormalise(100.0).apply(ExpressionRows.from_dense(raw), size_n1).dense()
     fitted = Standardise(LogNormalise(100.0)).fit(cells)
     seen = torch.cat([fitted.apply(each.x, each.condition.size_n1).dense() for each in cells])
     np.testing.assert_allclose(seen.numpy(), StandardScaler().fit_transform(logged.double().numpy()), atol=1e-4)
     torch.testing.assert_close(fitted.invert(seen, size_n1), logged, rtol=1e-4, atol=1e-4)
     again = transform_from_json(json.loads(json.dumps(fitted.to_json())))
-    torch.testing.assert_close(again.apply(Rows.from_dense(raw), size_n1).dense(), seen)
+    torch.testing.assert_close(again.apply(ExpressionRows.from_dense(raw), size_n1).dense(), seen)
     assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.LOG)
 
 
@@ -67,10 +69,12 @@ def test_standardise_looks_at_measured_values_only_and_leaves_constant_genes(mak
     measured[20:, 0] = False
     x = cells.x.dense()
     x[:, 1], x[20:, 0] = 3.0, 0.0
-    fitted = Standardise(AsIs()).fit([Cells(Rows.from_dense(x), cells.condition.with_measured(measured), cells.row_n)])
+    fitted = Standardise(AsIs()).fit(
+        [Cells(ExpressionRows.from_dense(x), cells.condition.with_measured(measured), cells.row_n)]
+    )
     torch.testing.assert_close(fitted.mean_g[0], x[:20, 0].mean())
     assert fitted.scale_g[1] == 1
-    assert fitted.apply(Rows.from_dense(x), torch.ones(40, 1)).dense()[:, 1].abs().max() == 0
+    assert fitted.apply(ExpressionRows.from_dense(x), torch.ones(40, 1)).dense()[:, 1].abs().max() == 0
 
 
 def test_an_unknown_transform_is_an_error_with_the_nearest():

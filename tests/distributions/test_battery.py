@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torch import Tensor
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.distributions import Bernoulli, ExpressionDistribution, NegativeBinomial, Normal, Poisson, ZeroInflated
 from genevae.distributions.expression import _PickEntries
-from genevae.distributions.lgamma_difference import LogCoefficient, digamma_rise
+from genevae.distributions.lgamma_difference import LogCoefficient, digamma_difference
 from genevae.distributions.negative_binomial import _SparseLogProb
 
 N, G = 6, 5
@@ -258,7 +258,7 @@ def test_a_sample_has_the_shape_of_the_batch_and_no_gradient(case):
     assert not x.requires_grad
 
 
-def bound_and_gradients(case: Case, parameters: list[Tensor], rows: Rows) -> list[Tensor]:
+def bound_and_gradients(case: Case, parameters: list[Tensor], rows: ExpressionRows) -> list[Tensor]:
     """Return log_prob_n, and the gradient of a weighted sum of it for every parameter."""
     leaves = [p.clone().requires_grad_() for p in parameters]
     log_p = case.make(*leaves).log_prob_n(rows)
@@ -271,7 +271,7 @@ def bound_and_gradients(case: Case, parameters: list[Tensor], rows: Rows) -> lis
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F32, 1e-5), (F64, 1e-10)], ids=["float32", "float64"])
 def test_sparse_rows_give_the_value_and_every_gradient_of_dense_rows(case, as_csr, dtype, tolerance, lead):
     parameters, x = case.parameters(dtype, lead), case.x(dtype)
-    dense = bound_and_gradients(case, parameters, Rows.from_dense(x))
+    dense = bound_and_gradients(case, parameters, ExpressionRows.from_dense(x))
     stored = bound_and_gradients(case, parameters, as_csr(x))
     assert stored[0].shape == (*lead, N)
     for one, other in zip(dense, stored, strict=True):
@@ -281,8 +281,8 @@ def test_sparse_rows_give_the_value_and_every_gradient_of_dense_rows(case, as_cs
 
 def test_sparse_rows_may_store_zeros(case):
     parameters, x = case.parameters(F64), case.x(F64)
-    whole = Rows(x.flatten(), G, torch.arange(0, N * G + 1, G), torch.arange(G).repeat(N))
-    stored, dense = (bound_and_gradients(case, parameters, rows) for rows in (whole, Rows.from_dense(x)))
+    whole = ExpressionRows(x.flatten(), G, torch.arange(0, N * G + 1, G), torch.arange(G).repeat(N))
+    stored, dense = (bound_and_gradients(case, parameters, rows) for rows in (whole, ExpressionRows.from_dense(x)))
     for one, other in zip(dense, stored, strict=True):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=1e-10, atol=1e-10)
 
@@ -308,7 +308,9 @@ def test_one_gene_and_one_cell_are_no_special_case(as_csr):
             case = Case(NegativeBinomial, Negbin, [(n, g), theta_shape], [(-1, 2), (-1, 2)])
             parameters = case.parameters(F64)
             x = torch.arange(n * g, dtype=F64).view(n, g)
-            dense, stored = (bound_and_gradients(case, parameters, rows) for rows in (Rows.from_dense(x), as_csr(x)))
+            dense, stored = (
+                bound_and_gradients(case, parameters, rows) for rows in (ExpressionRows.from_dense(x), as_csr(x))
+            )
             for one, other in zip(dense, stored, strict=True):
                 np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=1e-10, atol=1e-12)
 
@@ -323,7 +325,7 @@ def test_extreme_counts_and_dispersions_keep_value_and_gradient_finite(name, sto
             filled = [mean, theta] if "negbin" in name else [mean]
             parameters = [torch.full(s, v) for s, v in zip(case.shapes, filled, strict=False)]
             parameters += [torch.zeros(s) for s in case.shapes[len(filled) :]]
-            rows = as_csr(counts) if stored else Rows.from_dense(counts)
+            rows = as_csr(counts) if stored else ExpressionRows.from_dense(counts)
             for tensor in bound_and_gradients(case, parameters, rows):
                 assert torch.isfinite(tensor).all(), (mean, theta)
 
@@ -355,7 +357,7 @@ def test_negative_binomial_becomes_poisson_as_theta_grows():
 def test_a_closed_gate_leaves_the_base_with_finite_gradients(name, stored, as_csr):
     case, base = CASES[name], CASES[name.removeprefix("inflated-")]
     *parameters, gate = case.parameters(F64)
-    rows = as_csr(case.x(F64)) if stored else Rows.from_dense(case.x(F64))
+    rows = as_csr(case.x(F64)) if stored else ExpressionRows.from_dense(case.x(F64))
     closed = bound_and_gradients(case, [*parameters, torch.full_like(gate, -torch.inf)], rows)
     plain = bound_and_gradients(base, parameters, rows)
     for one, other in zip(plain, closed, strict=False):
@@ -411,14 +413,14 @@ def test_digamma_rise_is_scipys_over_twelve_decades(dtype, rtol):
     expected = digamma_rise_by_scipy(x.double().numpy(), theta.double().numpy())
     # the oracle's own difference cancels where the count is large but theta far larger
     cancels = (x.double().numpy() > 1000) & (theta.double().numpy() > 1e3 * x.double().numpy())
-    found = digamma_rise(x, theta).double().numpy()
+    found = digamma_difference(x, theta).double().numpy()
     np.testing.assert_allclose(found[~cancels], expected[~cancels], rtol=rtol)
-    assert (digamma_rise(torch.zeros_like(x), theta) == 0).all()
+    assert (digamma_difference(torch.zeros_like(x), theta) == 0).all()
 
 
 @given(st.integers(1, 60), st.floats(1e-6, 1e6))
 def test_digamma_rise_is_the_sum_of_reciprocals(count, theta):
-    found = digamma_rise(torch.tensor(float(count), dtype=F64), torch.tensor(theta, dtype=F64)).item()
+    found = digamma_difference(torch.tensor(float(count), dtype=F64), torch.tensor(theta, dtype=F64)).item()
     assert found == pytest.approx(sum(1 / (theta + i) for i in range(count)), rel=1e-10)
 
 

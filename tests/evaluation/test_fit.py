@@ -123,11 +123,11 @@ def test_cells_of_unknown_conditions_are_left_out(cells, nb):
 
 @pytest.mark.parametrize("settings", [{"size": "observed"}, {"size": "learned"}])
 def test_the_mean_of_the_log_weights_is_the_models_own_bound(cells, settings):
-    from genevae.tasks.borrow import borrowed, open_cells, seeded
+    from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
     run = train(cells, "nb", epochs=2, setting=settings)
     log_weight_sn = log_weights_sn(run, cells[:50], 600, seed=0)
-    with borrowed(run) as module, seeded(module, 1):
+    with evaluation_mode(run) as module, seeded(module, 1):
         (minibatch,) = open_cells(run, cells[:50], None, 64)
         own_sn = np.array([module.bound_n(minibatch).numpy() for _ in range(600)])
     error_n = np.sqrt((log_weight_sn.var(0) + own_sn.var(0)) / 600)

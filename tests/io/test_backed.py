@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import genevae as gv
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.prefetch import prefetched
@@ -30,9 +30,9 @@ from genevae.data.sampler import InOrder, Shuffled
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError, GeneError
-from genevae.io.cache import shelve
+from genevae.io.cache import cached
 from genevae.io.concat import stack
-from genevae.io.formats import Files, MemorySource, open_source, settle
+from genevae.io.formats import MemorySource, ReadOptions, open_source, settle
 from genevae.io.source import FileSource, Source
 from genevae.preprocessing.convert import convert
 
@@ -64,7 +64,7 @@ def whole(source: Source) -> np.ndarray:
 def _h5ad(compression: Any) -> Callable[[AnnData, Path], Source]:
     def make(adata: AnnData, folder: Path) -> Source:
         adata.write_h5ad(folder / "c.h5ad", compression=compression)
-        return open_source(Files(path=folder / "c.h5ad", keep="disk"))
+        return open_source(ReadOptions(path=folder / "c.h5ad", keep="disk"))
 
     return make
 
@@ -72,7 +72,7 @@ def _h5ad(compression: Any) -> Callable[[AnnData, Path], Source]:
 def _converted(name: str, **words: Any) -> Callable[[AnnData, Path], Source]:
     def make(adata: AnnData, folder: Path) -> Source:
         convert(adata, folder / name, **words)
-        return open_source(Files(path=folder / name, keep="disk"))
+        return open_source(ReadOptions(path=folder / name, keep="disk"))
 
     return make
 
@@ -89,7 +89,7 @@ def _as_dense(make: Callable[[AnnData, Path], Source]) -> Callable[[AnnData, Pat
 def _shelved(keep: Any, as_csr: bool = True) -> Callable[[AnnData, Path], Source]:
     def make(adata: AnnData, folder: Path) -> Source:
         parts = [adata.X[start : start + 9] for start in range(0, N, 9)]
-        matrix = shelve((part if as_csr else part.toarray() for part in parts), G, keep)
+        matrix = cached((part if as_csr else part.toarray() for part in parts), G, keep)
         return FileSource("shelf", matrix, tuple(adata.var_names), adata.obs)
 
     return make
@@ -98,12 +98,12 @@ def _shelved(keep: Any, as_csr: bool = True) -> Callable[[AnnData, Path], Source
 def _stacked(adata: AnnData, folder: Path) -> Source:
     for number, (start, stop) in enumerate([(0, 20), (20, 21), (21, N)]):
         adata[start:stop].write_h5ad(folder / f"p{number}.h5ad")
-    return open_source(Files(path=folder, keep="disk"))
+    return open_source(ReadOptions(path=folder, keep="disk"))
 
 
 def _placed(adata: AnnData, folder: Path) -> Source:
     adata[:, ::-1].write_h5ad(folder / "c.h5ad")
-    return match_genes(open_source(Files(path=folder / "c.h5ad", keep="disk")), list(adata.var_names))
+    return match_genes(open_source(ReadOptions(path=folder / "c.h5ad", keep="disk")), list(adata.var_names))
 
 
 SOURCES = {
@@ -180,7 +180,7 @@ def test_a_stack_is_the_tables_one_under_the_other(parts, join, on_disk, seed) -
     for number, part in enumerate(parts):
         made: Source = open_source(part)
         if on_disk:
-            made = FileSource(f"file{number}.h5ad", shelve([part.X], part.n_vars, "disk"), made.genes, made.obs)
+            made = FileSource(f"file{number}.h5ad", cached([part.X], part.n_vars, "disk"), made.genes, made.obs)
         sources.append(MemorySource(f"file{number}.h5ad", made.x_ng, made.genes, made.obs) if not on_disk else made)
     found = stack(sources, "all", join)
     frames = [part.to_df() for part in parts]
@@ -216,15 +216,15 @@ def panels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def joined(panels: Path) -> Any:
     """A model that was trained on both, with all of their genes."""
     return gv.fit(
-        Files(path=panels, join="outer"), condition=["type"], epochs=2, n_latent=2, hidden=[8], progress=False,
+        ReadOptions(path=panels, join="outer"), condition=["type"], epochs=2, n_latent=2, hidden=[8], progress=False,
         device="cpu",
     )  # fmt: skip
 
 
 def test_a_model_of_files_with_different_genes_is_asked_about_the_same_files(panels, joined) -> None:
-    files = Files(path=panels / "*.h5ad", join="outer")
+    files = ReadOptions(path=panels / "*.h5ad", join="outer")
     assert len(joined.schema.genes) == 16
-    on_disk = gv.embed(joined, Files(path=panels, join="outer", keep="disk"))
+    on_disk = gv.embed(joined, ReadOptions(path=panels, join="outer", keep="disk"))
     np.testing.assert_array_equal(gv.embed(joined, files).obsm["X_genevae"], on_disk.obsm["X_genevae"])
     assert np.isfinite(on_disk.obsm["X_genevae"]).all()
     denoised = gv.denoise(joined, files, n_draws=2)
@@ -240,19 +240,19 @@ def test_no_gene_in_common_is_named(tmp_path) -> None:
     cells(9, 2, 1.0, range(5, 9)).write_h5ad(tmp_path / "b.h5ad")
     with pytest.raises(GeneError, match="--join outer"):
         open_source(tmp_path)
-    assert open_source(Files(path=tmp_path, join="outer")).genes == tuple(f"G{i}" for i in range(9))
+    assert open_source(ReadOptions(path=tmp_path, join="outer")).genes == tuple(f"G{i}" for i in range(9))
 
 
 @pytest.mark.parametrize("value", [1.0, 7.0, 300.0])
 def test_what_stands_where_nothing_was_measured_does_not_count(joined, panels, value) -> None:
     """The bound and the posterior of a cell are the same, whatever value stands at an entry that was not measured."""
-    source = open_source(Files(path=panels, join="outer"))
+    source = open_source(ReadOptions(path=panels, join="outer"))
     minibatch = next(iter(Loader(source, joined.schema, InOrder(np.arange(len(source)), len(source)))))
     measured = minibatch.condition.measured_ng
     assert measured is not None
     assert not measured.all()
     x_ng = minibatch.x.dense()
-    other = Cells(Rows.from_dense(x_ng.masked_fill(~measured, value)), minibatch.condition, minibatch.row_n)
+    other = Cells(ExpressionRows.from_dense(x_ng.masked_fill(~measured, value)), minibatch.condition, minibatch.row_n)
     module = joined.module.eval()
     with torch.no_grad():
         z = module.posterior(minibatch).mean
@@ -266,7 +266,7 @@ def test_what_stands_where_nothing_was_measured_does_not_count(joined, panels, v
 
 def test_a_proportion_of_what_was_measured_sums_to_one(joined, panels) -> None:
     """A gene that a file lacks takes nothing of the cell's size: the expected counts of the others sum to it."""
-    source = open_source(Files(path=panels, join="outer"))
+    source = open_source(ReadOptions(path=panels, join="outer"))
     minibatch = next(iter(Loader(source, joined.schema, InOrder(np.arange(len(source)), len(source)))))
     measured = minibatch.condition.measured_ng
     with torch.no_grad():
@@ -302,7 +302,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path, change, said, m
     cells().write_h5ad(tmp_path / "first.h5ad")
     if many:
         cells(seed=1).write_h5ad(tmp_path / "second.h5ad")
-    source = open_source(Files(path=tmp_path if many else tmp_path / "first.h5ad", keep="disk"))
+    source = open_source(ReadOptions(path=tmp_path if many else tmp_path / "first.h5ad", keep="disk"))
     source.read(np.arange(3))
     change(tmp_path / "first.h5ad")
     with pytest.raises(DataError, match=rf"first\.h5ad {said}"):
@@ -311,7 +311,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path, change, said, m
 
 def test_training_on_a_file_that_changes_ends_with_its_name(tmp_path) -> None:
     convert(cells(), tmp_path / "cells", cells_per_file=20)
-    source = open_source(Files(path=tmp_path / "cells", keep="disk"))
+    source = open_source(ReadOptions(path=tmp_path / "cells", keep="disk"))
     schema = Schema.fit(source.genes, source.obs, Kind.COUNTS, condition=["type"])
     minibatches = Loader(source, schema, Shuffled(np.arange(N), 8, 0, block=4, buffer=16)).epoch(0)
     next(minibatches)
@@ -344,7 +344,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, name) -> No
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr", "cells"])
 def test_a_source_that_was_pickled_opens_its_file_again(tmp_path, name) -> None:
     convert(cells(), tmp_path / name)
-    source = open_source(Files(path=tmp_path / name, keep="disk"))
+    source = open_source(ReadOptions(path=tmp_path / name, keep="disk"))
     source.read(np.arange(3))
     again = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own bytes
     np.testing.assert_array_equal(whole(again), whole(source))
@@ -377,7 +377,7 @@ def test_streaming_takes_memory_that_does_not_grow_with_the_cells(tmp_path, name
         block = np.random.default_rng(0).poisson(0.01, (1000, 5000)).astype(np.float32)
         x = sparse.vstack([sparse.csr_matrix(block)] * (n // 1000), format="csr")
         convert(AnnData(x, obs=pd.DataFrame(index=np.arange(n).astype(str))), tmp_path / name, overwrite=True)
-        source = open_source(Files(path=tmp_path / name, keep="disk"))
+        source = open_source(ReadOptions(path=tmp_path / name, keep="disk"))
         assert settle(source, "disk") is source
         peaks.append(_peak_of_an_epoch(source, n))
     assert peaks[1] < 16
@@ -392,10 +392,15 @@ def test_keeping_on_disk_leaves_expression_there_through_a_fit(tmp_path, monkeyp
 
     monkeypatch.setattr("genevae.io.cache.in_memory", refuse)
     gv.fit(
-        Files(path=tmp_path / "cells.h5ad", keep="disk"), epochs=1, n_latent=2, hidden=[8], progress=False, device="cpu"
+        ReadOptions(path=tmp_path / "cells.h5ad", keep="disk"),
+        epochs=1,
+        n_latent=2,
+        hidden=[8],
+        progress=False,
+        device="cpu",
     )
     with pytest.raises(AssertionError, match="into memory"):
-        gv.fit(Files(path=tmp_path / "cells.h5ad", keep="memory"), epochs=1, progress=False)
+        gv.fit(ReadOptions(path=tmp_path / "cells.h5ad", keep="memory"), epochs=1, progress=False)
 
 
 # --- prefetching ------------------------------------------------------------------------------------------------------
@@ -460,7 +465,7 @@ def _fail_within(items: Iterator[int]) -> None:
 
 def test_an_epoch_that_is_left_early_leaves_no_thread(tmp_path) -> None:
     convert(cells(), tmp_path / "cells.h5ad")
-    source = open_source(Files(path=tmp_path / "cells.h5ad", keep="disk"))
+    source = open_source(ReadOptions(path=tmp_path / "cells.h5ad", keep="disk"))
     schema = Schema.fit(source.genes, source.obs, Kind.COUNTS)
     for minibatch in Loader(source, schema, InOrder(np.arange(N), 4, buffer=8)).epoch(0):
         assert minibatch.n_cells == 4

@@ -22,7 +22,7 @@ from genevae.errors import DataError
 from genevae.io import npz_chunks as module
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
 from genevae.io.npz_chunks import is_chunks, open_chunks
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 
 N_GENES = 7
 
@@ -52,7 +52,7 @@ def folder(tmp_path) -> Path:
 
 
 def opened(path: Path, **how: Any) -> Any:
-    return open_chunks(path, Files(path=path, **how))
+    return open_chunks(path, ReadOptions(path=path, **how))
 
 
 def dense(source: Any) -> np.ndarray:

@@ -43,7 +43,7 @@ from scipy.io import mmwrite
 
 import genevae as gv
 from genevae.errors import DataError, GeneError, GenevaeError
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import quietly
 from genevae.preprocessing.convert import convert
 
@@ -352,7 +352,7 @@ def test_values_that_are_no_counts_are_named_where_counts_are_asked_for(tmp_path
     adata.X = x.tocsr()
     adata.write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(GenevaeError, match=r"cells\.h5ad"):
-        fit(Files(path=tmp_path / "cells.h5ad", keep=keep), recipe="nb")
+        fit(ReadOptions(path=tmp_path / "cells.h5ad", keep=keep), recipe="nb")
 
 
 def test_genes_that_come_twice_or_are_missing_are_named(tmp_path) -> None:

@@ -25,7 +25,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, Sampler, Shuffled
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
-from genevae.io.formats import Files, open_source, settle
+from genevae.io.formats import ReadOptions, open_source, settle
 from genevae.preprocessing.convert import convert
 
 N, G = 200, 40
@@ -166,19 +166,19 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def written(adata: AnnData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
+def written(adata: AnnData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ReadOptions]:
     """The same cells, in every format."""
     found = {}
     for name, way in WAYS.items():
         folder = tmp_path_factory.mktemp(name.replace(" ", "-").replace(",", ""))
         adata.obs.to_csv(folder / "metadata.csv", index_label="cell")
         more = {"metadata": folder / "metadata.csv"} if way.needs_metadata else {}
-        found[name] = Files(path=way.write(adata, folder), **more, **way.how)
+        found[name] = ReadOptions(path=way.write(adata, folder), **more, **way.how)
     return found
 
 
-def kept(files: Files, keep: str) -> Files:
-    return Files(path=files.path, metadata=files.metadata, keep=keep)  # type: ignore[arg-type]
+def kept(files: ReadOptions, keep: str) -> ReadOptions:
+    return ReadOptions(path=files.path, metadata=files.metadata, keep=keep)  # type: ignore[arg-type]
 
 
 # --- minibatches ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from scipy import sparse
 import genevae.io.tables.delimited as delimited
 import genevae.io.tables.numeric_table as grid
 from genevae.errors import DataError
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.io.tables.metadata import read_table
 from genevae.io.tables.open_table import is_table, open_table
@@ -30,7 +30,7 @@ SAMPLES, GENES = [f"S{at}" for at in range(5)], [f"G{at}" for at in range(12)]
 
 
 def opened(path: Path, transpose: bool | None = None, **more) -> Source:
-    return open_table(path, Files(path=path, transpose=transpose, **more))
+    return open_table(path, ReadOptions(path=path, transpose=transpose, **more))
 
 
 def dense(source: Source) -> np.ndarray:

@@ -19,7 +19,7 @@ from genevae.metrics.latent import (
     silhouette_n,
 )
 from genevae.plotting.embedding import effect_picture, field_picture
-from genevae.plotting.projections import draw_map
+from genevae.plotting.projections import project_2d
 
 RNG = np.random.default_rng(0)
 KIND = np.repeat(["A", "B", "C"], 40)
@@ -106,11 +106,11 @@ def test_fields_are_shown_that_vary():
 
 @pytest.mark.parametrize("name", ["pca", "tsne"])
 def test_maps_keep_clouds_apart_also_where_cells_are_put_beside_others(name):
-    xy = draw_map(name, APART, 0, at_most=60)
+    xy = project_2d(name, APART, 0, at_most=60)
     assert xy.shape == (120, 2)
     assert right_n(xy, KIND).mean() > 0.95
 
 
 @pytest.mark.parametrize("name", ["pca", "tsne"])
 def test_one_dimension_is_drawn_too(name):
-    assert draw_map(name, APART[:20, :1], 0).shape == (20, 2)
+    assert project_2d(name, APART[:20, :1], 0).shape == (20, 2)

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch.distributions import Normal, kl_divergence
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.schema import Categorical, Continuous, Schema
 from genevae.data.value_kind import Kind
 from genevae.distributions import NegativeBinomial
@@ -85,7 +85,7 @@ def test_the_bound_gives_every_parameter_a_finite_gradient_that_is_not_zero(mode
 def test_permuting_cells_permutes_the_bound(model, cells):
     model.eval()
     order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
-    x = Rows.from_dense(cells.x.dense()[order])
+    x = ExpressionRows.from_dense(cells.x.dense()[order])
     permuted = Cells(x, cells.condition.map(lambda t: t[order]), cells.row_n[order])
     noise = torch.randn(2, 1, K + (model.size is not None))
     with torch.no_grad():

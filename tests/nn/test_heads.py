@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.nn.heads import AdditiveHeads, CategoryNetworks, non_negative
 
 N, G = 12, 7
@@ -87,7 +87,7 @@ def test_weights_start_non_negative_with_columns_of_one_length():
 def test_sparse_and_dense_rows_are_read_alike(make_cells):
     model, cells = heads(), make_cells(N, G)
     codes = cells.condition.codes
-    dense = Rows.from_dense(cells.x.dense())
+    dense = ExpressionRows.from_dense(cells.x.dense())
     torch.testing.assert_close(model.encode(cells.x, codes), model.encode(dense, codes))
 
 
@@ -97,7 +97,7 @@ def test_permuting_cells_permutes_the_output(make_cells):
     x, codes = cells.x.dense(), cells.condition.codes
     shuffled = {name: code_n[order] for name, code_n in codes.items()}
     one = model.decode(model.encode(cells.x, codes), codes)
-    other = model.decode(model.encode(Rows.from_dense(x[order]), shuffled), shuffled)
+    other = model.decode(model.encode(ExpressionRows.from_dense(x[order]), shuffled), shuffled)
     torch.testing.assert_close(other, one[order])
 
 

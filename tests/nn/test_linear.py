@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.nn.linear import RowsLinear
 
 
-def output_and_gradients(layer: RowsLinear, rows: Rows) -> list[torch.Tensor]:
+def output_and_gradients(layer: RowsLinear, rows: ExpressionRows) -> list[torch.Tensor]:
     layer.zero_grad()
     h = layer(rows)
     (h * torch.linspace(-1, 2, h.numel(), dtype=h.dtype).view(h.shape)).sum().backward()
@@ -20,7 +20,7 @@ def output_and_gradients(layer: RowsLinear, rows: Rows) -> list[torch.Tensor]:
 def test_sparse_rows_give_the_value_and_the_gradients_of_dense_rows(make_cells, dtype, tolerance):
     rows = make_cells(9, 6).x.to("cpu", dtype)
     layer = RowsLinear(6, 4).to(dtype)
-    dense, stored = (output_and_gradients(layer, each) for each in (Rows.from_dense(rows.dense()), rows))
+    dense, stored = (output_and_gradients(layer, each) for each in (ExpressionRows.from_dense(rows.dense()), rows))
     for one, other in zip(dense, stored, strict=True):
         torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance)
 

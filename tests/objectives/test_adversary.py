@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.data.schema import Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
@@ -149,7 +149,9 @@ def test_it_settles_when_both_schedules_have(make_cells):
 def test_the_adversary_learns_what_the_latent_tells_and_the_posterior_to_forget_it(make_cells):
     cells = make_cells(200, stored=False)
     lane_n1 = cells.condition.codes["lane"].unsqueeze(-1)
-    cells = replace(cells, x=Rows.from_dense(cells.x.dense() + torch.tensor([3.0, 3.0, 0, 0, 0, 0, 0]) * lane_n1))
+    cells = replace(
+        cells, x=ExpressionRows.from_dense(cells.x.dense() + torch.tensor([3.0, 3.0, 0, 0, 0, 0, 0]) * lane_n1)
+    )
 
     def accuracy(strength: float) -> float:
         torch.manual_seed(0)  # the model is not told the lane, so that only the latent can be

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import kl_divergence
 
-from genevae.cells import Cells, Rows
-from genevae.models.additive import Additive, PointMass
+from genevae.cells import Cells, ExpressionRows
+from genevae.models.additive import Additive, Delta
 from genevae.nn.heads import AdditiveHeads
 from genevae.objectives.cycle import ContextClassifier, Cycle, disagreement_n, draw_targets, travel
 from genevae.objectives.objective import Progress
@@ -51,7 +51,7 @@ def written_down(model, critic, cells, target):
     heads, source = model.heads, cells.condition.codes
     there = heads.encode(cells.x, source)
     made = heads.decode(there, target)
-    back = heads.encode(Rows.from_dense(made), target)
+    back = heads.encode(ExpressionRows.from_dense(made), target)
     home = heads.decode(back, source)
     logits = [x @ critic.weight_gc + critic.bias_c for x in (cells.x.dense(), made)]
     return there, back, (home - cells.x.dense()).square(), logits
@@ -63,10 +63,10 @@ def test_the_short_way_ends_where_the_long_way_does(model, critic, cells, stored
     torch.manual_seed(2)
     measured = torch.rand(N, G) > 0.3
     if panels:
-        x = Rows.from_dense(cells.x.dense() * measured)
+        x = ExpressionRows.from_dense(cells.x.dense() * measured)
         cells = Cells(x, cells.condition.with_measured(measured), cells.row_n)
     elif not stored:
-        cells = Cells(Rows.from_dense(cells.x.dense()), cells.condition, cells.row_n)
+        cells = Cells(ExpressionRows.from_dense(cells.x.dense()), cells.condition, cells.row_n)
     target = draw_targets(cells.condition.codes, SIZES)
     journey = travel(model.heads, critic, cells, target)
     there, back, squared, logits = written_down(model, critic, cells, target)
@@ -86,7 +86,7 @@ def test_where_source_and_target_are_one_the_cycle_is_reconstruction_twice(model
     source = cells.condition.codes
     journey = travel(model.heads, critic, cells, source)
     once = model.likelihood(model.posterior(cells).mean, cells.condition).mean
-    again = Cells(Rows.from_dense(once), cells.condition, cells.row_n)
+    again = Cells(ExpressionRows.from_dense(once), cells.condition, cells.row_n)
     twice = model.likelihood(model.posterior(again).mean, cells.condition).mean
     expected = (twice - cells.x.dense()).square().sum(-1)
     torch.testing.assert_close(journey.squared_n, expected, rtol=1e-4, atol=1e-3)
@@ -144,7 +144,7 @@ def test_targets_are_drawn_alike_however_rare_a_category_is():
 def test_permuting_cells_permutes_their_losses(model, cells):
     objective = Cycle(G, CATEGORIES).eval()
     order = torch.randperm(N)
-    x = Rows.from_dense(cells.x.dense()[order])
+    x = ExpressionRows.from_dense(cells.x.dense()[order])
     cells = with_codes(cells, type=torch.zeros(N).long(), lane=torch.zeros(N).long())
     permuted = Cells(x, cells.condition, cells.row_n[order])
     losses = []
@@ -222,7 +222,7 @@ def test_training_makes_the_cycle_shorter_and_reports_what_each_field_adds(model
 
 def test_a_point_is_drawn_as_it_is_and_costs_nothing(model, cells):
     q = model.posterior(cells)
-    assert isinstance(q, PointMass)
+    assert isinstance(q, Delta)
     assert torch.equal(q.sample(), q.mean)
     assert torch.equal(q.rsample((3,))[2], q.mean)
     assert (kl_divergence(q, model.prior(cells.condition)) == 0).all()

@@ -17,7 +17,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from genevae.errors import DataError, RunError
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
 from genevae.preprocessing.convert import convert
 
@@ -109,7 +109,7 @@ def test_columns_become_rows_also_on_disk(tmp_path):
     expected = adata.X.toarray()
     adata.X = sparse.csc_matrix(adata.X)
     adata.write_h5ad(tmp_path / "columns.h5ad")
-    convert(Files(path=tmp_path / "columns.h5ad"), tmp_path / "rows.zarr")
+    convert(ReadOptions(path=tmp_path / "columns.h5ad"), tmp_path / "rows.zarr")
     assert np.array_equal(all_of(open_source(tmp_path / "rows.zarr")), expected)
 
 
@@ -129,7 +129,7 @@ def test_missing_genes_are_not_written_as_zeros(tmp_path):
     adata[:, :30].copy().write_h5ad(tmp_path / "a.h5ad")
     adata[:, 10:].copy().write_h5ad(tmp_path / "b.h5ad")
     with pytest.raises(DataError, match="--join inner"):
-        convert(Files(path=tmp_path / "*.h5ad", join="outer"), tmp_path / "out.zarr")
+        convert(ReadOptions(path=tmp_path / "*.h5ad", join="outer"), tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -166,8 +166,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, name):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("genevae.preprocessing.convert.put_in_place", full)
-    monkeypatch.setattr("genevae.io.write.anndata.put_in_place", full)
+    monkeypatch.setattr("genevae.preprocessing.convert.replace_with", full)
+    monkeypatch.setattr("genevae.io.write.anndata.replace_with", full)
     with pytest.raises(RunError, match="No space left on device"):
         convert(cells(20), tmp_path / name)
     assert not any(tmp_path.iterdir())
@@ -181,7 +181,7 @@ def test_what_another_conversion_has_left_is_not_taken_up(tmp_path, monkeypatch,
     first, second = cells(40), cells(40)
     if change == "labels":
         second.obs["age"] = 0.0
-    monkeypatch.setattr("genevae.preprocessing.convert.put_in_place", killed)
+    monkeypatch.setattr("genevae.preprocessing.convert.replace_with", killed)
     with pytest.raises(KeyboardInterrupt):
         convert(first, tmp_path / "out", cells_per_file=10)
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from scipy import sparse
 from tests.io.streamed import Streamed, make
 
 from genevae.errors import DataError, GeneError, RunError
-from genevae.io.formats import Files, MemorySource, open_source
+from genevae.io.formats import MemorySource, ReadOptions, open_source
 from genevae.io.gene_lists import read_gene_list, write_gene_list
 from genevae.io.source import Panels
 from genevae.preprocessing.hvg import highly_variable
@@ -66,7 +66,7 @@ SMALL, LARGE = "pbmc68k_reduced_counts.h5ad", "kang_merged.h5ad"
     ],
 )
 def test_variable_genes_are_scanpys(shared_data, name, flavor, batch):
-    source = open_source(Files(path=shared_data(name), keep="memory"))
+    source = open_source(ReadOptions(path=shared_data(name), keep="memory"))
     adata = AnnData(source.read(np.arange(len(source))), obs=source.obs, var=pd.DataFrame(index=list(source.genes)))
     adata = adata if flavor == "seurat_v3" else log_normalised(adata)
     labels = None if batch is None else adata.obs[batch]
@@ -78,7 +78,7 @@ def test_variable_genes_are_scanpys(shared_data, name, flavor, batch):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_where_scores_are_tied_they_are_scanpys_with_a_stable_sort(shared_data, monkeypatch):
-    source = open_source(Files(path=shared_data(SMALL), keep="memory"))
+    source = open_source(ReadOptions(path=shared_data(SMALL), keep="memory"))
     adata = AnnData(source.read(np.arange(len(source))), obs=source.obs, var=pd.DataFrame(index=list(source.genes)))
     sort = np.argsort
     monkeypatch.setattr(np, "argsort", lambda a, axis=-1, **_: sort(a, axis=axis, kind="stable"))
@@ -253,7 +253,7 @@ def test_processes_and_threads_choose_the_same_genes(processes, threads, tmp_pat
     x = sparse.csr_matrix(x if flavor == "seurat_v3" else np.log1p(x))
     memory = make(x)
     AnnData(x, obs=memory.obs, var=pd.DataFrame(index=list(memory.genes))).write_h5ad(tmp_path / "x.h5ad")
-    disk = open_source(Files(path=tmp_path / "x.h5ad", keep="disk"))
+    disk = open_source(ReadOptions(path=tmp_path / "x.h5ad", keep="disk"))
     batch, group_n = np.arange(300) % 2, np.arange(300) % 3
     expected, bits = highly_variable(memory, 30, batch, chunk=100, flavor=flavor), total(memory, group_n, None, 100)
     for source in (memory, disk, Streamed(memory)):
@@ -271,7 +271,7 @@ def test_workers_are_sent_the_rows_or_the_file_but_never_the_whole_matrix(tmp_pa
     assert max(later.sent) < 2 * 100 * x[0].nbytes
     AnnData(x, obs=source.obs, var=pd.DataFrame(index=list(source.genes))).write_h5ad(tmp_path / "x.h5ad")
     later = Later()
-    total(open_source(Files(path=tmp_path / "x.h5ad", keep="disk")), np.zeros(4000, np.int64), later, 100)
+    total(open_source(ReadOptions(path=tmp_path / "x.h5ad", keep="disk")), np.zeros(4000, np.int64), later, 100)
     assert max(later.sent) < 100 * x[0].nbytes / 2
 
 

@@ -17,7 +17,7 @@ from scipy import sparse
 
 import genevae.preprocessing.pseudobulk as module
 from genevae.errors import CategoryError, DataError
-from genevae.io.formats import Files, MemorySource, open_source
+from genevae.io.formats import MemorySource, ReadOptions, open_source
 from genevae.io.source import Panels
 from genevae.preprocessing.pseudobulk import mixtures, pseudobulk
 
@@ -90,7 +90,7 @@ def test_the_order_of_cells_does_not_matter(seed, chunk):
 def test_kang_by_donor_and_type_is_scanpys(shared_data, how):
     scanpy = pytest.importorskip("scanpy")
     path = shared_data("kang_merged.h5ad")
-    found = pseudobulk(Files(path=path, keep="disk"), by=["donor", "cell_type"], how=how, min_cells=10)
+    found = pseudobulk(ReadOptions(path=path, keep="disk"), by=["donor", "cell_type"], how=how, min_cells=10)
     adata = anndata.read_h5ad(path)
     for name in ("donor", "cell_type"):
         adata.obs[name] = adata.obs[name].astype("category")
@@ -150,7 +150,7 @@ def test_workers_change_no_bit(pools, tmp_path, monkeypatch):
     expected = pseudobulk(adata, by=["donor"])
     mixed = mixtures(adata, by="kind", n=5, cells=20)
     for executor in pools:
-        for data in (adata, Files(path=tmp_path / "x.h5ad", keep="disk")):
+        for data in (adata, ReadOptions(path=tmp_path / "x.h5ad", keep="disk")):
             assert pseudobulk(data, by=["donor"], executor=executor).X.tobytes() == expected.X.tobytes()
             assert mixtures(data, by="kind", n=5, cells=20, executor=executor).X.tobytes() == mixed.X.tobytes()
 

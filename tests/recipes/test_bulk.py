@@ -13,9 +13,9 @@ from genevae.errors import CategoryError, RecipeError
 from genevae.objectives.masking import hide_genes
 from genevae.recipes import RECIPES
 from genevae.runs.fit import fit
-from genevae.tasks.borrow import open_cells
 from genevae.tasks.denoise import denoise
 from genevae.tasks.embed import embed
+from genevae.tasks.inference import open_cells
 
 FAST = {"epochs": 3, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress": False, "device": "cpu"}
 MASKS = ["validation_reconstruction", "validation_reconstruction_fixed_mask", "validation_reconstruction_dynamic_mask"]

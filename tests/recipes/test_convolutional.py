@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy import sparse, stats
 
 import genevae as gv
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.schema import Categorical, Schema
 from genevae.data.transforms.gene_order import Ordered
 from genevae.data.transforms.transform import AsIs
@@ -30,7 +30,9 @@ def schema(n_genes: int, n_labels: int, transform=None) -> Schema:
 
 def some_cells(n: int, n_genes: int) -> Cells:
     x = torch.rand(n, n_genes)
-    return Cells(Rows.from_dense(x), Condition(x.sum(-1, keepdim=True), {"type": torch.arange(n) % 3}), torch.arange(n))
+    return Cells(
+        ExpressionRows.from_dense(x), Condition(x.sum(-1, keepdim=True), {"type": torch.arange(n) % 3}), torch.arange(n)
+    )
 
 
 def build(name: str, n_genes: int = 30, transform=None, **settings) -> VAE:
@@ -102,7 +104,9 @@ def test_the_decoder_may_say_anything_in_the_padding(name):
 @pytest.mark.parametrize("name", BOTH)
 def test_cells_do_not_know_of_each_other(name):
     model, cells = build(name), some_cells(6, 30)
-    turned = Cells(Rows.from_dense(cells.x.dense().flip(0)), cells.condition.map(lambda t: t.flip(0)), cells.row_n)
+    turned = Cells(
+        ExpressionRows.from_dense(cells.x.dense().flip(0)), cells.condition.map(lambda t: t.flip(0)), cells.row_n
+    )
     noise = torch.zeros(1, 1, 2)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -116,7 +120,7 @@ def test_genes_given_in_another_order_are_the_same_model_once_they_are_laid_out_
     first = build(name, transform=Ordered(AsIs(), "expression", torch.arange(30)))
     other = build(name, transform=Ordered(AsIs(), "expression", permuted.argsort()))
     cells = some_cells(4, 30)
-    again = Cells(Rows.from_dense(cells.x.dense()[:, permuted]), cells.condition, cells.row_n)
+    again = Cells(ExpressionRows.from_dense(cells.x.dense()[:, permuted]), cells.condition, cells.row_n)
     with torch.no_grad():
         torch.testing.assert_close(other.posterior(again).mean, first.posterior(cells).mean)
         one, two = (m.likelihood(torch.ones(4, 2), cells.condition).mean for m in (first, other))

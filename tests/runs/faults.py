@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from genevae import disk
 from genevae.errors import RunError
+from genevae.io import atomic
 
 __all__ = ["Kind", "count", "outcome"]
 
@@ -67,7 +67,7 @@ class File:
 @contextmanager
 def failing(faults: Faults) -> Iterator[None]:
     """Put the counting calls in the place of the system's own."""
-    originals = [(os, name, getattr(os, name)) for name in CALLS] + [(disk, "_exchange", disk._exchange)]
+    originals = [(os, name, getattr(os, name)) for name in CALLS] + [(atomic, "_exchange", atomic._exchange)]
     opened = io.open
 
     def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

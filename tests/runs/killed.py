@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from genevae.io.formats import Files
+from genevae.io.formats import ReadOptions
 from genevae.runs.fit import fit
 from genevae.runs.manifest import MANIFEST, START
 from genevae.runs.resume import resume
@@ -29,7 +29,7 @@ def run_for(seconds: float | None, data: Path, keep: str, run: Path) -> int:
     if (run / START).exists():
         process = CONTEXT.Process(target=resume, args=(run,), kwargs={"progress": False})
     else:
-        place = Files(path=data, keep=keep)  # type: ignore[arg-type]
+        place = ReadOptions(path=data, keep=keep)  # type: ignore[arg-type]
         process = CONTEXT.Process(target=fit, args=(place,), kwargs={**WORDS, "out": run})
     process.start()
     process.join(seconds)

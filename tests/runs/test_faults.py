@@ -14,14 +14,14 @@ import pytest
 import torch
 from tests.runs.faults import Kind, count, outcome
 
-from genevae import disk
 from genevae.errors import RunError
+from genevae.io import atomic
 from genevae.runs.checkpoint import Checkpoints, latest
 from genevae.runs.event_log import EventLog
 from genevae.runs.every import Every
 from genevae.runs.manifest import MANIFEST, START, complete_folder, verify_folder, write_folder, write_tensors
 from genevae.runs.signals import Asked
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 KINDS: tuple[Kind, ...] = ("kill", "ENOSPC", "EACCES")
 FEW, MANY = 10, 100
@@ -68,7 +68,7 @@ class Stub:
 
     def __init__(self, step: int) -> None:
         self.step = self.epoch = step
-        self.n_steps, self.done, self.ranks = 9, False, Ranks.alone()
+        self.n_steps, self.done, self.ranks = 9, False, World.alone()
 
 
 def keep(path: Path, step: int) -> None:
@@ -150,7 +150,7 @@ def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(name, kind, tmp_pa
 
 
 def test_where_folders_cannot_be_exchanged_the_old_one_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     check("model", "kill", tmp_path, 60)
 
 
@@ -158,13 +158,13 @@ def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path, monkeypa
     CASES["model"].prepare(tmp_path)
     seen = []
     for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-        original = getattr(disk.os, name)
+        original = getattr(atomic.os, name)
 
         def looked(*args, original=original, **kwargs):
             seen.append(open_folder(tmp_path))
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(disk.os, name, looked)
+        monkeypatch.setattr(atomic.os, name, looked)
     replace_model(tmp_path)
     monkeypatch.undo()
     if "new" not in seen:
@@ -195,7 +195,7 @@ def test_a_folder_that_may_not_be_written_to_is_an_error_in_words(tmp_path, monk
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk.os, "mkdir", refuse)
+        patch.setattr(atomic.os, "mkdir", refuse)
         with pytest.raises(RunError, match=r"Nothing can be written in .*: Permission denied"):
             replace_model(tmp_path)
     assert open_folder(tmp_path) == "old"

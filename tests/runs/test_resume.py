@@ -12,13 +12,13 @@ import pytest
 from tests.training.runs import assert_same
 
 from genevae.errors import DataError, RecipeError, RunError, TrainingPaused
-from genevae.io.formats import Files
+from genevae.io.formats import ReadOptions
 from genevae.recipes import RECIPES
 from genevae.runs.checkpoint import Checkpoints, latest
 from genevae.runs.config import read_config
 from genevae.runs.fit import fit
 from genevae.runs.resume import resume
-from genevae.runs.signals import asked_to_end
+from genevae.runs.signals import stop_signals
 from genevae.runs.trained import load
 
 SMALL = {"epochs": 3, "batch_size": 13, "n_latent": 3, "hidden": (8,), "progress": False, "device": "cpu"}
@@ -81,10 +81,10 @@ def test_so_does_what_is_read_from_disk(recipe, make_adata, tmp_path, interrupt,
     make_adata(70).write_h5ad(tmp_path / "cells.h5ad")
     words = {**SMALL, **WORDS[recipe], "recipe": recipe, "checkpoint_every": "1e"}
     monkeypatch.chdir(tmp_path)
-    fit(Files(path="cells.h5ad", keep="disk"), out="whole", **words)
+    fit(ReadOptions(path="cells.h5ad", keep="disk"), out="whole", **words)
     interrupt(6)
     with pytest.raises(TrainingPaused):
-        fit(Files(path="cells.h5ad", keep="disk"), out="parts", **words)
+        fit(ReadOptions(path="cells.h5ad", keep="disk"), out="parts", **words)
     monkeypatch.chdir(tmp_path.parent)  # the data are found again from elsewhere
     finish(tmp_path / "parts", None)
     assert_same(tmp_path / "whole", tmp_path / "parts")
@@ -95,7 +95,7 @@ def test_so_does_what_is_read_from_disk(recipe, make_adata, tmp_path, interrupt,
 def test_memory_and_disk_end_alike(make_adata, tmp_path, interrupt):
     make_adata(70).write_h5ad(tmp_path / "cells.h5ad")
     for keep in ("memory", "disk"):
-        place = Files(path=tmp_path / "cells.h5ad", keep=keep)
+        place = ReadOptions(path=tmp_path / "cells.h5ad", keep=keep)
         fit(place, out=tmp_path / keep, checkpoint_every=5, **SMALL, **TYPES)
     assert_same(tmp_path / "memory", tmp_path / "disk")
 
@@ -272,7 +272,7 @@ def test_signals_are_taken_only_as_long_as_they_are_waited_for():
     import signal
 
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
-    with asked_to_end() as asked:
+    with stop_signals() as asked:
         assert asked.by is None
         os.kill(os.getpid(), signal.SIGUSR1)
         assert asked.by == "SIGUSR1"

@@ -23,7 +23,7 @@ from scipy import sparse
 
 import genevae as gv
 from genevae.errors import DataError, RunError
-from genevae.io.formats import Files
+from genevae.io.formats import ReadOptions
 from genevae.io.h5ad import quietly
 from genevae.preprocessing.convert import convert
 
@@ -97,7 +97,7 @@ def test_what_is_written_is_what_would_be_returned(verb, suffix, tiny_model, mak
 def test_from_disk_to_disk_is_the_same(verb, tiny_model, make_adata, tmp_path) -> None:
     adata = make_adata(70, seed=3)
     convert(adata, tmp_path / "cells", cells_per_file=30)
-    VERBS[verb](tiny_model, Files(path=tmp_path / "cells", keep="disk"), out=tmp_path / "answer.zarr")
+    VERBS[verb](tiny_model, ReadOptions(path=tmp_path / "cells", keep="disk"), out=tmp_path / "answer.zarr")
     found, expected = stored(tmp_path / "answer.zarr"), VERBS[verb](tiny_model, adata)
     found.obs = found.obs.drop(columns=["gene_count", "umi_count"])  # which batch files add
     require_same(found, expected)
@@ -185,7 +185,7 @@ def test_a_full_disk_is_named_wherever_it_is_noticed(
     for where in (
         "genevae.io.write.anndata._Array._write",
         "genevae.io.write.anndata._write_tables",
-        "genevae.io.write.anndata.put_in_place",
+        "genevae.io.write.anndata.replace_with",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(where, full)

@@ -18,11 +18,11 @@ from genevae.objectives.elbo import ELBO
 from genevae.recipes import recipe_class
 from genevae.runs.fit import fit
 from genevae.training import autocast
-from genevae.training.autocast import compiled, lowered, networks
+from genevae.training.autocast import compiled, half_precision, networks
 from genevae.training.loop import take_step
 from genevae.training.settings import Training
 from genevae.training.state import State
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 CPU = torch.device("cpu")
 PLAIN = ("nb", "zinb", "poisson", "gaussian", "conditional", "bulk", "convolutional", "convolutional-nb")
@@ -43,7 +43,7 @@ def test_losses_of_half_precision_are_close_and_float32(name, kind, schema, make
     model.train(), objective.train()
     torch.manual_seed(1)
     whole = objective(model, cells)
-    with lowered((model, objective), kind, CPU):
+    with half_precision((model, objective), kind, CPU):
         torch.manual_seed(1)
         half = objective(model, cells)
         half.total.backward()
@@ -67,7 +67,7 @@ def test_a_fit_in_half_precision_comes_to_the_same_loss(kind, make_adata):
 def test_the_model_is_as_it_was_afterwards(schema, make_cells):
     model, cells = recipe_class("nb")().build(schema).eval(), make_cells(8)
     before, names = model.posterior(cells).mean, list(model.state_dict())
-    for context in (lowered((model,), "bf16", CPU), compiled((model,), CPU)):
+    for context in (half_precision((model,), "bf16", CPU), compiled((model,), CPU)):
         with context:
             assert list(model.state_dict()) == names
         assert torch.equal(model.posterior(cells).mean, before)
@@ -91,7 +91,7 @@ def test_a_device_that_cannot_is_named(monkeypatch):
 
     monkeypatch.setattr(autocast, "_in_half", refuse)
     with pytest.raises(RecipeError, match="The device 'cpu' cannot compute in fp16: no such kernel"), \
-         lowered((nn.Linear(2, 2),), "fp16", CPU):  # fmt: skip
+         half_precision((nn.Linear(2, 2),), "fp16", CPU):  # fmt: skip
         pass
 
 
@@ -146,7 +146,7 @@ def test_the_gradient_of_parts_is_that_of_the_whole(sizes, schema, make_cells):
         torch.manual_seed(0)
         model = recipe_class("nb")(n_latent=3, hidden=(8,), dropout=0.0, norm="layer").build(schema).double()
         settings = Training(epochs=1, accumulate=len(parts))
-        state = State.begin(model, WithoutNoise(), Stub(), settings, CPU, Ranks.alone())
+        state = State.begin(model, WithoutNoise(), Stub(), settings, CPU, World.alone())
         take_step(state, parts, clip=1e9)
         assert state.step == 1
         assert state.under_way.minibatches == len(parts)

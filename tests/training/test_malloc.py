@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genevae.training import malloc
-from genevae.training.malloc import kept_memory
+from genevae.training.malloc import keep_freed_memory
 
 FAULTS = """
 import resource, torch
@@ -38,9 +38,9 @@ def test_large_blocks_are_mapped_once():
 
 
 def test_it_changes_no_number_and_survives_an_error(monkeypatch):
-    with pytest.raises(ValueError, match="no"), kept_memory():
+    with pytest.raises(ValueError, match="no"), keep_freed_memory():
         raise ValueError("no")
     monkeypatch.setattr(malloc, "_glibc", lambda: None)
-    with kept_memory():
+    with keep_freed_memory():
         assert torch.ones(3).sum() == 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt > 0

@@ -16,7 +16,7 @@ from tests.training.together import FITS
 
 from genevae.errors import RecipeError, TrainingError
 from genevae.training.launch_env import Launch
-from genevae.training.world import Ranks, device_of, join
+from genevae.training.world import World, device_of, join
 
 SCRIPT = Path(__file__).with_name("together.py")
 QUICK = ["nb", "adversarial", "bulk", "categories hidden", "contrastive", "cycle", "accumulated"]
@@ -94,7 +94,7 @@ def test_what_cannot_be_shared_is_refused_by_all(found):
 
 def test_alone_there_is_nobody_to_ask():
     ranks = join(Launch(), torch.device("cpu"))
-    assert ranks == Ranks.alone()
+    assert ranks == World.alone()
     assert ranks.is_first
     assert ranks.texts("a") == ["a"]
     assert [ranks.any(wish) for wish in (False, True)] == [False, True]

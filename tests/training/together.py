@@ -19,7 +19,7 @@ from anndata import AnnData
 from safetensors.torch import save_file
 from torch import nn
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.errors import DataError, TrainingError
 from genevae.models.vae import VAE
 from genevae.nn.norm import BatchNorm
@@ -28,7 +28,7 @@ from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Progress
 from genevae.runs.fit import fit
 from genevae.training.launch_env import launched
-from genevae.training.world import Ranks, join
+from genevae.training.world import World, join
 
 FITS = {
     "nb": {"condition": ["type"], "batch": "lane"},
@@ -94,7 +94,7 @@ def write_fits(out: Path, names: list[str], rank: int) -> None:
         save_file(weights, out / f"{name} {rank}.safetensors")
 
 
-def batch_norm_differences(ranks: Ranks) -> dict[str, float]:
+def batch_norm_differences(ranks: World) -> dict[str, float]:
     """Return by how much the batch norm of parts differs from torch's of the whole, for parts of several sizes."""
     found = {}
     sizes_of = {"equal": (6, 6), "unequal": (9, 2), "one cell": (1, 7)}
@@ -116,11 +116,11 @@ def batch_norm_differences(ranks: Ranks) -> dict[str, float]:
 
 def minibatch(sizes: int | tuple[int, ...]) -> Cells:
     """Make a minibatch that is shared in parts of these sizes, or not at all."""
-    empty = Cells(Rows.from_dense(torch.zeros(0, 1)), Condition(torch.zeros(0, 1)), torch.zeros(0))
+    empty = Cells(ExpressionRows.from_dense(torch.zeros(0, 1)), Condition(torch.zeros(0, 1)), torch.zeros(0))
     return empty if isinstance(sizes, int) else replace(empty, sizes=sizes)
 
 
-def refusals(ranks: Ranks) -> dict[str, str]:
+def refusals(ranks: World) -> dict[str, str]:
     """Return what is said of data that differ, and of cells that are too few."""
     found = {}
     adata = cells(40)

@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 
 import genevae as gv
 from genevae.errors import DataError
-from genevae.io.atomic import beside, put_in_place, require_free
+from genevae.io.atomic import beside, replace_with, require_free
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
@@ -49,7 +49,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     try:
         summary = _demo(pbmc68k(), draft, seed)
         (draft / "summary.md").write_text(summary, encoding="utf-8")
-        put_in_place(draft, out)
+        replace_with(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     say(Markdown(summary), f"\nWrote {out}: open {out / 'summary.md'} and the pictures beside it.")

@@ -15,7 +15,7 @@ from genevae.cli.options import files_of, options_of, parameters, with_signature
 from genevae.cli.table_output import require_table, write_table
 from genevae.cli.task import paths
 from genevae.errors import RunError
-from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.plotting.embedding import effect_picture
 
 __all__ = ["effect"]
@@ -33,9 +33,9 @@ def _effect(run: Path, data: str, *, out: Path, force: bool = False, picture: Pa
     write_table(table, out, "row")
     say(f"Wrote {out}")
     if picture is not None:
-        with drafted(picture) as folder:
+        with staging_folder(picture) as folder:
             effect_picture(largest(table), folder / picture.name)
-            put_in_place(folder / picture.name, picture)
+            replace_with(folder / picture.name, picture)
         say(f"Wrote {picture}")
 
 

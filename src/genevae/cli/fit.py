@@ -13,7 +13,7 @@ from rich import print as say
 
 import genevae as gv
 from genevae.cli.options import READING, files_of, options_of, parameters, with_signature
-from genevae.cli.tensorboard import show, traces
+from genevae.cli.tensorboard import show, tensorboard_logs
 from genevae.errors import RecipeError, nearest, shorten
 from genevae.runs.config import read_config
 from genevae.runs.manifest import START
@@ -49,7 +49,7 @@ def _fit(
     path = settings.pop("data", None)
     if data is None and path is None:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
-    with traces(log, out) as logs:
+    with tensorboard_logs(log, out) as logs:
         model = gv.fit(files_of(data or path, settings), **settings, out=out, overwrite=force, logs=logs)
         show(logs, model)
     _report(model, out)
@@ -65,7 +65,7 @@ def _go_on(run: Path, given: dict[str, Any], log: Sequence[str]) -> None:
     device = given.pop("device", None)
     if told := [name for name, value in given.items() if value is not None]:
         raise RecipeError(f"A run goes on as it began: leave out {shorten(told)}. Only the device may be another.")
-    with traces(log, run) as logs:
+    with tensorboard_logs(log, run) as logs:
         model = gv.resume(run, device=None if device == "auto" else device, logs=logs)
         show(logs, model)
     _report(model, run)

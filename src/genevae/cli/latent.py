@@ -19,13 +19,13 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
 from genevae.errors import DataError, nearest, shorten
 from genevae.evaluation.scale import log_scale
-from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.io.formats import open_source
 from genevae.io.source import MemorySource, drawn
 from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
 from genevae.metrics.principal import Principal
 from genevae.plotting.embedding import field_picture
-from genevae.plotting.projections import MAPS, TITLES, draw_map, has_umap
+from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
 
 __all__ = ["latent"]
 
@@ -64,11 +64,11 @@ def _latent(
     model = gv.load(run)
     whole = match_genes(open_source(files_of(data, given)), model.schema.genes, model.schema.missing)
     source = drawn(whole, cells, seed)
-    with drafted(out) as folder:
+    with staging_folder(out) as folder:
         draft = folder / out.name
         draft.mkdir()
         scores = _fill(draft, model, source, chosen, unlabelled, seed)
-        put_in_place(draft, out)
+        replace_with(draft, out)
     some = f"{len(source):,} of {len(whole):,} cells, drawn with seed {seed}"
     say(scores.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
     say(f"Wrote {out}: {', '.join(chosen)} of {some if len(source) < len(whole) else 'all cells'}")
@@ -95,7 +95,7 @@ def _fill(
     z = adata.obsm["X_genevae"]
     fields = shown_fields(adata.obs)
     for name in maps:
-        adata.obsm[f"X_{name}"] = draw_map(name, z, seed)
+        adata.obsm[f"X_{name}"] = project_2d(name, z, seed)
         if fields:
             field_picture(adata.obsm[f"X_{name}"], fields, f"{TITLES[name]} of the latent", folder / f"{name}.png")
     adata.write_h5ad(folder / "latent.h5ad")

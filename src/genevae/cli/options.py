@@ -13,7 +13,7 @@ import docstring_parser
 from cyclopts import Parameter
 
 from genevae.errors import CategoryError, DataError
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 
 __all__ = ["READING", "assignments", "files_of", "option", "options_of", "parameters", "with_signature"]
 
@@ -122,7 +122,7 @@ _NAMES = {"AnnData": object, "Files": object, "Piece": object, "Source": object}
 """Names that the tasks import for type checkers only."""
 
 
-READING = options_of(Files, {}, leave_out=["path"], group="How the data are read")
+READING = options_of(ReadOptions, {}, leave_out=["path"], group="How the data are read")
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -130,7 +130,7 @@ def parameters() -> list[inspect.Parameter]:
     return [parameter for parameter, _ in READING.values()]
 
 
-def files_of(data: str, given: dict[str, Any]) -> Files:
+def files_of(data: str, given: dict[str, Any]) -> ReadOptions:
     """Take the reading options out of what was given, and join them with the path."""
     words = {name: given.pop(name) for name in READING if name in given}
-    return Files(path=data, **{name: word for name, word in words.items() if word is not None})
+    return ReadOptions(path=data, **{name: word for name, word in words.items() if word is not None})

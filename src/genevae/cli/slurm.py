@@ -15,7 +15,7 @@ from rich.console import Console
 from genevae.cli.options import assignments
 from genevae.cli.sbatch import Job, sbatch_script
 from genevae.errors import RecipeError, RunError, nearest
-from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.atomic import replace_with, require_free, staging_folder
 
 __all__ = ["slurm"]
 
@@ -131,10 +131,10 @@ def _values(each: Sequence[str]) -> dict[str, list[str]]:
 
 def _write(text: str, path: Path, replace: bool) -> None:
     require_free(path, replace, [])
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         draft.write_text(text, encoding="utf-8")
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def _submitted(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.atomic import replace_with, require_free, staging_folder
 
 __all__ = ["require_table", "write_table"]
 
@@ -37,6 +37,6 @@ def write_table(table: pd.DataFrame, path: Path, index: str) -> None:
     """Write beside the place, then move there; row names become a column of this title, and row numbers do not."""
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index(names=index)
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         WRITERS[path.suffix](table, folder / path.name)
-        put_in_place(folder / path.name, path)
+        replace_with(folder / path.name, path)

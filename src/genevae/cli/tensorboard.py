@@ -14,17 +14,17 @@ import genevae as gv
 from genevae.data.genes import match_genes
 from genevae.errors import RecipeError, nearest
 from genevae.io.formats import open_source
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import drawn
 from genevae.metrics.latent import shown_fields
 from genevae.plotting.embedding import field_picture
-from genevae.plotting.projections import draw_map
+from genevae.plotting.projections import project_2d
 from genevae.plotting.training import training_picture
 from genevae.runs.tensorboard import TensorBoard
 from genevae.runs.trained import Trained
 from genevae.training.launch_env import launched
 
-__all__ = ["show", "traces"]
+__all__ = ["show", "tensorboard_logs"]
 
 LOGS = {"tensorboard": TensorBoard}
 """What may be asked for, and what writes it."""
@@ -33,7 +33,7 @@ N_CELLS = 5000
 
 
 @contextmanager
-def traces(names: Sequence[str], out: Path) -> Iterator[list[TensorBoard]]:
+def tensorboard_logs(names: Sequence[str], out: Path) -> Iterator[list[TensorBoard]]:
     """Lend what takes note of training, beside the folder of the run: RUN-tensorboard. Of several processes, to one."""
     for name in names:
         if name not in LOGS:
@@ -61,7 +61,7 @@ def show(logs: Sequence[TensorBoard], model: Trained) -> None:
         training_picture(model.history, model.facts["best_epoch"], curves)
         coloured = shown_fields(some.obs)
         if coloured:
-            field_picture(draw_map("pca", z, seed), coloured, "PCA of the latent", cells)
+            field_picture(project_2d("pca", z, seed), coloured, "PCA of the latent", cells)
         for log in logs:
             log.latent(z, some.obs)
             log.picture("training", curves)
@@ -69,9 +69,11 @@ def show(logs: Sequence[TensorBoard], model: Trained) -> None:
                 log.picture("latent", cells)
 
 
-def _data_of(model: Trained) -> Files:
+def _data_of(model: Trained) -> ReadOptions:
     """Find the data again, where the run's config says that they were."""
     config, folder = tomllib.loads(model.facts["config"]), Path(model.facts["folder"])
-    words = {each.name: config[each.name] for each in fields(Files) if each.name in config and each.name != "path"}
+    words = {
+        each.name: config[each.name] for each in fields(ReadOptions) if each.name in config and each.name != "path"
+    }
     words |= {"metadata": folder / words["metadata"]} if "metadata" in words else {}
-    return Files(path=folder / config["data"], **words)
+    return ReadOptions(path=folder / config["data"], **words)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.prefetch import prefetched
 from genevae.data.sampler import Sampler
 from genevae.data.schema import Schema
@@ -136,7 +136,7 @@ class Loader:
             x = x if x.is_sparse else x.map(lambda values: values.masked_fill(~measured_ng, 0))
         return Cells(x, condition, row_n)
 
-    def _name_not_finite(self, x: Rows, rows: NDArray[np.int64]) -> str:
+    def _name_not_finite(self, x: ExpressionRows, rows: NDArray[np.int64]) -> str:
         cells, genes = (~torch.isfinite(x.dense())).nonzero(as_tuple=True)
         cell_names = dict.fromkeys(str(self.source.obs.index[rows[cell]]) for cell in cells.tolist())
         gene_names = dict.fromkeys(self.schema.genes[gene] for gene in genes.tolist())
@@ -146,11 +146,11 @@ class Loader:
         )
 
 
-def to_rows(x: csr_matrix | NDArray[np.float32]) -> Rows:
+def to_rows(x: csr_matrix | NDArray[np.float32]) -> ExpressionRows:
     """Wrap what a source has read, without copying the entries."""
     if isinstance(x, np.ndarray):
-        return Rows.from_dense(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)))
-    return Rows(
+        return ExpressionRows.from_dense(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)))
+    return ExpressionRows(
         torch.from_numpy(np.asarray(x.data, dtype=np.float32)),
         int(x.shape[1]),
         torch.from_numpy(x.indptr.astype(np.int64)),

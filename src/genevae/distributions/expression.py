@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 
 __all__ = ["ExpressionDistribution", "pick"]
 
@@ -52,7 +52,7 @@ class ExpressionDistribution(Distribution):
         """Log p(x) of a dense ``x``, at every cell and gene."""
         return self.log_prob_zero() + self.log_ratio(value)
 
-    def log_prob_n(self, rows: Rows, measured_ng: Tensor | None = None) -> Tensor:
+    def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
         """Log p(x) of each cell: the sum over genes, ``(…, n)``.
 
         Parameters
@@ -71,7 +71,7 @@ class ExpressionDistribution(Distribution):
         """Change every parameter alike."""
         return type(self)(*map(change, self.parameters))
 
-    def at(self, rows: Rows) -> Self:
+    def at(self, rows: ExpressionRows) -> Self:
         """Take the distributions of the stored entries of sparse rows, ``(…, e)``."""
         return self.map(lambda parameter: pick(parameter, rows))
 
@@ -152,7 +152,7 @@ def _over_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
     return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1)
 
 
-def pick(parameter: Tensor, rows: Rows) -> Tensor:
+def pick(parameter: Tensor, rows: ExpressionRows) -> Tensor:
     """Take a parameter at the stored entries of sparse rows.
 
     Parameters

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.distributions.expression import pick
 
-__all__ = ["TINY", "LogCoefficient", "Rise", "digamma_rise", "log_coefficient", "log_power"]
+__all__ = ["TINY", "LGammaDifference", "LogCoefficient", "digamma_difference", "log_coefficient", "log_power"]
 
 TINY = 1e-30
 """Means are lifted to this where a count is not zero, so that one underflow cannot make a whole cell impossible."""
@@ -19,7 +19,7 @@ TABLE = 16
 """Counts below this are looked up. They are nearly all that single-cell data have."""
 
 
-class Rise:
+class LGammaDifference:
     """Log-ratio and digamma rise at the stored entries of sparse rows.
 
     With one θ per gene, both follow recurrences in x, so that those of small whole counts are looked up in a table of
@@ -36,7 +36,7 @@ class Rise:
         θ at the stored entries.
     """
 
-    def __init__(self, rows: Rows, theta: Tensor, theta_e: Tensor) -> None:
+    def __init__(self, rows: ExpressionRows, theta: Tensor, theta_e: Tensor) -> None:
         self.rows, self.theta, self.theta_e = rows, theta, theta_e
         self.table = theta.shape == (rows.n_genes,)
         if self.table:
@@ -60,10 +60,10 @@ class Rise:
     def digamma(self) -> Tensor:
         """ψ(x+θ) − ψ(θ) at the stored entries."""
         if not self.table:
-            return digamma_rise(self.rows.values, self.theta_e)
+            return digamma_difference(self.rows.values, self.theta_e)
         rise_e = self._look_up(torch.reciprocal, divided=False)
         if len(self.other_e):
-            rise_e[self.other_e] = digamma_rise(self.rows.values[self.other_e], self.theta_e[self.other_e])
+            rise_e[self.other_e] = digamma_difference(self.rows.values[self.other_e], self.theta_e[self.other_e])
         return rise_e
 
     def _look_up(self, of: Any, *, divided: bool) -> Tensor:
@@ -88,7 +88,7 @@ class LogCoefficient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         """Return the gradient of θ."""
         x, theta = ctx.saved_tensors
-        return None, (grad * digamma_rise(x, theta)).sum_to_size(theta.shape)
+        return None, (grad * digamma_difference(x, theta)).sum_to_size(theta.shape)
 
 
 def log_power(x: Tensor, mean: Tensor, theta: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def _log_coefficient(x: Tensor, theta: Tensor, log_gamma_theta: Tensor) -> Tenso
     return torch.lgamma(x + theta) - log_gamma_theta - torch.lgamma(x + 1)
 
 
-def digamma_rise(x: Tensor, theta: Tensor) -> Tensor:
+def digamma_difference(x: Tensor, theta: Tensor) -> Tensor:
     """ψ(x+θ) − ψ(θ), by a recurrence of some steps and the asymptotic series from there.
 
     The recurrence and the logarithm are differences that vanish with x, so that they do not cancel. What the series

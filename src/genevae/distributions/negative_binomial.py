@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.distributions.expression import ExpressionDistribution, pick
-from genevae.distributions.lgamma_difference import TINY, LogCoefficient, Rise, log_power
+from genevae.distributions.lgamma_difference import TINY, LGammaDifference, LogCoefficient, log_power
 
 __all__ = ["NegativeBinomial"]
 
@@ -63,7 +63,7 @@ class NegativeBinomial(ExpressionDistribution):
         """Log p(x) − log p(0) = x log(μ/(θ+μ)) + log Γ(x+θ) − log Γ(θ) − log x!."""
         return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
-    def log_prob_n(self, rows: Rows, measured_ng: Tensor | None = None) -> Tensor:
+    def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
         """Log p(x) of each cell, ``(…, n)``; sparse rows that were measured whole by the hand-written pass below."""
         if not rows.is_sparse or self._mean.shape != self.batch_shape or measured_ng is not None:
             return super().log_prob_n(rows, measured_ng)
@@ -91,12 +91,12 @@ class _SparseLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, mean_ng: Tensor, theta: Tensor, rows: Rows) -> Tensor:
+    def forward(ctx: Any, mean_ng: Tensor, theta: Tensor, rows: ExpressionRows) -> Tensor:
         mean_e, theta_e = pick(mean_ng, rows).clamp(min=TINY), pick(theta, rows)
         odds_ng = mean_ng.contiguous() / theta  # the backward pass adds into flattened views
         log_odds_ng = torch.log1p(odds_ng)
         zero_n = log_odds_ng @ theta if _is_per_gene(theta, rows) else (log_odds_ng * theta).sum(-1)
-        rise = Rise(rows, theta, theta_e)
+        rise = LGammaDifference(rows, theta, theta_e)
         ratio_e = rise.log_ratio(mean_e)
         ctx.rows, ctx.rise = rows, rise
         ctx.save_for_backward(theta, odds_ng, log_odds_ng, mean_e, theta_e)
@@ -106,7 +106,7 @@ class _SparseLogProb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         theta, odds_ng, log_odds_ng, mean_e, theta_e = ctx.saved_tensors
-        rows: Rows = ctx.rows
+        rows: ExpressionRows = ctx.rows
         grad_e = grad_n.index_select(-1, rows.cell_e)
         share_e = grad_e * rows.values / (theta_e + mean_e)
         shrink_ng = (1 + odds_ng).reciprocal_()  # θ/(θ+μ)
@@ -120,7 +120,7 @@ class _SparseLogProb(torch.autograd.Function):
         return grad_mean, grad_theta, None
 
 
-def _to_shape(grad_n: Tensor, slope_ng: Tensor, slope_e: Tensor, theta: Tensor, rows: Rows) -> Tensor:
+def _to_shape(grad_n: Tensor, slope_ng: Tensor, slope_e: Tensor, theta: Tensor, rows: ExpressionRows) -> Tensor:
     """Sum a gradient's dense and sparse parts to the shape of its parameter."""
     if _is_per_gene(theta, rows):  # a matrix-vector product, and a sum over few entries
         dense_g = grad_n.flatten() @ slope_ng.flatten(0, -2)
@@ -130,10 +130,10 @@ def _to_shape(grad_n: Tensor, slope_ng: Tensor, slope_e: Tensor, theta: Tensor, 
     return full.sum_to_size(theta.shape)
 
 
-def _is_per_gene(theta: Tensor, rows: Rows) -> bool:
+def _is_per_gene(theta: Tensor, rows: ExpressionRows) -> bool:
     return theta.shape == (rows.n_genes,)
 
 
-def _add_entries(dense: Tensor, rows: Rows, entries: Tensor) -> None:
+def _add_entries(dense: Tensor, rows: ExpressionRows, entries: Tensor) -> None:
     """Add the numbers of stored entries to a dense ``(…, n, g)``, in place; no entry has a rival."""
     dense.view(*dense.shape[:-2], -1).scatter_add_(-1, rows.flat_e.expand(entries.shape), entries)

@@ -17,7 +17,7 @@ import pandas as pd
 from genevae.download.columns import ACCESSION
 from genevae.download.release import Release
 from genevae.download.remote import Record, Remote
-from genevae.download.transfer import Fetch, Stopped, as_text, forget, in_gigabytes, recorded, write_whole
+from genevae.download.transfer import Fetch, Stopped, as_text, forget, in_gigabytes, recorded, write_complete
 from genevae.errors import DataError, RunError
 from genevae.io.atomic import _lock, sync
 
@@ -127,7 +127,7 @@ class Folder:
         """
         self.records = {**self._finished_earlier(), **done}
         whole = samples[samples[ACCESSION].isin(list(self.records))]
-        write_whole(self.path / SAMPLES, whole.to_csv(index=False, lineterminator="\n"))
+        write_complete(self.path / SAMPLES, whole.to_csv(index=False, lineterminator="\n"))
         self._write_manifest()
         sync(self.path)  # the notes may go only once the manifest is there for sure
         for name in self.records:
@@ -155,7 +155,7 @@ class Folder:
 
     def _write_manifest(self) -> None:
         files = {name: {"file": self.file(name).name, **asdict(record)} for name, record in self.records.items()}
-        write_whole(self.path / MANIFEST, as_text({**self.about, "files": files}))
+        write_complete(self.path / MANIFEST, as_text({**self.about, "files": files}))
 
     def _finished_earlier(self) -> dict[str, Record]:
         """Return the records of files of earlier choices, those of killed runs too, that are still here."""

@@ -21,7 +21,7 @@ from genevae.download.store import Store
 from genevae.errors import DataError, RunError
 from genevae.io.atomic import sync
 
-__all__ = ["Fetch", "Stopped", "as_text", "forget", "in_gigabytes", "recorded", "write_whole"]
+__all__ = ["Fetch", "Stopped", "as_text", "forget", "in_gigabytes", "recorded", "write_complete"]
 
 CHUNK = 2**23
 """Bytes that are asked for at once, and the most that a killed run loses per file."""
@@ -124,7 +124,7 @@ class Fetch:
                 os.fsync(output.fileno())
                 tally.add(block)
                 self.advance(len(block))
-                write_whole(_notes(file), as_text(asdict(tally.record(remote))))
+                write_complete(_notes(file), as_text(asdict(tally.record(remote))))
         self._require_the_same(remote, tally, arrived)
         part.replace(file)
         sync(file.parent)
@@ -198,7 +198,7 @@ def forget(file: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_complete(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all, at any moment.
 
     Its draft has always the same name, so that killed runs do not leave ever more of them.

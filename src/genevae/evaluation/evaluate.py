@@ -16,8 +16,8 @@ from genevae.errors import DataError, GenevaeError, nearest
 from genevae.evaluation.context import Bench
 from genevae.evaluation.load_cells import draw
 from genevae.evaluation.overview import facts_of_data, facts_of_run, findings_of_data, training
-from genevae.io.atomic import drafted, put_in_place, require_free
-from genevae.io.formats import Files, open_source
+from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
 from genevae.preprocessing.inspect import inspect
 from genevae.report.page import require_jinja, write_page
@@ -44,7 +44,7 @@ MARK = "metrics.json"
 
 def evaluate(
     runs: Mapping[str, Trained | str | Path],
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     questions: Sequence[str] = (),
     gene_sets: str | Path | None = None,
@@ -125,12 +125,12 @@ def require_place(out: Path, overwrite: bool) -> None:
 
 def write_report(report: Report, out: Path) -> None:
     """Write metrics.json, metrics.csv and report.html into a folder, whole or not at all."""
-    with drafted(out) as folder:
+    with staging_folder(out) as folder:
         draft = folder / out.name
         draft.mkdir()
         write_metrics(report, draft)
         write_page(report, draft / "report.html")
-        put_in_place(draft, out)
+        replace_with(draft, out)
 
 
 def _chosen(questions: Sequence[str]) -> list[str]:

@@ -11,11 +11,11 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.distributions import ExpressionDistribution
 from genevae.models.vae import VAE
 from genevae.runs.trained import Trained
-from genevae.tasks.borrow import borrowed, on_device, open_cells, seeded
+from genevae.tasks.inference import evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_pieces, latents_snk
 
 __all__ = [
@@ -121,7 +121,7 @@ def _seen(model: Trained, cells: Cells) -> list[Tensor]:
 def expected(model: Trained, cells: AnnData, seed: int) -> Expected:
     """Read cells, and what the model expects of them, averaged over draws of their latents."""
     found: list[list[Tensor]] = []
-    with borrowed(model) as module, seeded(module, seed):
+    with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
             found += [_expected(model, module, part) for part in in_pieces(minibatch, N_DRAWS)]
     return Expected(*(torch.cat(part).double().cpu().numpy() for part in zip(*found, strict=True)))
@@ -146,7 +146,7 @@ def _answer(model: Trained, x_ng: Tensor, size_n1: Tensor) -> Tensor:
 def entries(model: Trained, cells: AnnData, genes: NDArray[np.int64], seed: int) -> Entries:
     """Read some genes of cells, and the distribution that the model gives each of them, given the cell."""
     found: list[tuple[Tensor, ...]] = []
-    with borrowed(model) as module, seeded(module, seed):
+    with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
             for part in in_pieces(minibatch, N_DRAWS):
                 p = module.likelihood(latents_snk(module, part, N_DRAWS), module.sized(part))
@@ -162,7 +162,7 @@ def _at_genes(p: ExpressionDistribution, cells: Cells, genes: Tensor, whole: boo
     n, g = cells.n_cells, len(genes)
     genes = genes.to(cells.condition.size_n1.device)
     values = cells.x.dense()[:, genes].flatten()
-    rows = Rows(values, cells.x.n_genes, torch.arange(n + 1, device=genes.device) * g, genes.repeat(n))
+    rows = ExpressionRows(values, cells.x.n_genes, torch.arange(n + 1, device=genes.device) * g, genes.repeat(n))
     some = p.at(rows)
     at = some.cdf(values)
     below = some.cdf(values - 1) if whole else at
@@ -181,7 +181,7 @@ def log_weights_sn(model: Trained, cells: AnnData, n_draws: int, seed: int) -> N
     None where the posterior is a single point, which has no density and no bound.
     """
     found = []
-    with borrowed(model) as module, seeded(module, seed):
+    with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
             if not bool((module.posterior(minibatch).scale > 0).all()):
                 return None

@@ -13,7 +13,7 @@ from scipy import sparse
 from genevae.data.value_kind import Kind
 from genevae.metrics.response import log_normalised
 from genevae.runs.trained import Trained
-from genevae.tasks.borrow import open_cells
+from genevae.tasks.inference import open_cells
 
 __all__ = ["Expression", "in_units_of", "log_scale", "logged", "units"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from genevae.errors import RunError
 
-__all__ = ["beside", "drafted", "locked", "put_in_place", "recover", "require_free", "sync"]
+__all__ = ["beside", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
 
 try:
     import fcntl
@@ -29,7 +29,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def drafted(path: Path, resume: bool = False) -> Iterator[Path]:
+def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     """Lend the hidden folder beside a place where its content is prepared, to one process at a time.
 
     The folder's name follows from the place, so that a killed run leaves it to the next one, which clears it or goes on
@@ -39,7 +39,7 @@ def drafted(path: Path, resume: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The place that is written to in the end, by :func:`put_in_place`.
+        The place that is written to in the end, by :func:`replace_with`.
     resume
         Whether what a killed run has left is kept.
 
@@ -133,7 +133,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
-def put_in_place(draft: Path, path: Path) -> None:
+def replace_with(draft: Path, path: Path) -> None:
     """Put the draft in its place, in one step: whoever looks there finds the old or the new, whole.
 
     Where the system cannot exchange two folders in one step, the old one steps aside first; should the process be

@@ -21,7 +21,7 @@ from scipy import sparse
 from genevae.errors import DataError, shorten
 from genevae.io.concat import stack
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
-from genevae.io.read_options import Files, require_no_layer
+from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
 __all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "write_config"]
@@ -51,7 +51,7 @@ def is_batch(path: Path) -> bool:
         return _NAME.fullmatch(path.name) is not None
 
 
-def open_batches(path: Path, files: Files) -> Source:
+def open_batches(path: Path, files: ReadOptions) -> Source:
     """Open a folder of batch files, or one, whose rows are read as they are asked for.
 
     Raises

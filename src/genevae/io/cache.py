@@ -25,7 +25,7 @@ from genevae.io.source import (
     spread_rows,
 )
 
-__all__ = ["Held", "in_memory", "settle", "shelve"]
+__all__ = ["Held", "cached", "in_memory", "settle"]
 
 CHUNK = 4096
 """Rows that are read at once."""
@@ -48,7 +48,7 @@ class Held:
         return self.x_ng[rows]
 
 
-def shelve(chunks: Iterable[Block], n_genes: int, keep: Literal["auto", "memory", "disk"] = "auto") -> Matrix:
+def cached(chunks: Iterable[Block], n_genes: int, keep: Literal["auto", "memory", "disk"] = "auto") -> Matrix:
     """Keep chunks of rows where they can be read in any order.
 
     Parameters
@@ -67,7 +67,7 @@ def shelve(chunks: Iterable[Block], n_genes: int, keep: Literal["auto", "memory"
     DataError
         If the disk is full.
     """
-    shelf = _Shelf(n_genes)
+    shelf = _Cache(n_genes)
     limit = {"auto": SHARE / 2 * available_bytes(), "memory": np.inf, "disk": -1}[keep]  # joining takes it twice
     try:
         for chunk in chunks:
@@ -84,7 +84,7 @@ def in_memory(source: Source) -> MemorySource:
     if isinstance(source, MemorySource):
         return source
     matrix = source.matrix if isinstance(source, FileSource) else None
-    held = matrix if isinstance(matrix, Held) else shelve(_chunks(source), len(source.genes), "memory")
+    held = matrix if isinstance(matrix, Held) else cached(_chunks(source), len(source.genes), "memory")
     x_ng = held.x_ng if isinstance(held, Held) else held.read(np.arange(len(source)))
     return MemorySource(source.name, x_ng, source.genes, source.obs, source.aliases, source.panels)
 
@@ -110,7 +110,7 @@ def _chunks(source: Source) -> Iterator[Block]:
         yield source.read(np.arange(start, min(start + CHUNK, len(source)), dtype=np.int64))
 
 
-class _Shelf:
+class _Cache:
     """Chunks that wait in memory, and files of those before them."""
 
     def __init__(self, n_genes: int) -> None:

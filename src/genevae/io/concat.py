@@ -16,7 +16,7 @@ from pandas.api.types import union_categoricals
 from scipy import sparse
 
 from genevae.errors import GeneError, shorten
-from genevae.io.lowlevel.csr_ranges import StoredCSR, read_together
+from genevae.io.lowlevel.csr_ranges import StoredCSR, read_ranges
 from genevae.io.source import FileSource, Panels, Source
 
 __all__ = ["Stacked", "panels_of", "place", "stack", "stack_tables"]
@@ -81,7 +81,7 @@ class Stacked:
                 for stamp in part.stamps:
                     stamp.check()
                 wanted.append((part.matrix, rows[first:last] - (end - len(part))))
-        return read_together(wanted)
+        return read_ranges(wanted)
 
     def _of_part(self, part: int, rows: NDArray[np.int64]) -> Any:
         x, place_g = self.parts[part].read(rows), self.places[part]

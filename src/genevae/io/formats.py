@@ -17,7 +17,7 @@ from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.cache import in_memory, settle
 from genevae.io.concat import stack
 from genevae.io.h5ad import from_anndata, matrix, quietly
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.io.tables import open_table as tables
 from genevae.io.tables.metadata import join_metadata, read_table
@@ -25,9 +25,9 @@ from genevae.io.tables.metadata import join_metadata, read_table
 __all__ = [
     "FORMATS",
     "FileSource",
-    "Files",
     "Format",
     "MemorySource",
+    "ReadOptions",
     "Source",
     "find_format",
     "fingerprint",
@@ -56,7 +56,7 @@ class Format:
 
     description: str
     fits: Callable[[Path], bool]
-    open: Callable[[Path, Files], Source]
+    open: Callable[[Path, ReadOptions], Source]
     read: Callable[[Path], AnnData] | None = None
 
 
@@ -77,14 +77,14 @@ PARTS = ("h5ad", "zarr", "batch", "10x")
 """The formats whose files, together in a folder, are one source."""
 
 
-def open_source(data: Source | AnnData | Files | str | Path, layer: str | None = None) -> Source:
+def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None) -> Source:
     """Make a source of whatever holds cells.
 
     Parameters
     ----------
     data
         A source, which is returned as it is; an AnnData object, which is never changed; a path, which may be a folder
-        or a pattern of many files; or :class:`Files`, a path with more words on how to read it.
+        or a pattern of many files; or :class:`ReadOptions`, a path with more words on how to read it.
     layer
         The layer that holds the expression; ``"raw"`` is ``adata.raw`` where no layer has that name. ``X`` by default.
 
@@ -97,15 +97,15 @@ def open_source(data: Source | AnnData | Files | str | Path, layer: str | None =
     if isinstance(data, AnnData):
         return from_anndata(data, layer)
     if isinstance(data, str | Path):
-        data = Files(path=data)
-    if isinstance(data, Files):
+        data = ReadOptions(path=data)
+    if isinstance(data, ReadOptions):
         return _with_metadata(_open(data if layer is None else replace(data, layer=layer)), data)
     if layer is not None:
         raise DataError(f"{data.name} is open already: give layer='{layer}' where it is opened.")
     return data
 
 
-def _open(files: Files) -> Source:
+def _open(files: ReadOptions) -> Source:
     """Open one path or, where it stands for many files, all of them."""
     if files.format is None and (paths := _many(files.path)) is not None:
         return stack([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
@@ -143,7 +143,7 @@ def _named(name: str) -> Format:
     return FORMATS[name]
 
 
-def _with_metadata(source: Source, files: Files) -> Source:
+def _with_metadata(source: Source, files: ReadOptions) -> Source:
     """Join the columns of a table to the cells."""
     if files.metadata is None:
         return source

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genevae.errors import GeneError, nearest, shorten
-from genevae.io.atomic import drafted, put_in_place, sync
+from genevae.io.atomic import replace_with, staging_folder, sync
 
 __all__ = ["read_gene_list", "write_gene_list"]
 
@@ -47,11 +47,11 @@ def write_gene_list(
     made = [number, f"flavor {flavor}" if flavor else "", f"from {source}" if source else ""]
     header = " ".join("; ".join(filter(None, made)).split())
     path = Path(path)
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         draft.write_text("\n".join([f"# {header}", *genes, ""]), encoding="utf-8")
         sync(draft)
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def read_gene_list(path: str | Path) -> list[str]:

@@ -19,7 +19,7 @@ from pandas.api.types import is_numeric_dtype
 from scipy import sparse
 
 from genevae.errors import DataError, GenevaeError, nearest, shorten
-from genevae.io.cache import shelve
+from genevae.io.cache import cached
 from genevae.io.lowlevel import zarr
 from genevae.io.lowlevel.csc_to_csr import rows_of_columns
 from genevae.io.lowlevel.csr_ranges import StoredCSR
@@ -27,7 +27,7 @@ from genevae.io.lowlevel.dense import as_float32
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
 from genevae.io.lowlevel.zarr import open_group
 from genevae.io.ram import SHARE, available_bytes
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, Matrix, MemorySource, Source, Stamp
 
 __all__ = [
@@ -77,7 +77,7 @@ def _read_whole_zarr(path: Path) -> AnnData:
     return anndata.read_zarr(path)
 
 
-def open_h5ad(path: Path, files: Files) -> Source:
+def open_h5ad(path: Path, files: ReadOptions) -> Source:
     """Open an h5ad file whose rows are read as they are asked for.
 
     Raises
@@ -91,7 +91,7 @@ def open_h5ad(path: Path, files: Files) -> Source:
         return _open(path, file, files, Storage(csr_of, dense_of), read_h5ad, (stamp,))
 
 
-def open_zarr(path: Path, files: Files) -> Source:
+def open_zarr(path: Path, files: ReadOptions) -> Source:
     """Open a zarr folder whose rows are read as they are asked for."""
     group = open_group(path)
     try:
@@ -115,11 +115,16 @@ class Storage:
         if kind == "csr":
             return self.csr_of(path, stored, shape)
         columns = self.csr_of(path, stored, shape[::-1])
-        return shelve(rows_of_columns(columns.values, columns.genes, columns.indptr_n, shape[0]), shape[1], "disk")
+        return cached(rows_of_columns(columns.values, columns.genes, columns.indptr_n, shape[0]), shape[1], "disk")
 
 
 def _open(
-    path: Path, root: Any, files: Files, storage: Storage, read: Callable[[Path], AnnData], stamps: tuple[Stamp, ...]
+    path: Path,
+    root: Any,
+    files: ReadOptions,
+    storage: Storage,
+    read: Callable[[Path], AnnData],
+    stamps: tuple[Stamp, ...],
 ) -> Source:
     """Open the matrix and the tables of a store; one that is stored in another way is read into memory."""
     stored, var = _find_layer(path, root, files.layer)

@@ -12,11 +12,11 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 
 from genevae.errors import DataError, shorten
-from genevae.io.cache import shelve
+from genevae.io.cache import cached
 from genevae.io.concat import stack_tables
 from genevae.io.h5ad import quietly
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
-from genevae.io.read_options import Files, require_no_layer
+from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.safe_pickle.table import read_pickled_table
 from genevae.io.source import FileSource, Source, Stamp
 from genevae.io.tables.metadata import reading_parquet
@@ -42,7 +42,7 @@ def is_chunks(path: Path) -> bool:
     return path.is_dir() and bool(_named(path, _COUNTS)) and bool(_named(path, _METADATA))
 
 
-def open_chunks(path: Path, files: Files) -> Source:
+def open_chunks(path: Path, files: ReadOptions) -> Source:
     """Open a folder of chunks, such as ``human_counts_1.npz`` beside ``human_metadata_1.pkl``.
 
     A matrix and a table belong together where their names agree but for ``counts`` and ``metadata``; where no names
@@ -75,7 +75,7 @@ def open_chunks(path: Path, files: Files) -> Source:
     tables = [_table_of(chunk, n_cells) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
     obs = _stacked(path, chunks, tables)
     genes = _gene_names(path, n_genes)
-    matrix = shelve(_matrices(chunks, shapes), n_genes, files.keep)
+    matrix = cached(_matrices(chunks, shapes), n_genes, files.keep)
     return FileSource(str(path), matrix, genes, obs)
 
 

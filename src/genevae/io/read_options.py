@@ -8,14 +8,14 @@ from typing import Literal
 
 from genevae.errors import DataError, nearest
 
-__all__ = ["Files", "require_no_layer"]
+__all__ = ["ReadOptions", "require_no_layer"]
 
 JOINS = ("inner", "outer")
 PLACES = ("auto", "memory", "disk")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class ReadOptions:
     """A path, and how it is to be read.
 
     Parameters
@@ -57,7 +57,7 @@ class Files:
             raise DataError(f"A key ('{self.key}') matches a table of metadata with the cells: give the table too.")
 
 
-def require_no_layer(path: Path, files: Files) -> None:
+def require_no_layer(path: Path, files: ReadOptions) -> None:
     """Raise where a layer is asked of a format that has none."""
     if files.layer is not None:
         raise DataError(f"{path} has no layers, and '{files.layer}' was asked for: leave out the layer.")

@@ -23,7 +23,7 @@ from genevae.errors import DataError, shorten
 from genevae.io.h5ad import aliases_of, from_anndata, quietly
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
-from genevae.io.read_options import Files, require_no_layer
+from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
 __all__ = ["is_folder", "is_h5", "open_folder", "open_h5", "read_folder", "read_h5"]
@@ -46,7 +46,7 @@ def is_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in _MATRIX)
 
 
-def open_h5(path: Path, files: Files) -> Source:
+def open_h5(path: Path, files: ReadOptions) -> Source:
     """Open Cell Ranger's HDF5 file; its rows are read as they are asked for where all features are expression."""
     require_no_layer(path, files)
     stamp = Stamp.of(path)
@@ -68,7 +68,7 @@ def open_h5(path: Path, files: Files) -> Source:
     return FileSource(str(path), matrix, tuple(genes), obs, aliases_of(pd.DataFrame(var)), stamps=(stamp,))
 
 
-def open_folder(path: Path, files: Files) -> Source:
+def open_folder(path: Path, files: ReadOptions) -> Source:
     """Open Cell Ranger's folder; the matrix, which is text, is read into memory."""
     require_no_layer(path, files)
     return from_anndata(read_folder(path), name=str(path))

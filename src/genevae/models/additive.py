@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.distributions import Normal as Gaussian
 from torch.distributions.kl import register_kl
 
-from genevae.cells import Cells, Condition, Rows
+from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.distributions import Normal
 from genevae.models.prior import StandardNormal, StandardNormalPrior
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
 from genevae.nn.sharding import sum_of_all
 
-__all__ = ["Additive", "AdditiveLikelihood", "PointMass", "PointPosterior"]
+__all__ = ["Additive", "AdditiveLikelihood", "Delta", "PointPosterior"]
 
 SMALLEST_VARIANCE = 1e-4
 """Of a gene, so that one that never varied has a likelihood too."""
@@ -24,15 +24,15 @@ MOMENTUM = 0.01
 """Weight of new cells in the running variance, once there were a hundred minibatches."""
 
 
-class PointMass(Gaussian):
+class Delta(Gaussian):
     """All probability at one place: a normal without spread. To draw from it is to take its mean."""
 
     def __init__(self, mean: Tensor) -> None:
         super().__init__(mean, torch.zeros_like(mean), validate_args=False)
 
 
-@register_kl(PointMass, StandardNormal)  # type: ignore[untyped-decorator]
-def _kl_of_a_point(q: PointMass, p: StandardNormal) -> Tensor:  # noqa: ARG001 - whatever the prior
+@register_kl(Delta, StandardNormal)  # type: ignore[untyped-decorator]
+def _kl_of_a_point(q: Delta, p: StandardNormal) -> Tensor:  # noqa: ARG001 - whatever the prior
     """Zero: hidden states without noise are not charged for."""
     return torch.zeros_like(q.mean)
 
@@ -47,13 +47,13 @@ class PointPosterior(nn.Module):
         heads that read are in part those that write.
     """
 
-    def __init__(self, encode: Callable[[Rows, Mapping[str, Tensor]], Tensor]) -> None:
+    def __init__(self, encode: Callable[[ExpressionRows, Mapping[str, Tensor]], Tensor]) -> None:
         super().__init__()
         self.encode = encode
 
-    def forward(self, cells: Cells) -> PointMass:
+    def forward(self, cells: Cells) -> Delta:
         """Return q(z | x, c), of ``z_nk``."""
-        return PointMass(self.encode(cells.x, cells.condition.codes))
+        return Delta(self.encode(cells.x, cells.condition.codes))
 
 
 class AdditiveLikelihood(nn.Module):

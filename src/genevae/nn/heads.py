@@ -14,7 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 from genevae.nn.linear import product
 from genevae.nn.sharding import norm_of_all
 
@@ -223,7 +223,7 @@ class AdditiveHeads(nn.Module):
     def _each(self, parts: Sequence[Tensor]) -> list[tuple[str, ContextHead, Tensor]]:
         return list(zip(self.fields, self.heads, parts, strict=True))  # type: ignore[arg-type]
 
-    def encode(self, x: Rows, codes: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, x: ExpressionRows, codes: Mapping[str, Tensor]) -> Tensor:
         """Return the hidden states ``(n, k)`` of cells with these categories."""
         return self.inwards(product(x, self.reading()), codes)
 
@@ -239,7 +239,7 @@ class AdditiveHeads(nn.Module):
         return {name: h @ w_gk.T for name, h, w_gk in zip(names, parts, written, strict=True)}
 
     @torch.no_grad()
-    def fit_scale(self, x: Rows, codes: Mapping[str, Tensor]) -> None:
+    def fit_scale(self, x: ExpressionRows, codes: Mapping[str, Tensor]) -> None:
         """Scale the heads of the fields so that together they add as much as the base does, in L2 norm."""
         base, *rest = self.contributions(self.encode(x, codes), codes).values()
         if rest and (added := norm_of_all(torch.stack(rest).sum(0))) > 0:

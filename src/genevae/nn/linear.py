@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from genevae.cells import Rows
+from genevae.cells import ExpressionRows
 
 __all__ = ["RowsLinear", "product"]
 
@@ -37,7 +37,7 @@ class RowsLinear(nn.Module):
         self.weight_gh = nn.Parameter(torch.empty(n_genes, n_hidden).uniform_(-bound, bound))
         self.bias_h = nn.Parameter(torch.empty(n_hidden).uniform_(-bound, bound))
 
-    def forward(self, x: Rows, values: Tensor | None = None) -> Tensor:
+    def forward(self, x: ExpressionRows, values: Tensor | None = None) -> Tensor:
         """Return ``h_nh``.
 
         Parameters
@@ -50,7 +50,7 @@ class RowsLinear(nn.Module):
         return product(x, self.weight_gh, values) + self.bias_h
 
 
-def product(x: Rows, weight_gh: Tensor, values: Tensor | None = None) -> Tensor:
+def product(x: ExpressionRows, weight_gh: Tensor, values: Tensor | None = None) -> Tensor:
     """Return x W, ``(n, h)``, for rows that may be sparse; the entries of sparse rows have no gradient.
 
     Parameters
@@ -76,7 +76,7 @@ class _CSRProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: Rows) -> Tensor:
+    def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: ExpressionRows) -> Tensor:
         ctx.x, ctx.values_e = x, values_e
         indptr_n, gene_e = x.csr()
         return F.embedding_bag(

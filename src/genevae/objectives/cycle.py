@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.models.additive import Additive
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
@@ -23,7 +23,7 @@ from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.running_scale import Influence, RunningScale
 from genevae.objectives.schedules import Constant, Schedule
 
-__all__ = ["ContextClassifier", "Cycle", "Journey", "draw_targets", "travel"]
+__all__ = ["ContextClassifier", "Cycle", "CyclePass", "draw_targets", "travel"]
 
 N_WATCHED = 16
 """Cells of each minibatch by which the likelihood's σ is kept."""
@@ -70,7 +70,7 @@ def draw_targets(codes: Mapping[str, Tensor], n_categories: Mapping[str, int]) -
 
 
 @dataclass(frozen=True)
-class Journey:
+class CyclePass:
     """x under its own context s → x̂ under t → x̂ under s again.
 
     Parameters
@@ -96,7 +96,9 @@ class Journey:
     logits_made_nc: Tensor
 
 
-def travel(heads: AdditiveHeads, classifier: ContextClassifier, cells: Cells, target: Mapping[str, Tensor]) -> Journey:
+def travel(
+    heads: AdditiveHeads, classifier: ContextClassifier, cells: Cells, target: Mapping[str, Tensor]
+) -> CyclePass:
     """Take cells to another context and back.
 
     Writing and reading are linear, so that the expression in between need not be written down: with R what reads, D
@@ -124,7 +126,7 @@ def travel(heads: AdditiveHeads, classifier: ContextClassifier, cells: Cells, ta
     else:
         error_ng = cells.x.dense() - home_nk @ writing_gk.T
         squared_n = error_ng.square().masked_fill(~cells.condition.measured_ng, 0).sum(-1)
-    return Journey(
+    return CyclePass(
         there_nk,
         back_nk,
         home_nk,
@@ -217,7 +219,7 @@ class Cycle(Objective):
         return loss_n
 
 
-def disagreement_n(heads: AdditiveHeads, journey: Journey) -> Tensor:
+def disagreement_n(heads: AdditiveHeads, journey: CyclePass) -> Tensor:
     """Return ‖z − z'‖² / ½(‖z‖² + ‖z'‖²), averaged over heads: 0 where they agree, 2 where they share nothing."""
     parts = (each.split(heads.hidden_widths, -1) for each in (journey.there_nk, journey.back_nk))
     each_n = [
@@ -227,6 +229,6 @@ def disagreement_n(heads: AdditiveHeads, journey: Journey) -> Tensor:
     return torch.stack(each_n).mean(0)
 
 
-def _mean_square(x: Rows) -> Tensor:
+def _mean_square(x: ExpressionRows) -> Tensor:
     """Return the mean over cells of ‖x‖²."""
     return mean_of_all(x.values.square().sum() / x.n_cells).clamp(min=SMALLEST)

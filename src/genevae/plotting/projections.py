@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAPS", "TITLES", "draw_map", "has_umap"]
+__all__ = ["MAPS", "TITLES", "has_umap", "project_2d"]
 
 _Points = NDArray[np.float32]
 N_PLACED_BY = 3
@@ -23,7 +23,7 @@ def has_umap() -> bool:
     return importlib.util.find_spec("umap") is not None
 
 
-def draw_map(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = None) -> _Points:
+def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = None) -> _Points:
     """Return coordinates of all cells in two dimensions.
 
     Parameters

@@ -17,11 +17,11 @@ from scipy import sparse
 
 from genevae.data.sampler import BUFFER, InOrder, Shuffled
 from genevae.errors import DataError, nearest
-from genevae.io.atomic import drafted, put_in_place, require_free, sync
+from genevae.io.atomic import replace_with, require_free, staging_folder, sync
 from genevae.io.batch_h5 import CONFIG, batch_name, write_batch, write_config
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source, as_stored, fingerprint, gene_table, is_sparse
-from genevae.io.write.anndata import STORES, Compression, Piece, fill_store, require_store, write_store
+from genevae.io.write.anndata import STORES, Block, Compression, fill_store, require_store, write_store
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +36,7 @@ PLAN = "plan.json"
 
 
 def convert(
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     out: str | Path,
     *,
     to: Literal["h5ad", "zarr", "batch"] | None = None,
@@ -80,7 +80,7 @@ def convert(
     one = path.suffix in STORES
     parts = _Parts.of(to or "batch", compression)
     require_store(path, overwrite) if one else require_free(path, overwrite, [parts.first, CONFIG])
-    source = open_source(replace(data, keep="disk") if isinstance(data, Files) else data)
+    source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
     if source.panels is not None:
         raise DataError(
             f"Some cells of {source.name} lack some of the genes (join='outer'), and an expression matrix would say "
@@ -115,7 +115,7 @@ def _order(n_cells: int, shuffle: bool, seed: int) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *(chunk.rows for chunk in chunks)])
 
 
-def _pieces(source: Source, rows: NDArray[np.int64]) -> Iterator[Piece]:
+def _pieces(source: Source, rows: NDArray[np.int64]) -> Iterator[Block]:
     """Yield expression, a bounded number of rows at a time."""
     as_csr = is_sparse(source)
     for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
@@ -166,7 +166,7 @@ def _write_folder(
     """Write the files one by one; those that a killed run has finished stay."""
     labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # which a table may have joined
     plan = json.dumps({**words, "size": size, "data": fingerprint(source), "labels": labels})
-    with drafted(path, resume=True) as folder:
+    with staging_folder(path, resume=True) as folder:
         content = folder / "content"
         _clear_unless(folder, plan)
         content.mkdir(exist_ok=True)
@@ -180,7 +180,7 @@ def _write_folder(
             draft.rename(final)
         if parts.write is _write_batch:
             write_config(content, len(source), len(source.genes), size)
-        put_in_place(content, path)
+        replace_with(content, path)
 
 
 def _clear_unless(folder: Path, plan: str) -> None:

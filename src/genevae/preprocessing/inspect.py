@@ -16,7 +16,7 @@ from scipy import sparse
 
 from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_whole, sample_rows, spread, totals
 from genevae.errors import DataError, RecipeError, shorten
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import from_anndata, matrix, storage_of
 from genevae.io.source import Source
 
@@ -132,7 +132,7 @@ def _paragraph(head: str, text: str) -> str:
 
 
 def inspect(
-    data: Source | AnnData | Files | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
+    data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
 ) -> Inspection:
     """Look at data before training on them.
 
@@ -196,7 +196,7 @@ def check_likelihood(kind: Kind, needs_counts: bool, recipe: str, name: str) -> 
         )
 
 
-def _open(data: Source | AnnData | Files | str | Path, layer: str | None) -> tuple[Source, str | None]:
+def _open(data: Source | AnnData | ReadOptions | str | Path, layer: str | None) -> tuple[Source, str | None]:
     """Open data, and say how the matrix is stored where that is known before rows are read."""
     if isinstance(data, AnnData):
         return from_anndata(data, layer), storage_of(matrix(data, layer, "the AnnData object")[0])

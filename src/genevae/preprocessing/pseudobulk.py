@@ -16,7 +16,7 @@ from scipy import sparse
 
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.io.formats import open_source
-from genevae.io.read_options import Files
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.groups import (
     add_constant_columns,
@@ -37,7 +37,7 @@ _Rows = NDArray[np.int64]
 
 
 def pseudobulk(
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     by: Sequence[str],
     how: Literal["sum", "mean"] = "sum",
@@ -111,7 +111,7 @@ def _sum_by_group(source: Source, rows: _Rows, group_n: _Rows, n_groups: int, ex
 
 
 def mixtures(
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     by: str,
     n: int,

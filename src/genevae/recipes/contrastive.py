@@ -14,7 +14,7 @@ from genevae.models.vae import VAE
 from genevae.objectives.contrastive import Contrastive
 from genevae.objectives.objective import Objective
 from genevae.recipes.bulk import Bulk
-from genevae.recipes.recipe import Rows, Weights
+from genevae.recipes.recipe import RowNumbers, Weights
 
 __all__ = ["ContrastiveBulk"]
 
@@ -75,17 +75,19 @@ class ContrastiveBulk(Bulk):
             frozen=self.posterior == "frozen",
         )
 
-    def training_sampler(self, rows: Rows, group_n: Rows | None, weights: Weights | None, seed: int) -> Sampler:
+    def training_sampler(
+        self, rows: RowNumbers, group_n: RowNumbers | None, weights: Weights | None, seed: int
+    ) -> Sampler:
         """Put two cells of a group beside each other."""
         if weights is not None:
             raise RecipeError("This recipe draws cells by their group, and cannot balance them too: leave out balance.")
         return self._pairs(rows, group_n, seed)
 
-    def validation_sampler(self, rows: Rows, group_n: Rows | None, seed: int) -> Sampler:
+    def validation_sampler(self, rows: RowNumbers, group_n: RowNumbers | None, seed: int) -> Sampler:
         """Validate on the same pairs after every epoch."""
         return self._pairs(rows, group_n, seed)
 
-    def _pairs(self, rows: Rows, group_n: Rows | None, seed: int) -> Sampler:
+    def _pairs(self, rows: RowNumbers, group_n: RowNumbers | None, seed: int) -> Sampler:
         if group_n is None:  # the objective will refuse, in words
             return super().validation_sampler(rows, group_n, seed)
         return Pairs(rows, group_n, self.batch_size, seed)

@@ -33,7 +33,7 @@ from genevae.training.settings import Training
 
 __all__ = ["Recipe"]
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 
@@ -167,11 +167,17 @@ class Recipe(Training):
             return Cyclic(self.beta, max(1, round(n_epochs / self.beta_cycle)), self.beta_decay, self.beta_ramp)
         return Ramp(self.beta, self.beta_ramp, self.beta_schedule)
 
-    def training_sampler(self, rows: Rows, group_n: Rows | None, weights: Weights | None, seed: int) -> Sampler:  # noqa: ARG002
+    def training_sampler(
+        self,
+        rows: RowNumbers,
+        group_n: RowNumbers | None,  # noqa: ARG002
+        weights: Weights | None,
+        seed: int,
+    ) -> Sampler:
         """Make the order of the training cells; ``group_n`` are the groups of all cells, where a group was named."""
         return Shuffled(rows, self.batch_size, seed, weights=weights, n_cells_per_epoch=self.cells_per_epoch)
 
-    def validation_sampler(self, rows: Rows, group_n: Rows | None, seed: int) -> Sampler:  # noqa: ARG002
+    def validation_sampler(self, rows: RowNumbers, group_n: RowNumbers | None, seed: int) -> Sampler:  # noqa: ARG002
         """Make the order of the cells that validate."""
         return InOrder(rows, 512)
 

@@ -18,7 +18,7 @@ from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 from genevae.runs.signals import Asked
 from genevae.training.callbacks import NoCheckpoints
 from genevae.training.state import State
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 __all__ = ["Checkpoints", "latest"]
 
@@ -71,7 +71,7 @@ class Checkpoints(NoCheckpoints):
             raise RunError(f"{path} is not the state of this model, or is of another version: {error}.") from error
         self.log.write("resume", step=state.step, epoch=state.epoch, checkpoint=path.name)
 
-    def _last(self, ranks: Ranks) -> Path | None:
+    def _last(self, ranks: World) -> Path | None:
         """Return the last checkpoint that the first process sees, which is the one that has written it."""
         path = latest(self.run)
         name = ranks.texts(path.name if path else "")[0]
@@ -108,7 +108,7 @@ class Checkpoints(NoCheckpoints):
                 f"genevae fit --resume {self.run}"
             )
 
-    def _asked(self, ranks: Ranks) -> str | None:
+    def _asked(self, ranks: World) -> str | None:
         """Return the name of the signal that any of the processes was sent; they stop at the same step."""
         if not ranks.any(self.asked.by is not None):
             return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genevae.errors import RecipeError, nearest
-from genevae.io.formats import Files
+from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
 from genevae.recipes import Recipe, recipe_class, recipe_name
@@ -21,8 +21,8 @@ from genevae.runs.config import write_config
 from genevae.runs.every import Every
 from genevae.runs.folder import Run
 from genevae.runs.prepare import Prepared, prepare
-from genevae.runs.provenance import origin
-from genevae.runs.reference import calibrate, remember
+from genevae.runs.provenance import provenance
+from genevae.runs.reference import calibrate, reference_posteriors
 from genevae.runs.trained import Trained, versions
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import NoCheckpoints
@@ -30,7 +30,7 @@ from genevae.training.history import Log
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
 from genevae.training.settings import default_epochs
-from genevae.training.world import Ranks, device_of, join
+from genevae.training.world import World, device_of, join
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +44,7 @@ NOT_KEPT = ("data", "recipe", "setting", "device", "out", "overwrite", "logs", "
 
 
 def fit(
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     recipe: str | Recipe = "nb",
     condition: Sequence[str] = (),
@@ -192,7 +192,7 @@ def fit(
 
 
 def fit_in(
-    run: Run | None, data: AnnData | Source | Files | str | Path, recipe: Recipe, given: Mapping[str, Any]
+    run: Run | None, data: AnnData | Source | ReadOptions | str | Path, recipe: Recipe, given: Mapping[str, Any]
 ) -> Trained:
     """Hold the folder of a run, if there is one, prepare, train and save.
 
@@ -220,7 +220,7 @@ def fit_in(
             "data": prepared.source.name,
             "fingerprint": prepared.fingerprint,
             "fingerprint_of_covariates": prepared.fingerprint_of_covariates,
-            **origin(),
+            **provenance(),
         }
         ranks.require_alike("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
         config, facts = run.begin(config, facts) if run else (config, facts)
@@ -240,7 +240,7 @@ def _train(
     recipe: Recipe,
     given: Mapping[str, Any],
     device: torch.device,
-    ranks: Ranks,
+    ranks: World,
     checkpoints: NoCheckpoints,
     logs: Sequence[Log],
     facts: dict[str, Any],
@@ -262,7 +262,7 @@ def _train(
         module.eval(),
         recipe,
         schema,
-        remember(module, loaders.reference, device),
+        reference_posteriors(module, loaders.reference, device),
         calibrate(module, loaders.training, loaders.calibration, device),
         history.to_frame(),
         prepared.parts(),
@@ -306,7 +306,7 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(data: object) -> dict[str, Any]:
     """Return what the config file keeps of where the data are and how they were read."""
-    if isinstance(data, Files):
+    if isinstance(data, ReadOptions):
         words = {name: str(word) if isinstance(word, Path) else word for name, word in asdict(data).items()}
         return {"data": words.pop("path"), **words}
     return {"data": str(data) if isinstance(data, str | Path) else None}

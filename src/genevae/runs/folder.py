@@ -14,10 +14,10 @@ from genevae.runs.checkpoint import Checkpoints
 from genevae.runs.event_log import EventLog
 from genevae.runs.every import Every
 from genevae.runs.manifest import START, complete_folder, require_place, verify_folder, write_folder
-from genevae.runs.signals import asked_to_end
+from genevae.runs.signals import stop_signals
 from genevae.runs.trained import Trained, facts_of, files_of
 from genevae.training.callbacks import NoCheckpoints
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 __all__ = ["Run"]
 
@@ -58,7 +58,7 @@ class Run:
     keep: int = 2
     resumes: bool = False
     log: EventLog = field(default_factory=EventLog)
-    ranks: Ranks = field(default_factory=Ranks.alone)
+    ranks: World = field(default_factory=World.alone)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -111,7 +111,7 @@ class Run:
         if self.every is None:
             yield NoCheckpoints()
             return
-        with asked_to_end() as asked:
+        with stop_signals() as asked:
             yield Checkpoints(self.path, self.every, self.keep, asked, self.log)
 
     def _require_same(self, facts: Mapping[str, Any]) -> dict[str, Any]:

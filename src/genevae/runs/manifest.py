@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genevae.errors import RunError
-from genevae.io.atomic import drafted, put_in_place, recover, require_free, sync
+from genevae.io.atomic import recover, replace_with, require_free, staging_folder, sync
 
 __all__ = ["MANIFEST", "START", "complete_folder", "require_place", "verify_folder", "write_folder", "write_tensors"]
 
@@ -23,11 +23,11 @@ SEAL = "sha256_of_this"
 """The entry of the manifest that vouches for its others."""
 
 AGAIN = "Copy the folder again, or train again."
-Files = Mapping[str, Callable[[Path], Any]]
+ReadOptions = Mapping[str, Callable[[Path], Any]]
 
 
 def write_folder(
-    path: Path, files: Files, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
+    path: Path, files: ReadOptions, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
 ) -> None:
     """Write a folder of files beside its place, add a manifest, and move it there in one step.
 
@@ -51,11 +51,11 @@ def write_folder(
     """
     path = Path(path)
     require_place(path, overwrite)
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         draft.mkdir()
         _write(draft, files, facts, manifest)
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def require_place(path: Path, overwrite: bool) -> None:
@@ -74,7 +74,7 @@ def require_place(path: Path, overwrite: bool) -> None:
     require_free(path, overwrite, [MANIFEST, START])
 
 
-def complete_folder(path: Path, files: Files, facts: Mapping[str, Any]) -> None:
+def complete_folder(path: Path, files: ReadOptions, facts: Mapping[str, Any]) -> None:
     """Add files to a folder that has no manifest, and the manifest last: until it is there, the folder is unfinished.
 
     Parameters
@@ -87,13 +87,13 @@ def complete_folder(path: Path, files: Files, facts: Mapping[str, Any]) -> None:
     RunError
         If the folder cannot be written to.
     """
-    with drafted(path / MANIFEST) as draft:
+    with staging_folder(path / MANIFEST) as draft:
         _write(draft, files, facts, MANIFEST)
         for name in [*files, MANIFEST]:
-            put_in_place(draft / name, path / name)
+            replace_with(draft / name, path / name)
 
 
-def _write(draft: Path, files: Files, facts: Mapping[str, Any], manifest: str) -> None:
+def _write(draft: Path, files: ReadOptions, facts: Mapping[str, Any], manifest: str) -> None:
     for name, write in files.items():
         write(draft / name)
     content = {**facts, "sha256": {name: _sha256(draft / name) for name in files}}

@@ -21,7 +21,7 @@ from genevae.data.schema import Schema, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
 from genevae.errors import DataError
-from genevae.io.formats import Files, open_source, settle
+from genevae.io.formats import ReadOptions, open_source, settle
 from genevae.io.gene_lists import read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
@@ -111,7 +111,7 @@ class Prepared:
         return part
 
 
-def prepare(data: AnnData | Source | Files | str | Path, recipe: Recipe, given: Mapping[str, Any]) -> Prepared:
+def prepare(data: AnnData | Source | ReadOptions | str | Path, recipe: Recipe, given: Mapping[str, Any]) -> Prepared:
     """Open the data, split the cells, choose the genes, and learn what there is to know before training.
 
     Parameters
@@ -121,7 +121,7 @@ def prepare(data: AnnData | Source | Files | str | Path, recipe: Recipe, given: 
     recipe
         Says what such data become before the model sees them.
     """
-    keep = data.keep if isinstance(data, Files) else "auto"
+    keep = data.keep if isinstance(data, ReadOptions) else "auto"
     source = settle(open_source(data, given["layer"]), keep)
     kind = probe(source)
     check_likelihood(kind, recipe.needs_counts, recipe_name(recipe), source.name)

@@ -9,10 +9,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["origin"]
+__all__ = ["provenance"]
 
 
-def origin() -> dict[str, str]:
+def provenance() -> dict[str, str]:
     """Return what a run's manifest says of how it was started; ``commit`` only inside a git repository."""
     folder = Path.cwd()
     facts = {

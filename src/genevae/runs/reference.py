@@ -12,14 +12,14 @@ from genevae.models.classifier import Calibration, bounds_nc, fit_temperature
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 
-__all__ = ["calibrate", "remember"]
+__all__ = ["calibrate", "reference_posteriors"]
 
 MAX_EVALUATIONS = 100_000
 """Cells × categories that are scored at most to calibrate one field."""
 
 
 @torch.no_grad()
-def remember(model: VAE, cells: Loader, device: torch.device) -> Reference:
+def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
     """Keep the posterior and the condition of each of these cells."""
     model.eval()
     means, scales, conditions = [], [], []

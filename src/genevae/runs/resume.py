@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genevae.errors import RecipeError
-from genevae.io.formats import Files
+from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.recipes import recipe_class
 from genevae.runs.config import read_config
@@ -30,13 +30,13 @@ _DEFAULTS = {
     for name, parameter in inspect.signature(fit).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 }
-_PLACE = ("data", *(field.name for field in fields(Files)))
+_PLACE = ("data", *(field.name for field in fields(ReadOptions)))
 """Names by which the config file says where the data are and how they are read."""
 
 
 def resume(
     run: str | Path,
-    data: AnnData | Source | Files | str | Path | None = None,
+    data: AnnData | Source | ReadOptions | str | Path | None = None,
     *,
     device: str | None = None,
     logs: Sequence[Log] = (),
@@ -73,7 +73,7 @@ def resume(
     words = {name: config.pop(name) for name in _PLACE if name in config}
     if data is None:
         data = _files(words, folder)
-    elif not isinstance(data, Files):
+    elif not isinstance(data, ReadOptions):
         config["layer"] = words.get("layer")
     if "genes" in config:
         config["genes"] = _genes(config["genes"], folder)
@@ -83,12 +83,14 @@ def resume(
     return fit_in(Run(path, every=every, keep=config["keep_checkpoints"], resumes=True), data, recipe, given)
 
 
-def _files(words: Mapping[str, Any], folder: Path) -> Files:
+def _files(words: Mapping[str, Any], folder: Path) -> ReadOptions:
     """Find the data again: relative paths began in that folder."""
     if "data" not in words:
         raise RecipeError("The run was trained on data in memory: give them again, as in resume(run, data).")
     found = {("path" if name == "data" else name): word for name, word in words.items()}
-    return Files(**{name: folder / word if name in {"path", "metadata"} else word for name, word in found.items()})
+    return ReadOptions(
+        **{name: folder / word if name in {"path", "metadata"} else word for name, word in found.items()}
+    )
 
 
 def _genes(genes: int | str | list[str], folder: Path) -> int | str | list[str] | Path:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["Asked", "asked_to_end"]
+__all__ = ["Asked", "stop_signals"]
 
 NAMES = ("SIGTERM", "SIGUSR1")
 """What a queue sends before it kills: SLURM's own warning is one or the other."""
@@ -29,7 +29,7 @@ class Asked:
 
 
 @contextmanager
-def asked_to_end() -> Iterator[Asked]:
+def stop_signals() -> Iterator[Asked]:
     """Take note of signals in place of dying of them; whoever works looks at the note when it suits.
 
     Python handles signals in its main thread, so that in any other one they do what they always do.

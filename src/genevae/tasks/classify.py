@@ -11,12 +11,12 @@ from torch import Tensor
 
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.classifier import bounds_nc, reconstructions_nc
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
 __all__ = ["classify"]
@@ -26,7 +26,7 @@ METHODS = ("posterior", "reconstruction")
 
 def classify(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     field: str,
     method: Literal["posterior", "reconstruction"] = "posterior",
@@ -83,7 +83,7 @@ def classify(
     cells = open_cells(model, data, layer, batch_size, fill=[field])
     codes = model.calibration[field].code_c
     told = [covariate.categories[code] for code in codes]
-    with borrowed(model) as module:
+    with evaluation_mode(model) as module:
         score_nc = torch.cat([
             bounds_nc(module, minibatch, field, codes, torch.Generator().manual_seed(seed)).cpu()
             if method == "posterior"

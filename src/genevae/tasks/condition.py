@@ -11,7 +11,7 @@ import torch
 from genevae.cells import Condition
 from genevae.data.schema import Categorical, Schema
 
-__all__ = ["Asked", "every_combination", "understand"]
+__all__ = ["Asked", "every_combination", "parse_condition"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Asked:
         )
 
 
-def understand(schema: Schema, words: Mapping[str, object]) -> Asked:
+def parse_condition(schema: Schema, words: Mapping[str, object]) -> Asked:
     """Turn names and categories into codes and values.
 
     Raises

@@ -16,8 +16,8 @@ from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
-from genevae.tasks.condition import Asked, understand
+from genevae.tasks.condition import Asked, parse_condition
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.output import Answer, numbers, require_writable, values_note
 from genevae.tasks.posterior_expectation import expectations_sng, in_pieces, latents_snk
 from genevae.tasks.support import Supports
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["counterfactual"]
 
 
 def counterfactual(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     condition: Mapping[str, str],
     n_draws: int = 25,
@@ -106,7 +106,7 @@ def counterfactual(
         raise CategoryError(f"Say which condition to ask for. {nearest('', model.schema.fields)}")
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
-    asked = understand(model.schema, condition)
+    asked = parse_condition(model.schema, condition)
     require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
     obs = _described(cells.source.obs, model.schema, condition)
@@ -116,8 +116,8 @@ def counterfactual(
 
 def _pieces(
     model: TrainedModel, cells: Loader, asked: Asked, n_draws: int, interval: float, seed: int
-) -> Iterator[Piece]:
-    with borrowed(model) as module, seeded(module, seed):
+) -> Iterator[Block]:
+    with evaluation_mode(model) as module, seeded(module, seed):
         supports = Supports(model.reference, asked)
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):

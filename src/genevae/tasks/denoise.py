@@ -12,7 +12,7 @@ from torch import Tensor
 from genevae.cells import Cells, Condition
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, require_size, seeded
 from genevae.tasks.output import Answer, numbers, require_writable, values_note
 from genevae.tasks.posterior_expectation import expectations_sng, in_pieces
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["denoise"]
 
 
 def denoise(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     size: float | None = None,
     average_batches: bool = False,
@@ -90,8 +90,8 @@ def denoise(
 
 def _pieces(
     model: TrainedModel, cells: Loader, size: float | None, batch: tuple[str, int] | None, n_draws: int, seed: int
-) -> Iterator[Piece]:
-    with borrowed(model) as module, seeded(module, seed):
+) -> Iterator[Block]:
+    with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):
                 target = module.sized(part)

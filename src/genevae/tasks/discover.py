@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from genevae.errors import DataError, nearest
-from genevae.tasks.borrow import TrainedModel
 from genevae.tasks.clustering import Labels, Points, best_number, kmeans, leiden, margin_n, repeated
 from genevae.tasks.embed import embed
+from genevae.tasks.inference import TrainedModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
 __all__ = ["discover"]
@@ -32,7 +32,7 @@ CHOICE_CELLS = 3_000
 
 def discover(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     method: Literal["kmeans", "leiden"] = "kmeans",
     n_clusters: int | None = None,

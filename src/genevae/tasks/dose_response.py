@@ -15,9 +15,9 @@ from torch import Tensor
 from genevae.data.schema import Continuous, Schema
 from genevae.errors import CategoryError, DataError, GeneError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, require_size, seeded
-from genevae.tasks.condition import Asked, understand
+from genevae.tasks.condition import Asked, parse_condition
 from genevae.tasks.curves import curve_table
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, require_size, seeded
 from genevae.tasks.posterior_expectation import in_pieces, latents_snk
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from genevae.cells import Cells
     from genevae.data.loader import Loader
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
 __all__ = ["dose_response"]
@@ -38,7 +38,7 @@ SPAN = 1e-4
 
 def dose_response(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     condition: Mapping[str, str] | None = None,
     field: str | None = None,
@@ -117,7 +117,7 @@ def dose_response(
     at_g = _places(schema.genes, genes)
     cells = open_cells(model, data, layer, batch_size)
     dose_d = _asked_doses(doses, dose, cells.source.obs)
-    asked = [understand(schema, {**drug, dose.name: d}) for d in dose_d]
+    asked = [parse_condition(schema, {**drug, dose.name: d}) for d in dose_d]
     mean_dsg = _curves(model, cells, asked, at_g, n_draws, size, seed)
     return curve_table([schema.genes[g] for g in at_g], dose_d, mean_dsg, interval, least_change)
 
@@ -134,7 +134,7 @@ def _curves(
     """Return the weighted mean over cells at each dose, for each draw; rows of every minibatch are added up."""
     sum_dsg = np.zeros((len(asked), n_draws, len(at_g)))
     weight_s = np.zeros(n_draws)
-    with borrowed(model) as module, seeded(module, seed):
+    with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, cells):
             for part in in_pieces(minibatch, n_draws):
                 weight_sn = torch.empty(n_draws, part.n_cells).exponential_(1.0).to(part.condition.size_n1.device)
@@ -185,7 +185,7 @@ def _drug(schema: Schema, condition: Mapping[str, str] | None, dose: str) -> dic
     if condition is not None:
         if dose in condition:
             raise CategoryError(f"'{dose}' is the dose: name the doses with --doses, not with --set.")
-        understand(schema, condition)
+        parse_condition(schema, condition)
         return dict(condition)
     choices = {c.name: [v for v in c.categories if v != c.control] for c in schema.categorical if c.control is not None}
     if len(choices) != 1 or any(len(treated) != 1 for treated in choices.values()):

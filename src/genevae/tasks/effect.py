@@ -19,15 +19,15 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells, seeded
 from genevae.tasks.condition import Asked
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.posterior_expectation import in_pieces, latents_snk
 from genevae.tasks.support import Supports
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
 __all__ = ["effect"]
@@ -41,7 +41,7 @@ COLUMNS = ("gene", "rank", "control_mean", "mean", "lfc", "lower", "upper", "n_c
 
 def effect(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     field: str,
     control: str | None = None,
@@ -205,7 +205,7 @@ def _means(
     sum_tbsg = torch.zeros(len(asked), n_kinds, n_draws, len(model.schema.genes), dtype=torch.float64)
     support_tb = torch.zeros(len(asked), n_kinds, dtype=torch.float64)
     at = 0
-    with borrowed(model) as module, seeded(module, seed):  # every block draws the same latents
+    with evaluation_mode(model) as module, seeded(module, seed):  # every block draws the same latents
         for minibatch in on_device(module, Loader(cells.source, cells.schema, InOrder(kinds.row_n, batch_size))):
             for part in in_pieces(minibatch, n_draws):
                 kind_n, at = kinds.kind_n[at : at + part.n_cells], at + part.n_cells

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import Answer, numbers, require_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.data.loader import Loader
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["embed"]
 
 
 def embed(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     layer: str | None = None,
     batch_size: int = 512,
@@ -65,8 +65,8 @@ def embed(
     return Answer(cells.source.obs.copy(), (), _posteriors(model, cells)).give(out)
 
 
-def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Piece]:
-    with borrowed(model) as module:
+def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Block]:
+    with evaluation_mode(model) as module:
         for minibatch in on_device(module, cells):
             q = module.posterior(minibatch)
             piece = {"obsm/X_genevae": numbers(q.mean), "obsm/X_genevae_scale": numbers(q.scale)}

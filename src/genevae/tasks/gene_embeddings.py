@@ -14,13 +14,13 @@ from scipy import sparse
 from torch import Tensor
 
 from genevae.errors import DataError
-from genevae.tasks.borrow import TrainedModel, borrowed
+from genevae.tasks.inference import TrainedModel, evaluation_mode
 from genevae.tasks.output import Answer, numbers, require_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["genes"]
 
@@ -65,7 +65,7 @@ def genes(
     if neighbours < 0:
         raise DataError(f"neighbours must be 0 or more, not {neighbours}.")
     require_writable(out, overwrite)
-    with borrowed(model) as module:
+    with evaluation_mode(model) as module:
         vector_gh = module.gene_vectors()
     if vector_gh is None:
         raise DataError(
@@ -76,7 +76,7 @@ def genes(
     return Answer(obs, (), _pieces(vector_gh.detach(), min(neighbours, len(obs) - 1))).give(out)
 
 
-def _pieces(vector_gh: Tensor, neighbours: int) -> Iterator[Piece]:
+def _pieces(vector_gh: Tensor, neighbours: int) -> Iterator[Block]:
     direction_gh = F.normalize(vector_gh, dim=-1)
     for first in range(0, len(vector_gh), AT_ONCE):
         piece = {"obsm/X_genevae": numbers(vector_gh[first : first + AT_ONCE])}

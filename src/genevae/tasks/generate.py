@@ -15,14 +15,14 @@ from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.tasks.borrow import TrainedModel, borrowed, require_size, seeded
-from genevae.tasks.condition import Asked, every_combination, understand
+from genevae.tasks.condition import Asked, every_combination, parse_condition
+from genevae.tasks.inference import TrainedModel, evaluation_mode, require_size, seeded
 from genevae.tasks.output import Answer, require_writable, sparsely, values_note
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["generate"]
 
@@ -104,9 +104,9 @@ def generate(
     return Answer(describe(model.schema, target), model.schema.genes, pieces, values_note(model.schema)).give(out)
 
 
-def _pieces(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Piece]:
+def _pieces(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Block]:
     as_csr = None
-    with borrowed(model) as module, seeded(module, seed + 1):  # the first seed has drawn the cells
+    with evaluation_mode(model) as module, seeded(module, seed + 1):  # the first seed has drawn the cells
         for at in torch.arange(cells.n_cells).split(batch_size):
             p = _expression(module, cells.take(at), latent)
             x_ng = model.schema.transform.draw(p, cells.condition.size_n1[at])
@@ -126,7 +126,7 @@ def _wanted(
         ({**condition, name: schema.categorical_field(name).categories}, _count(count, name))
         for name, count in per_category.items()
     ] or [(condition, _count(n, "n"))]
-    return [(understand(schema, words), count) for each, count in runs for words in every_combination(each)]
+    return [(parse_condition(schema, words), count) for each, count in runs for words in every_combination(each)]
 
 
 def _count(given: int | str, name: str) -> int:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from genevae.errors import DataError
 from genevae.models.additive import Additive
-from genevae.tasks.borrow import TrainedModel, borrowed, on_device, open_cells
+from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.read_options import Files
+    from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
 __all__ = ["contributions", "influence"]
@@ -31,7 +31,7 @@ BASE, ALL = "base", "all"
 
 def influence(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     layer: str | None = None,
     batch_size: int = 512,
@@ -74,7 +74,7 @@ def influence(
 
 def contributions(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     *,
     top: int = 50,
     layer: str | None = None,
@@ -147,7 +147,7 @@ def _profiles(added_ng: Tensor, whole_ng: Tensor) -> Tensor:
 
 def _sums(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     layer: str | None,
     batch_size: int,
     measure: Callable[[Tensor, Tensor], Tensor],
@@ -160,7 +160,7 @@ def _sums(
     cells = open_cells(model, data, layer, batch_size)
     categories = {BASE: (ALL,), **{field.name: field.categories for field in model.schema.categorical}}
     sums = {name: np.zeros(0) for name in categories}
-    with borrowed(model) as module:
+    with evaluation_mode(model) as module:
         for minibatch in on_device(module, cells):
             codes = minibatch.condition.codes
             added = cast("Additive", module).heads.contributions(module.posterior(minibatch).mean, codes)

@@ -18,7 +18,7 @@ from genevae.data.schema import Schema
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.io.write.anndata import Piece
+    from genevae.io.write.anndata import Block
 
 __all__ = ["Answer", "numbers", "require_writable", "sparsely", "values_note"]
 
@@ -41,7 +41,7 @@ class Answer:
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
-    pieces: Iterator[Piece]
+    pieces: Iterator[Block]
     uns: dict[str, Any] = field(default_factory=dict)
 
     def give(self, out: str | Path | None) -> AnnData:

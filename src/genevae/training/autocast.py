@@ -16,7 +16,7 @@ from genevae.nn.image import Convolutions, TransposedConvolutions
 from genevae.nn.mlp import MLP
 from genevae.training.settings import Precision
 
-__all__ = ["compiled", "lowered"]
+__all__ = ["compiled", "half_precision"]
 
 NETWORKS = (MLP, Convolutions, TransposedConvolutions, nn.Linear)
 """What computes with half precision: all but the first layer, which multiplies expression, and counts have no limit."""
@@ -35,7 +35,7 @@ def networks(modules: Sequence[nn.Module]) -> list[nn.Module]:
 
 
 @contextmanager
-def lowered(modules: Sequence[nn.Module], precision: Precision, device: torch.device) -> Iterator[None]:
+def half_precision(modules: Sequence[nn.Module], precision: Precision, device: torch.device) -> Iterator[None]:
     """Let the networks of some modules compute with half precision, and give float32.
 
     Weights stay float32, and so do expression, distributions, divergences and losses, and their gradients.

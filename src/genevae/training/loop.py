@@ -16,14 +16,14 @@ from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.nn.sharding import sharing
 from genevae.objectives.objective import Loss, Objective
-from genevae.training.autocast import lowered
+from genevae.training.autocast import half_precision
 from genevae.training.callbacks import NoCheckpoints
 from genevae.training.history import Epoch, History, Log, Means, UnderWay
-from genevae.training.malloc import kept_memory
+from genevae.training.malloc import keep_freed_memory
 from genevae.training.progress import ProgressBar
 from genevae.training.settings import Training
 from genevae.training.state import State
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 __all__ = ["take_step", "train", "validate"]
 
@@ -37,7 +37,7 @@ def train(
     *,
     device: torch.device,
     progress: bool = True,
-    ranks: Ranks | None = None,
+    ranks: World | None = None,
     logs: Sequence[Log] = (),
     checkpoints: NoCheckpoints | None = None,
 ) -> History:
@@ -74,15 +74,15 @@ def train(
     """
     if training.sampler.n_cells < 2:
         raise TrainingError(f"There are {training.sampler.n_cells} cells to train on, and two at least are needed.")
-    ranks = ranks or Ranks.alone()
+    ranks = ranks or World.alone()
     training, validation = ranks.own(training), ranks.own(validation)
     state = State.begin(model, objective, training, settings, device, ranks)
     checkpoints = checkpoints or NoCheckpoints()
     checkpoints.restore(state)
     for log in logs:
         log.start(state.history)
-    lower = lowered((model, objective), settings.precision, device)
-    with kept_memory(), lower, ProgressBar(state.n_epochs, progress and ranks.is_first, state.epoch) as bar:
+    lower = half_precision((model, objective), settings.precision, device)
+    with keep_freed_memory(), lower, ProgressBar(state.n_epochs, progress and ranks.is_first, state.epoch) as bar:
         while not state.done:
             _train_epoch(state, training, settings, checkpoints)
             epoch = _end_epoch(state, training, validation)
@@ -164,7 +164,7 @@ def validate(
     cells: Iterable[Cells],
     device: torch.device,
     seed: int = 0,
-    ranks: Ranks = Ranks.alone(),  # noqa: B008 - it is frozen
+    ranks: World = World.alone(),  # noqa: B008 - it is frozen
 ) -> dict[str, float]:
     """Return the mean loss and its terms at every schedule's target, with the same noise at every call."""
     model.eval()

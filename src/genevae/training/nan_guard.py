@@ -13,7 +13,7 @@ from genevae.errors import TrainingError, shorten
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss
 from genevae.training.early_stopping import snapshot
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 __all__ = ["Guard"]
 
@@ -46,7 +46,7 @@ class Guard:
         optimizer: Optimizer,
         genes: Sequence[str],
         cell_names: Sequence[str],
-        ranks: Ranks = Ranks.alone(),  # noqa: B008 - it is frozen
+        ranks: World = World.alone(),  # noqa: B008 - it is frozen
         skips: int = 3,
         rollbacks: int = 3,
     ) -> None:

@@ -18,7 +18,7 @@ from genevae.training.early_stopping import Best
 from genevae.training.history import History, UnderWay
 from genevae.training.nan_guard import Guard
 from genevae.training.settings import Training, default_epochs
-from genevae.training.world import Ranks
+from genevae.training.world import World
 
 __all__ = ["State"]
 
@@ -70,7 +70,7 @@ class State:
     history: History = field(default_factory=History)
     under_way: UnderWay = field(default_factory=UnderWay)
     done: bool = False
-    ranks: Ranks = field(default_factory=Ranks.alone)
+    ranks: World = field(default_factory=World.alone)
 
     @classmethod
     def begin(
@@ -80,7 +80,7 @@ class State:
         training: Loader,
         settings: Training,
         device: torch.device,
-        ranks: Ranks,
+        ranks: World,
     ) -> Self:
         """Return the state before the first step."""
         n_epochs = settings.epochs or default_epochs(training.sampler.n_cells)

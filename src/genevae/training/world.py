@@ -25,14 +25,14 @@ from genevae.objectives.objective import Loss
 from genevae.training.history import Means
 from genevae.training.launch_env import Launch
 
-__all__ = ["ANSWER_WITHIN", "Ranks", "device_of", "join"]
+__all__ = ["ANSWER_WITHIN", "World", "device_of", "join"]
 
 ANSWER_WITHIN = timedelta(minutes=10)
 """After which a process that does not answer is given up."""
 
 
 @dataclass(frozen=True)
-class Ranks:
+class World:
     """The processes that train together, as this one sees them.
 
     Parameters
@@ -45,7 +45,7 @@ class Ranks:
     n_ranks: int = 1
 
     @classmethod
-    def alone(cls) -> Ranks:
+    def alone(cls) -> World:
         """Return the one process that there mostly is."""
         return cls()
 
@@ -163,7 +163,7 @@ class Ranks:
             )
 
 
-def join(launch: Launch, device: torch.device) -> Ranks:
+def join(launch: Launch, device: torch.device) -> World:
     """Meet the other processes of this job, if there are any; once met they stay so until this process ends.
 
     Parameters
@@ -181,7 +181,7 @@ def join(launch: Launch, device: torch.device) -> Ranks:
         If the others cannot be found.
     """
     if launch.n_ranks == 1:
-        return Ranks.alone()
+        return World.alone()
     if device.type not in {"cpu", "cuda"}:
         raise RecipeError(f"Several processes cannot train together on '{device}'. Choose the device cpu or cuda.")
     if not distributed.is_initialized():
@@ -202,7 +202,7 @@ def join(launch: Launch, device: torch.device) -> Ranks:
                 "from talking to each other; MASTER_ADDR and MASTER_PORT name another place to meet."
             ) from error
         atexit.register(distributed.destroy_process_group)
-    return Ranks(launch.rank, launch.n_ranks)
+    return World(launch.rank, launch.n_ranks)
 
 
 def device_of(launch: Launch, device: torch.device) -> torch.device:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Distribution
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.transforms.transform import LogNormalise, Transform
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError, nearest
@@ -53,7 +53,7 @@ class Ordered:
         """Learn the inner change and the order; the cells are gone through more than once."""
         return Ordered(self.inner.fit(minibatches), self.by, torch.from_numpy(ORDERS[self.by](minibatches)))
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Do the inner change."""
         return self.inner.apply(x, size_n1)
 

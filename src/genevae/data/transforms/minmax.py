@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.transforms.transform import Transform
 from genevae.data.value_kind import Kind
 
@@ -42,9 +42,9 @@ class ScaleToUnit:
         least = highest_g[present].min() if present.any() else torch.tensor(1.0)
         return ScaleToUnit(highest_g.where(present, least))
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Scale; the result is dense, and above one only where a cell has more of a gene than any training cell."""
-        return Rows.from_dense(x.dense() / size_n1.clamp(min=1) / self.highest_g.to(size_n1))
+        return ExpressionRows.from_dense(x.dense() / size_n1.clamp(min=1) / self.highest_g.to(size_n1))
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
         """Return the counts of cells of these sizes."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from genevae.cells import Cells, Rows
+from genevae.cells import Cells, ExpressionRows
 from genevae.data.value_kind import Kind
 
 __all__ = ["AsIs", "LogNormalise", "Standardise", "Transform"]
@@ -24,7 +24,7 @@ class Transform(Protocol):
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
         """Learn what is to be learned from training cells, as the file holds them."""
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Change what a file holds into what a model sees."""
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class AsIs:
         """Learn nothing."""
         return self
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:  # noqa: ARG002 - the protocol's signature
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:  # noqa: ARG002 - the protocol's signature
         """Return the rows."""
         return x
 
@@ -95,7 +95,7 @@ class LogNormalise:
         """Learn nothing."""
         return self
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Scale each cell to the target and take log(1 + x)."""
         factor_n1 = self.target / size_n1.clamp(min=1)
         factor = factor_n1.squeeze(-1)[x.cell_e] if x.is_sparse else factor_n1
@@ -150,9 +150,9 @@ class Standardise:
         scale_g = scale_g.where(scale_g > 1e-6 * mean_g.abs().clamp(min=1e-3), 1.0)
         return Standardise(self.inner.fit(()), mean_g.float(), scale_g.float())
 
-    def apply(self, x: Rows, size_n1: Tensor) -> Rows:
+    def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Change, centre and scale; the result is dense."""
-        return Rows.from_dense((self.inner.apply(x, size_n1).dense() - self.mean_g) / self.scale_g)
+        return ExpressionRows.from_dense((self.inner.apply(x, size_n1).dense() - self.mean_g) / self.scale_g)
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
         """Undo the scaling and the centring."""

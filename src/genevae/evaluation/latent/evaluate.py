@@ -14,7 +14,7 @@ from genevae.evaluation.latent.gene_embeddings import gene_likeness
 from genevae.evaluation.latent.integration import integrated
 from genevae.evaluation.latent.separation import leakage, told_apart
 from genevae.metrics.latent import correlation_of_dimensions, dead_dimensions, shown_fields
-from genevae.plotting.projections import MAPS, TITLES, draw_map, has_umap
+from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
 from genevae.report.records import Bars, Map, Score, Section, Verdict
 
 __all__ = ["ask", "why_not"]
@@ -75,7 +75,7 @@ def _maps(placed: Placed) -> Iterator[Map]:
     obs = placed.bench.cells.obs.iloc[rows]
     names = [name for name in MAPS if name != "umap" or has_umap()]
     for run, z in placed.latents.items():
-        spaces = {TITLES[name]: draw_map(name, z[shown], placed.bench.seed, N_DRAWN) for name in names}
+        spaces = {TITLES[name]: project_2d(name, z[shown], placed.bench.seed, N_DRAWN) for name in names}
         part = placed.bench.part_n(run).to_numpy(dtype=object)[rows]
         yield Map(
             title=f"Cells in the latent of {run}",

@@ -23,7 +23,7 @@ MAX_CELLS = 500
 MAX_CASES = 30
 """States that are asked for at most."""
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 State = tuple[str, str]
 """A context, such as a cell type, empty where there is none; and a level of the perturbation."""
 
@@ -64,8 +64,8 @@ class Case:
     state: State
     name: str
     held_out: bool
-    control_rows: Rows
-    true_rows: Rows
+    control_rows: RowNumbers
+    true_rows: RowNumbers
 
 
 def perturbations(run: Trained, bench: Bench) -> Iterator[Perturbation]:
@@ -111,7 +111,7 @@ def _was_trained_on(run: Trained, codes: dict[str, int]) -> bool:
     return bool((run.reference.agreement_n(codes) == len(codes)).any())
 
 
-def training_rows(run: Trained, name: str, bench: Bench, asked: Perturbation) -> dict[State, Rows]:
+def training_rows(run: Trained, name: str, bench: Bench, asked: Perturbation) -> dict[State, RowNumbers]:
     """Return the training cells of every state that has 20 of them: all that a baseline may know."""
     usable_n = known_n(run.schema, bench.cells.obs) & (bench.part_n(name) == "training").to_numpy()
     state_n = _states(bench, asked)

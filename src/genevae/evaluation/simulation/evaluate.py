@@ -30,7 +30,7 @@ MIN_CELLS = 20
 MIN_OF_KIND = 5
 """Training cells of a combination of conditions at least: what all baselines are made of."""
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 Values = NDArray[Any]
 
 
@@ -63,7 +63,7 @@ def ask(bench: Bench) -> Section:
     )
 
 
-def _chosen(bench: Bench) -> tuple[Rows, Rows, list[str]]:
+def _chosen(bench: Bench) -> tuple[RowNumbers, RowNumbers, list[str]]:
     """Choose real cells to compare with, and training cells that baselines are made of."""
     usable, trained, notes = usable_n(bench), _trained_n(bench), [bench.judged_by]
     pool, said = (usable, "new") if usable.sum() >= MIN_CELLS else (trained, "training")
@@ -87,8 +87,8 @@ class _Kind:
     """One combination of conditions, and the cells that have it."""
 
     condition: dict[str, str]
-    real: Rows
-    training: Rows
+    real: RowNumbers
+    training: RowNumbers
 
 
 class _View:
@@ -98,7 +98,7 @@ class _View:
     be, and neither the axes nor the distances to training cells know of them.
     """
 
-    def __init__(self, bench: Bench, run: Trained, real_rows: Rows, training_rows: Rows) -> None:
+    def __init__(self, bench: Bench, run: Trained, real_rows: RowNumbers, training_rows: RowNumbers) -> None:
         self.run = run
         self.real, self.training = (in_units_of(run, bench.cells[rows]) for rows in (real_rows, training_rows))
         real_n, training_n = (_conditions(run, bench, rows) for rows in (real_rows, training_rows))
@@ -153,7 +153,7 @@ class _View:
         return np.concatenate([x.toarray() if hasattr(x, "toarray") else x for x in made])
 
 
-def _conditions(run: Trained, bench: Bench, rows: Rows) -> list[tuple[str, ...]]:
+def _conditions(run: Trained, bench: Bench, rows: RowNumbers) -> list[tuple[str, ...]]:
     """Return the categories of each cell, in the model's own words."""
     codes = run.schema.encode(bench.cells.obs.iloc[rows]).codes
     columns = [_words(field, codes[field.name].tolist()) for field in run.schema.categorical]
@@ -164,11 +164,11 @@ def _words(field: Categorical, codes: Sequence[int]) -> list[str]:
     return [field.labels[code] for code in codes]
 
 
-def _places(words_n: Sequence[tuple[str, ...]], words: tuple[str, ...]) -> Rows:
+def _places(words_n: Sequence[tuple[str, ...]], words: tuple[str, ...]) -> RowNumbers:
     return np.flatnonzero([each == words for each in words_n])
 
 
-def _some(kind: _Kind, rng: np.random.Generator) -> Rows:
+def _some(kind: _Kind, rng: np.random.Generator) -> RowNumbers:
     """Draw training cells of a kind, as many as are real; each once where they suffice."""
     n = len(kind.real)
     return rng.choice(kind.training, n, replace=n > len(kind.training))

@@ -14,7 +14,7 @@ from scipy import sparse
 from genevae.errors import DataError
 from genevae.io.lowlevel.raw_chunks import read_into
 
-__all__ = ["StoredCSR", "check_indptr", "read_together", "runs_of"]
+__all__ = ["StoredCSR", "check_indptr", "read_ranges", "runs_of"]
 
 GAP = 2**14
 """Entries that are read and thrown away rather than asked for the next range: as long as a call takes."""
@@ -54,8 +54,8 @@ class StoredCSR:
     def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
         """Read these rows, in this order."""
         if _ascends(rows):
-            return read_together([(self, rows)])
-        return read_together([(self, np.sort(rows))])[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
+            return read_ranges([(self, rows)])
+        return read_ranges([(self, np.sort(rows))])[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
 
     def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many entries each of these rows has."""
@@ -94,7 +94,7 @@ class StoredCSR:
             gene_e[:] = genes
 
 
-def read_together(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
+def read_ranges(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
     """Read ascending rows of some matrices that share their columns, one matrix under the other.
 
     All is read into its place at once, some ranges at a time.

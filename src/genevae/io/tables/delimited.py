@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from genevae.errors import DataError, shorten
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.tables.dtypes import MISSING, NUMBER
-from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, Grid
+from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, NumericTable
 from genevae.io.tables.text import records, separator_of, split
 
-__all__ = ["Layout", "blocks_of", "grid_of_text"]
+__all__ = ["Layout", "blocks_of", "read_text_table"]
 
 _IDS = frozenset(
     ["entrez", "entrezid", "entrez_id", "entrez_gene_id", "entrezgene", "gene_id", "geneid", "start", "end", "length"]
@@ -59,7 +59,7 @@ class Layout:
     columns: tuple[str, ...]
 
 
-def grid_of_text(path: Path) -> Grid:
+def read_text_table(path: Path) -> NumericTable:
     """Look at the first rows of a table of text."""
     separator = separator_of(path)
     header, rows = _head(path, separator)
@@ -70,7 +70,7 @@ def grid_of_text(path: Path) -> Grid:
     names = [row[names_at] for row in rows]
     _require_names(path, layout.columns, "first row")
     _require_names(path, names, "first column")
-    return Grid(
+    return NumericTable(
         path,
         layout.columns,
         titles,

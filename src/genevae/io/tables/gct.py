@@ -17,10 +17,10 @@ import pandas as pd
 from genevae.errors import DataError, shorten
 from genevae.io.tables.delimited import Layout, blocks_of
 from genevae.io.tables.dtypes import typed
-from genevae.io.tables.numeric_table import Grid
+from genevae.io.tables.numeric_table import NumericTable
 from genevae.io.tables.text import records, split
 
-__all__ = ["grid_of_gct"]
+__all__ = ["read_gct_table"]
 
 _VERSIONS = {"#1.2": 2, "#1.3": 4}
 """How many numbers the second line holds."""
@@ -28,7 +28,7 @@ _ABSENT = frozenset(["na", "-666"])
 """What stands for a missing value in version 1.3, besides what does everywhere."""
 
 
-def grid_of_gct(path: Path) -> Grid:
+def read_gct_table(path: Path) -> NumericTable:
     """Read what stands above the numbers of a GCT file.
 
     Raises
@@ -62,12 +62,12 @@ def _sizes(path: Path, fields: list[str], n: int) -> list[int]:
     return list(map(int, given))
 
 
-def _grid(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> Grid:
+def _grid(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> NumericTable:
     n_about = sizes[3] if len(sizes) == 4 else 0
     titles = tuple("symbol" if title == "Description" else title for title in header[:n_leading])
     layout = Layout(path, "\t", 3 + n_about, titles, tuple(header[n_leading:]))
     names_at = titles.index("Name") if "Name" in titles else 0  # GTEx has tables with a column of numbers before it
-    return Grid(
+    return NumericTable(
         path,
         layout.columns,
         titles,

@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genevae.errors import DataError
-from genevae.io.cache import shelve
-from genevae.io.read_options import Files
+from genevae.io.cache import cached
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource
 from genevae.io.tables.dtypes import typed
 from genevae.io.tables.orientation import genes_in_rows
 from genevae.io.tables.transpose import transposed
 
-__all__ = ["BLOCK", "PEEK", "Block", "Grid", "as_source"]
+__all__ = ["BLOCK", "PEEK", "Block", "NumericTable", "as_source"]
 
 BLOCK = 1 << 24
 """Bytes of a file that are parsed at once, more or less."""
@@ -33,7 +33,7 @@ Block = tuple[list[tuple[str, ...]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Grid:
+class NumericTable:
     """A table of numbers, as it stands in its file.
 
     Parameters
@@ -69,7 +69,7 @@ class Grid:
     about_columns: pd.DataFrame | None = None
 
 
-def as_source(grid: Grid, files: Files) -> FileSource:
+def as_source(grid: NumericTable, files: ReadOptions) -> FileSource:
     """Read a table once from front to end, and keep its numbers as samples × genes.
 
     Raises
@@ -83,9 +83,9 @@ def as_source(grid: Grid, files: Files) -> FileSource:
     if turned:
         rows = transposed(values, len(grid.columns))
         first = next(rows)
-        matrix = shelve(itertools.chain([first], rows), first.shape[1], files.keep)
+        matrix = cached(itertools.chain([first], rows), first.shape[1], files.keep)
     else:
-        matrix = shelve(values, len(grid.columns), files.keep)
+        matrix = cached(values, len(grid.columns), files.keep)
     about = dict(enumerate(zip(*about_rows, strict=True)))
     names = about.pop(grid.names_at)
     others = {grid.leading[at]: column for at, column in about.items() if grid.leading[at].lower() not in _PLACES}
@@ -97,7 +97,7 @@ def as_source(grid: Grid, files: Files) -> FileSource:
     return FileSource(str(grid.path), matrix, grid.columns, pd.DataFrame(columns, index=pd.Index(names, dtype=object)))
 
 
-def _is_turned(grid: Grid, wish: bool | None) -> bool:
+def _is_turned(grid: NumericTable, wish: bool | None) -> bool:
     """Whether the rows of the file are genes: as asked for, as the format says, or as the names show."""
     if grid.genes_in_rows is not None:
         if wish is not None and wish != grid.genes_in_rows:
@@ -106,7 +106,7 @@ def _is_turned(grid: Grid, wish: bool | None) -> bool:
     return genes_in_rows(grid.first_names, grid.columns, grid.n_rows) if wish is None else wish
 
 
-def _values(grid: Grid, about_rows: list[tuple[str, ...]]) -> Iterator[NDArray[np.float32]]:
+def _values(grid: NumericTable, about_rows: list[tuple[str, ...]]) -> Iterator[NDArray[np.float32]]:
     """Yield the numbers, and gather the text beside them."""
     for about, values in grid.blocks():
         about_rows.extend(about)

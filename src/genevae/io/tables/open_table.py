@@ -1,9 +1,9 @@
 """Tables of bulk RNA-seq: CSV, TSV, GCT and parquet, samples × genes or genes × samples.
 
 A table has names in its first column and its first row. The names show which of them are the genes
-(:mod:`genevae.io.tables.orientation`), unless ``Files.transpose`` says it. The file is read once, in blocks of rows;
-a table of genes × samples is transposed in bounded memory (:func:`genevae.io.tables.transpose.transposed`). Further
-text columns are other names of the genes (``aliases``) or, where rows are samples, their metadata.
+(:mod:`genevae.io.tables.orientation`), unless ``ReadOptions.transpose`` says it. The file is read once, in blocks of
+rows; a table of genes × samples is transposed in bounded memory (:func:`genevae.io.tables.transpose.transposed`).
+Further text columns are other names of the genes (``aliases``) or, where rows are samples, their metadata.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from genevae.errors import DataError, nearest
-from genevae.io.read_options import Files, require_no_layer
+from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import Source
-from genevae.io.tables.delimited import grid_of_text
-from genevae.io.tables.gct import grid_of_gct
+from genevae.io.tables.delimited import read_text_table
+from genevae.io.tables.gct import read_gct_table
 from genevae.io.tables.numeric_table import as_source
-from genevae.io.tables.parquet import grid_of_parquet
+from genevae.io.tables.parquet import read_parquet_table
 from genevae.io.tables.text import kind_of, packing_of, require_file
 
 __all__ = ["is_table", "open_table"]
 
 _READERS = {
-    "csv": grid_of_text,
-    "tsv": grid_of_text,
-    "txt": grid_of_text,
-    "gct": grid_of_gct,
-    "parquet": grid_of_parquet,
+    "csv": read_text_table,
+    "tsv": read_text_table,
+    "txt": read_text_table,
+    "gct": read_gct_table,
+    "parquet": read_parquet_table,
 }
 
 
@@ -35,7 +35,7 @@ def is_table(path: Path) -> bool:
     return kind_of(path) in _READERS and not path.is_dir()
 
 
-def open_table(path: Path, files: Files) -> Source:
+def open_table(path: Path, files: ReadOptions) -> Source:
     """Read a table of expression; missing values are NaN, and names that come twice are kept.
 
     Parameters

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from genevae.errors import DataError, shorten
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.tables.metadata import reading_parquet
-from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, Grid
+from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, NumericTable
 
-__all__ = ["grid_of_parquet"]
+__all__ = ["read_parquet_table"]
 
 
-def grid_of_parquet(path: Path) -> Grid:
+def read_parquet_table(path: Path) -> NumericTable:
     """Look at the columns of a parquet file: names of rows are its pandas index, or its first column if that is text.
 
     Raises
@@ -38,7 +38,7 @@ def grid_of_parquet(path: Path) -> Grid:
             names = _texts(first.column(0)) if first is not None else []
     columns = tuple(schema.names[at] for at in at_values)
     titles = tuple(schema.names[at] for at in at_text)
-    return Grid(path, columns, titles, 0, names, lambda: n_rows, lambda: _blocks(path, at_text, at_values))
+    return NumericTable(path, columns, titles, 0, names, lambda: n_rows, lambda: _blocks(path, at_text, at_values))
 
 
 def _places_of_text(path: Path, schema: Any) -> list[int]:

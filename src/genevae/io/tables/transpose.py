@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.errors import DataError, RunError
-from genevae.io.atomic import drafted, put_in_place, require_free, sync
+from genevae.io.atomic import replace_with, require_free, staging_folder, sync
 from genevae.io.tables.text import kind_of, packing_of, records, require_file, separator_of, split
 
 __all__ = ["transpose", "transposed"]
@@ -163,12 +163,12 @@ def transpose(data: str | Path, out: Path, *, overwrite: bool = False) -> None:
     if kind_of(out) not in _DELIMITERS or packing_of(out) == "zst" or out.is_dir():
         raise RunError(f"{out} is no name for a table of text: choose .csv, .tsv or .txt, plain or with .gz.")
     require_free(out, overwrite, ())
-    with drafted(out) as folder:
+    with staging_folder(out) as folder:
         draft = folder / "table"
         with _packed(draft, packing_of(out)) as file:
             file.writelines(_text_columns(_rows(path), _DELIMITERS[kind_of(out)], BUDGET))
         sync(draft)
-        put_in_place(draft, out)
+        replace_with(draft, out)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import drafted, put_in_place, require_free
+from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.io.h5ad import MARKS, quietly
 
-__all__ = ["STORES", "Compression", "Piece", "require_store", "write_anndata", "write_store"]
+__all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
 
-Piece = Mapping[str, Any]
+Block = Mapping[str, Any]
 """Rows of some elements of an AnnData: ``"X"``, ``"layers/…"``, ``"obsm/…"``: dense or CSR; ``"obs/…"``: one axis."""
 
 Compression = Literal["gzip", "lzf", "none"]
@@ -47,7 +47,7 @@ def require_store(path: Path, overwrite: bool) -> None:
 
 def write_store(
     path: Path,
-    pieces: Iterable[Piece],
+    pieces: Iterable[Block],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None = None,
@@ -73,23 +73,23 @@ def write_store(
     RunError
         If the disk is full, or the place cannot be written to. Nothing half-written is left.
     """
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         fill_store(draft, pieces, obs, var, uns, compression)
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def write_anndata(path: Path, adata: AnnData) -> None:
     """Write an AnnData object whole or not at all; what is there is replaced at the end."""
-    with drafted(path) as folder, quietly():
+    with staging_folder(path) as folder, quietly():
         draft = folder / path.name
         adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def fill_store(
     draft: Path,
-    pieces: Iterable[Piece],
+    pieces: Iterable[Block],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import require_free
-from genevae.io.write.anndata import STORES, Piece, require_store, write_store
+from genevae.io.write.anndata import STORES, Block, require_store, write_store
 from genevae.io.write.mtx import MATRIX, write_batch_file, write_mtx
 from genevae.io.write.npy import require_npy, write_npy
 
@@ -39,7 +39,7 @@ def require_output(path: Path, overwrite: bool) -> None:
 
 
 def write_output(
-    path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
+    path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
 ) -> None:
     """Write an answer, whole or not at all; what is there is replaced at the end.
 

@@ -16,9 +16,9 @@ import pandas as pd
 from scipy import sparse
 
 from genevae.errors import RunError, shorten
-from genevae.io.atomic import drafted, put_in_place
+from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.batch_h5 import write_batch
-from genevae.io.write.anndata import Piece
+from genevae.io.write.anndata import Block
 
 __all__ = ["MATRIX", "write_batch_file", "write_mtx"]
 
@@ -26,7 +26,7 @@ MATRIX = "matrix.mtx.gz"
 """The file by which a folder is Cell Ranger's."""
 
 
-def write_batch_file(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+def write_batch_file(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
     """Write one batch file, whole or not at all; the expression is gathered in memory first.
 
     Parameters
@@ -45,13 +45,13 @@ def write_batch_file(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var
     """
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     rows = list(_expression(path, pieces, columns))
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         write_batch(draft, sparse.vstack(rows, format="csr"), list(var.index), _with(obs, columns))
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
-def write_mtx(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+def write_mtx(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
     """Write Cell Ranger's folder, whole or not at all, a piece at a time; ``obs.csv`` beside it has the labels.
 
     Parameters
@@ -67,7 +67,7 @@ def write_mtx(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.Da
         If there is more in the pieces than such a folder holds, or it cannot be written. Nothing half-written is left.
     """
     columns: defaultdict[str, list[Any]] = defaultdict(list)
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         draft.mkdir()
         n_entries, whole = _write_entries(folder / "entries", _expression(path, pieces, columns))
@@ -79,11 +79,11 @@ def write_mtx(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.Da
             with _packed(draft / name) as file:
                 table.to_csv(file, sep="\t", header=False, index=False)
         _with(obs, columns).to_csv(draft / "obs.csv", index_label="cell")
-        put_in_place(draft, path)
+        replace_with(draft, path)
 
 
 def _expression(
-    path: Path, pieces: Iterable[Piece], columns: defaultdict[str, list[Any]]
+    path: Path, pieces: Iterable[Block], columns: defaultdict[str, list[Any]]
 ) -> Iterator[sparse.csr_matrix]:
     """Yield the expression of each piece, and put its columns of obs aside."""
     for piece in pieces:

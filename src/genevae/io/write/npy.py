@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from genevae.io.atomic import drafted, put_in_place, require_free, sync
-from genevae.io.write.anndata import Piece
+from genevae.io.atomic import replace_with, require_free, staging_folder, sync
+from genevae.io.write.anndata import Block
 
 __all__ = ["require_npy", "write_npy"]
 
@@ -29,7 +29,7 @@ def require_npy(path: Path, overwrite: bool) -> None:
         require_free(place, overwrite, ())
 
 
-def write_npy(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+def write_npy(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
     """Write the first element of each piece as one dense array, whole or not at all.
 
     Beside ``NAME.npy`` come ``NAME.obs.csv``, a line per row and, where the columns are genes, ``NAME.genes.csv``.
@@ -48,7 +48,7 @@ def write_npy(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.Da
     RunError
         If the disk is full, or the place cannot be written to. Nothing half-written is left.
     """
-    with drafted(path) as folder:
+    with staging_folder(path) as folder:
         draft = folder / path.name
         columns = _fill(draft, pieces, len(obs))
         obs.assign(**columns).to_csv(folder / _rows_of(path).name, index_label="cell")
@@ -57,10 +57,10 @@ def write_npy(path: Path, pieces: Iterable[Piece], obs: pd.DataFrame, var: pd.Da
         for place in (_rows_of(path), _columns_of(path), path):
             if (folder / place.name).exists():
                 sync(folder / place.name)
-                put_in_place(folder / place.name, place)
+                replace_with(folder / place.name, place)
 
 
-def _fill(draft: Path, pieces: Iterable[Piece], n_cells: int) -> dict[str, Any]:
+def _fill(draft: Path, pieces: Iterable[Block], n_cells: int) -> dict[str, Any]:
     """Append the rows as they come, since a full disk would end a process that maps the file; return obs columns."""
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     with draft.open("wb") as file:

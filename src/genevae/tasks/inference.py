@@ -17,7 +17,7 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
 from genevae.errors import DataError
-from genevae.io.formats import Files, open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TrainedModel",
-    "borrowed",
+    "evaluation_mode",
     "on_device",
     "open_cells",
     "require_size",
@@ -57,7 +57,7 @@ class TrainedModel(Protocol):
 
 
 @contextmanager
-def borrowed(model: TrainedModel) -> Iterator[VAE]:
+def evaluation_mode(model: TrainedModel) -> Iterator[VAE]:
     """Lend the module in evaluation mode and without gradients, and give every part its mode back."""
     modes = {part: part.training for part in model.module.modules()}
     model.module.eval()
@@ -80,7 +80,7 @@ def seeded(module: VAE, seed: int) -> Iterator[None]:
 
 def open_cells(
     model: TrainedModel,
-    data: AnnData | Source | Files | str | Path,
+    data: AnnData | Source | ReadOptions | str | Path,
     layer: str | None,
     batch_size: int,
     fill: Sequence[str] = (),
