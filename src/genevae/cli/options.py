@@ -118,7 +118,7 @@ def with_signature(
     return command
 
 
-_NAMES = {"AnnData": object, "Files": object, "Piece": object, "Source": object}
+_NAMES = {"AnnData": object, "Block": object, "ReadOptions": object, "Source": object}
 """Names that the tasks import for type checkers only."""
 
 
