@@ -49,7 +49,7 @@ def ours(batch_size: int, steps: int) -> tuple[int, float, float]:
     schema = Schema(
         tuple(map(str, range(N_GENES))), Kind.COUNTS, categorical=(Categorical("type", tuple("abcdefghijk")),)
     )
-    recipe = RECIPES["convolutional"](order="given")
+    recipe = RECIPES["convolutional"].edit({"order": "given"})
     model, objective = recipe.build(schema), recipe.objective(schema, 1)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)  # as training does
     condition = Condition(torch.full((batch_size, 1), 1e3), {"type": torch.randint(N_LABELS, (batch_size,))})

@@ -37,9 +37,9 @@ from genevae.metrics.baselines import mean_shift
 from genevae.metrics.response import mean_log_profile, mean_squared_error, pearson
 from genevae.models.additive import Additive
 from genevae.nn.heads import CategoryNetworks, non_negative
-from genevae.objectives.cycle import Cycle, draw_targets
+from genevae.objectives.cycle import Cycle, random_targets
 from genevae.objectives.objective import Progress
-from genevae.recipes.cycle import CycleRecipe
+from genevae.recipes.cycle import CYCLE
 
 FIELDS = ("condition", "cell_type", "donor")
 TYPES = ("CD4 T", "CD14+ Mono", "B", "NK")
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--types", nargs="*", default=TYPES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=CycleRecipe().batch_size)
+    parser.add_argument("--batch-size", type=int, default=CYCLE.batch_size)
     parser.add_argument("--genes", type=int, default=2000, help="For the speed: the first so many of the 4,805.")
     parser.add_argument("--only", choices=["speed", "counterfactual"])
     arguments = parser.parse_args()
@@ -102,7 +102,7 @@ def speed(adata: AnnData, rounds: int, batch_size: int) -> None:
 def training(schema: Schema, ours: bool):
     """Return a step of one form."""
     torch.manual_seed(0)
-    recipe = CycleRecipe()
+    recipe = CYCLE
     model, objective = recipe.build(schema), recipe.objective(schema, 10)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
@@ -121,7 +121,7 @@ def training(schema: Schema, ours: bool):
 def plain_loss(model: Additive, objective: Cycle, x_ng: Tensor, code_nf: Tensor) -> Tensor:
     """Return the same three terms and the classifier's, with every expression written out and loops over categories."""
     source = dict(zip(FIELDS, code_nf.T, strict=True))
-    target = draw_targets(source, objective.n_categories)
+    target = random_targets(source, objective.n_categories)
     there = plain_encode(model, x_ng, source)
     made = plain_decode(model, there, target)
     back = plain_encode(model, made, target)
@@ -134,9 +134,9 @@ def plain_loss(model: Additive, objective: Cycle, x_ng: Tensor, code_nf: Tensor)
     terms = {
         "cycle": (home - x_ng).square().sum(-1) / x_ng.square().sum(-1).mean(),
         "integration": torch.stack(agree).mean(0),
-        "target": critic.surprise_n(made @ critic.weight_gc.detach() + critic.bias_c.detach(), target),
+        "target": critic.cross_entropy_n(made @ critic.weight_gc.detach() + critic.bias_c.detach(), target),
     }
-    read = critic.surprise_n(x_ng @ critic.weight_gc + critic.bias_c, source)
+    read = critic.cross_entropy_n(x_ng @ critic.weight_gc + critic.bias_c, source)
     return sum((objective.scales[name](term).mean() for name, term in terms.items()), read.mean())
 
 
@@ -146,7 +146,7 @@ def plain_encode(model: Additive, x_ng: Tensor, codes: dict[str, Tensor]) -> lis
     fields = zip(heads.fields, heads.heads, strict=True)
     return [
         x_ng @ heads.base.weight_gh,
-        *(looped(head.inwards, x_ng @ head.read_gh, codes[name]) for name, head in fields),
+        *(looped(head.encode_hidden, x_ng @ head.read_gh, codes[name]) for name, head in fields),
     ]
 
 
@@ -155,7 +155,7 @@ def plain_decode(model: Additive, states: list[Tensor], codes: dict[str, Tensor]
     heads = model.heads
     x_ng = states[0] @ heads.base.weight_gh.T
     for name, head, z in zip(heads.fields, heads.heads, states[1:], strict=True):
-        x_ng = x_ng + heads.scale * (looped(head.outwards, z, codes[name]) @ head.write_gh.T)
+        x_ng = x_ng + heads.scale * (looped(head.decode_hidden, z, codes[name]) @ head.write_gh.T)
     return x_ng
 
 

@@ -26,7 +26,39 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Cells", "Condition", "ExpressionRows"]
+__all__ = ["Cells", "Condition", "ExpressionRows", "Shard"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The cells of a minibatch that this process has, where several processes train together.
+
+    Parameters
+    ----------
+    rank
+        The number of this process.
+    sizes
+        Cells of each process, at least one; the cells of a process follow those of the process before it.
+    """
+
+    rank: int
+    sizes: tuple[int, ...]
+
+    @property
+    def n_total(self) -> int:
+        """Cells of all processes."""
+        return sum(self.sizes)
+
+    @property
+    def rows(self) -> slice:
+        """The rows of this process in the minibatch of all processes."""
+        start = sum(self.sizes[: self.rank])
+        return slice(start, start + self.sizes[self.rank])
+
+    @property
+    def share(self) -> float:
+        """Cells of this process over those of all."""
+        return self.sizes[self.rank] / self.n_total
 
 
 @dataclass(frozen=True)
@@ -159,12 +191,15 @@ class Condition:
     measured_ng
         Which genes were measured in each cell (bool); None where all were in all. An entry that was not measured is
         stored as zero, and says nothing.
+    shard
+        Which cells of the minibatch these are, where several processes train together; None where they are all.
     """
 
     size_n1: Tensor
     codes: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Tensor] = field(default_factory=dict)
     measured_ng: Tensor | None = None
+    shard: Shard | None = None
 
     @classmethod
     def join(cls, conditions: Sequence[Condition]) -> Condition:
@@ -190,6 +225,7 @@ class Condition:
             codes={name: function(codes) for name, codes in self.codes.items()},
             values={name: function(values) for name, values in self.values.items()},
             measured_ng=None if self.measured_ng is None else function(self.measured_ng),
+            shard=self.shard,
         )
 
     def replace(
@@ -219,14 +255,11 @@ class Cells:
         What is given besides expression.
     row_n
         The number of each cell in its source (int64).
-    sizes
-        How many cells of this minibatch each process has, where several share it; empty where this one has all.
     """
 
     x: ExpressionRows
     condition: Condition
     row_n: Tensor
-    sizes: tuple[int, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -234,17 +267,26 @@ class Cells:
         return self.x.n_cells
 
     @property
-    def n_shared(self) -> int:
-        """Number of cells of the whole minibatch, those of other processes too."""
-        return sum(self.sizes) or self.n_cells
+    def shard(self) -> Shard | None:
+        """Which cells of the minibatch these are, where several processes train together."""
+        return self.condition.shard
+
+    @property
+    def n_total(self) -> int:
+        """Number of cells of the minibatch, those of other processes included."""
+        return self.n_cells if self.shard is None else self.shard.n_total
+
+    def with_shard(self, shard: Shard | None) -> Cells:
+        """Say which cells of a minibatch these are."""
+        return replace(self, condition=replace(self.condition, shard=shard))
 
     def to(self, device: torch.device | str) -> Cells:
         """Move every tensor to a device."""
-        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device), self.sizes)
+        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device))
 
     def __getitem__(self, rows: slice) -> Cells:
-        """Take contiguous cells, without copying their entries."""
-        return Cells(self.x[rows], self.condition.map(lambda t: t[rows]), self.row_n[rows])
+        """Take contiguous cells, without copying their entries; the result is a minibatch of its own."""
+        return Cells(self.x[rows], self.condition.map(lambda t: t[rows]), self.row_n[rows]).with_shard(None)
 
     def repeat(self, times: int) -> Cells:
         """Stack these cells ``times`` times, one copy under the other."""

@@ -18,21 +18,21 @@ from genevae.models.classifier import Calibration, bounds_nc, fit_temperature, r
 from genevae.models.likelihoods import PerGene
 from genevae.models.size import LearnedSize
 from genevae.models.vae import VAE
-from genevae.recipes.gaussian import Gaussian
-from genevae.recipes.nb import NB, ZINB, Poisson
+from genevae.recipes.gaussian import GAUSSIAN
+from genevae.recipes.nb import NB, POISSON, ZINB
 
 N, G, K = 12, 7, 3
 SMALL = {"n_latent": K, "hidden": (8,), "dropout": 0.0}
 DISPERSIONS = ("gene", "gene-category", "gene-cell")
 PARTS = {
-    "normal": Gaussian(**SMALL),
-    "poisson": Poisson(**SMALL),
-    **{f"nb-{d}": NB(**SMALL, dispersion=d) for d in DISPERSIONS},
-    **{f"zinb-{d}": ZINB(**SMALL, dispersion=d) for d in DISPERSIONS},
-    "prior-conditional": NB(**SMALL, prior="conditional"),
-    "posterior-blind": NB(**SMALL, encode_condition=False),
-    "size-learned": NB(**SMALL, size="learned"),
-    "two-layers": NB(n_latent=K, hidden=(8, 6), dropout=0.1, norm="layer", activation="elu"),
+    "normal": GAUSSIAN.edit(SMALL),
+    "poisson": POISSON.edit(SMALL),
+    **{f"nb-{d}": NB.edit({**SMALL, "dispersion": d}) for d in DISPERSIONS},
+    **{f"zinb-{d}": ZINB.edit({**SMALL, "dispersion": d}) for d in DISPERSIONS},
+    "prior-conditional": NB.edit({**SMALL, "prior": "conditional"}),
+    "posterior-blind": NB.edit({**SMALL, "encode_condition": False}),
+    "size-learned": NB.edit({**SMALL, "size": "learned"}),
+    "two-layers": NB.edit({"n_latent": K, "hidden": (8, 6), "dropout": 0.1, "norm": "layer", "activation": "elu"}),
 }
 SCHEMA = Schema(
     tuple(f"G{i}" for i in range(G)),
@@ -131,7 +131,7 @@ def test_expected_counts_sum_to_the_size(name, make_cells):
     ("dispersion", "same_cells", "same_fields"), [("gene", 1, 1), ("gene-category", 0, 1), ("gene-cell", 0, 0)]
 )
 def test_dispersion_depends_on_what_it_says(dispersion, same_cells, same_fields, make_cells):
-    model, cells = build(NB(**SMALL, dispersion=dispersion)).eval(), make_cells(N, G)
+    model, cells = build(NB.edit({**SMALL, "dispersion": dispersion})).eval(), make_cells(N, G)
     for name, parameter in model.named_parameters():
         if "log_theta" in name:
             torch.nn.init.normal_(parameter)
@@ -156,7 +156,7 @@ def test_a_dispersion_is_learned_in_the_few_steps_that_small_data_allow():
 
 
 def test_the_bound_of_a_negative_binomial_model_is_scipys(make_cells):
-    model, cells = build(NB(**SMALL)).eval().double(), make_cells(N, G, stored=False)
+    model, cells = build(NB.edit(SMALL)).eval().double(), make_cells(N, G, stored=False)
     cells = Cells(cells.x.to("cpu", torch.float64),
                   cells.condition.map(lambda t: t.double() if t.is_floating_point() else t), cells.row_n)  # fmt: skip
     noise = torch.randn(3, N, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -174,7 +174,10 @@ def test_the_bound_of_a_negative_binomial_model_is_scipys(make_cells):
 
 
 def test_the_bound_of_a_gaussian_model_is_torchs(make_cells):
-    model, cells = build(Gaussian(**SMALL, prior="conditional")).eval(), make_cells(N, G, counts=False, stored=False)
+    model, cells = (
+        build(GAUSSIAN.edit({**SMALL, "prior": "conditional"})).eval(),
+        make_cells(N, G, counts=False, stored=False),
+    )
     noise = torch.randn(3, N, K, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         q = model.posterior(cells)
@@ -185,19 +188,19 @@ def test_the_bound_of_a_gaussian_model_is_torchs(make_cells):
 
 
 def test_a_blind_posterior_and_a_standard_prior_ignore_the_condition(make_cells):
-    model, cells = build(NB(**SMALL, encode_condition=False)).eval(), make_cells(N, G)
+    model, cells = build(NB.edit({**SMALL, "encode_condition": False})).eval(), make_cells(N, G)
     other = cells.given(cells.condition.replace(codes={"type": (cells.condition.codes["type"] + 1) % 3}))
     assert torch.equal(model.posterior(cells).mean, model.posterior(other).mean)
     prior = model.prior(cells.condition)
     assert (prior.mean == 0).all()
     assert (prior.scale == 1).all()
-    seeing = build(NB(**SMALL, prior="conditional")).eval()
+    seeing = build(NB.edit({**SMALL, "prior": "conditional"})).eval()
     assert not torch.equal(seeing.posterior(cells).mean, seeing.posterior(other).mean)
     assert not torch.equal(seeing.prior(cells.condition).mean, seeing.prior(other.condition).mean)
 
 
 def test_a_learned_size_takes_its_prior_from_each_technical_batch(make_cells):
-    model, cells = build(NB(**SMALL, size="learned")), make_cells(40, G)
+    model, cells = build(NB.edit({**SMALL, "size": "learned"})), make_cells(40, G)
     assert isinstance(model.size, LearnedSize)
     model.size.fit([cells[:25], cells[25:]])
     log_size, lane = cells.condition.size_n1.log().squeeze(-1), cells.condition.codes["lane"]
@@ -209,7 +212,7 @@ def test_a_learned_size_takes_its_prior_from_each_technical_batch(make_cells):
 
 
 def test_a_learned_size_replaces_the_observed_one_and_costs_its_divergence(make_cells):
-    model, cells = build(NB(**SMALL, size="learned")).eval(), make_cells(N, G)
+    model, cells = build(NB.edit({**SMALL, "size": "learned"})).eval(), make_cells(N, G)
     with torch.no_grad():
         sized = model.sized(cells)
         torch.testing.assert_close(sized.size_n1, model.size.posterior(cells).mean.exp())
@@ -247,7 +250,7 @@ def test_bounds_of_all_categories_are_those_of_each_with_one_noise(
     field, n_categories, size, max_cells, make_cells, monkeypatch
 ):
     monkeypatch.setattr("genevae.models.classifier.MAX_CELLS", max_cells)
-    model, cells = build(NB(**SMALL, size=size)).eval(), make_cells(N, G)
+    model, cells = build(NB.edit({**SMALL, "size": size})).eval(), make_cells(N, G)
     found = bounds_nc(model, cells, field, range(n_categories), torch.Generator().manual_seed(5))
     again = bounds_nc(model, cells, field, range(n_categories), torch.Generator().manual_seed(5))
     assert torch.equal(found, again)
@@ -260,7 +263,7 @@ def test_bounds_of_all_categories_are_those_of_each_with_one_noise(
 
 
 def test_reconstructions_of_all_categories_are_those_of_each(make_cells):
-    model, cells = build(NB(**SMALL)).eval(), make_cells(N, G)
+    model, cells = build(NB.edit(SMALL)).eval(), make_cells(N, G)
     found = reconstructions_nc(model, cells, "type", range(3))
     with torch.no_grad():
         for code in range(3):

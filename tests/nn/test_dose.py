@@ -14,7 +14,8 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses, HillResponse, Response
-from genevae.recipes.dose import Dose
+from genevae.recipes import Recipe
+from genevae.recipes.dose import DOSE
 
 N_DRUGS = 4
 LARGEST = 10.0
@@ -136,7 +137,7 @@ def schema(obs: pd.DataFrame = OBS, **fields: object) -> Schema:
 
 
 def test_the_recipe_finds_the_drug_by_its_control(shape):
-    model = Dose(dose_response=shape).build(schema(continuous=["dose", "age"]))
+    model = DOSE.edit({"dose_response": shape}).build(schema(continuous=["dose", "age"]))
     found = [part for part in model.modules() if isinstance(part, DosedConditioning)]
     assert len(found) == 2  # of the posterior and of the likelihood
     assert {(part.drug, part.dose, part.continuous) for part in found} == {("drug", "dose", ("age",))}
@@ -144,15 +145,15 @@ def test_the_recipe_finds_the_drug_by_its_control(shape):
 
 
 def test_the_recipe_takes_the_first_condition_or_the_one_that_is_named():
-    def drug_of(recipe: Dose, known: Schema) -> str:
+    def drug_of(recipe: Recipe, known: Schema) -> str:
         return next(part.drug for part in recipe.build(known).modules() if isinstance(part, DosedConditioning))
 
-    assert drug_of(Dose(), schema(control=None)) == "type"
-    assert drug_of(Dose(drug="drug"), schema(control=None)) == "drug"
+    assert drug_of(DOSE, schema(control=None)) == "type"
+    assert drug_of(DOSE.edit({"drug": "drug"}), schema(control=None)) == "drug"
 
 
 def test_counts_of_the_control_do_not_depend_on_the_dose():
-    model = Dose(n_latent=2, hidden=(4,)).build(schema()).eval()
+    model = DOSE.edit({"n_latent": 2, "hidden": (4,)}).build(schema()).eval()
     z = torch.randn(3, 2)
     asked = [Condition(torch.ones(3, 1), {"type": torch.arange(3) % 2, "drug": torch.full((3,), 2)},
                        {"dose": torch.full((3,), dose)}) for dose in (-0.5, 2.0)]  # fmt: skip
@@ -163,10 +164,10 @@ def test_counts_of_the_control_do_not_depend_on_the_dose():
 @pytest.mark.parametrize(
     ("recipe", "fields", "words"),
     [
-        (Dose(), {"condition": [], "control": None}, "needs the drug as a condition"),
-        (Dose(), {"continuous": []}, "needs the dose as a continuous condition"),
-        (Dose(drug="drgu"), {}, "Did you mean 'drug'"),
-        (Dose(dose="dos"), {}, "Did you mean 'dose'"),
+        (DOSE, {"condition": [], "control": None}, "needs the drug as a condition"),
+        (DOSE, {"continuous": []}, "needs the dose as a continuous condition"),
+        (DOSE.edit({"drug": "drgu"}), {}, "Did you mean 'drug'"),
+        (DOSE.edit({"dose": "dos"}), {}, "Did you mean 'dose'"),
     ],
 )
 def test_what_is_missing_is_an_error_that_says_so(recipe, fields, words):
@@ -176,4 +177,4 @@ def test_what_is_missing_is_an_error_that_says_so(recipe, fields, words):
 
 def test_logarithms_of_doses_are_refused():
     with pytest.raises(RecipeError, match="not as logarithms"):
-        Dose().build(schema(OBS.assign(dose=np.log10(OBS["dose"] + 1e-3))))
+        DOSE.build(schema(OBS.assign(dose=np.log10(OBS["dose"] + 1e-3))))

@@ -76,10 +76,10 @@ def test_the_base_is_tied_and_stays_so(make_cells):
 
 def test_weights_start_non_negative_with_columns_of_one_length():
     model = heads()
-    for weight in (*model.parameters(), model.reading(), model.writing()):
+    for weight in (*model.parameters(), model.first_layer(), model.last_layer()):
         assert (weight >= 0).all()
     for head in model.heads:
-        for weight in (head.read_gh, head.write_gh, *head.inwards.free, *head.outwards.free):
+        for weight in (head.read_gh, head.write_gh, *head.encode_hidden.free, *head.decode_hidden.free):
             torch.testing.assert_close(weight.norm(dim=-2), torch.ones_like(weight.norm(dim=-2)))
     torch.testing.assert_close(model.base.weight_gh.norm(dim=0), torch.full((5,), 5**-0.5))
 

@@ -15,11 +15,11 @@ from genevae.cells import ExpressionRows
 from genevae.data.schema import Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
-from genevae.objectives.adversary import Adversary, Discriminator, judged
+from genevae.objectives.adversary import Adversary, Discriminator, classification
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Progress
 from genevae.objectives.schedules import Constant, Ramp
-from genevae.recipes.adversarial import Adversarial
+from genevae.recipes.adversarial import ADVERSARIAL
 from genevae.recipes.nb import NB
 
 SCHEMA = Schema(
@@ -33,7 +33,7 @@ FEW = settings(max_examples=10)
 def game(strength: float):
     """A model without chance but that of the draws, and an adversary."""
     torch.manual_seed(0)
-    model = NB(n_latent=K, hidden=(8,), dropout=0.0, norm="layer").build(SCHEMA)
+    model = NB.edit({"n_latent": K, "hidden": (8,), "dropout": 0.0, "norm": "layer"}).build(SCHEMA)
     return model, Adversary(ELBO(), "lane", Discriminator(K, (5,), 2), Constant(strength))
 
 
@@ -126,16 +126,16 @@ def test_a_discriminator_that_is_wrong_with_certainty_is_not_rewarded_beyond_cha
 
 def test_accuracy_is_that_of_the_likeliest_batch_of_every_draw():
     logits_snc = torch.tensor([[[2.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
-    entropy, right = judged(logits_snc, torch.tensor([0, 1]))
+    entropy, right = classification(logits_snc, torch.tensor([0, 1]))
     assert right.item() == 0.75
     assert entropy.item() == pytest.approx(F.cross_entropy(logits_snc.flatten(0, 1), torch.tensor([0, 1, 0, 1])).item())
 
 
 def test_cells_of_unknown_batch_are_not_asked():
     logits = torch.randn(2, 5, 3)
-    known = judged(logits[:, :3], torch.tensor([0, 1, 2]))
-    assert judged(logits, torch.tensor([0, 1, 2, 3, 3])) == known
-    assert [float(x) for x in judged(logits, torch.full((5,), 3))] == [0.0, 0.0]
+    known = classification(logits[:, :3], torch.tensor([0, 1, 2]))
+    assert classification(logits, torch.tensor([0, 1, 2, 3, 3])) == known
+    assert [float(x) for x in classification(logits, torch.full((5,), 3))] == [0.0, 0.0]
 
 
 def test_it_settles_when_both_schedules_have(make_cells):
@@ -155,7 +155,9 @@ def test_the_adversary_learns_what_the_latent_tells_and_the_posterior_to_forget_
 
     def accuracy(strength: float) -> float:
         torch.manual_seed(0)  # the model is not told the lane, so that only the latent can be
-        model = NB(n_latent=K, hidden=(8,), dropout=0.0, norm="layer").build(Schema(SCHEMA.genes, Kind.COUNTS))
+        model = NB.edit({"n_latent": K, "hidden": (8,), "dropout": 0.0, "norm": "layer"}).build(
+            Schema(SCHEMA.genes, Kind.COUNTS)
+        )
         objective = Adversary(ELBO(Constant(0.1)), "lane", Discriminator(K, (16,), 2), Constant(strength))
         optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], 1e-2)
         found = []
@@ -178,12 +180,12 @@ def test_the_adversary_learns_what_the_latent_tells_and_the_posterior_to_forget_
 )  # fmt: skip
 def test_settings_that_no_adversary_can_use_are_errors_that_name_them(settings, words):
     with pytest.raises(RecipeError, match=words):
-        Adversarial(**settings)
+        ADVERSARIAL.edit(settings)
 
 
 def test_a_batch_is_needed_and_two_of_them():
     with pytest.raises(RecipeError, match="--batch"):
-        Adversarial().objective(Schema(("a",), Kind.COUNTS), 10)
+        ADVERSARIAL.make_objective(Schema(("a",), Kind.COUNTS), 10)
     one = Schema(("a",), Kind.COUNTS, categorical=(Categorical("lane", ("x",), technical=True),))
     with pytest.raises(RecipeError, match="one batch"):
-        Adversarial().objective(one, 10)
+        ADVERSARIAL.make_objective(one, 10)

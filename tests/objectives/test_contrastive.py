@@ -18,7 +18,7 @@ from genevae.objectives.elbo import ELBO
 from genevae.objectives.masking import GeneMask
 from genevae.objectives.objective import Progress
 from genevae.objectives.schedules import Ramp
-from genevae.recipes.contrastive import ContrastiveBulk
+from genevae.recipes.contrastive import CONTRASTIVE
 
 SCHEMA = Schema(tuple("abcdefg"), Kind.LOG, group=Categorical("type", ("a", "b"), unknown=True))
 SIZES = st.integers(1, 12)
@@ -96,7 +96,7 @@ def test_pairs_of_one_group_alone_have_nothing_to_tell():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return ContrastiveBulk(n_latent=3, hidden=(8,)).build(SCHEMA)
+    return CONTRASTIVE.edit({"n_latent": 3, "hidden": (8,)}).build(SCHEMA)
 
 
 def paired(cells):
@@ -146,7 +146,7 @@ def test_only_a_joint_posterior_learns_from_pairs(model, make_cells):
 def test_rows_without_a_group_are_held_against_each_other(model, make_cells):
     cells = paired(make_cells(counts=False))
     z = torch.randn(12, 3)
-    s = of()._compare(model.eval(), z, cells.condition.codes["type"])
+    s = of()._compare(model.eval(), z, cells)
     related = {tuple(place) for place in torch.isneginf(s).nonzero().tolist()}
     assert related == {(0, 2), (2, 0), (1, 3), (3, 1)}
 
@@ -167,10 +167,10 @@ def test_it_has_settled_once_beta_has():
 
 
 def test_a_model_without_a_projection_is_refused(make_cells):
-    from genevae.recipes.bulk import Bulk
+    from genevae.recipes.bulk import BULK
 
     with pytest.raises(TypeError, match="projection"):
-        of()(Bulk(n_latent=3, hidden=(8,)).build(SCHEMA), paired(make_cells(counts=False)))
+        of()(BULK.edit({"n_latent": 3, "hidden": (8,)}).build(SCHEMA), paired(make_cells(counts=False)))
 
 
 def test_training_by_pairs_makes_them_find_each_other(model, make_cells):

@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from genevae.cells import Cells, ExpressionRows
 from genevae.models.additive import Additive, Delta
 from genevae.nn.heads import AdditiveHeads
-from genevae.objectives.cycle import ContextClassifier, Cycle, disagreement_n, draw_targets, travel
+from genevae.objectives.cycle import ContextClassifier, Cycle, disagreement_n, random_targets, translate_and_back
 from genevae.objectives.objective import Progress
 from genevae.objectives.running_scale import RunningScale
 from genevae.objectives.schedules import Ramp
@@ -67,16 +67,16 @@ def test_the_short_way_ends_where_the_long_way_does(model, critic, cells, stored
         cells = Cells(x, cells.condition.with_measured(measured), cells.row_n)
     elif not stored:
         cells = Cells(ExpressionRows.from_dense(cells.x.dense()), cells.condition, cells.row_n)
-    target = draw_targets(cells.condition.codes, SIZES)
-    journey = travel(model.heads, critic, cells, target)
+    target = random_targets(cells.condition.codes, SIZES)
+    cycle_pass = translate_and_back(model.heads, critic, cells, target)
     there, back, squared, logits = written_down(model, critic, cells, target)
     squared = squared * measured if panels else squared
-    torch.testing.assert_close(journey.there_nk, there)
-    torch.testing.assert_close(journey.back_nk, back)
-    torch.testing.assert_close(journey.squared_n, squared.sum(-1), rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(journey.logits_real_nc, logits[0])
-    torch.testing.assert_close(journey.logits_made_nc, logits[1])
-    ours = torch.autograd.grad(journey.squared_n.sum(), list(model.heads.parameters()))
+    torch.testing.assert_close(cycle_pass.z_source_nk, there)
+    torch.testing.assert_close(cycle_pass.z_target_nk, back)
+    torch.testing.assert_close(cycle_pass.squared_n, squared.sum(-1), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(cycle_pass.logits_real_nc, logits[0])
+    torch.testing.assert_close(cycle_pass.logits_translated_nc, logits[1])
+    ours = torch.autograd.grad(cycle_pass.squared_n.sum(), list(model.heads.parameters()))
     theirs = torch.autograd.grad(squared.sum(), list(model.heads.parameters()))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
@@ -84,32 +84,32 @@ def test_the_short_way_ends_where_the_long_way_does(model, critic, cells, stored
 
 def test_where_source_and_target_are_one_the_cycle_is_reconstruction_twice(model, critic, cells):
     source = cells.condition.codes
-    journey = travel(model.heads, critic, cells, source)
+    cycle_pass = translate_and_back(model.heads, critic, cells, source)
     once = model.likelihood(model.posterior(cells).mean, cells.condition).mean
     again = Cells(ExpressionRows.from_dense(once), cells.condition, cells.row_n)
     twice = model.likelihood(model.posterior(again).mean, cells.condition).mean
     expected = (twice - cells.x.dense()).square().sum(-1)
-    torch.testing.assert_close(journey.squared_n, expected, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(journey.there_nk, model.posterior(cells).mean)
+    torch.testing.assert_close(cycle_pass.squared_n, expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(cycle_pass.z_source_nk, model.posterior(cells).mean)
 
 
 def test_hidden_states_that_agree_cost_nothing_and_those_that_share_nothing_cost_two(model, critic, cells):
-    journey = travel(model.heads, critic, cells, cells.condition.codes)
-    same = type(journey)(**{**vars(journey), "back_nk": journey.there_nk})
-    other = type(journey)(**{**vars(journey), "back_nk": 0 * journey.there_nk})
+    cycle_pass = translate_and_back(model.heads, critic, cells, cells.condition.codes)
+    same = type(cycle_pass)(**{**vars(cycle_pass), "z_target_nk": cycle_pass.z_source_nk})
+    other = type(cycle_pass)(**{**vars(cycle_pass), "z_target_nk": 0 * cycle_pass.z_source_nk})
     torch.testing.assert_close(disagreement_n(model.heads, same), torch.zeros(N))
     torch.testing.assert_close(disagreement_n(model.heads, other), torch.full((N,), 2.0))
 
 
 def test_reading_what_was_made_changes_the_model_and_never_the_classifier(model, critic, cells):
-    target = draw_targets(cells.condition.codes, SIZES)
-    journey = travel(model.heads, critic, cells, target)
-    critic.surprise_n(journey.logits_made_nc, target).sum().backward(retain_graph=True)
+    target = random_targets(cells.condition.codes, SIZES)
+    cycle_pass = translate_and_back(model.heads, critic, cells, target)
+    critic.cross_entropy_n(cycle_pass.logits_translated_nc, target).sum().backward(retain_graph=True)
     for parameter in critic.parameters():
         assert parameter.grad is None or (parameter.grad == 0).all()
     assert all((head.free_write_gh.grad.abs() > 0).any() for head in model.heads.heads)
     model.zero_grad()
-    critic.surprise_n(journey.logits_real_nc, cells.condition.codes).sum().backward()
+    critic.cross_entropy_n(cycle_pass.logits_real_nc, cells.condition.codes).sum().backward()
     assert (critic.weight_gc.grad.abs() > 0).any()
     assert all(parameter.grad is None or (parameter.grad == 0).all() for parameter in model.parameters())
 
@@ -120,24 +120,27 @@ def test_surprise_is_the_mean_of_cross_entropies_and_one_by_chance(critic, cells
         F.cross_entropy(part, codes[name], reduction="none") / torch.tensor(float(n)).log()
         for part, (name, n) in zip(logits.split([3, 2], -1), SIZES.items(), strict=True)
     ]
-    torch.testing.assert_close(critic.surprise_n(logits, codes), sum(expected) / 2)
-    torch.testing.assert_close(critic.surprise_n(0 * logits, codes), torch.ones(N))
+    torch.testing.assert_close(critic.cross_entropy_n(logits, codes), sum(expected) / 2)
+    torch.testing.assert_close(critic.cross_entropy_n(0 * logits, codes), torch.ones(N))
 
 
 def test_a_category_that_is_missing_is_neither_drawn_nor_asked_for(model, critic, cells):
     cells = with_codes(cells, type=torch.full((N,), 3))
-    target = draw_targets(cells.condition.codes, SIZES)
+    target = random_targets(cells.condition.codes, SIZES)
     assert (target["type"] == 3).all()
     assert set(target["lane"].tolist()) == {0, 1}
-    journey = travel(model.heads, critic, cells, target)
-    lane = F.cross_entropy(journey.logits_made_nc[:, 3:], target["lane"], reduction="none") / torch.tensor(2.0).log()
-    torch.testing.assert_close(critic.surprise_n(journey.logits_made_nc, target), lane / 2)
+    cycle_pass = translate_and_back(model.heads, critic, cells, target)
+    lane = (
+        F.cross_entropy(cycle_pass.logits_translated_nc[:, 3:], target["lane"], reduction="none")
+        / torch.tensor(2.0).log()
+    )
+    torch.testing.assert_close(critic.cross_entropy_n(cycle_pass.logits_translated_nc, target), lane / 2)
 
 
 def test_targets_are_drawn_alike_however_rare_a_category_is():
     torch.manual_seed(0)
     codes = {"type": torch.zeros(30_000, dtype=torch.int64)}
-    share = draw_targets(codes, {"type": 3})["type"].bincount() / 30_000
+    share = random_targets(codes, {"type": 3})["type"].bincount() / 30_000
     torch.testing.assert_close(share, torch.full((3,), 1 / 3), atol=0.02, rtol=0)
 
 
@@ -151,7 +154,7 @@ def test_permuting_cells_permutes_their_losses(model, cells):
     for each in (cells, permuted):
         torch.manual_seed(5)
         target = {name: code_n * 0 + 1 for name, code_n in each.condition.codes.items()}
-        losses.append(travel(model.heads, objective.classifier, each, target).squared_n)
+        losses.append(translate_and_back(model.heads, objective.classifier, each, target).squared_n)
     torch.testing.assert_close(losses[1], losses[0][order], rtol=1e-4, atol=1e-3)
 
 
@@ -197,8 +200,8 @@ def test_weights_never_turn_negative_however_large_the_steps(settings, cells):
         optimizer.zero_grad()
         objective(model, cells, Progress(step, 50)).total.backward()
         optimizer.step()
-        assert (model.heads.reading() >= 0).all()
-        assert (model.heads.writing() >= 0).all()
+        assert (model.heads.first_layer() >= 0).all()
+        assert (model.heads.last_layer() >= 0).all()
     assert any((parameter < 0).any() for parameter in model.heads.parameters()), "the steps were large enough to tell"
     assert (model.likelihood(model.posterior(cells).mean, cells.condition).mean >= 0).all()
 
@@ -232,6 +235,6 @@ def test_a_point_is_drawn_as_it_is_and_costs_nothing(model, cells):
 
 def test_sigma_is_the_error_of_each_gene(model, cells):
     for _ in range(3):
-        model.watch(model.posterior(cells).mean, cells)
+        model.update_variance(model.posterior(cells).mean, cells)
     p = model.likelihood(model.posterior(cells).mean, cells.condition)
     torch.testing.assert_close(p.variance[0], (p.mean - cells.x.dense()).square().mean(0))

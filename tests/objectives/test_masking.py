@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from genevae.data.schema import Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.objectives.elbo import ELBO
-from genevae.objectives.masking import CategoryDropout, GeneMask, hide_genes
+from genevae.objectives.masking import CategoryDropout, GeneMask, mask_genes
 from genevae.recipes.nb import NB
 
 TYPE = Categorical("type", ("a", "b", "c"), unknown=True)
@@ -22,7 +22,7 @@ SCHEMA = Schema(tuple("abcdefg"), Kind.COUNTS, categorical=(TYPE,), missing=True
 def test_what_is_hidden_is_zero_and_counts_as_not_measured(make_cells, stored, share, seed):
     torch.manual_seed(seed)
     cells = make_cells(30, stored=stored)
-    hidden = hide_genes(cells, share)
+    hidden = mask_genes(cells, share)
     kept = hidden.condition.measured_ng
     assert torch.equal(hidden.x.dense(), cells.x.dense() * kept)
     assert abs((~kept).float().mean() - share) < 0.2
@@ -30,8 +30,8 @@ def test_what_is_hidden_is_zero_and_counts_as_not_measured(make_cells, stored, s
 
 def test_nothing_and_everything_can_be_hidden(make_cells):
     cells = make_cells()
-    assert hide_genes(cells, 0.0).condition.measured_ng.all()
-    assert not hide_genes(cells, 1.0).condition.measured_ng.any()
+    assert mask_genes(cells, 0.0).condition.measured_ng.all()
+    assert not mask_genes(cells, 1.0).condition.measured_ng.any()
 
 
 def test_a_mask_draws_its_share_between_its_limits(make_cells):
@@ -56,10 +56,10 @@ def test_categories_are_forgotten_at_their_share_and_never_changed(make_cells, s
 
 def test_the_bound_asks_for_all_entries_back(make_cells):
     torch.manual_seed(0)
-    model = NB(n_latent=2, hidden=(8,), dropout=0.0).build(SCHEMA).eval()
+    model = NB.edit({"n_latent": 2, "hidden": (8,), "dropout": 0.0}).build(SCHEMA).eval()
     cells = make_cells()
     noise = torch.randn(1, 12, 2)
-    hidden = model.terms(cells, noise_snk=noise, seen=hide_genes(cells, 0.5))
+    hidden = model.terms(cells, noise_snk=noise, seen=mask_genes(cells, 0.5))
     whole = model.terms(cells, noise_snk=noise)
     assert not torch.equal(hidden.z_snk, whole.z_snk)
     p = model.likelihood(hidden.z_snk, cells.condition)
@@ -68,7 +68,7 @@ def test_the_bound_asks_for_all_entries_back(make_cells):
 
 def test_validation_reports_whole_and_masked_cells(make_cells):
     torch.manual_seed(0)
-    model = NB(n_latent=2, hidden=(8,)).build(SCHEMA)
+    model = NB.edit({"n_latent": 2, "hidden": (8,)}).build(SCHEMA)
     objective = ELBO(mask=GeneMask())
     assert set(objective(model, make_cells()).terms) == {"reconstruction", "kl"}
     objective.eval()

@@ -37,11 +37,11 @@ def some_cells(n: int, n_genes: int) -> Cells:
 
 def build(name: str, n_genes: int = 30, transform=None, **settings) -> VAE:
     torch.manual_seed(0)
-    return RECIPES[name](**settings).build(schema(n_genes, 3, transform)).eval()
+    return RECIPES[name].edit(settings).build(schema(n_genes, 3, transform)).eval()
 
 
 def test_at_144_by_144_and_11_labels_it_has_the_published_number_of_parameters():
-    model = RECIPES["convolutional"](image_size=144).build(schema(20_000, 11))
+    model = RECIPES["convolutional"].edit({"image_size": 144}).build(schema(20_000, 11))
     pixels, small, unit = 144 * 144, 36 * 36 * 32, 11
     published = {
         "_posterior.condition": unit * pixels + pixels,
@@ -68,8 +68,8 @@ def test_sizes_and_filters_are_settings():
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"image_size": 5}, "image_size of 6 or more"), ({"filters": ()}, "one filter"), ({"kernel": 2}, "odd"),
-     ({"order": "size"}, "order cannot be 'size'"), ({"image_size": 0}, "image_size must be")],
+    [({"image_size": 5}, "image_size of 6 or more"), ({"filters": ()}, "filters needs one number"),
+     ({"kernel": 2}, "odd"), ({"order": "size"}, "order cannot be 'size'"), ({"image_size": 0}, "image_size must be")],
 )  # fmt: skip
 def test_what_no_image_can_be_is_an_error_that_says_so(settings, words):
     with pytest.raises(RecipeError, match=words):

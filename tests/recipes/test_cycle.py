@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genevae.errors import RecipeError
-from genevae.recipes.cycle import CycleRecipe
+from genevae.recipes.cycle import CYCLE
 from genevae.runs.fit import fit
 
 FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "device": "cpu"}
@@ -17,7 +17,7 @@ FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "de
     [
         ({"continuous": ["dose"]}, "'dose' is a number"),
         ({"condition": ["drug"], "combine": ["drug"]}, "--combine drug"),
-        ({"setting": {"norm": "layer"}}, "no use for the setting norm"),
+        ({"setting": {"norm": "layer"}}, "no setting 'norm'"),
         ({"setting": {"head_scale": 0}}, "head_scale"),
         ({"setting": {"head_scaling": "fited"}}, "Did you mean 'fitted'"),
     ],
@@ -44,8 +44,8 @@ def test_every_scaling_trains(adata, scaling):
 
 def test_base_and_metadata_heads_have_weight_decays_of_their_own(adata):
     model = fit(adata, condition=["type", "drug"], **FAST)
-    objective = model.recipe.objective(model.schema, 2)
-    rest, heads = CycleRecipe(head_weight_decay=0.5).parameter_groups(model.module, objective)
+    objective = model.recipe.make_objective(model.schema, 2)
+    rest, heads = CYCLE.edit({"head_weight_decay": 0.5}).parameter_groups(model.module, objective)
     assert heads["weight_decay"] == 0.5
     assert "weight_decay" not in rest
     names = {id(parameter): name for name, parameter in model.module.named_parameters()}

@@ -18,9 +18,9 @@ from genevae.errors import RunError
 from genevae.io import atomic
 from genevae.runs.checkpoint import Checkpoints, latest
 from genevae.runs.event_log import EventLog
-from genevae.runs.every import Every
+from genevae.runs.interval import Interval
 from genevae.runs.manifest import MANIFEST, START, complete_folder, verify_folder, write_folder, write_tensors
-from genevae.runs.signals import Asked
+from genevae.runs.signals import StopRequest
 from genevae.training.world import World
 
 KINDS: tuple[Kind, ...] = ("kill", "ENOSPC", "EACCES")
@@ -68,12 +68,12 @@ class Stub:
 
     def __init__(self, step: int) -> None:
         self.step = self.epoch = step
-        self.n_steps, self.done, self.ranks = 9, False, World.alone()
+        self.n_steps, self.done, self.world = 9, False, World()
 
 
 def keep(path: Path, step: int) -> None:
     run = path / "run"
-    checkpoints = Checkpoints(run, Every(1, "steps"), 1, Asked(), EventLog(run / "log.jsonl"))
+    checkpoints = Checkpoints(run, Interval(1, "steps"), 1, StopRequest(), EventLog(run / "log.jsonl"))
     checkpoints.after_step(Stub(step))  # type: ignore[arg-type]
 
 

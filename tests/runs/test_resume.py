@@ -15,11 +15,12 @@ from genevae.errors import DataError, RecipeError, RunError, TrainingPaused
 from genevae.io.formats import ReadOptions
 from genevae.recipes import RECIPES
 from genevae.runs.checkpoint import Checkpoints, latest
-from genevae.runs.config import read_config
+from genevae.runs.config_file import read_config
 from genevae.runs.fit import fit
 from genevae.runs.resume import resume
 from genevae.runs.signals import stop_signals
 from genevae.runs.trained import load
+from genevae.training.callbacks import Callback
 
 SMALL = {"epochs": 3, "batch_size": 13, "n_latent": 3, "hidden": (8,), "progress": False, "device": "cpu"}
 TYPES = {"condition": ["type"]}
@@ -45,7 +46,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         def asked(self: Checkpoints, state: Any) -> None:
             self.taken = getattr(self, "taken", 0) + 1
             if self.taken == n_steps:
-                self.asked.by = "SIGUSR1"
+                self.stop.signal = "SIGUSR1"
             original(self, state)
 
         monkeypatch.setattr(Checkpoints, "after_step", asked)
@@ -144,7 +145,7 @@ def half(make_adata, tmp_path, interrupt, monkeypatch) -> Path:
         original = Checkpoints.after_step
 
         def asked(self: Checkpoints, state: Any) -> None:
-            self.asked.by = "SIGTERM" if state.step == 7 else None
+            self.stop.signal = "SIGTERM" if state.step == 7 else None
             original(self, state)
 
         patch.setattr(Checkpoints, "after_step", asked)
@@ -242,21 +243,24 @@ def test_the_log_tells_the_story(half):
     assert [line["epoch"] for line in lines if line["event"] == "epoch"] == [1, 2, 3]
 
 
-def test_logs_are_told_of_what_was_before_and_of_every_new_epoch(half):
-    told: list[Any] = []
+def test_callbacks_see_the_earlier_epochs_and_every_new_one(half):
+    seen: list[Any] = []
 
-    class Listener:
-        def start(self, history):
-            told.append(("start", len(history.epochs)))
+    class Listener(Callback):
+        def on_start(self, state):
+            seen.append(("start", state.epoch))
 
-        def epoch(self, epoch):
-            told.append(("epoch", epoch.epoch))
+        def on_epoch(self, state, epoch):
+            seen.append(("epoch", epoch.epoch))
 
-        def end(self, history):
-            told.append(("end", history.ended))
+        def on_end(self, state):
+            seen.append(("end", state.history.ended))
 
-    resume(half, progress=False, logs=[Listener()])
-    assert told == [("start", 1), ("epoch", 2), ("epoch", 3), ("end", "all epochs are done")]
+        def on_close(self):
+            seen.append("close")
+
+    resume(half, progress=False, callbacks=[Listener()])
+    assert seen == [("start", 1), ("epoch", 2), ("epoch", 3), ("end", "all epochs are done"), "close"]
 
 
 def test_the_manifest_says_where_the_model_comes_from(half):
@@ -272,10 +276,10 @@ def test_signals_are_taken_only_as_long_as_they_are_waited_for():
     import signal
 
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
-    with stop_signals() as asked:
-        assert asked.by is None
+    with stop_signals() as request:
+        assert request.signal is None
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert asked.by == "SIGUSR1"
+        assert request.signal == "SIGUSR1"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
 
@@ -285,18 +289,12 @@ def test_a_thread_leaves_signals_alone(make_adata, tmp_path):
 
     seen = []
 
-    class Listener:
-        def start(self, history):
+    class Listener(Callback):
+        def on_start(self, state):
             seen.append(signal.getsignal(signal.SIGTERM))
 
-        def epoch(self, epoch):
-            pass
-
-        def end(self, history):
-            pass
-
-    words = {**SMALL, "out": tmp_path / "run", "checkpoint_every": 3, "logs": [Listener()]}
-    thread = threading.Thread(target=fit, args=(make_adata(40),), kwargs=words)
+    options = {**SMALL, "out": tmp_path / "run", "checkpoint_every": 3, "callbacks": [Listener()]}
+    thread = threading.Thread(target=fit, args=(make_adata(40),), kwargs=options)
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]

@@ -15,7 +15,7 @@ from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.nn.mlp import MLP
 from genevae.objectives.elbo import ELBO
-from genevae.recipes import recipe_class
+from genevae.recipes import RECIPES
 from genevae.runs.fit import fit
 from genevae.training import autocast
 from genevae.training.autocast import compiled, half_precision, networks
@@ -38,8 +38,8 @@ def schema():
 @pytest.mark.parametrize("name", PLAIN)
 def test_losses_of_half_precision_are_close_and_float32(name, kind, schema, make_cells):
     torch.manual_seed(0)
-    recipe = recipe_class(name)(n_latent=3, hidden=(16, 8), dropout=0.0)
-    model, objective, cells = recipe.build(schema), recipe.objective(schema, 3), make_cells(64)
+    recipe = RECIPES[name].edit({"n_latent": 3, "hidden": (16, 8), "dropout": 0.0})
+    model, objective, cells = recipe.build(schema), recipe.make_objective(schema, 3), make_cells(64)
     model.train(), objective.train()
     torch.manual_seed(1)
     whole = objective(model, cells)
@@ -65,7 +65,7 @@ def test_a_fit_in_half_precision_comes_to_the_same_loss(kind, make_adata):
 
 
 def test_the_model_is_as_it_was_afterwards(schema, make_cells):
-    model, cells = recipe_class("nb")().build(schema).eval(), make_cells(8)
+    model, cells = RECIPES["nb"].build(schema).eval(), make_cells(8)
     before, names = model.posterior(cells).mean, list(model.state_dict())
     for context in (half_precision((model,), "bf16", CPU), compiled((model,), CPU)):
         with context:
@@ -96,7 +96,7 @@ def test_a_device_that_cannot_is_named(monkeypatch):
 
 
 def test_only_the_outermost_networks_are_taken(schema):
-    found = networks((recipe_class("nb")(hidden=(8, 8)).build(schema),))
+    found = networks((RECIPES["nb"].edit({"hidden": (8, 8)}).build(schema),))
     assert any(isinstance(network, MLP) for network in found)
     inner = {id(module) for network in found for module in network.modules() if module is not network}
     assert not inner & {id(network) for network in found}
@@ -144,13 +144,15 @@ def test_the_gradient_of_parts_is_that_of_the_whole(sizes, schema, make_cells):
 
     def stepped(parts):
         torch.manual_seed(0)
-        model = recipe_class("nb")(n_latent=3, hidden=(8,), dropout=0.0, norm="layer").build(schema).double()
+        model = (
+            RECIPES["nb"].edit({"n_latent": 3, "hidden": (8,), "dropout": 0.0, "norm": "layer"}).build(schema).double()
+        )
         settings = Training(epochs=1, accumulate=len(parts))
-        state = State.begin(model, WithoutNoise(), Stub(), settings, CPU, World.alone())
+        state = State.begin(model, WithoutNoise(), Stub(), settings, CPU, World())
         take_step(state, parts, clip=1e9)
         assert state.step == 1
-        assert state.under_way.minibatches == len(parts)
-        return {name: p.grad for name, p in model.named_parameters()}, state.under_way.means.result()
+        assert state.running.minibatches == len(parts)
+        return {name: p.grad for name, p in model.named_parameters()}, state.running.means.result()
 
     cells = make_cells(12)
     doubled = cells.given(cells.condition.map(lambda t: t.double() if t.is_floating_point() else t))

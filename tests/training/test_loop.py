@@ -18,7 +18,7 @@ from genevae.io.formats import MemorySource
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective
 from genevae.objectives.schedules import Ramp
-from genevae.recipes.gaussian import Gaussian
+from genevae.recipes.gaussian import GAUSSIAN
 from genevae.recipes.nb import NB
 from genevae.runs.fit import fit
 from genevae.training.loop import train, validate
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 TIMES = ["cells_per_second", "waiting_share"]
 
 
-class Bench:
+class Trial:
     """A small model and loaders of structured data."""
 
     def __init__(self, x_ng, *, recipe=NB, kind=Kind.COUNTS, batch_size=16, n_validation=16):
@@ -37,15 +37,13 @@ class Bench:
         source, schema = MemorySource("x", x_ng.astype(np.float32), genes, obs), Schema(genes, kind)
         rows = np.arange(len(x_ng))
         torch.manual_seed(0)
-        self.model = recipe(n_latent=2, hidden=(8,), dropout=0.0).build(schema)
+        self.model = recipe.edit({"n_latent": 2, "hidden": (8,), "dropout": 0.0}).build(schema)
         self.training = Loader(source, schema, Shuffled(rows[n_validation:], batch_size))
         self.validation = Loader(source, schema, InOrder(rows[:n_validation], 64))
 
     def train(self, objective=None, **settings):
         objective = ELBO() if objective is None else objective
-        return train(
-            self.model, objective, self.training, self.validation, Training(**settings), device=CPU, progress=False
-        )
+        return train(self.model, objective, self.training, self.validation, Training(**settings), device=CPU)
 
 
 class Flat(Objective):
@@ -88,7 +86,7 @@ def counts():
 
 
 def test_both_losses_go_down_on_structured_data(counts):
-    history = Bench(counts).train(epochs=25, learning_rate=1e-2).to_frame()
+    history = Trial(counts).train(epochs=25, learning_rate=1e-2).to_frame()
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] - 2
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0] - 2
 
@@ -141,75 +139,75 @@ class Scripted(ELBO):
 
 
 def test_the_weights_kept_are_those_of_the_best_validation_epoch(counts):
-    bench, objective = Bench(counts), Scripted([5.0, 3.0, 4.0, 3.5, 9.0])
-    history = bench.train(objective, epochs=5)
+    trial, objective = Trial(counts), Scripted([5.0, 3.0, 4.0, 3.5, 9.0])
+    history = trial.train(objective, epochs=5)
     assert history.best_epoch == 1
     assert history.to_frame()["validation_loss"].tolist() == objective.losses
-    kept = bench.model.state_dict()
+    kept = trial.model.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in objective.weights[1].items())
     assert not all(torch.equal(kept[name], tensor) for name, tensor in objective.weights[4].items())
 
 
 def test_validation_says_the_same_of_the_same_weights_whatever_the_random_state(counts):
-    bench = Bench(counts)
+    trial = Trial(counts)
     torch.manual_seed(1)
-    first = validate(bench.model, ELBO(), bench.validation, CPU)
+    first = validate(trial.model, ELBO(), trial.validation, CPU)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert validate(bench.model, ELBO(), bench.validation, CPU) == first
+    assert validate(trial.model, ELBO(), trial.validation, CPU) == first
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_validation_cells_the_training_loss_takes_their_place(counts):
-    history = Bench(counts, n_validation=0).train(epochs=3).to_frame()
+    history = Trial(counts, n_validation=0).train(epochs=3).to_frame()
     assert (history["validation_loss"] == history["train_loss"]).all()
 
 
 def test_patience_stops_and_says_why(counts):
-    history = Bench(counts).train(Flat(), epochs=30, patience=4)
+    history = Trial(counts).train(Flat(), epochs=30, patience=4)
     assert len(history.epochs) == 5
     assert "did not improve for 4 epochs" in history.ended
 
 
 def test_patience_runs_only_after_the_schedules_have_settled(counts):
-    bench = Bench(counts)
-    history = bench.train(Flat(settled_at=10 * len(bench.training)), epochs=30, patience=4)
+    trial = Trial(counts)
+    history = trial.train(Flat(settled_at=10 * len(trial.training)), epochs=30, patience=4)
     assert len(history.epochs) == 13
 
 
 def test_a_target_loss_stops_and_says_why(counts):
-    history = Bench(counts).train(Flat(level=2.0), epochs=30, target_loss=2.5)
+    history = Trial(counts).train(Flat(level=2.0), epochs=30, target_loss=2.5)
     assert len(history.epochs) == 1
     assert "reached its target of 2.5" in history.ended
 
 
 def test_without_patience_all_epochs_are_done(counts):
-    history = Bench(counts).train(Flat(), epochs=12, patience=0)
+    history = Trial(counts).train(Flat(), epochs=12, patience=0)
     assert len(history.epochs) == 12
     assert history.ended == "all epochs are done"
 
 
 @pytest.mark.parametrize("level", [5.0, -5.0], ids=["positive", "negative"])
 def test_a_plateau_halves_the_learning_rate_whatever_the_sign_of_the_loss(level, counts):
-    history = Bench(counts).train(Flat(level), epochs=10, patience=0, plateau=2, learning_rate=0.8).to_frame()
+    history = Trial(counts).train(Flat(level), epochs=10, patience=0, plateau=2, learning_rate=0.8).to_frame()
     assert history["learning_rate"].tolist() == pytest.approx([0.8] * 4 + [0.4] * 3 + [0.2] * 3)
 
 
 def test_a_plateau_waits_for_the_schedules_and_zero_never_halves(counts):
-    bench = Bench(counts)
-    late = bench.train(Flat(settled_at=8 * len(bench.training)), epochs=10, patience=0, plateau=2)
-    never = Bench(counts).train(Flat(), epochs=10, patience=0, plateau=0)
+    trial = Trial(counts)
+    late = trial.train(Flat(settled_at=8 * len(trial.training)), epochs=10, patience=0, plateau=2)
+    never = Trial(counts).train(Flat(), epochs=10, patience=0, plateau=0)
     for history in (late, never):
         assert {epoch.learning_rate for epoch in history.epochs} == {1e-3}
 
 
 @pytest.mark.parametrize("n_left", [17, 33, 32])
 def test_no_minibatch_has_one_cell(n_left, counts):
-    bench = Bench(counts[: 16 + n_left])
+    trial = Trial(counts[: 16 + n_left])
     sizes = []
     objective = ELBO()
     objective.register_forward_pre_hook(lambda _, args: sizes.append(args[1].n_cells))
-    bench.train(objective, epochs=1)
+    trial.train(objective, epochs=1)
     assert min(sizes[:-1]) > 1
     assert sum(sizes[:-1]) == n_left
 
@@ -217,28 +215,28 @@ def test_no_minibatch_has_one_cell(n_left, counts):
 @pytest.mark.parametrize("n_train", [0, 1])
 def test_too_few_cells_to_train_on_are_an_error(n_train, counts):
     with pytest.raises(TrainingError, match=f"There are {n_train} cells to train on"):
-        Bench(counts[: 16 + n_train]).train(epochs=1)
+        Trial(counts[: 16 + n_train]).train(epochs=1)
 
 
 def test_steps_count_over_epochs_and_the_ramp_follows_them(counts):
-    bench = Bench(counts)
+    trial = Trial(counts)
     seen = []
     objective = ELBO(Ramp(1.0, 0.5))
     objective.register_forward_pre_hook(lambda _, args: seen.append(args[2].step) if len(args) > 2 else None)
-    history = bench.train(objective, epochs=3)
+    history = trial.train(objective, epochs=3)
     assert seen == list(range(15))
     assert [epoch.step for epoch in history.epochs] == [5, 10, 15]
 
 
 def test_a_bad_step_is_skipped_and_training_goes_on(counts):
-    history = Bench(counts).train(Broken(row=20, n_broken=5), epochs=4).to_frame()
+    history = Trial(counts).train(Broken(row=20, n_broken=5), epochs=4).to_frame()
     assert history["skipped"].sum() == 1
     assert np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=None)
 
 
 def test_bad_steps_in_a_row_go_back_and_halve_the_learning_rate(counts):
-    bench = Bench(counts, batch_size=96)
-    history = bench.train(Broken(row=20, n_broken=4), epochs=8, learning_rate=0.01).to_frame()
+    trial = Trial(counts, batch_size=96)
+    history = trial.train(Broken(row=20, n_broken=4), epochs=8, learning_rate=0.01).to_frame()
     assert history["skipped"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert history["learning_rate"].tolist() == pytest.approx([0.01] * 3 + [0.005] * 5)
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
@@ -246,28 +244,24 @@ def test_bad_steps_in_a_row_go_back_and_halve_the_learning_rate(counts):
 
 def test_what_stays_broken_is_an_error_that_names_the_cell(counts):
     with pytest.raises(TrainingError, match=r"not finite.*Cells: cell20\. Genes: none in particular"):
-        Bench(counts, batch_size=96).train(Broken(row=20), epochs=40)
+        Trial(counts, batch_size=96).train(Broken(row=20), epochs=40)
 
 
 def test_an_extreme_value_is_an_error_that_names_its_cell_and_gene():
     x = np.random.default_rng(0).normal(size=(48, 6))
     x[20, 3] = 1e30
     with pytest.raises(TrainingError, match=r"Cells: cell20\. Genes: G3\."):
-        Bench(x, recipe=NoNorm, kind=Kind.SCALED, batch_size=96).train(epochs=40)
-
-
-def NoNorm(**settings):  # noqa: N802 - stands for a recipe
-    return Gaussian(**settings, norm="none")
+        Trial(x, recipe=GAUSSIAN.edit({"norm": "none"}), kind=Kind.SCALED, batch_size=96).train(epochs=40)
 
 
 def test_a_skipped_step_leaves_nothing_in_batch_norm():
     x = np.random.default_rng(0).normal(size=(80, 6))
     x[20, 3] = 1e30
-    bench = Bench(x, recipe=Gaussian, kind=Kind.SCALED)
-    history = bench.train(epochs=4).to_frame()
+    trial = Trial(x, recipe=GAUSSIAN, kind=Kind.SCALED)
+    history = trial.train(epochs=4).to_frame()
     assert history["skipped"].tolist() == [1, 1, 1, 1]
     assert history["validation_loss"].max() < 100
-    buffers = [buffer for _, buffer in bench.model.named_buffers() if buffer.is_floating_point()]
+    buffers = [buffer for _, buffer in trial.model.named_buffers() if buffer.is_floating_point()]
     assert buffers
     assert all(buffer.abs().max() < 1e3 for buffer in buffers)
 

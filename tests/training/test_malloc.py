@@ -15,7 +15,7 @@ from genevae.training.malloc import keep_freed_memory
 FAULTS = """
 import resource, torch
 from contextlib import nullcontext
-from genevae.training.malloc import kept_memory
+from genevae.training.malloc import keep_freed_memory
 torch.set_num_threads(1)
 with {context}:
     [torch.ones(12_000_000) for _ in range(3)]
@@ -34,7 +34,7 @@ def test_large_blocks_are_mapped_once():
         code = FAULTS.format(context=context)
         return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
-    assert faults("kept_memory()") < faults("nullcontext()") / 3
+    assert faults("keep_freed_memory()") < faults("nullcontext()") / 3
 
 
 def test_it_changes_no_number_and_survives_an_error(monkeypatch):

@@ -94,7 +94,7 @@ def test_what_cannot_be_shared_is_refused_by_all(found):
 
 def test_alone_there_is_nobody_to_ask():
     ranks = join(Launch(), torch.device("cpu"))
-    assert ranks == World.alone()
+    assert ranks == World()
     assert ranks.is_first
     assert ranks.texts("a") == ["a"]
     assert [ranks.any(wish) for wish in (False, True)] == [False, True]

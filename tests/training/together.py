@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,10 @@ from anndata import AnnData
 from safetensors.torch import save_file
 from torch import nn
 
-from genevae.cells import Cells, Condition, ExpressionRows
+from genevae.cells import Cells, Shard
 from genevae.errors import DataError, TrainingError
 from genevae.models.vae import VAE
 from genevae.nn.norm import BatchNorm
-from genevae.nn.sharding import sharing
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Progress
 from genevae.runs.fit import fit
@@ -77,7 +75,7 @@ def in_float64() -> None:
     def doubled(self: Cells, device: torch.device | str) -> Cells:
         moved = to(self, device)
         condition = moved.condition.map(lambda t: t.double() if t.is_floating_point() else t)
-        return Cells(moved.x.to(device, torch.float64), condition, moved.row_n, moved.sizes)
+        return Cells(moved.x.to(device, torch.float64), condition, moved.row_n)
 
     Cells.to = doubled  # type: ignore[method-assign]
 
@@ -94,38 +92,32 @@ def write_fits(out: Path, names: list[str], rank: int) -> None:
         save_file(weights, out / f"{name} {rank}.safetensors")
 
 
-def batch_norm_differences(ranks: World) -> dict[str, float]:
+def batch_norm_differences(world: World) -> dict[str, float]:
     """Return by how much the batch norm of parts differs from torch's of the whole, for parts of several sizes."""
     found = {}
     sizes_of = {"equal": (6, 6), "unequal": (9, 2), "one cell": (1, 7)}
     for (name, sizes), momentum, n_particles in itertools.product(sizes_of.items(), (0.01, None), (1, 3)):
         x_snh = torch.randn(n_particles, sum(sizes), 5, generator=torch.Generator().manual_seed(0)) * 3 + 20
-        own = x_snh.split(sizes, 1)[ranks.rank]
+        own = x_snh.split(sizes, 1)[world.rank]
         torchs, ours = nn.BatchNorm1d(5, momentum=momentum), BatchNorm(5, momentum=momentum)
         whole, part = (x.flatten(0, 1).requires_grad_() for x in (x_snh, own))
-        for layer, x, cells in ((torchs, whole, sum(sizes)), (ours, part, sizes)):
-            with sharing(minibatch(cells)):
-                layer(x).pow(3).sum().backward()
-        ranks.add_up([], [], list(ours.parameters()))
-        expected = whole.grad.view_as(x_snh).split(sizes, 1)[ranks.rank].flatten(0, 1)
+        torchs(whole).pow(3).sum().backward()
+        ours(part, Shard(world.rank, sizes)).pow(3).sum().backward()
+        for parameter in ours.parameters():
+            parameter.grad = world.sum(parameter.grad)
+        expected = whole.grad.view_as(x_snh).split(sizes, 1)[world.rank].flatten(0, 1)
         pairs = [(part.grad, expected), (ours.weight.grad, torchs.weight.grad), (ours.bias.grad, torchs.bias.grad)]
         pairs += list(zip(ours.buffers(), torchs.buffers(), strict=True))
         found[f"{name} {momentum} {n_particles}"] = max(float((a - b).abs().max()) for a, b in pairs)
     return found
 
 
-def minibatch(sizes: int | tuple[int, ...]) -> Cells:
-    """Make a minibatch that is shared in parts of these sizes, or not at all."""
-    empty = Cells(ExpressionRows.from_dense(torch.zeros(0, 1)), Condition(torch.zeros(0, 1)), torch.zeros(0))
-    return empty if isinstance(sizes, int) else replace(empty, sizes=sizes)
-
-
-def refusals(ranks: World) -> dict[str, str]:
+def refusals(world: World) -> dict[str, str]:
     """Return what is said of data that differ, and of cells that are too few."""
     found = {}
     adata = cells(40)
     try:
-        fit(adata[: 40 - ranks.rank], epochs=1, device="cpu", progress=False)
+        fit(adata[: 40 - world.rank], epochs=1, device="cpu", progress=False)
     except DataError as error:
         found["other data"] = str(error)
     try:
@@ -154,14 +146,14 @@ def main(out: Path, names: list[str]) -> None:
     launch = launched(os.environ)
     write_fits(out, names, launch.rank)
     if launch.n_ranks > 1:
-        ranks = join(launch, torch.device("cpu"))
+        world = join(launch, torch.device("cpu"))
         found = {
-            "batch norm": batch_norm_differences(ranks),
-            "texts": ranks.texts(f"process {ranks.rank}" + "é" * ranks.rank),
-            "wishes": [ranks.any(wish) for wish in (False, ranks.is_first, True)],
-            "refusals": refusals(ranks),
+            "batch norm": batch_norm_differences(world),
+            "texts": world.texts(f"process {world.rank}" + "é" * world.rank),
+            "wishes": [world.any(wish) for wish in (False, world.is_first, True)],
+            "refusals": refusals(world),
         }
-        (out / f"found {ranks.rank}.json").write_text(json.dumps(found))
+        (out / f"found {world.rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ import genevae as gv
 from genevae.cli.options import READING, files_of, options_of, parameters, with_signature
 from genevae.cli.tensorboard import show, tensorboard_logs
 from genevae.errors import RecipeError, nearest, shorten
-from genevae.runs.config import read_config
+from genevae.runs.config_file import read_config
 from genevae.runs.manifest import START
 from genevae.runs.trained import Trained
 from genevae.training.launch_env import launched
 
 __all__ = ["fit"]
 
-OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer", "out", "overwrite", "logs"])
+OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer", "out", "overwrite", "callbacks"])
 KNOWN = {**OPTIONS, **READING}
 LOG = "tensorboard: curves, the latent and pictures, in RUN-tensorboard beside the run."
 
@@ -50,7 +50,7 @@ def _fit(
     if data is None and path is None:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
     with tensorboard_logs(log, out) as logs:
-        model = gv.fit(files_of(data or path, settings), **settings, out=out, overwrite=force, logs=logs)
+        model = gv.fit(files_of(data or path, settings), **settings, out=out, overwrite=force, callbacks=logs)
         show(logs, model)
     _report(model, out)
 
@@ -66,7 +66,7 @@ def _go_on(run: Path, given: dict[str, Any], log: Sequence[str]) -> None:
     if told := [name for name, value in given.items() if value is not None]:
         raise RecipeError(f"A run goes on as it began: leave out {shorten(told)}. Only the device may be another.")
     with tensorboard_logs(log, run) as logs:
-        model = gv.resume(run, device=None if device == "auto" else device, logs=logs)
+        model = gv.resume(run, device=None if device == "auto" else device, callbacks=logs)
         show(logs, model)
     _report(model, run)
 

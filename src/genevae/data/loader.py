@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -56,8 +56,6 @@ class Loader:
         self.sampler = sampler
         self._covariates = schema.encode(source.obs, fill)
         self._as_csr = is_sparse(source)
-        self._position = (0, 0)
-        self._resume_at: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return self.sampler.n_minibatches
@@ -66,42 +64,25 @@ class Loader:
         """Return a loader of other minibatches of the same data, which need not be looked at again."""
         other = copy(self)
         other.sampler = sampler
-        other._position, other._resume_at = (0, 0), None
         return other
 
     def codes(self, name: str) -> Tensor:
         """Return the code of a categorical field in every cell that the sampler may draw."""
         return self._covariates.codes[name][torch.from_numpy(self.sampler.rows)]
 
-    def sizes(self, number: int) -> list[int]:
-        """Return the cells of each minibatch that :meth:`epoch` is to yield, without reading any."""
-        chunks = self.sampler.chunks(number, self._first(number))
+    def sizes(self, number: int, first: int = 0) -> list[int]:
+        """Return the number of cells of each minibatch that :meth:`epoch` yields, without reading any."""
+        chunks = self.sampler.chunks(number, first)
         return [stop - start for chunk in chunks for start, stop in pairwise(chunk.bounds)]
 
-    def _first(self, number: int) -> int:
-        return self._resume_at[1] if self._resume_at and self._resume_at[0] == number else 0
-
-    def epoch(self, number: int) -> Generator[Cells, None, None]:
-        """Yield the minibatches of one epoch; after :meth:`restore`, those of its epoch that are left."""
-        first = self._first(number)
-        self._resume_at = None
+    def epoch(self, number: int, first: int = 0) -> Generator[Cells, None, None]:
+        """Yield the minibatches of one epoch, from the ``first`` on."""
         in_memory = isinstance(self.source, MemorySource)
-        minibatches = self._gather(number, first) if in_memory else prefetched(self._read(number, first), DEPTH)
-        for at, cells in enumerate(minibatches, first + 1):
-            self._position = (number, at)
-            yield cells
+        yield from self._gather(number, first) if in_memory else prefetched(self._read(number, first), DEPTH)
 
     def __iter__(self) -> Iterator[Cells]:
         """Yield the minibatches of the first epoch."""
         return self.epoch(0)
-
-    def state(self) -> dict[str, int]:
-        """Say how far the present epoch has come: all that :meth:`restore` needs, since the order is the sampler's."""
-        return dict(zip(("epoch", "minibatch"), self._position, strict=True))
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Let that epoch go on where it was, when it is asked for next."""
-        self._position = self._resume_at = (state["epoch"], state["minibatch"])
 
     def _gather(self, epoch: int, first: int) -> Iterator[Cells]:
         """Take the rows of some minibatches from memory."""

@@ -16,7 +16,7 @@ from genevae.data.transforms.transform import AsIs, Transform
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, nearest
 
-__all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "obs_column"]
+__all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "fit_covariates", "obs_column"]
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,8 @@ class Schema:
     group: Categorical | None = None
 
     @classmethod
-    def fit(
-        cls,
-        genes: Sequence[str],
-        obs: pd.DataFrame,
-        kind: Kind,
-        *,
-        condition: Sequence[str] = (),
-        continuous: Sequence[str] = (),
-        batch: str | None = None,
-        control: Mapping[str, str] | None = None,
-        combine: Sequence[str] = (),
-        group: str | None = None,
-        unknown: bool = False,
-    ) -> Self:
-        """Learn the covariates of a table.
+    def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
+        """Fit the covariates of a table.
 
         Parameters
         ----------
@@ -72,33 +59,10 @@ class Schema:
             One row per cell.
         kind
             What the numbers in the file are.
-        condition, continuous, batch
-            Names of its columns: categorical, numeric, and the technical batch.
-        control
-            The reference level of some categorical columns.
-        combine
-            Those categorical columns whose categories may be combinations, such as A+B.
-        group
-            The column that makes two rows a pair.
-        unknown
-            Whether categories may be unknown.
+        covariates
+            As for :func:`fit_covariates`.
         """
-        control = dict(control or {})
-        fields = list(dict.fromkeys([*condition, *([batch] if batch else [])]))
-        for what, names in (("A control level was given for", control), ("Combinations were announced for", combine)):
-            for name in names:
-                if name not in fields:
-                    raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
-        return cls(
-            tuple(genes),
-            kind,
-            categorical=tuple(
-                Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
-                for name in fields
-            ),
-            continuous=tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
-            group=None if group is None else Categorical.fit(obs_column(obs, group), unknown=True),
-        )
+        return cls(tuple(genes), kind, **fit_covariates(obs, **covariates))
 
     @property
     def n_categories(self) -> dict[str, int]:
@@ -226,3 +190,54 @@ class Schema:
 
 def _categorical(written: dict[str, Any]) -> Categorical:
     return Categorical(**{**written, "categories": tuple(written["categories"])})
+
+
+def fit_covariates(
+    obs: pd.DataFrame,
+    *,
+    condition: Sequence[str] = (),
+    continuous: Sequence[str] = (),
+    batch: str | None = None,
+    control: Mapping[str, str] | None = None,
+    combine: Sequence[str] = (),
+    group: str | None = None,
+    unknown: bool = False,
+) -> dict[str, Any]:
+    """Return the covariates of a table, as fields of a :class:`Schema`.
+
+    Parameters
+    ----------
+    obs
+        One row per cell.
+    condition, continuous, batch
+        Names of its columns: categorical, numeric, and the technical batch.
+    control
+        The reference level of some categorical columns.
+    combine
+        Categorical columns whose categories may be combinations, such as A+B.
+    group
+        The column whose categories make pairs of cells.
+    unknown
+        Whether categories may be unknown.
+
+    Raises
+    ------
+    CategoryError
+        If a control or a combination belongs to no condition.
+    DataError
+        If a column is missing, or has missing values that its role does not allow.
+    """
+    control = dict(control or {})
+    fields = list(dict.fromkeys([*condition, *([batch] if batch else [])]))
+    for what, names in (("A control level was given for", control), ("Combinations were announced for", combine)):
+        for name in names:
+            if name not in fields:
+                raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
+    return {
+        "categorical": tuple(
+            Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
+            for name in fields
+        ),
+        "continuous": tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
+        "group": None if group is None else Categorical.fit(obs_column(obs, group), unknown=True),
+    }

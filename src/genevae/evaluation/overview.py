@@ -10,7 +10,6 @@ import numpy as np
 
 from genevae.metrics.latent import dead_dimensions
 from genevae.preprocessing.inspect import Inspection
-from genevae.recipes import recipe_name
 from genevae.report.records import Lines, Section, Tone, Verdict
 from genevae.runs.trained import Trained
 
@@ -24,7 +23,7 @@ def facts_of_run(run: Trained) -> dict[str, str]:
     schema, facts = run.schema, run.facts
     parts = run.split.value_counts()
     return {
-        "Recipe": recipe_name(run.recipe),
+        "Recipe": run.recipe.name,
         "Trained on": str(facts.get("data", "unknown data")),
         "Cells": ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts),
         "Genes": f"{len(schema.genes):,}",

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal as Gaussian
 from torch.distributions.kl import register_kl
 
-from genevae.cells import Cells, Condition, ExpressionRows
+from genevae.cells import Cells, Condition, ExpressionRows, Shard
 from genevae.distributions import Normal
 from genevae.models.prior import StandardNormal, StandardNormalPrior
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
-from genevae.nn.sharding import sum_of_all
+from genevae.nn.sharding import all_sum
 
 __all__ = ["Additive", "AdditiveLikelihood", "Delta", "PointPosterior"]
 
@@ -68,33 +68,33 @@ class AdditiveLikelihood(nn.Module):
 
     Notes
     -----
-    σ² is the mean squared error of each gene, averaged over the last hundred minibatches or so by :meth:`watch`: at its
-    optimum without being part of the loss.
+    σ² is the mean squared error of each gene, averaged over about a hundred minibatches by
+    :meth:`update_variance`: its optimum, without being part of the loss.
     """
 
     variance_g: Tensor
-    n_watched: Tensor
+    n_updates: Tensor
 
     def __init__(self, heads: AdditiveHeads, n_genes: int) -> None:
         super().__init__()
         self.heads = heads
         self.register_buffer("variance_g", torch.ones(n_genes))
-        self.register_buffer("n_watched", torch.zeros(()))
+        self.register_buffer("n_updates", torch.zeros(()))
 
     def forward(self, z: Tensor, condition: Condition) -> Normal:
         """Return p(x | z, c), of ``(…, n, g)``."""
         return Normal(self.heads.decode(z, condition.codes), self.variance_g.clamp(min=SMALLEST_VARIANCE).sqrt())
 
     @torch.no_grad()
-    def watch(self, z: Tensor, cells: Cells) -> None:
-        """Take note of how far these cells lie from what the heads write."""
+    def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
+        """Update σ² with the squared errors of these cells, which are of a shard of a minibatch."""
         error_ng = (cells.x.dense() - self.heads.decode(z, cells.condition.codes)).square()
         measured = cells.condition.measured_ng
         n_g = error_ng.new_full((1,), len(error_ng)) if measured is None else measured.sum(0)
         sum_g = error_ng.sum(0) if measured is None else error_ng.masked_fill(~measured, 0).sum(0)
-        n_g, sum_g = sum_of_all(n_g), sum_of_all(sum_g)
-        self.n_watched += 1
-        weight = (1 / self.n_watched).clamp(min=MOMENTUM)
+        n_g, sum_g = all_sum(n_g, shard), all_sum(sum_g, shard)
+        self.n_updates += 1
+        weight = (1 / self.n_updates).clamp(min=MOMENTUM)
         weight_g = torch.where(n_g > 0, weight, 0.0)
         self.variance_g.lerp_(sum_g / n_g.clamp(min=1), weight_g.expand_as(sum_g))
 
@@ -122,6 +122,6 @@ class Additive(VAE):
         """The base and the head of every field."""
         return self._likelihood.heads
 
-    def watch(self, z: Tensor, cells: Cells) -> None:
-        """Let the likelihood see how far it is off."""
-        self._likelihood.watch(z, cells)
+    def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
+        """Update the likelihood's σ²; see :meth:`AdditiveLikelihood.update_variance`."""
+        self._likelihood.update_variance(z, cells, shard)

@@ -65,4 +65,4 @@ class ConditionalNormalPrior(nn.Module):
 
     def forward(self, condition: Condition) -> Normal:
         """Return p(z | c), of ``z_nk``."""
-        return self.head(self.trunk(self.conditioning(condition)))  # type: ignore[no-any-return]
+        return self.head(self.trunk(self.conditioning(condition), condition.shard))  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genevae.cells import Shard
 from genevae.nn.mlp import MLP, LayerStyle
 
 __all__ = ["Projection"]
@@ -32,6 +33,6 @@ class Projection(nn.Module):
         self.hidden = MLP(n_latent, [n_latent], style)
         self.out = nn.Linear(n_latent, n_out)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(…, k)`` to directions of length one."""
-        return F.normalize(self.out(self.hidden(z)), dim=-1)
+        return F.normalize(self.out(self.hidden(z, shard)), dim=-1)

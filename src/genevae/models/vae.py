@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 from genevae.models.size import LearnedSize
-from genevae.nn.sharding import drawn
+from genevae.nn.sharding import draw
 
 __all__ = ["VAE", "BoundTerms"]
 
@@ -122,7 +122,7 @@ class VAE(nn.Module):
         if noise_snk is None:
             width = k + (self.size is not None)
             randn = partial(torch.randn, device=q.mean.device, dtype=q.mean.dtype)
-            noise_snk = drawn(randn, (n_particles, n, width), axis=1)
+            noise_snk = draw(randn, (n_particles, n, width), cells.shard, axis=1)
         kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
         if self.size is not None:
             q_size = self.size.posterior(seen)

@@ -1,8 +1,8 @@
 """Expression as a sum of heads: a tied base for all cells, and one head per field of the condition.
 
 x̂ = (x W) Wᵀ + α Σ_f φ_t(φ_s(x E_f)) D_fᵀ, where φ_s and φ_t are small networks of the category that a cell has in field
-f, and of the one that it is to have. No weight is negative and there is no bias, so that a head only adds to what the
-others say, and what it adds is its contribution.
+f, and of the target category. No weight is negative and there is no bias, so that a head can only add expression, and
+what it adds is its contribution.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from genevae.cells import ExpressionRows
+from genevae.cells import ExpressionRows, Shard
 from genevae.nn.linear import product
-from genevae.nn.sharding import norm_of_all
+from genevae.nn.sharding import all_norm
 
 __all__ = ["SCALINGS", "AdditiveHeads", "CategoryNetworks", "ContextHead", "Scaling", "TiedBase", "non_negative"]
 
@@ -53,12 +53,12 @@ class TiedBase(nn.Module):
 
     @property
     def weight_gh(self) -> Tensor:
-        """W, which reads and writes."""
+        """W, the first and the last layer."""
         return non_negative(self.free_gh)
 
 
 class CategoryNetworks(nn.Module):
-    """One small network for every category, without bias, of which each cell goes through its own.
+    """One small network for every category, without bias; each cell passes through the network of its category.
 
     The weights of each cell's category are gathered, so that the cost depends on the cells, and not on how many
     categories there are.
@@ -84,22 +84,22 @@ class CategoryNetworks(nn.Module):
         known_n1 = (code_n < self.n_categories).unsqueeze(-1)
         code_n = code_n.clamp(max=self.n_categories - 1)
         for free_chk in self.free:
-            h = self.activation((h.unsqueeze(-1) * _own(free_chk, code_n)).sum(-2))  # faster than small products
+            h = self.activation((h.unsqueeze(-1) * _gathered(free_chk, code_n)).sum(-2))  # faster than small products
         known: Tensor = torch.where(known_n1, h, 0.0)
         return known
 
 
-def _own(free_chk: Tensor, code_n: Tensor) -> Tensor:
+def _gathered(free_chk: Tensor, code_n: Tensor) -> Tensor:
     """Gather the weights of each cell's category; an embedding's gradient is summed faster than an index's."""
     few = len(free_chk) < len(code_n)
     flat_cw = non_negative(free_chk.flatten(1)) if few else free_chk.flatten(1)
     flat_nw = nn.functional.embedding(code_n, flat_cw)
-    own: Tensor = (flat_nw if few else non_negative(flat_nw)).unflatten(1, free_chk.shape[1:])
-    return own
+    gathered: Tensor = (flat_nw if few else non_negative(flat_nw)).unflatten(1, free_chk.shape[1:])
+    return gathered
 
 
 class ContextHead(nn.Module):
-    """What one field adds: read by E, through the networks of two categories, and written by D.
+    """What one field adds: E, the networks of two categories, and D.
 
     Parameters
     ----------
@@ -108,8 +108,7 @@ class ContextHead(nn.Module):
     n_categories
         Categories of the field.
     hidden
-        Width of what E reads and of each layer of a network; the last is the hidden state. Outwards it is the other way
-        round.
+        Width of E's output and of each layer of a network; the last is the hidden state. Decoding has them reversed.
     activation
         Makes what follows each layer of the networks.
     """
@@ -122,22 +121,22 @@ class ContextHead(nn.Module):
         self.n_categories = n_categories
         self.free_read_gh = columns(n_genes, hidden[0])
         self.free_write_gh = columns(n_genes, hidden[0])
-        self.inwards = CategoryNetworks(n_categories, widths, activation)
-        self.outwards = CategoryNetworks(n_categories, widths[::-1], activation)
+        self.encode_hidden = CategoryNetworks(n_categories, widths, activation)
+        self.decode_hidden = CategoryNetworks(n_categories, widths[::-1], activation)
 
     @property
     def read_gh(self) -> Tensor:
-        """E, which reads expression."""
+        """E, the first layer."""
         return non_negative(self.free_read_gh)
 
     @property
     def write_gh(self) -> Tensor:
-        """D, which writes expression, before it is scaled."""
+        """D, the last layer, before it is scaled."""
         return non_negative(self.free_write_gh)
 
 
 class AdditiveHeads(nn.Module):
-    """The base and the head of every field, side by side: one product reads for all of them, and one writes.
+    """The base and the head of every field, whose first layers are one product, and whose last layers are another.
 
     Parameters
     ----------
@@ -152,9 +151,9 @@ class AdditiveHeads(nn.Module):
     activation
         Makes what follows each layer of the networks.
     scale
-        α: what the heads of the fields write is multiplied by this.
+        α: the factor of what the heads of the fields add.
     scaling
-        Whether α stays as it is, is a parameter, or is fitted to some cells by :meth:`fit_scale`.
+        Whether α is constant, a parameter, or fitted to some cells by :meth:`fit_scale`.
     """
 
     free_scale: Tensor
@@ -192,7 +191,7 @@ class AdditiveHeads(nn.Module):
         return non_negative(self.free_scale)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return W, every E side by side, and every α D side by side; ``gk`` each."""
+        """Return W, all E and all α D, each concatenated along k: ``gk``."""
         base_gk = self.base.weight_gh
         none_g0 = base_gk[:, :0]
         heads = cast("list[ContextHead]", list(self.heads))
@@ -200,47 +199,47 @@ class AdditiveHeads(nn.Module):
         write_gk = torch.cat([none_g0, *(head.free_write_gh for head in heads)], -1)
         return base_gk, non_negative(read_gk), self.scale * non_negative(write_gk)
 
-    def reading(self) -> Tensor:
-        """Return what reads, ``gk``: W and every E side by side."""
+    def first_layer(self) -> Tensor:
+        """Return the first layer, ``gk``: W and all E, concatenated."""
         base_gk, read_gk, _ = self.weights()
         return torch.cat([base_gk, read_gk], -1)
 
-    def writing(self) -> Tensor:
-        """Return what writes, ``gk``: W and every α D side by side."""
+    def last_layer(self) -> Tensor:
+        """Return the last layer, ``gk``: W and all α D, concatenated."""
         base_gk, _, write_gk = self.weights()
         return torch.cat([base_gk, write_gk], -1)
 
-    def inwards(self, h: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
-        """Take what was read through the networks of the categories that cells have, to the hidden states."""
+    def encode_hidden(self, h: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Map the first layer's output to the hidden states, through the networks of the cells' categories."""
         base, *rest = h.split(self.widths, -1)
-        return torch.cat([base, *(head.inwards(part, codes[f]) for f, head, part in self._each(rest))], -1)
+        return torch.cat([base, *(head.encode_hidden(part, codes[f]) for f, head, part in self._each(rest))], -1)
 
-    def outwards(self, z: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
-        """Take the hidden states through the networks of the categories that cells are to have."""
+    def decode_hidden(self, z: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Map the hidden states to the last hidden units, through the networks of the target categories."""
         base, *rest = z.split(self.hidden_widths, -1)
-        return torch.cat([base, *(head.outwards(part, codes[f]) for f, head, part in self._each(rest))], -1)
+        return torch.cat([base, *(head.decode_hidden(part, codes[f]) for f, head, part in self._each(rest))], -1)
 
     def _each(self, parts: Sequence[Tensor]) -> list[tuple[str, ContextHead, Tensor]]:
         return list(zip(self.fields, self.heads, parts, strict=True))  # type: ignore[arg-type]
 
     def encode(self, x: ExpressionRows, codes: Mapping[str, Tensor]) -> Tensor:
         """Return the hidden states ``(n, k)`` of cells with these categories."""
-        return self.inwards(product(x, self.reading()), codes)
+        return self.encode_hidden(product(x, self.first_layer()), codes)
 
     def decode(self, z: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
-        """Return the expression ``(…, n, g)`` that hidden states mean under these categories."""
-        return self.outwards(z, codes) @ self.writing().T
+        """Return the expression ``(…, n, g)`` of hidden states under these categories."""
+        return self.decode_hidden(z, codes) @ self.last_layer().T
 
     def contributions(self, z: Tensor, codes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what each head adds, ``(…, n, g)``; that of the base is ``base``. They sum to :meth:`decode`."""
-        parts = self.outwards(z, codes).split(self.widths, -1)
-        written = self.writing().split(self.widths, -1)
+        parts = self.decode_hidden(z, codes).split(self.widths, -1)
+        written = self.last_layer().split(self.widths, -1)
         names = ("base", *self.fields)
         return {name: h @ w_gk.T for name, h, w_gk in zip(names, parts, written, strict=True)}
 
     @torch.no_grad()
-    def fit_scale(self, x: ExpressionRows, codes: Mapping[str, Tensor]) -> None:
-        """Scale the heads of the fields so that together they add as much as the base does, in L2 norm."""
+    def fit_scale(self, x: ExpressionRows, codes: Mapping[str, Tensor], shard: Shard | None = None) -> None:
+        """Scale the heads of the fields so that all of them add as much as the base does, in L2 norm."""
         base, *rest = self.contributions(self.encode(x, codes), codes).values()
-        if rest and (added := norm_of_all(torch.stack(rest).sum(0))) > 0:
-            self.free_scale.mul_(norm_of_all(base) / added)
+        if rest and (added := all_norm(torch.stack(rest).sum(0), shard)) > 0:
+            self.free_scale.mul_(all_norm(base, shard) / added)

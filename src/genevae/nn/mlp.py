@@ -5,12 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
+from genevae.cells import Shard
 from genevae.nn.norm import BatchNorm, Dropout
 
-__all__ = ["ACTIVATIONS", "MLP", "NORMS", "LayerStyle"]
+__all__ = ["ACTIVATIONS", "MLP", "NORMS", "AfterLinear", "LayerStyle", "identity"]
+
+
+def identity(x: Tensor) -> Tensor:
+    """Return x."""
+    return x
 
 
 def _batch_norm(n_hidden: int) -> nn.Module:
@@ -45,16 +52,26 @@ class LayerStyle:
     activation
         Makes the activation.
     dropout
-        Share of hidden units that are hidden in each training step.
+        Share of the hidden units that each training step sets to zero.
     """
 
     norm: Callable[[int], nn.Module] = _batch_norm
     activation: Callable[[], nn.Module] = nn.ReLU
     dropout: float = 0.1
 
-    def after(self, n_hidden: int) -> nn.Sequential:
+    def after(self, n_hidden: int) -> AfterLinear:
         """Make normalisation → activation → dropout."""
-        return nn.Sequential(self.norm(n_hidden), self.activation(), Dropout(self.dropout))
+        return AfterLinear(self.norm(n_hidden), self.activation(), Dropout(self.dropout))
+
+
+class AfterLinear(nn.Sequential):
+    """Normalisation → activation → dropout."""
+
+    def forward(self, h: Tensor, shard: Shard | None = None) -> Tensor:
+        """Map ``(n, h)`` to ``(n, h)``."""
+        norm, activation, dropout = self
+        h = norm(h, shard) if isinstance(norm, BatchNorm) else norm(h)
+        return dropout(activation(h), shard)  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
@@ -78,6 +95,11 @@ class MLP(nn.Module):
         )
         self.n_out = widths[-1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(…, n_in)`` to ``(…, n_out)``; all leading axes count as cells for batch norm."""
-        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
+        h: Tensor = x.flatten(0, -2)
+        for layer in self.layers:
+            linear, after = cast("nn.Sequential", layer)
+            h = after(linear(h), shard)
+        units: Tensor = h.unflatten(0, x.shape[:-1])
+        return units

@@ -1,4 +1,4 @@
-"""Batch norm and dropout of the whole minibatch, of which this process may have only a part."""
+"""Batch norm and dropout over the whole minibatch, of which this process may have only a shard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genevae.nn.sharding import Part, drawn, gathered, present
+from genevae.cells import Shard
+from genevae.nn.sharding import all_gather, draw
 
 __all__ = ["BatchNorm", "Dropout"]
 
@@ -23,44 +24,43 @@ class BatchNorm(nn.BatchNorm1d):
     Ioffe and Szegedy, ICML (2015); Chan, Golub and LeVeque, The American Statistician 37:242 (1983), to pool variances.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor, shard: Shard | None = None) -> Tensor:  # noqa: A002 - torch's name
         """Normalise ``(n, h)`` over cells."""
-        part = present()
-        if part is None or not self.training:
+        if shard is None or not self.training:
             return super().forward(input)
         x_nh = input.to(torch.promote_types(input.dtype, torch.float32))
-        each_r2h = gathered(torch.stack([x_nh.mean(0), x_nh.var(0, correction=0)]))
+        each_r2h = all_gather(torch.stack([x_nh.mean(0), x_nh.var(0, correction=0)]))
         mean_rh, variance_rh = each_r2h.unbind(1)
-        share_r1 = x_nh.new_tensor(part.sizes).unsqueeze(-1) / part.n_cells
+        share_r1 = x_nh.new_tensor(shard.sizes).unsqueeze(-1) / shard.n_total
         mean_h = (share_r1 * mean_rh).sum(0)
         variance_h = (share_r1 * (variance_rh + (mean_rh - mean_h).square())).sum(0)
-        self._remember(mean_h, variance_h, len(x_nh), part)
+        self._update_running(mean_h, variance_h, len(x_nh), shard)
         return self._scaled((x_nh - mean_h) * (variance_h + self.eps).rsqrt()).to(input.dtype)
 
     def _scaled(self, x_nh: Tensor) -> Tensor:
         return x_nh if self.weight is None else x_nh * self.weight + self.bias
 
     @torch.no_grad()
-    def _remember(self, mean_h: Tensor, variance_h: Tensor, n_own: int, part: Part) -> None:
-        """Take note of the statistics, as torch does: with the variance that is unbiased."""
+    def _update_running(self, mean_h: Tensor, variance_h: Tensor, n_rows: int, shard: Shard) -> None:
+        """Update the running statistics as torch does: with the unbiased variance."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        n = n_own // part.sizes[part.rank] * part.n_cells  # particles count as cells
+        n = n_rows // shard.sizes[shard.rank] * shard.n_total  # particles count as cells
         self.running_mean.lerp_(mean_h, momentum)
         self.running_var.lerp_(variance_h * (n / (n - 1)), momentum)
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout; what is hidden is drawn for the cells of all processes where several train together."""
+    """torch's dropout; the mask is drawn for the cells of all processes where several train together."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Hide some of ``(n, h)``, and scale what is left."""
-        if present() is None or not self.training or self.p == 0:
+    def forward(self, input: Tensor, shard: Shard | None = None) -> Tensor:  # noqa: A002 - torch's name
+        """Set some entries of ``(n, h)`` to zero, and scale the others."""
+        if shard is None or not self.training or self.p == 0:
             return super().forward(input)
 
         def kept(shape: Sequence[int]) -> Tensor:
             return input.new_empty(shape).bernoulli_(1 - self.p).div_(1 - self.p)
 
-        return input * drawn(kept, input.shape)
+        return input * draw(kept, input.shape, shard)

@@ -1,189 +1,136 @@
-"""One minibatch in several processes, each of which has a part of its cells.
+"""One minibatch in several processes, each of which has a shard of its cells.
 
-In one process nothing here does anything: draws are plain draws, and a mean over cells is a mean over cells. Where
-several processes train together, each has consecutive cells of the minibatch, and says which by :func:`sharing`. Then
+Where several processes train together, each has consecutive cells of the minibatch, and :class:`~genevae.cells.Shard`,
+which travels with the minibatch, says which. Then
 
-- what is drawn for every cell is drawn for all of them by every process, from generators in the same state, and each
-  takes what belongs to its own cells (:func:`drawn`);
-- what is a number of the whole minibatch, such as a mean over its cells, is asked for here.
+- random numbers are drawn for all cells by every process, from generators in the same state, and each process keeps
+  those of its own cells (:func:`draw`);
+- numbers of the whole minibatch, such as a mean over its cells, are computed here.
 
-So a step of several processes is the step of one. Each differentiates its own share of the loss, and gradients are
-added up: the gradient of :func:`gathered` adds up what all processes have made of what a process gave.
+So a step of several processes is the step of one. Each process differentiates its share of the loss, and gradients are
+added up: the gradient of :func:`all_gather` adds up what all processes have made of the numbers of one.
+
+Where the shard is None, one process has the whole minibatch, and nothing here communicates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
-from genevae.cells import Cells
+from genevae.cells import Shard
 from genevae.errors import TrainingError
 
 __all__ = [
-    "Part", "all_cells", "count_of_all", "drawn", "gathered", "mean_of_all", "norm_of_all", "own_cells", "own_of_first",
-    "present", "share", "sharing", "sum_of_all", "together",
+    "all_count", "all_gather", "all_mean", "all_norm", "all_rows", "all_sum", "collective", "draw", "n_of_first",
+    "shard_rows",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Part:
-    """The cells of a minibatch that this process has.
+def draw(make: Callable[[Sequence[int]], Tensor], shape: Sequence[int], shard: Shard | None, axis: int = 0) -> Tensor:
+    """Draw random numbers for the cells of this process.
 
     Parameters
     ----------
-    rank
-        The number of this process.
-    sizes
-        Cells that each process has, one at least; the cells of a process follow those of the process before it.
-    """
-
-    rank: int
-    sizes: tuple[int, ...]
-
-    @property
-    def n_cells(self) -> int:
-        """Cells of all processes."""
-        return sum(self.sizes)
-
-    @property
-    def own(self) -> slice:
-        """Where the cells of this process lie among all."""
-        start = sum(self.sizes[: self.rank])
-        return slice(start, start + self.sizes[self.rank])
-
-    @property
-    def share(self) -> float:
-        """The share of the cells that this process has."""
-        return self.sizes[self.rank] / self.n_cells
-
-
-_part: Part | None = None
-
-
-@contextmanager
-def sharing(cells: Cells) -> Iterator[None]:
-    """Let it be known, while these cells pass through a model, which part of their minibatch they are."""
-    global _part  # noqa: PLW0603 - layers deep inside a model ask for it
-    before, _part = _part, Part(distributed.get_rank(), cells.sizes) if cells.sizes else None
-    try:
-        yield
-    finally:
-        _part = before
-
-
-def present() -> Part | None:
-    """Return this process's part of the present minibatch; None where it has all of it."""
-    return _part
-
-
-def share() -> float:
-    """Return the share of the minibatch that this process has."""
-    return 1.0 if _part is None else _part.share
-
-
-def drawn(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], axis: int = 0) -> Tensor:
-    """Draw numbers for the cells of this process.
-
-    Parameters
-    ----------
-    draw
+    make
         Makes random numbers of a shape.
     shape
-        Of what this process needs.
+        The shape for the cells of this process.
+    shard
+        Which cells these are.
     axis
-        That of the cells; where it is a multiple of them, as with particles above cells, it has all cells some times.
+        The axis of the cells. Where it is a multiple of them, as with particles × cells, it repeats all cells.
     """
-    if _part is None:
-        return draw(shape)
-    own, before, after = _part.own, shape[:axis], shape[axis + 1 :]
-    times = shape[axis] // (own.stop - own.start)
-    numbers = draw((*before, times * _part.n_cells, *after)).unflatten(axis, (times, _part.n_cells))
-    mine: Tensor = numbers.narrow(axis + 1, own.start, own.stop - own.start).flatten(axis, axis + 1)
-    return mine
+    if shard is None:
+        return make(shape)
+    rows, before, after = shard.rows, shape[:axis], shape[axis + 1 :]
+    times = shape[axis] // (rows.stop - rows.start)
+    numbers = make((*before, times * shard.n_total, *after)).unflatten(axis, (times, shard.n_total))
+    kept: Tensor = numbers.narrow(axis + 1, rows.start, rows.stop - rows.start).flatten(axis, axis + 1)
+    return kept
 
 
-def own_of_first(n: int) -> int:
-    """Return how many of the first ``n`` cells of the minibatch are this process's."""
-    return n if _part is None else max(0, n - _part.own.start)
+def n_of_first(n: int, shard: Shard | None) -> int:
+    """Return how many of the first ``n`` cells of the minibatch belong to this process."""
+    return n if shard is None else max(0, n - shard.rows.start)
 
 
-def own_cells(x_n: Tensor) -> Tensor:
-    """Take this process's rows of what has a row for each of so many cells, or for each of so many pairs."""
-    if _part is None:
+def shard_rows(x_n: Tensor, shard: Shard | None) -> Tensor:
+    """Take the rows of this process from a tensor with a row for each cell, or for each pair of cells."""
+    if shard is None:
         return x_n
-    rows_per_cell = len(x_n) / _part.n_cells
-    return x_n[round(_part.own.start * rows_per_cell) : round(_part.own.stop * rows_per_cell)]
+    rows_per_cell = len(x_n) / shard.n_total
+    return x_n[round(shard.rows.start * rows_per_cell) : round(shard.rows.stop * rows_per_cell)]
 
 
-def all_cells(x_n: Tensor) -> Tensor:
-    """Put the rows of all processes one after the other; each gives one for each of its cells."""
-    if _part is None:
+def all_rows(x_n: Tensor, shard: Shard | None) -> Tensor:
+    """Concatenate the rows of all processes, one row for each cell."""
+    if shard is None:
         return x_n
-    padding = [0, 0] * (x_n.ndim - 1) + [0, max(_part.sizes) - len(x_n)]
-    each = gathered(F.pad(x_n, padding))
-    return torch.cat([x[:size] for x, size in zip(each, _part.sizes, strict=True)])
+    padding = [0, 0] * (x_n.ndim - 1) + [0, max(shard.sizes) - len(x_n)]
+    each = all_gather(F.pad(x_n, padding))
+    return torch.cat([x[:size] for x, size in zip(each, shard.sizes, strict=True)])
 
 
-def gathered(x: Tensor) -> Tensor:
-    """Return what every process has here, one after the other along a new first axis."""
-    each: Tensor = _Gathered.apply(x)  # type: ignore[no-untyped-call]
+def all_gather(x: Tensor) -> Tensor:
+    """Stack the tensors of all processes along a new first axis."""
+    each: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
     return each
 
 
-class _Gathered(torch.autograd.Function):
-    """yᵣ = what process r has; its gradient is the sum over processes of theirs with respect to yᵣ."""
+class _AllGather(torch.autograd.Function):
+    """yᵣ = x of process r; the gradient of x is the sum over processes of their gradients of yᵣ."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 - backward needs nothing of it
         each = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
-        with together():
+        with collective():
             distributed.all_gather(each, x.contiguous())
         return torch.stack(each)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        return _added_up(gradients[0])[distributed.get_rank()]
+        return _reduced(gradients[0])[distributed.get_rank()]
 
 
 @torch.no_grad()
-def sum_of_all(x: Tensor) -> Tensor:
-    """Add up what all processes have here; without a gradient."""
-    return x if _part is None else _added_up(x)
+def all_sum(x: Tensor, shard: Shard | None) -> Tensor:
+    """Add up a tensor over processes; without a gradient."""
+    return x if shard is None else _reduced(x)
 
 
-def count_of_all(n: int, device: torch.device) -> int:
-    """Add up what all processes have counted."""
-    return n if _part is None else int(_added_up(torch.tensor(n, device=device)))
-
-
-@torch.no_grad()
-def mean_of_all(mean: Tensor) -> Tensor:
-    """Make the mean over all cells of the mean over the cells of each process; without a gradient."""
-    return mean if _part is None else _added_up(mean * _part.share)
+def all_count(n: int, device: torch.device, shard: Shard | None) -> int:
+    """Add up a count over processes."""
+    return n if shard is None else int(_reduced(torch.tensor(n, device=device)))
 
 
 @torch.no_grad()
-def norm_of_all(x: Tensor) -> Tensor:
+def all_mean(mean: Tensor, shard: Shard | None) -> Tensor:
+    """Turn the mean over the cells of each process into the mean over all cells; without a gradient."""
+    return mean if shard is None else _reduced(mean * shard.share)
+
+
+@torch.no_grad()
+def all_norm(x: Tensor, shard: Shard | None) -> Tensor:
     """Return the L2 norm of the numbers of all processes."""
-    return x.norm() if _part is None else _added_up(x.square().sum()).sqrt()
+    return x.norm() if shard is None else _reduced(x.square().sum()).sqrt()
 
 
-def _added_up(x: Tensor) -> Tensor:
+def _reduced(x: Tensor) -> Tensor:
     total = x.clone(memory_format=torch.contiguous_format)
-    with together():
+    with collective():
         distributed.all_reduce(total)
     return total
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Do what all processes do at once, and say in words when one of them is not there any more.
+def collective() -> Iterator[None]:
+    """Run an operation of all processes, and explain in words when one of them is missing.
 
     Raises
     ------
@@ -194,9 +141,9 @@ def together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise TrainingError(
-            "Another process of this job has ended, or did not answer in time, and training needs all of them. What "
-            "that process has said, here or in its own log, is the cause; where it said nothing it was killed, often "
-            "because memory ran out. This one ends too. Start the job again; with --checkpoint-every it goes on from "
-            f"its last checkpoint. (Process {distributed.get_rank()} of {distributed.get_world_size()} was told: "
+            "Another process of this job has ended, or did not answer in time, and training needs all of them. Its "
+            "message, here or in its log, is the cause; without a message it was killed, often because memory ran "
+            "out. This process ends too. Start the job again; with --checkpoint-every it continues from its last "
+            f"checkpoint. (Process {distributed.get_rank()} of {distributed.get_world_size()}: "
             f"{str(error).splitlines()[0][:160]})"
         ) from error

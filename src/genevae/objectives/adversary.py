@@ -1,4 +1,4 @@
-"""An adversary that tells the technical batch from the latent, and a posterior that learns to give it nothing."""
+"""Adversarial batch correction: a discriminator predicts the batch from the latent, and the posterior prevents it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genevae.cells import Cells
+from genevae.cells import Cells, Shard
 from genevae.models.vae import VAE
 from genevae.nn.mlp import MLP, LayerStyle
 from genevae.nn.reversal import reverse_gradient
-from genevae.nn.sharding import count_of_all, mean_of_all, share
+from genevae.nn.sharding import all_count, all_mean
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Schedule
@@ -30,7 +30,7 @@ class Discriminator(nn.Module):
     hidden
         Width of each hidden layer.
     n_categories
-        Categories to tell apart.
+        Categories of the field.
     """
 
     def __init__(self, n_latent: int, hidden: Sequence[int], n_categories: int) -> None:
@@ -39,9 +39,9 @@ class Discriminator(nn.Module):
         self.trunk = MLP(n_latent, hidden, style)
         self.logits = nn.Linear(self.trunk.n_out, n_categories)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, c)``."""
-        return self.logits(self.trunk(z))  # type: ignore[no-any-return]
+        return self.logits(self.trunk(z, shard))  # type: ignore[no-any-return]
 
 
 class Adversary(Objective):
@@ -63,7 +63,7 @@ class Adversary(Objective):
     bound
         The loss of the bound.
     field
-        The categorical condition that the latent should not tell.
+        The categorical condition that the latent should not contain.
     discriminator
         Makes logits of the field's categories from z.
     strength
@@ -91,33 +91,33 @@ class Adversary(Objective):
         strength = self.strength(progress.step, progress.n_steps) if progress else self.strength.target
         terms = self.bound.terms(model, cells)
         loss = self.bound.weigh(terms, progress)
-        logits_snc = self.discriminator(reverse_gradient(terms.z_snk, strength))
-        entropy, right = judged(logits_snc, cells.condition.codes[self.field])
-        confusion = mean_of_all(entropy).clamp(max=math.log(logits_snc.shape[-1]))
+        logits_snc = self.discriminator(reverse_gradient(terms.z_snk, strength), cells.shard)
+        entropy, accuracy = classification(logits_snc, cells.condition.codes[self.field], cells.shard)
+        confusion = all_mean(entropy, cells.shard).clamp(max=math.log(logits_snc.shape[-1]))
         value = loss.total - strength * confusion
-        named = {**loss.terms, "adversary": entropy.detach(), "adversary_accuracy": right}
+        named = {**loss.terms, "adversary": entropy.detach(), "adversary_accuracy": accuracy}
         return Loss(_with_gradient_of(value, loss.total + entropy), named, loss.per_cell_n)
 
     def settled(self, progress: Progress) -> bool:
-        """Say whether β and the strength have reached their targets."""
+        """Whether β and the strength have reached their targets."""
         at_target = self.strength(progress.step, progress.n_steps) == self.strength.target
         return at_target and self.bound.settled(progress)
 
 
-def judged(logits_snc: Tensor, code_n: Tensor) -> tuple[Tensor, Tensor]:
+def classification(logits_snc: Tensor, code_n: Tensor, shard: Shard | None = None) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy in nats, and the accuracy, over cells whose code is one of the categories.
 
-    Where there is no such cell, both are zero. Of several processes each returns its share of both, over its share of
-    the cells, so that the mean over cells is theirs together.
+    Without such a cell both are zero. With several processes, the mean of their numbers, weighted by cells, is the
+    number of the whole minibatch.
     """
     known_n = code_n < logits_snc.shape[-1]
     logits = logits_snc[:, known_n].flatten(0, 1)
     codes = code_n[known_n].repeat(len(logits_snc))
-    n = max(1, count_of_all(len(codes), codes.device)) * share()
-    right = (logits.argmax(-1) == codes).sum() / n
-    return F.cross_entropy(logits, codes, reduction="sum") / n, right
+    n = max(1, all_count(len(codes), codes.device, shard)) * (1.0 if shard is None else shard.share)
+    accuracy = (logits.argmax(-1) == codes).sum() / n
+    return F.cross_entropy(logits, codes, reduction="sum") / n, accuracy
 
 
 def _with_gradient_of(value: Tensor, source: Tensor) -> Tensor:
-    """Return a value, with the gradient of another one."""
+    """Return a value with the gradient of another."""
     return source + (value - source).detach()

@@ -1,4 +1,4 @@
-"""Two views of one thing are to lie close to each other, and apart from those of others."""
+"""Contrastive training: the two views of a pair are pulled together, and apart from those of other pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE
-from genevae.nn.sharding import all_cells, own_cells
+from genevae.nn.sharding import all_rows, shard_rows
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Schedule
@@ -17,7 +17,7 @@ __all__ = ["Contrastive", "info_nce_n", "similarities_nn"]
 
 
 def similarities_nn(a_nk: Tensor, b_nk: Tensor, temperature: float, group_n: Tensor | None = None) -> Tensor:
-    """Return aᵢ · bⱼ / τ; −∞ for what is of one group without being a pair, so that it counts neither for nor against.
+    """Return aᵢ · bⱼ / τ; −∞ for different pairs of one group, so that they are no negatives of each other.
 
     Parameters
     ----------
@@ -52,23 +52,23 @@ def info_nce_n(similarity_nn: Tensor) -> Tensor:
 class Contrastive(Objective):
     """−ELBO + weight · InfoNCE between the two rows of each pair, compared through the model's projection.
 
-    Rows 2i and 2i + 1 of a minibatch are a pair. What is compared are draws from the posterior: those that the bound
-    is computed from, so that the views differ by what is hidden in training, by dropout and by the draw.
+    Rows 2i and 2i + 1 of a minibatch are a pair. Their views are the posterior draws that the bound is computed from,
+    so that they also differ by masking, dropout and the draw.
 
     Parameters
     ----------
     elbo
         The bound.
     group
-        The field that makes two rows a pair; other pairs of the same group are not held against a pair.
+        The field whose categories make pairs; other pairs of the same group are no negatives of a pair.
     unknown
-        The code of rows that have no group; these are related to nothing.
+        The code of rows without a group.
     weight
         Of InfoNCE, in nats per pair, beside the bound's nats per cell.
     temperature
         What similarities, from −1 to 1, are divided by.
     frozen
-        Whether the posterior is left to the bound alone, and only the projection learns from pairs.
+        Whether pairs train only the projection, and the posterior learns from the bound alone.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Contrastive(Objective):
         return self.elbo.beta
 
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
-        """Return the loss, in nats per cell; ``retrieval`` is the share of pairs whose views find each other first."""
+        """Return the loss, in nats per cell; ``retrieval`` is the share of pairs whose views are nearest."""
         terms = self.elbo.terms(model, cells)
         bound = self.elbo.weigh(terms, progress)
-        similarity_nn = self._compare(model, terms.z_snk[0], cells.condition.codes[self.group])
+        similarity_nn = self._compare(model, terms.z_snk[0], cells)
         nce_n = info_nce_n(similarity_nn)
         first = similarity_nn.argmax(1) == torch.arange(len(nce_n), device=nce_n.device)
-        nce_n, first = own_cells(nce_n), own_cells(first)
+        nce_n, first = shard_rows(nce_n, cells.shard), shard_rows(first, cells.shard)
         named = {**bound.terms, "contrastive": nce_n.mean().detach(), "retrieval": first.float().mean()}
         if not self.training:
             named |= self.elbo.masked(model, cells)
@@ -105,14 +105,15 @@ class Contrastive(Objective):
         return Loss(bound.total + self.weight * nce_n.mean(), named, per_cell_n)
 
     def settled(self, progress: Progress) -> bool:
-        """Say whether β has reached its target."""
+        """Whether β has reached its target."""
         return self.elbo.settled(progress)
 
-    def _compare(self, model: VAE, z_nk: Tensor, code_n: Tensor) -> Tensor:
+    def _compare(self, model: VAE, z_nk: Tensor, cells: Cells) -> Tensor:
         if model.projection is None:
             raise TypeError("this model was not built to compare cells: it has no projection")
-        projected_nk = all_cells(model.projection(z_nk.detach() if self.frozen else z_nk))
-        group_n = all_cells(code_n)[::2]
-        alone_n = -1 - torch.arange(len(group_n), device=group_n.device)
-        group_n = torch.where(group_n == self.unknown, alone_n, group_n)
+        z_nk = z_nk.detach() if self.frozen else z_nk
+        projected_nk = all_rows(model.projection(z_nk, cells.shard), cells.shard)
+        group_n = all_rows(cells.condition.codes[self.group], cells.shard)[::2]
+        unique_n = -1 - torch.arange(len(group_n), device=group_n.device)  # a pair without a group is its own group
+        group_n = torch.where(group_n == self.unknown, unique_n, group_n)
         return similarities_nn(projected_nk[::2], projected_nk[1::2], self.temperature, group_n)

@@ -1,4 +1,4 @@
-"""There and back again: to another context, which must be found in what comes out, and from there to the cell."""
+"""Cycle consistency: a cell is translated to another context, which a classifier must recognise, and back."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genevae.cells import Cells, ExpressionRows
+from genevae.cells import Cells, Shard
 from genevae.models.additive import Additive
 from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
 from genevae.nn.linear import product
-from genevae.nn.sharding import drawn, mean_of_all, own_of_first
+from genevae.nn.sharding import all_mean, draw, n_of_first
 from genevae.objectives.masking import CategoryDropout
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.running_scale import Influence, RunningScale
 from genevae.objectives.schedules import Constant, Schedule
 
-__all__ = ["ContextClassifier", "Cycle", "CyclePass", "draw_targets", "travel"]
+__all__ = ["ContextClassifier", "Cycle", "CyclePass", "random_targets", "translate_and_back"]
 
-N_WATCHED = 16
-"""Cells of each minibatch by which the likelihood's σ is kept."""
+N_FOR_VARIANCE = 16
+"""Cells of each minibatch that update the likelihood's σ."""
 SMALLEST = 1e-12
 
 
 class ContextClassifier(nn.Module):
-    """Reads the category of every field from expression: one linear layer, side by side for all fields.
+    """Predicts the category of every field from expression, by one linear layer.
 
     Parameters
     ----------
     n_genes
         Genes of x.
     n_categories
-        Categories of each field; a code beyond them is unknown, and is not asked for.
+        Categories of each field; a code beyond them is unknown, and does not count.
     """
 
     def __init__(self, n_genes: int, n_categories: Mapping[str, int]) -> None:
@@ -47,23 +47,27 @@ class ContextClassifier(nn.Module):
         self.weight_gc = nn.Parameter(torch.zeros(n_genes, sum(n_categories.values())))
         self.bias_c = nn.Parameter(torch.zeros(sum(n_categories.values())))
 
-    def surprise_n(self, logits_nc: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
-        """Return −log p of each cell's categories, averaged over fields, each in units of chance: log of their number.
+    def cross_entropy_n(self, logits_nc: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
+        """Return −log p of each cell's categories over log C, averaged over fields, with C categories of the field.
 
-        One is what a guess at random gets.
+        A random prediction has 1.
         """
-        surprise_n = logits_nc.new_zeros(len(logits_nc))
+        cross_entropy_n = logits_nc.new_zeros(len(logits_nc))
         parts = logits_nc.split(list(self.n_categories.values()), -1)
         for (name, n), logits in zip(self.n_categories.items(), parts, strict=True):
             each_n = F.cross_entropy(logits, codes[name], ignore_index=n, reduction="none")
-            surprise_n = surprise_n + each_n / (math.log(max(n, 2)) * len(parts))
-        return surprise_n
+            cross_entropy_n = cross_entropy_n + each_n / (math.log(max(n, 2)) * len(parts))
+        return cross_entropy_n
 
 
-def draw_targets(codes: Mapping[str, Tensor], n_categories: Mapping[str, int]) -> dict[str, Tensor]:
-    """Draw a category of every field for every cell, each as likely as any; what is unknown stays so."""
+def random_targets(
+    codes: Mapping[str, Tensor], n_categories: Mapping[str, int], shard: Shard | None = None
+) -> dict[str, Tensor]:
+    """Draw a category of every field for every cell, uniformly; unknown categories stay unknown."""
     return {
-        name: torch.where(code_n < n, drawn(partial(torch.randint, n, device=code_n.device), code_n.shape), code_n)
+        name: torch.where(
+            code_n < n, draw(partial(torch.randint, n, device=code_n.device), code_n.shape, shard), code_n
+        )
         for name, n in n_categories.items()
         for code_n in (codes[name],)
     }
@@ -75,35 +79,35 @@ class CyclePass:
 
     Parameters
     ----------
-    there_nk, back_nk
-        Hidden states of x, and of the expression that was made of it under t.
-    home_nk
-        What the heads are about to write under s again.
+    z_source_nk, z_target_nk
+        Hidden states of x, and of its translation to t.
+    y_nk
+        Last hidden units of the translation back to s.
     gram_kk
-        Products of the columns that write.
+        Dᵀ D, of the last layer.
     squared_n
-        Squared distance of where it ends from where it began, over measured genes.
-    logits_real_nc, logits_made_nc
-        What the classifier reads from x, and from the expression under t; by the latter it is not changed.
+        ‖x − x̂‖² of each cell, over measured genes.
+    logits_real_nc, logits_translated_nc
+        Logits of the classifier for x, and for the translation to t, which does not train it.
     """
 
-    there_nk: Tensor
-    back_nk: Tensor
-    home_nk: Tensor
+    z_source_nk: Tensor
+    z_target_nk: Tensor
+    y_nk: Tensor
     gram_kk: Tensor
     squared_n: Tensor
     logits_real_nc: Tensor
-    logits_made_nc: Tensor
+    logits_translated_nc: Tensor
 
 
-def travel(
+def translate_and_back(
     heads: AdditiveHeads, classifier: ContextClassifier, cells: Cells, target: Mapping[str, Tensor]
 ) -> CyclePass:
-    """Take cells to another context and back.
+    """Translate cells to another context and back.
 
-    Writing and reading are linear, so that the expression in between need not be written down: with R what reads, D
-    what writes and y what is to be written, x̂ R = y (Dᵀ R), and ‖x − y Dᵀ‖² = ‖x‖² − 2 (x D)·y + y (Dᵀ D) yᵀ. All
-    that is as long as the genes are products of weights, and one product of the cells, which are sparse.
+    The first layer R and the last layer D are linear, so that the expression in between is never computed: with y the
+    last hidden units, x̂ R = y (Dᵀ R), and ‖x − y Dᵀ‖² = ‖x‖² − 2 (x D)·y + y (Dᵀ D) yᵀ. Only products of weights,
+    and one product of the cells, which are sparse, have the length of the genes.
     """
     source = cells.condition.codes
     base_gk, read_gk, write_gk = heads.weights()
@@ -117,36 +121,37 @@ def travel(
     ).split(n_each, -1)
     gram_kk = torch.cat([to_base, to_write], -1)
     at_write_nk = torch.cat([base_nk, write_nk], -1)
-    there_nk = heads.inwards(torch.cat([base_nk, read_nk], -1), source)
-    made_nk = heads.outwards(there_nk, target)
-    back_nk = heads.inwards(made_nk @ torch.cat([to_base, to_read], -1), target)
-    home_nk = heads.outwards(back_nk, source)
+    z_source_nk = heads.encode_hidden(torch.cat([base_nk, read_nk], -1), source)
+    translated_nk = heads.decode_hidden(z_source_nk, target)
+    z_target_nk = heads.encode_hidden(translated_nk @ torch.cat([to_base, to_read], -1), target)
+    y_nk = heads.decode_hidden(z_target_nk, source)
     if cells.condition.measured_ng is None:
-        squared_n = cells.x.sum_n(cells.x.values.square()) + (home_nk * (home_nk @ gram_kk - 2 * at_write_nk)).sum(-1)
+        squared_n = cells.x.sum_n(cells.x.values.square()) + (y_nk * (y_nk @ gram_kk - 2 * at_write_nk)).sum(-1)
     else:
-        error_ng = cells.x.dense() - home_nk @ writing_gk.T
+        error_ng = cells.x.dense() - y_nk @ writing_gk.T
         squared_n = error_ng.square().masked_fill(~cells.condition.measured_ng, 0).sum(-1)
     return CyclePass(
-        there_nk,
-        back_nk,
-        home_nk,
+        z_source_nk,
+        z_target_nk,
+        y_nk,
         gram_kk,
         squared_n,
         classes_nc + classifier.bias_c,
-        made_nk @ to_classes + classifier.bias_c.detach(),
+        translated_nk @ to_classes + classifier.bias_c.detach(),
     )
 
 
 class Cycle(Objective):
     """Cycle reconstruction + β · (integration + target consistency), each over its own running scale.
 
-    Every cell is taken to a context in which each field's category is drawn at random, and back:
+    Every cell is translated to a random category of every field, and back:
 
     - *cycle*: ‖x − x̂(t→s)(x̂(s→t)(x))‖², as a share of the mean ‖x‖²;
     - *integration*: the hidden states of x and of x̂(s→t) agree, ‖z − z'‖² / ½(‖z‖² + ‖z'‖²), averaged over heads;
-    - *target*: −log p(t | x̂(s→t)) by a classifier that is trained on real expression only, in units of chance.
+    - *target*: −log p(t | x̂(s→t)) over log of the number of categories, by a classifier that is trained on real
+      expression only.
 
-    In validation the terms are not divided by their running scales, so that losses of different epochs can be compared.
+    In validation the terms are not divided by their running scales, so that epochs can be compared.
 
     Parameters
     ----------
@@ -155,11 +160,11 @@ class Cycle(Objective):
     categories
         Of each field.
     beta
-        Weight of integration and target consistency beside reconstruction.
+        Weight of integration and target consistency.
     weights
         Of reconstruction, integration and target consistency.
     dropout
-        Hides categories in training.
+        Replaces categories by “unknown” in training.
     """
 
     def __init__(
@@ -180,48 +185,48 @@ class Cycle(Objective):
         self.influence = Influence(categories)
 
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
-        """Return the loss of a model of heads."""
+        """Return the loss of an additive model."""
         if self.training and self.dropout is not None:
             cells = self.dropout(cells)
         model = cast("Additive", model)
         heads = model.heads
         if self.training and heads.scaling == "fitted" and self.scales["cycle"].n_seen == 0:
-            heads.fit_scale(cells.x, cells.condition.codes)
-        target = draw_targets(cells.condition.codes, self.n_categories)
-        journey = travel(heads, self.classifier, cells, target)
+            heads.fit_scale(cells.x, cells.condition.codes, cells.shard)
+        target = random_targets(cells.condition.codes, self.n_categories, cells.shard)
+        cycle = translate_and_back(heads, self.classifier, cells, target)
         terms = {
-            "cycle": journey.squared_n / _mean_square(cells.x),
-            "integration": disagreement_n(heads, journey),
-            "target": self.classifier.surprise_n(journey.logits_made_nc, target),
+            "cycle": cycle.squared_n / _mean_square(cells),
+            "integration": disagreement_n(heads, cycle),
+            "target": self.classifier.cross_entropy_n(cycle.logits_translated_nc, target),
         }
         named = {name: term_n.mean().detach() for name, term_n in terms.items()}
-        loss_n = self._weigh(terms, progress)
+        loss_n = self._weigh(terms, progress, cells.shard)
         if not self.training:
             return Loss(loss_n.mean(), named, loss_n.detach())
-        reads_n = self.classifier.surprise_n(journey.logits_real_nc, cells.condition.codes)
-        n_watched = own_of_first(N_WATCHED)
-        model.watch(journey.there_nk[:n_watched], cells[:n_watched])
-        named |= self.influence(heads, journey.home_nk, journey.gram_kk, cells.condition.codes)
-        named["classifier"] = reads_n.mean().detach()
-        return Loss((loss_n + reads_n).mean(), named, (loss_n + reads_n).detach())
+        classifier_n = self.classifier.cross_entropy_n(cycle.logits_real_nc, cells.condition.codes)
+        n_first = n_of_first(N_FOR_VARIANCE, cells.shard)
+        model.update_variance(cycle.z_source_nk[:n_first], cells[:n_first], cells.shard)
+        named |= self.influence(heads, cycle.y_nk, cycle.gram_kk, cells)
+        named["classifier"] = classifier_n.mean().detach()
+        return Loss((loss_n + classifier_n).mean(), named, (loss_n + classifier_n).detach())
 
     def settled(self, progress: Progress) -> bool:
-        """Say whether β has reached its target."""
+        """Whether β has reached its target."""
         return self.beta(progress.step, progress.n_steps) == self.beta.target
 
-    def _weigh(self, terms: Mapping[str, Tensor], progress: Progress | None) -> Tensor:
-        """Add the terms up; in training, each over its running scale."""
+    def _weigh(self, terms: Mapping[str, Tensor], progress: Progress | None, shard: Shard | None) -> Tensor:
+        """Add up the terms; in training, each over its running scale."""
         beta = self.beta(progress.step, progress.n_steps) if progress else self.beta.target
         loss_n = torch.zeros(())
         for name, term_n in terms.items():
             weight = self.weights[name] * (1.0 if name == "cycle" else beta)
-            loss_n = loss_n + weight * (self.scales[name](term_n) if self.training else term_n)
+            loss_n = loss_n + weight * (self.scales[name](term_n, shard) if self.training else term_n)
         return loss_n
 
 
-def disagreement_n(heads: AdditiveHeads, journey: CyclePass) -> Tensor:
-    """Return ‖z − z'‖² / ½(‖z‖² + ‖z'‖²), averaged over heads: 0 where they agree, 2 where they share nothing."""
-    parts = (each.split(heads.hidden_widths, -1) for each in (journey.there_nk, journey.back_nk))
+def disagreement_n(heads: AdditiveHeads, cycle: CyclePass) -> Tensor:
+    """Return ‖z − z'‖² / ½(‖z‖² + ‖z'‖²), averaged over heads: 0 where they agree, 2 where they are orthogonal."""
+    parts = (each.split(heads.hidden_widths, -1) for each in (cycle.z_source_nk, cycle.z_target_nk))
     each_n = [
         (a - b).square().sum(-1) / (0.5 * (a.square().sum(-1) + b.square().sum(-1))).clamp(min=SMALLEST)
         for a, b in zip(*parts, strict=True)
@@ -229,6 +234,6 @@ def disagreement_n(heads: AdditiveHeads, journey: CyclePass) -> Tensor:
     return torch.stack(each_n).mean(0)
 
 
-def _mean_square(x: ExpressionRows) -> Tensor:
+def _mean_square(cells: Cells) -> Tensor:
     """Return the mean over cells of ‖x‖²."""
-    return mean_of_all(x.values.square().sum() / x.n_cells).clamp(min=SMALLEST)
+    return all_mean(cells.x.values.square().sum() / cells.n_cells, cells.shard).clamp(min=SMALLEST)

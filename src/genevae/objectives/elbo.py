@@ -6,7 +6,7 @@ import torch
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE, BoundTerms
-from genevae.objectives.masking import CategoryDropout, GeneMask, hide_genes
+from genevae.objectives.masking import CategoryDropout, GeneMask, mask_genes
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.schedules import Constant, Schedule
 
@@ -18,8 +18,8 @@ ALWAYS_ONE = Constant(1.0)
 class ELBO(Objective):
     """−E_q[log p(x | z, c)] · weight + β · KL(q(z | x, c) ‖ p(z | c)), per cell.
 
-    With a mask, the posterior is shown cells of which some entries are hidden, and the likelihood is asked for all of
-    them. Validation then shows whole cells, and reports the reconstruction under a fixed and a drawn mask beside it.
+    With a mask, the posterior sees cells with masked entries, and the likelihood is that of all entries. Validation
+    passes complete cells, and also reports the reconstruction under a fixed and a random mask.
 
     Parameters
     ----------
@@ -27,12 +27,10 @@ class ELBO(Objective):
         Weight of the KL term.
     reconstruction_weight
         Weight of the likelihood.
-    n_particles
-        Draws from the posterior for each cell.
     mask
-        Hides entries from the posterior in training.
+        Masks entries of the posterior's input in training.
     dropout
-        Hides categories from all of the model in training.
+        Replaces categories by “unknown” in training.
 
     References
     ----------
@@ -43,14 +41,12 @@ class ELBO(Objective):
         self,
         beta: Schedule = ALWAYS_ONE,
         reconstruction_weight: float = 1.0,
-        n_particles: int = 1,
         mask: GeneMask | None = None,
         dropout: CategoryDropout | None = None,
     ) -> None:
         super().__init__()
         self.beta = beta
         self.reconstruction_weight = reconstruction_weight
-        self.n_particles = n_particles
         self.mask = mask
         self.dropout = dropout
 
@@ -62,11 +58,11 @@ class ELBO(Objective):
         return loss
 
     def terms(self, model: VAE, cells: Cells) -> BoundTerms:
-        """Compute the terms of the bound; in training, with what is to be hidden hidden."""
+        """Compute the terms of the bound; in training, with masked entries and categories."""
         if self.training and self.dropout is not None:
             cells = self.dropout(cells)
         seen = self.mask(cells) if self.training and self.mask is not None else None
-        return model.terms(cells, self.n_particles, seen=seen)
+        return model.terms(cells, seen=seen)
 
     def weigh(self, terms: BoundTerms, progress: Progress | None) -> Loss:
         """Make a loss of the terms of the bound."""
@@ -77,13 +73,13 @@ class ELBO(Objective):
         return Loss(loss_n.mean(), named, loss_n.detach())
 
     def settled(self, progress: Progress) -> bool:
-        """Say whether β has risen to its target, or beyond, as the peaks of early cycles may."""
+        """Whether β has reached its target, or is above it, as the peaks of early cycles may be."""
         return self.beta(progress.step, progress.n_steps) >= self.beta.target
 
     def masked(self, model: VAE, cells: Cells) -> dict[str, torch.Tensor]:
-        """Return the reconstruction of all entries from some of them, where there is a mask."""
+        """Return the reconstruction of all entries from masked cells, where there is a mask."""
         if self.mask is None:
             return {}
-        hidden = {"fixed_mask": hide_genes(cells, self.mask.middle), "dynamic_mask": self.mask(cells)}
-        found = {name: model.terms(cells, self.n_particles, seen=seen) for name, seen in hidden.items()}
+        masked = {"fixed_mask": mask_genes(cells, self.mask.middle), "dynamic_mask": self.mask(cells)}
+        found = {name: model.terms(cells, seen=seen) for name, seen in masked.items()}
         return {f"reconstruction_{name}": -terms.log_px_sn.mean().detach() for name, terms in found.items()}

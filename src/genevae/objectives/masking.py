@@ -1,4 +1,4 @@
-"""What is hidden from a model while it trains: genes of a cell, or its categories."""
+"""Masking in training: entries of expression, or categories, that the model does not see."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from genevae.cells import Cells
-from genevae.nn.sharding import drawn
+from genevae.cells import Cells, Shard
+from genevae.nn.sharding import draw
 
-__all__ = ["CategoryDropout", "GeneMask", "hide_genes"]
+__all__ = ["CategoryDropout", "GeneMask", "mask_genes"]
 
 
 @dataclass(frozen=True)
 class GeneMask:
-    """Hide a share of the entries of a minibatch from the posterior, drawn anew each time.
+    """Mask a random share of the entries of each minibatch, so that the posterior does not see them.
 
     Parameters
     ----------
@@ -30,18 +30,18 @@ class GeneMask:
 
     @property
     def middle(self) -> float:
-        """The share that is hidden on average."""
+        """The mean share of masked entries."""
         return (self.low + self.high) / 2
 
     def __call__(self, cells: Cells) -> Cells:
-        """Hide a share that is drawn for this minibatch."""
-        return hide_genes(cells, float(torch.empty(()).uniform_(self.low, self.high)))
+        """Mask a share that is drawn for this minibatch."""
+        return mask_genes(cells, float(torch.empty(()).uniform_(self.low, self.high)))
 
 
-def hide_genes(cells: Cells, share: float) -> Cells:
-    """Hide each entry with this probability: it is stored as zero, and counts as not measured."""
+def mask_genes(cells: Cells, share: float) -> Cells:
+    """Mask each entry with this probability: it is stored as zero, and counts as not measured."""
     x = cells.x
-    kept_ng = _uniform((x.n_cells, x.n_genes), x.values.device) >= share
+    kept_ng = _uniform((x.n_cells, x.n_genes), x.values.device, cells.shard) >= share
     kept = kept_ng.flatten()[x.flat_e] if x.is_sparse else kept_ng
     measured = cells.condition.measured_ng
     condition = cells.condition.with_measured(kept_ng if measured is None else measured & kept_ng)
@@ -50,7 +50,7 @@ def hide_genes(cells: Cells, share: float) -> Cells:
 
 @dataclass(frozen=True)
 class CategoryDropout:
-    """Call a category unknown now and then, so that the model learns to do without it.
+    """Replace a random share of the categories by “unknown”, so that the model learns to work without them.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ class CategoryDropout:
     unknown: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, cells: Cells) -> Cells:
-        """Forget some categories of some cells."""
+        """Replace some categories of some cells."""
         codes = {
-            name: torch.where(_uniform((cells.n_cells,), known.device) < self.share, code, known)
+            name: torch.where(_uniform((cells.n_cells,), known.device, cells.shard) < self.share, code, known)
             for name, code in self.unknown.items()
             for known in (cells.condition.codes[name],)
         }
         return cells.given(cells.condition.replace(codes=codes))
 
 
-def _uniform(shape: Sequence[int], device: torch.device) -> Tensor:
-    return drawn(partial(torch.rand, device=device), shape)
+def _uniform(shape: Sequence[int], device: torch.device, shard: Shard | None) -> Tensor:
+    return draw(partial(torch.rand, device=device), shape, shard)

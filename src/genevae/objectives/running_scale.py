@@ -1,4 +1,4 @@
-"""Numbers that are averaged while training goes on."""
+"""Running averages over training steps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from genevae.cells import Cells, Shard
 from genevae.nn.heads import AdditiveHeads
-from genevae.nn.sharding import mean_of_all, sum_of_all
+from genevae.nn.sharding import all_mean, all_sum
 
 __all__ = ["Influence", "RunningScale"]
 
@@ -18,8 +19,8 @@ SMALLEST = 1e-12
 class RunningScale(nn.Module):
     """Divide a term by the running mean of its magnitude, so that its units do not matter.
 
-    The divisor stays above a share of the highest that it has been: a term that is solved is left alone, and not pushed
-    as hard as those that are not.
+    The divisor stays above a share of the highest that it has been: a term that
+    is solved is not weighted as much as those that are not.
 
     Parameters
     ----------
@@ -40,18 +41,18 @@ class RunningScale(nn.Module):
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("n_seen", torch.zeros(()))
 
-    def forward(self, term_n: Tensor) -> Tensor:
-        """Take note of the term's mean over cells, and return the term in units of the running mean."""
+    def forward(self, term_n: Tensor, shard: Shard | None = None) -> Tensor:
+        """Update the running mean with the term's mean over cells, and return the term over it."""
         with torch.no_grad():
             self.n_seen += 1
             weight = (1 / self.n_seen).clamp(min=1 - self.memory)
-            self.scale.lerp_(mean_of_all(term_n.mean()).abs(), weight)
+            self.scale.lerp_(all_mean(term_n.mean(), shard).abs(), weight)
             self.highest = torch.maximum(self.highest, self.scale)
         return term_n / torch.maximum(self.scale, self.solved * self.highest).clamp(min=SMALLEST)
 
 
 class Influence(nn.Module):
-    """The L2 norm of what each field and category adds, over that of the whole, in the cells that were seen last.
+    """The L2 norm of what each field and category adds, over that of the prediction, averaged over recent cells.
 
     Parameters
     ----------
@@ -71,45 +72,43 @@ class Influence(nn.Module):
         self.memory = memory
         for at, names in enumerate(self.categories.values()):
             self.register_buffer(f"added_{at}_c", torch.zeros(len(names)), persistent=False)
-            self.register_buffer(f"whole_{at}_c", torch.zeros(len(names)), persistent=False)
+            self.register_buffer(f"total_{at}_c", torch.zeros(len(names)), persistent=False)
 
     @torch.no_grad()
-    def forward(
-        self, heads: AdditiveHeads, y_nk: Tensor, gram_kk: Tensor, codes: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Take note of some cells, and return the influence so far by name.
+    def forward(self, heads: AdditiveHeads, y_nk: Tensor, gram_kk: Tensor, cells: Cells) -> dict[str, Tensor]:
+        """Update the influence with some cells, and return it by name.
 
         Parameters
         ----------
         heads
-            What adds.
+            The heads.
         y_nk
-            What the heads are about to write: see :meth:`~genevae.nn.heads.AdditiveHeads.outwards`.
+            Last hidden units: see :meth:`~genevae.nn.heads.AdditiveHeads.decode_hidden`.
         gram_kk
-            Products of the columns that write.
-        codes
-            The categories that were written with.
+            Dᵀ D, of the last layer.
+        cells
+            Their categories are those that the cells are decoded with.
         """
-        whole_n = (y_nk @ gram_kk * y_nk).sum(-1)
+        total_n = (y_nk @ gram_kk * y_nk).sum(-1)
         parts = y_nk.split(heads.widths, -1)
         places = torch.arange(len(gram_kk), device=gram_kk.device).split(heads.widths)
         named = {}
         for at, (field, names) in enumerate(self.categories.items()):
             h, place = parts[at + 1], places[at + 1]
             added_n = (h @ gram_kk[place][:, place] * h).sum(-1)
-            added_c = self._fold(f"added_{at}_c", added_n, codes[field])
-            whole_c = self._fold(f"whole_{at}_c", whole_n, codes[field])
-            named[f"influence {field}"] = _ratio(added_c.sum(), whole_c.sum())
-            each = _ratio(added_c, whole_c)
+            added_c = self._update(f"added_{at}_c", field, added_n, cells)
+            total_c = self._update(f"total_{at}_c", field, total_n, cells)
+            named[f"influence {field}"] = _ratio(added_c.sum(), total_c.sum())
+            each = _ratio(added_c, total_c)
             named |= {f"influence {field}={name}": each[c] for c, name in enumerate(names)}
         return named
 
-    def _fold(self, name: str, energy_n: Tensor, code_n: Tensor) -> Tensor:
-        """Add up energies by category; unknown ones are left out."""
+    def _update(self, name: str, field: str, energy_n: Tensor, cells: Cells) -> Tensor:
+        """Add up energies by category, without unknown ones."""
         known = self.get_buffer(name)
-        sums = energy_n.new_zeros(len(known) + 1).index_add_(0, code_n, energy_n)[:-1]
-        return known.mul_(self.memory).add_(sum_of_all(sums))
+        sums = energy_n.new_zeros(len(known) + 1).index_add_(0, cells.condition.codes[field], energy_n)[:-1]
+        return known.mul_(self.memory).add_(all_sum(sums, cells.shard))
 
 
-def _ratio(added: Tensor, whole: Tensor) -> Tensor:
-    return (added.clamp(min=0) / whole.clamp(min=SMALLEST)).sqrt()
+def _ratio(added: Tensor, total: Tensor) -> Tensor:
+    return (added.clamp(min=0) / total.clamp(min=SMALLEST)).sqrt()

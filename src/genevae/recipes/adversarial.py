@@ -1,67 +1,79 @@
-"""System C's batch correction: CVAE-NB whose latent an adversary cannot tell the technical batch from."""
+"""System C's batch correction: CVAE-NB with a discriminator that cannot predict the technical batch from the latent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError
 from genevae.objectives.adversary import Adversary, Discriminator
-from genevae.objectives.objective import Objective
 from genevae.objectives.schedules import Ramp
+from genevae.recipes.bound import Bound, ObjectiveSettings
 from genevae.recipes.nb import NB
+from genevae.recipes.recipe import Model
+from genevae.training.settings import check, setting
 
-__all__ = ["Adversarial"]
+__all__ = ["ADVERSARIAL", "AdversarialSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversarial(NB):
-    """CVAE-NB with an adversary on the latent: it tells the technical batch, and training takes that from it.
+class AdversarialSettings(ObjectiveSettings):
+    """Settings of the bound with an adversary on the latent.
 
-    The posterior is given the batch, as in ``nb``: knowing it, it can take the batch away, where without it the same
-    expression would have to be read alike in every batch.
+    The posterior sees the batch, as in ``nb``: so it can remove the batch, where without it the same expression would
+    have the same latent in every batch.
 
     Parameters
     ----------
+    bound
+        The bound.
     adversary_strength
-        Weight of the adversary at the end of its rise, in nats of the bound per nat of its cross-entropy. Much more
-        than the default leaves more of the batch, not less: the latent then runs from an adversary that cannot follow.
+        Weight of the adversary at the end, in nats of the bound per nat of its cross-entropy. Much more than the
+        default leaves more of the batch, not less: the posterior then changes faster than the adversary can follow.
     adversary_ramp
         Share of training over which the strength rises from zero.
     adversary_hidden
         Width of each hidden layer of the adversary.
     """
 
-    adversary_strength: float = 30.0
-    adversary_ramp: float = 0.25
-    adversary_hidden: tuple[int, ...] = (64, 64)
+    bound: Bound = Bound()
+    adversary_strength: float = setting(30.0, at_least=0)
+    adversary_ramp: float = setting(0.25, at_least=0, at_most=1)
+    adversary_hidden: tuple[int, ...] = setting((64, 64), at_least=1, required=True)
 
     def __post_init__(self) -> None:
-        """Refuse settings that no adversary can use."""
-        super().__post_init__()
-        if not self.adversary_strength >= 0:
-            raise RecipeError(f"adversary_strength must be 0 or more, not {self.adversary_strength}.")
-        if not 0 <= self.adversary_ramp <= 1:
-            raise RecipeError(f"adversary_ramp is a share, from 0 to 1, and cannot be {self.adversary_ramp}.")
-        if not self.adversary_hidden or min(self.adversary_hidden) < 1:
-            raise RecipeError(f"Layers need one unit at least, not adversary_hidden={self.adversary_hidden}.")
+        """Check the ranges."""
+        check(self)
 
-    def objective(self, schema: Schema, n_epochs: int) -> Objective:
-        """Set the adversary against the bound."""
+    @property
+    def drops_categories(self) -> bool:
+        """Whether training replaces categories by “unknown”."""
+        return self.bound.drops_categories
+
+    def make(self, schema: Schema, n_epochs: int, model: Model) -> Adversary:
+        """Make the bound and its adversary."""
         if schema.batch is None:
             raise RecipeError(
-                "The recipe adversarial takes the technical batch from the latent, and no batch was named. "
+                "The recipe adversarial removes the technical batch from the latent, and no batch was given. "
                 "Name its obs column, as in --batch lane, or use the recipe nb."
             )
         n_batches = schema.n_categories[schema.batch]
         if n_batches < 2:
             raise RecipeError(
-                f"All cells are in one batch of '{schema.batch}', and there is nothing to take from the latent. "
+                f"All cells are in one batch of '{schema.batch}', so there is nothing to remove from the latent. "
                 "Name another column with --batch, or use the recipe nb."
             )
         return Adversary(
-            self.elbo(schema, n_epochs),
+            self.bound.make(schema, n_epochs, model),
             schema.batch,
-            Discriminator(self.n_latent, self.adversary_hidden, n_batches),
+            Discriminator(model.n_latent, self.adversary_hidden, n_batches),
             Ramp(self.adversary_strength, self.adversary_ramp),
         )
+
+
+ADVERSARIAL = replace(
+    NB,
+    name="adversarial",
+    description="CVAE-NB with an adversary that removes the technical batch from the latent.",
+    objective=AdversarialSettings(),
+)

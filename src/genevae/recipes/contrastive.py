@@ -1,73 +1,79 @@
-"""System B, second part: profiles of one donor find each other."""
+"""System B, second part: contrastive training of profiles that share a group, such as a donor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from genevae.data.pair_sampler import Pairs
-from genevae.data.sampler import Sampler
+from genevae.data.sampler import InOrder, Sampler
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError
 from genevae.models.projection import Projection
 from genevae.models.vae import VAE
 from genevae.objectives.contrastive import Contrastive
-from genevae.objectives.objective import Objective
-from genevae.recipes.bulk import Bulk
-from genevae.recipes.recipe import RowNumbers, Weights
+from genevae.recipes.bound import Bound, ObjectiveSettings, RowNumbers, Weights
+from genevae.recipes.bulk import BOUND, BULK
+from genevae.recipes.recipe import Model
+from genevae.recipes.vae import VAESettings
+from genevae.training.settings import Training, check, setting
 
-__all__ = ["ContrastiveBulk"]
+__all__ = ["CONTRASTIVE", "ContrastiveSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastiveBulk(Bulk):
-    """As bulk, and two profiles that share a group (--group donor) are pulled together, those of other groups apart.
+class ContrastiveSettings(ObjectiveSettings):
+    """Settings of the bound with InfoNCE between the cells of a pair.
 
     Parameters
     ----------
+    bound
+        The bound.
     posterior
-        Whether pairs train the posterior too (joint), or only the projection that is put on it (frozen).
+        Whether pairs train the posterior too (joint), or only the projection on top of it (frozen).
     contrastive_weight
-        Of InfoNCE beside the bound, in nats.
+        Weight of InfoNCE, in nats.
     temperature
         Of InfoNCE.
     n_projection
         Dimensions of the projection.
     """
 
+    bound: Bound = Bound()
     posterior: Literal["joint", "frozen"] = "joint"
-    contrastive_weight: float = 100.0
-    temperature: float = 0.07
-    n_projection: int = 32
+    contrastive_weight: float = setting(100.0, at_least=0)
+    temperature: float = setting(0.07, above=0)
+    n_projection: int = setting(32, at_least=1)
 
     def __post_init__(self) -> None:
-        """Refuse settings that no model can use."""
-        super().__post_init__()
-        if self.n_projection < 1:
-            raise RecipeError(f"n_projection must be 1 or more, not {self.n_projection}.")
-        if not self.temperature > 0 or not self.contrastive_weight >= 0:
-            raise RecipeError(
-                f"temperature must be above 0 and contrastive_weight 0 or more, not {self.temperature} and "
-                f"{self.contrastive_weight}."
-            )
-        if self.cells_per_epoch is not None:
-            raise RecipeError("This recipe draws every cell in each epoch, with its pair: leave out cells_per_epoch.")
+        """Check the ranges."""
+        check(self)
 
-    def build(self, schema: Schema) -> VAE:
-        """Join the parts, and a projection on the latent."""
-        model = super().build(schema)
-        model.projection = Projection(self.n_latent, self.n_projection, self._style(dropout=0.0))
-        return model
+    @property
+    def drops_categories(self) -> bool:
+        """Whether training replaces categories by “unknown”."""
+        return self.bound.drops_categories
 
-    def objective(self, schema: Schema, n_epochs: int) -> Objective:
-        """Make the bound of all genes given some of them, and the comparison of pairs."""
+    @property
+    def masks(self) -> bool:
+        """Whether training masks entries of the posterior's input."""
+        return self.bound.masks
+
+    def extend(self, vae: VAE, model: Model) -> None:
+        """Add a projection of the latent."""
+        if not isinstance(model, VAESettings):
+            raise TypeError("contrastive training needs a model with an MLP posterior")
+        vae.projection = Projection(model.n_latent, self.n_projection, model.style(dropout=0.0))
+
+    def make(self, schema: Schema, n_epochs: int, model: Model) -> Contrastive:
+        """Make the bound and the comparison of pairs."""
         if schema.group is None:
             raise RecipeError(
-                "This recipe compares cells that share a group, and no group was named. Say which obs column makes two "
-                "cells a pair, such as --group donor."
+                "This recipe compares cells that share a group, and no group was given. Name the obs column whose "
+                "categories make pairs, such as --group donor."
             )
         return Contrastive(
-            self.elbo(schema, n_epochs, self.mask),
+            self.bound.make(schema, n_epochs, model),
             schema.group.name,
             unknown=len(schema.group.categories),
             weight=self.contrastive_weight,
@@ -76,18 +82,29 @@ class ContrastiveBulk(Bulk):
         )
 
     def training_sampler(
-        self, rows: RowNumbers, group_n: RowNumbers | None, weights: Weights | None, seed: int
+        self, rows: RowNumbers, group_n: RowNumbers | None, weights: Weights | None, training: Training, seed: int
     ) -> Sampler:
-        """Put two cells of a group beside each other."""
+        """Put two cells of a group next to each other."""
         if weights is not None:
             raise RecipeError("This recipe draws cells by their group, and cannot balance them too: leave out balance.")
-        return self._pairs(rows, group_n, seed)
+        if training.cells_per_epoch is not None:
+            raise RecipeError("This recipe draws every cell in each epoch, with its pair: leave out cells_per_epoch.")
+        return self.validation_sampler(rows, group_n, training, seed)
 
-    def validation_sampler(self, rows: RowNumbers, group_n: RowNumbers | None, seed: int) -> Sampler:
+    def validation_sampler(
+        self, rows: RowNumbers, group_n: RowNumbers | None, training: Training, seed: int
+    ) -> Sampler:
         """Validate on the same pairs after every epoch."""
-        return self._pairs(rows, group_n, seed)
+        if group_n is None:  # `make` raises the error that explains it
+            return InOrder(rows, 512)
+        return Pairs(rows, group_n, training.batch_size, seed)
 
-    def _pairs(self, rows: RowNumbers, group_n: RowNumbers | None, seed: int) -> Sampler:
-        if group_n is None:  # the objective will refuse, in words
-            return super().validation_sampler(rows, group_n, seed)
-        return Pairs(rows, group_n, self.batch_size, seed)
+
+CONTRASTIVE = replace(
+    BULK,
+    name="contrastive",
+    description=(
+        "As bulk, and profiles that share a group (--group donor) are pulled together, those of other groups apart."
+    ),
+    objective=ContrastiveSettings(bound=BOUND),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +19,70 @@ from genevae.models.convolution import ImageDecoder, ImagePosterior
 from genevae.models.likelihoods import ImageNegativeBinomialLikelihood, ImageNormalLikelihood, PerGene
 from genevae.models.vae import VAE
 from genevae.nn.image import Layout, curve, smallest_side
-from genevae.nn.mlp import ACTIVATIONS
+from genevae.nn.mlp import ACTIVATIONS, identity
 from genevae.nn.one_hot import OneHot
+from genevae.recipes.bound import Bound
 from genevae.recipes.recipe import Recipe
+from genevae.recipes.vae import VAESettings
+from genevae.training.settings import Training, setting
 
-__all__ = ["Convolutional", "ConvolutionalNB"]
+__all__ = ["CONVOLUTIONAL", "CONVOLUTIONAL_NB", "ImageCounts", "ImageIntensities", "ImageModel"]
 
 
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
+class Pixels(Protocol):
+    """What the pixels of an image are."""
+
+    @property
+    def input_function(self) -> Callable[[Tensor], Tensor]:
+        """The function of expression that enters the posterior."""
+
+    def transform(self) -> Transform:
+        """Return the transform of counts into what the model sees."""
+
+    def likelihood(self, decoder: ImageDecoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+
+
+@dataclass(frozen=True)
+class ImageIntensities:
+    """Counts scaled to 0–1 per gene, with a squared error."""
+
+    @property
+    def input_function(self) -> Callable[[Tensor], Tensor]:
+        """The function of expression that enters the posterior."""
+        return identity
+
+    def transform(self) -> Transform:
+        """Scale to the unit interval."""
+        return ScaleToUnit()
+
+    def likelihood(self, decoder: ImageDecoder, schema: Schema) -> nn.Module:  # noqa: ARG002 - the protocol's signature
+        """Make p(x | z, c)."""
+        return ImageNormalLikelihood(decoder)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Log counts, with a negative binomial of each gene's share of the cell's counts."""
+
+    @property
+    def input_function(self) -> Callable[[Tensor], Tensor]:
+        """The function of expression that enters the posterior."""
+        return torch.log1p
+
+    def transform(self) -> Transform:
+        """Keep counts."""
+        return AsIs()
+
+    def likelihood(self, decoder: ImageDecoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        n_genes = len(schema.genes)
+        return ImageNegativeBinomialLikelihood(decoder, n_genes, PerGene(n_genes))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convolutional(Recipe):
-    """Convolutional CVAE: genes as a square image from nought to one; squared error plus KL.
+class ImageModel(VAESettings):
+    """Settings of a convolutional CVAE: genes as a square image.
 
     With 11 labels and an image of 144 × 144, it has 1,503,877 parameters::
 
@@ -48,69 +98,57 @@ class Convolutional(Recipe):
 
     Parameters
     ----------
+    pixels
+        What the pixels are.
     image_size
-        Side of the image, in pixels; by default that of the smallest that holds the genes.
+        Side of the image, in pixels; by default that of the smallest image that holds the genes.
     order
-        How genes are laid out: by mean expression or by likeness of their correlations, along a curve that keeps
-        neighbours together; or as given, row by row.
+        How genes are laid out: by mean expression or by similarity of their correlations, along a curve that keeps
+        neighbours close; or as given, row by row.
     filters, kernel
         Channels that each convolution of stride two makes, and the side of its kernel, odd. Transposed convolutions
         mirror them.
     hidden
         Width of each dense layer between the convolutions and the latent.
-    reconstruction_weight
-        Weight of the squared error. With 1 it is the plain sum of squared error and KL, next to which the errors of
-        numbers from nought to one are so small that the latent may come to tell nothing.
     """
 
-    enter: ClassVar[Callable[[Tensor], Tensor]] = _as_it_is
-
-    n_latent: int = 2
-    hidden: tuple[int, ...] = (16,)
-    norm: str = "none"
-    dropout: float = 0.0
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    reconstruction_weight: float = 100.0
-    image_size: int | None = None
+    pixels: Pixels = ImageIntensities()
+    image_size: int | None = setting(None, at_least=1)
     order: Literal["expression", "correlation", "given"] = "correlation"
-    filters: tuple[int, ...] = (16, 32)
-    kernel: int = 3
+    filters: tuple[int, ...] = setting((16, 32), at_least=1, required=True)
+    kernel: int = setting(3, at_least=1)
 
     def __post_init__(self) -> None:
-        """Refuse settings that no model can use."""
+        """Check the ranges."""
         super().__post_init__()
-        if not self.filters or min(self.filters) < 1:
-            raise RecipeError(f"Convolutions need one filter at least, not filters={self.filters}.")
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        if self.kernel % 2 == 0:
             raise RecipeError(f"kernel must be odd, such as 3, not {self.kernel}.")
-        if self.image_size is not None and self.image_size < 1:
-            raise RecipeError(f"image_size must be 1 or more, not {self.image_size}.")
 
-    def transform(self, kind: Kind) -> Transform:  # noqa: ARG002 - `fit` has refused all but counts
-        """Scale to the unit interval, and learn the order of the genes."""
-        return self._laid_out(ScaleToUnit())
+    @property
+    def input_function(self) -> Callable[[Tensor], Tensor]:
+        """The function of expression that enters the posterior."""
+        return self.pixels.input_function
 
-    def _laid_out(self, inner: Transform) -> Transform:
+    def transform(self, kind: Kind) -> Transform:  # noqa: ARG002 - counts are the only values here
+        """Return the transform of the pixels, and learn the order of the genes."""
+        inner = self.pixels.transform()
         return inner if self.order == "given" else Ordered(inner, self.order)
 
-    def build(self, schema: Schema) -> VAE:
-        """Join the parts into a model for these genes and covariates, with fresh weights."""
-        activation = ACTIVATIONS[self.activation]
+    def build(self, schema: Schema, masked: bool) -> VAE:
+        """Make the model for these genes and covariates, with fresh weights."""
+        learns_missing = schema.missing or masked
         layout, one_hot = self._layout(schema), self._one_hot(schema)
+        activation = ACTIVATIONS[self.activation]
         decoder = ImageDecoder(layout, one_hot, self.n_latent, self.filters, self.kernel, activation)
         return VAE(
-            self._posterior(schema, self.n_latent),
-            self._prior(schema),
-            self.image_likelihood(decoder, schema),
-            self._learned_size(schema) if self.size == "learned" else None,
+            self.posterior(schema, self.n_latent, learns_missing),
+            self.prior_module(schema),
+            self.pixels.likelihood(decoder, schema),
+            self.learned_size(schema, learns_missing),
         )
 
-    def image_likelihood(self, decoder: ImageDecoder, schema: Schema) -> nn.Module:  # noqa: ARG002 - as its variant's
-        """Make p(x | z, c)."""
-        return ImageNormalLikelihood(decoder)
-
-    def _posterior(self, schema: Schema, n_latent: int) -> ImagePosterior:  # type: ignore[override]
+    def posterior(self, schema: Schema, n_latent: int, learns_missing: bool) -> nn.Module:
+        """Make q(z | x, c)."""
         return ImagePosterior(
             self._layout(schema),
             self._one_hot(schema) if self.encode_condition else OneHot({}),
@@ -118,9 +156,9 @@ class Convolutional(Recipe):
             self.kernel,
             self.hidden,
             n_latent,
-            self._style(self.dropout),
-            type(self).enter,
-            schema.missing,
+            self.style(self.dropout),
+            self.input_function,
+            learns_missing,
         )
 
     def _one_hot(self, schema: Schema) -> OneHot:
@@ -141,19 +179,18 @@ class Convolutional(Recipe):
         return Layout(place_g, side)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvolutionalNB(Convolutional):
-    """The same convolutions over log counts, with a negative binomial of each gene's share of the cell's counts."""
-
-    enter: ClassVar[Callable[[Tensor], Tensor]] = torch.log1p
-
-    reconstruction_weight: float = 1.0
-
-    def transform(self, kind: Kind) -> Transform:  # noqa: ARG002 - `fit` has refused all but counts
-        """Leave counts as they are, and learn the order of the genes."""
-        return self._laid_out(AsIs())
-
-    def image_likelihood(self, decoder: ImageDecoder, schema: Schema) -> nn.Module:
-        """Make p(x | z, c)."""
-        n_genes = len(schema.genes)
-        return ImageNegativeBinomialLikelihood(decoder, n_genes, PerGene(n_genes))
+CONVOLUTIONAL = Recipe(
+    name="convolutional",
+    description="Convolutional CVAE: genes as a square image with pixels from 0 to 1; squared error plus KL.",
+    model=ImageModel(n_latent=2, hidden=(16,), norm="none", dropout=0.0),
+    # With a weight of 1, squared errors of numbers from 0 to 1 are so small beside the KL that the latent may collapse.
+    objective=Bound(reconstruction_weight=100.0),
+    training=Training(batch_size=32, learning_rate=3e-3),
+)
+CONVOLUTIONAL_NB = Recipe(
+    name="convolutional-nb",
+    description="The same convolutions over log counts, with a negative binomial of each gene's share of the counts.",
+    model=ImageModel(pixels=ImageCounts(), n_latent=2, hidden=(16,), norm="none", dropout=0.0),
+    objective=Bound(reconstruction_weight=1.0),
+    training=Training(batch_size=32, learning_rate=3e-3),
+)

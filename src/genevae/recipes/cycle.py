@@ -1,9 +1,9 @@
-"""System E: a context-conditioned autoencoder that must find its way to any context and back."""
+"""System E: a context-conditioned autoencoder with cycle consistency, as a sum of interpretable heads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from torch import nn
@@ -18,32 +18,34 @@ from genevae.nn.heads import AdditiveHeads, Scaling
 from genevae.nn.mlp import ACTIVATIONS
 from genevae.objectives.cycle import Cycle
 from genevae.objectives.masking import CategoryDropout
-from genevae.objectives.objective import Objective
-from genevae.recipes.recipe import Recipe
+from genevae.recipes.bound import Annealing, ObjectiveSettings
+from genevae.recipes.recipe import Model, Recipe
+from genevae.recipes.vae import Activation
+from genevae.training.settings import Training, check, setting
 
-__all__ = ["CycleRecipe"]
-
-UNUSED = ("norm", "dropout", "embedding_widths", "encode_condition", "prior", "size")
-"""Settings of other recipes that heads have no place for."""
+__all__ = ["CYCLE", "AdditiveModel", "CycleSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CycleRecipe(Recipe):
-    """Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and of one head per condition.
+class AdditiveModel:
+    """Settings of an additive autoencoder of log-normalised expression: a tied base, and one head per condition.
 
-    ``n_latent`` are the hidden units of the base, ``hidden`` the widths of each condition's head. ``beta`` weighs
-    integration and target consistency beside reconstruction. A cell may lack any of its conditions.
+    A cell may lack any of its conditions.
 
     Parameters
     ----------
+    n_latent
+        Hidden units of the base.
+    hidden
+        Widths of each condition's head.
+    activation
+        After each layer of the heads' networks.
     head_scale
-        What the heads of the conditions are multiplied by.
+        The factor of what the heads of the conditions add.
     head_scaling
         Whether that is constant, learned, or fitted so that, at the start, they add as much as the base.
     head_weight_decay
         Of the heads of the conditions; ``weight_decay`` is that of the base.
-    integration_weight, target_weight
-        Weights of two of the three terms; ``reconstruction_weight`` is that of the third.
     target_size
         The size that cells are scaled to before the logarithm, in counts.
     """
@@ -51,74 +53,100 @@ class CycleRecipe(Recipe):
     needs_counts: ClassVar[bool] = False
     needs_unknown: ClassVar[bool] = True
 
-    n_latent: int = 64
-    hidden: tuple[int, ...] = (16,)
-    batch_size: int = 512
-    learning_rate: float = 5e-3
-    epsilon: float = 1e-8
-    clip: float = 10.0
-    weight_decay: float = 0.0
-    head_weight_decay: float = 0.0
-    head_scale: float = 0.0159
+    n_latent: int = setting(64, at_least=1)
+    hidden: tuple[int, ...] = setting((16,), at_least=1, required=True)
+    activation: Activation = "relu"
+    head_scale: float = setting(0.0159, above=0)
     head_scaling: Scaling = "constant"
-    integration_weight: float = 0.1
-    target_weight: float = 1.0
-    target_size: float = 1e4
+    head_weight_decay: float = setting(0.0, at_least=0)
+    target_size: float = setting(1e4, above=0)
 
     def __post_init__(self) -> None:
-        """Refuse settings that no model can use."""
-        super().__post_init__()
-        for name in ("integration_weight", "target_weight", "head_weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise RecipeError(f"{name} must be 0 or more, not {getattr(self, name)}.")
-        if not self.head_scale > 0:
-            raise RecipeError(f"head_scale must be above 0, not {self.head_scale}.")
+        """Check the ranges."""
+        check(self)
 
     def transform(self, kind: Kind) -> Transform:
-        """Log-normalise what is on the linear scale, and leave logarithms as they are."""
+        """Log-normalise values on the linear scale, and keep logarithms as they are."""
         if kind is Kind.SCALED:
             raise RecipeError(
-                "The recipe cycle adds up what is never negative, and these are centred values. Give it counts or "
+                "The recipe cycle adds up values that are never negative, and these are centred. Give it counts or "
                 "logarithms, perhaps from another layer (--layer)."
             )
         return AsIs() if kind is Kind.LOG else LogNormalise(self.target_size)
 
-    def objective(self, schema: Schema, n_epochs: int) -> Objective:
-        """Make what training makes small."""
-        dropout = CategoryDropout(self.category_dropout, schema.unknown) if self.category_dropout else None
-        weights = (self.reconstruction_weight, self.integration_weight, self.target_weight)
-        categories = {field.name: field.categories for field in schema.categorical}
-        return Cycle(len(schema.genes), categories, self.beta_over(n_epochs), weights, dropout)
-
-    def build(self, schema: Schema) -> VAE:
+    def build(self, schema: Schema, masked: bool) -> VAE:  # noqa: ARG002 - its objective masks no entries
         """Make the heads for these genes and conditions."""
-        self._require_use(schema)
+        _require_categories(schema)
         heads = AdditiveHeads(
             len(schema.genes), schema.n_categories, self.n_latent, self.hidden, ACTIVATIONS[self.activation],
             self.head_scale, self.head_scaling,
         )  # fmt: skip
         return Additive(heads, len(schema.genes))
 
-    def parameter_groups(self, model: nn.Module, objective: nn.Module) -> list[dict[str, Any]]:
-        """Let the heads of the conditions have a weight decay of their own."""
-        heads = list(cast("Additive", model).heads.heads.parameters())
-        theirs = {id(parameter) for parameter in heads}
+    def parameter_groups(self, vae: VAE, objective: nn.Module) -> list[dict[str, Any]]:
+        """Give the heads of the conditions a weight decay of their own."""
+        heads = list(cast("Additive", vae).heads.heads.parameters())
+        of_heads = {id(parameter) for parameter in heads}
         rest: Iterable[nn.Parameter] = [
-            p for p in [*model.parameters(), *objective.parameters()] if id(p) not in theirs
+            p for p in [*vae.parameters(), *objective.parameters()] if id(p) not in of_heads
         ]
         return [{"params": rest}, *([{"params": heads, "weight_decay": self.head_weight_decay}] if heads else [])]
 
-    def _require_use(self, schema: Schema) -> None:
-        """Refuse what heads have no place for, rather than leave it out in silence."""
-        defaults = {field.name: field.default for field in fields(self)}
-        if changed := [name for name in UNUSED if getattr(self, name) != defaults[name]]:
-            raise RecipeError(f"The recipe cycle has no use for the setting {changed[0]}. Leave it out.")
-        if schema.continuous:
-            raise RecipeError(
-                f"The recipe cycle has one network per category, and '{schema.continuous[0].name}' is a number. Cut "
-                "it into categories and give it as a condition, or leave it out."
-            )
-        if schema.parts:
-            raise RecipeError(
-                f"The recipe cycle cannot add categories up: leave out --combine {next(iter(schema.parts))}."
-            )
+
+def _require_categories(schema: Schema) -> None:
+    """Raise for conditions that heads cannot use."""
+    if schema.continuous:
+        raise RecipeError(
+            f"The recipe cycle has one network per category, and '{schema.continuous[0].name}' is a number. Cut "
+            "it into categories and give it as a condition, or leave it out."
+        )
+    if schema.parts:
+        raise RecipeError(f"The recipe cycle cannot add up categories: leave out --combine {next(iter(schema.parts))}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleSettings(ObjectiveSettings):
+    """Settings of cycle consistency.
+
+    Parameters
+    ----------
+    annealing
+        Of β, the weight of integration and target consistency.
+    reconstruction_weight, integration_weight, target_weight
+        Weights of the three terms.
+    category_dropout
+        Share of the cells whose category is replaced by “unknown” in a step, for each condition.
+    """
+
+    annealing: Annealing = Annealing()
+    reconstruction_weight: float = setting(1.0, at_least=0)
+    integration_weight: float = setting(0.1, at_least=0)
+    target_weight: float = setting(1.0, at_least=0)
+    category_dropout: float = setting(0.0, at_least=0, below=1)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check(self)
+
+    @property
+    def drops_categories(self) -> bool:
+        """Whether training replaces categories by “unknown”."""
+        return self.category_dropout > 0
+
+    def make(self, schema: Schema, n_epochs: int, model: Model) -> Cycle:  # noqa: ARG002 - the base's signature
+        """Make the objective."""
+        dropout = CategoryDropout(self.category_dropout, schema.unknown) if self.category_dropout else None
+        weights = (self.reconstruction_weight, self.integration_weight, self.target_weight)
+        categories = {field.name: field.categories for field in schema.categorical}
+        return Cycle(len(schema.genes), categories, self.annealing.schedule(n_epochs), weights, dropout)
+
+
+CYCLE = Recipe(
+    name="cycle",
+    description=(
+        "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."
+    ),
+    model=AdditiveModel(),
+    objective=CycleSettings(),
+    training=Training(batch_size=512, learning_rate=5e-3, epsilon=1e-8, clip=10.0, weight_decay=0.0),
+)

@@ -1,29 +1,35 @@
-"""System C's drug response: CVAE-NB in which a dose scales what its drug does."""
+"""System C's drug response: CVAE-NB in which the dose scales the effect of the drug."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from torch import nn
 
 from genevae.data.schema import Categorical, Continuous, Schema
 from genevae.errors import RecipeError, nearest
+from genevae.models.likelihoods import Decoder
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses
-from genevae.recipes.nb import NB
+from genevae.recipes.nb import NB, CountLikelihood, NegativeBinomial
+from genevae.recipes.vae import VAESettings
+from genevae.training.settings import Training
 
-__all__ = ["Dose"]
+__all__ = ["DOSE", "DoseModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dose(NB):
-    """CVAE-NB of drugs and doses: a drug's embedding is scaled by a response that rises with the dose from 0 to 1.
+class DoseModel(VAESettings):
+    """Settings of a CVAE of drugs and doses: a response from 0 to 1 to the dose scales the embedding of the drug.
 
-    Dose zero of any drug and the control are the same to the model. Doses are given in their own units, not as
-    logarithms; those below a millionth of the largest count as zero. The numbers of training suit tens of bulk samples;
-    for single cells choose a larger batch_size.
+    Dose zero of any drug and the control are the same to the model. Doses are in their own units, not logarithms; those
+    below a millionth of the largest count as zero.
 
     Parameters
     ----------
+    counts
+        The likelihood.
     drug
         The condition that is the drug; by default the one with a control, or else the first.
     dose
@@ -33,16 +39,17 @@ class Dose(NB):
         that never falls.
     """
 
-    n_latent: int = 4
-    norm: str = "none"
-    batch_size: int = 16
-    learning_rate: float = 5e-3
-
+    counts: CountLikelihood = NegativeBinomial()
     drug: str | None = None
     dose: str | None = None
     dose_response: Literal["hill", "free"] = "hill"
 
-    def _conditioning(self, schema: Schema) -> Conditioning:
+    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        return self.counts.make(decoder, schema)
+
+    def conditioning(self, schema: Schema) -> Conditioning:
+        """Make a vector of the condition, with the drug scaled by the response to its dose."""
         drug, dose = self._drug(schema), self._dose(schema)
         codes = schema.n_codes
         return DosedConditioning(
@@ -79,3 +86,12 @@ class Dose(NB):
                 "Give doses in their own units, not as logarithms."
             )
         return dose
+
+
+DOSE = replace(
+    NB,
+    name="dose",
+    description="CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
+    model=DoseModel(n_latent=4, norm="none"),
+    training=Training(batch_size=16, learning_rate=5e-3),  # for tens of bulk samples
+)

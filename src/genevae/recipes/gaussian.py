@@ -12,35 +12,44 @@ from genevae.data.schema import Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, Transform
 from genevae.data.value_kind import Kind
 from genevae.models.likelihoods import Decoder, NormalLikelihood
+from genevae.nn.mlp import identity
+from genevae.recipes.bound import Bound
 from genevae.recipes.recipe import Recipe
+from genevae.recipes.vae import VAESettings
+from genevae.training.settings import setting
 
-__all__ = ["Conditional", "Gaussian"]
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
+__all__ = ["CONDITIONAL", "GAUSSIAN", "GaussianModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Recipe):
-    """Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first.
+class GaussianModel(VAESettings):
+    """Settings of a conditional VAE of log-normalised expression.
 
     Parameters
     ----------
     target_size
         The size that cells are scaled to before the logarithm, in counts.
     standardise
-        Whether each gene is given mean zero and unit variance over the training cells; answers are scaled back.
+        Whether each gene gets mean zero and unit variance over the training cells; results are scaled back.
     """
 
     needs_counts: ClassVar[bool] = False
-    enter: ClassVar[Callable[[Tensor], Tensor]] = _as_it_is
 
-    target_size: float = 1e4
+    target_size: float = setting(1e4, above=0)
     standardise: bool = False
 
+    @property
+    def input_function(self) -> Callable[[Tensor], Tensor]:
+        """The function of expression that enters the posterior."""
+        return identity
+
+    @property
+    def has_zero_mean(self) -> bool:
+        """Whether each gene has mean zero, so that zero stands for a missing value."""
+        return self.standardise
+
     def transform(self, kind: Kind) -> Transform:
-        """Log-normalise what is on the linear scale, and leave the rest as it is."""
+        """Log-normalise values on the linear scale, and keep others as they are."""
         is_linear = kind in {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED}
         logged: Transform = LogNormalise(self.target_size) if is_linear else AsIs()
         return Standardise(logged) if self.standardise else logged
@@ -50,14 +59,18 @@ class Gaussian(Recipe):
         return NormalLikelihood(decoder, len(schema.genes))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conditional(Gaussian):
-    """Gaussian CVAE with embeddings 32/32/16 (cell type, perturbation, experiment), hidden 512-256, latent 128.
-
-    It is trained to do without labels too, so that it can embed cells of unknown type, and infer the type.
-    """
-
-    n_latent: int = 128
-    hidden: tuple[int, ...] = (512, 256)
-    embedding_widths: tuple[int, ...] = (32, 32, 16)
-    category_dropout: float = 0.1
+GAUSSIAN = Recipe(
+    name="gaussian",
+    description="Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first.",
+    model=GaussianModel(),
+    objective=Bound(),
+)
+CONDITIONAL = Recipe(
+    name="conditional",
+    description=(
+        "Gaussian CVAE with embeddings 32/32/16 (cell type, perturbation, experiment), hidden 512-256, latent 128; "
+        "labels may be unknown."
+    ),
+    model=GaussianModel(n_latent=128, hidden=(512, 256), embedding_widths=(32, 32, 16)),
+    objective=Bound(category_dropout=0.1),
+)

@@ -1,22 +1,33 @@
-"""CVAE-NB: counts as negative binomials."""
+"""CVAE-NB, CVAE-ZINB and CVAE-Poisson: counts, given a latent and the condition."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import nn
 
 from genevae.data.schema import Schema
 from genevae.models.likelihoods import Decoder, NegativeBinomialLikelihood, PoissonLikelihood, ZeroInflatedLikelihood
+from genevae.recipes.bound import Bound
 from genevae.recipes.dispersion import DISPERSIONS, Dispersion
 from genevae.recipes.recipe import Recipe
+from genevae.recipes.vae import VAESettings
+from genevae.training.settings import check
 
-__all__ = ["NB", "ZINB", "Poisson"]
+__all__ = ["NB", "POISSON", "ZINB", "CountLikelihood", "CountModel", "NegativeBinomial", "Poisson", "ZeroInflated"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class NB(Recipe):
-    """Conditional VAE of counts, negative binomial: the first choice for UMI counts.
+class CountLikelihood(Protocol):
+    """Settings of a likelihood of counts."""
+
+    def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+
+
+@dataclass(frozen=True)
+class NegativeBinomial:
+    """Negative binomial.
 
     Parameters
     ----------
@@ -26,14 +37,18 @@ class NB(Recipe):
 
     dispersion: Dispersion = "gene"
 
-    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self)
+
+    def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
         return NegativeBinomialLikelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ZINB(Recipe):
-    """Conditional VAE of counts, zero-inflated negative binomial: for full-length protocols with excess zeros.
+@dataclass(frozen=True)
+class ZeroInflated:
+    """Zero-inflated negative binomial.
 
     Parameters
     ----------
@@ -43,15 +58,56 @@ class ZINB(Recipe):
 
     dispersion: Dispersion = "gene"
 
-    def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self)
+
+    def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
         return ZeroInflatedLikelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))
 
 
+@dataclass(frozen=True)
+class Poisson:
+    """Poisson."""
+
+    def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
+        """Make p(x | z, c)."""
+        return PoissonLikelihood(decoder, len(schema.genes))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Poisson(Recipe):
-    """Conditional VAE of counts, Poisson: for counts no more variable than their mean."""
+class CountModel(VAESettings):
+    """Settings of a conditional VAE of counts.
+
+    Parameters
+    ----------
+    counts
+        The likelihood.
+    """
+
+    counts: CountLikelihood = NegativeBinomial()
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
-        return PoissonLikelihood(decoder, len(schema.genes))
+        return self.counts.make(decoder, schema)
+
+
+NB = Recipe(
+    name="nb",
+    description="Conditional VAE of counts, negative binomial: the first choice for UMI counts.",
+    model=CountModel(),
+    objective=Bound(),
+)
+ZINB = replace(
+    NB,
+    name="zinb",
+    description="Conditional VAE of counts, zero-inflated negative binomial: for protocols with excess zeros.",
+    model=CountModel(counts=ZeroInflated()),
+)
+POISSON = replace(
+    NB,
+    name="poisson",
+    description="Conditional VAE of counts, Poisson: for counts no more variable than their mean.",
+    model=CountModel(counts=Poisson()),
+)

@@ -1,4 +1,4 @@
-"""States of training that are kept on disk."""
+"""Checkpoints: states of training on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from genevae.errors import RunError, TrainingPaused
 from genevae.runs import checkpoint_state
 from genevae.runs.event_log import EventLog
-from genevae.runs.every import Every
+from genevae.runs.interval import Interval
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
-from genevae.runs.signals import Asked
-from genevae.training.callbacks import NoCheckpoints
+from genevae.runs.signals import StopRequest
+from genevae.training.callbacks import Callback
+from genevae.training.history import Epoch
 from genevae.training.state import State
 from genevae.training.world import World
 
@@ -25,41 +26,41 @@ __all__ = ["Checkpoints", "latest"]
 TENSORS, FACTS = "state.safetensors", "state.json"
 
 
-class Checkpoints(NoCheckpoints):
-    """Keep the state of training every now and then, when the process is asked to end, and at the end.
+class Checkpoints(Callback):
+    """Save the state of training at intervals, when a signal stops the process, and at the end.
 
-    A checkpoint is a folder: tensors, JSON, and a manifest with the sha256 of both. It has the best weights so far in
-    it, beside the present ones.
+    A checkpoint is a folder: tensors, JSON, and a manifest with the sha256 of both. It holds the current and the best
+    weights.
 
     Parameters
     ----------
     run
-        The folder of the run; checkpoints are in a folder of it.
+        The folder of the run; checkpoints are in its folder ``checkpoints``.
     every
-        When it is time.
+        The interval.
     keep
-        How many are kept: the last.
-    asked
-        Whether the process was asked to end.
+        How many are kept, the latest.
+    stop
+        Whether a signal has asked the process to end.
     log
-        Is told of every checkpoint.
+        Gets a line for every checkpoint.
     """
 
-    def __init__(self, run: Path, every: Every, keep: int, asked: Asked, log: EventLog) -> None:
+    def __init__(self, run: Path, every: Interval, keep: int, stop: StopRequest, log: EventLog) -> None:
         self.run, self.folder = run, run / "checkpoints"
-        self.every, self.keep, self.asked, self.log = every, keep, asked, log
+        self.every, self.keep, self.stop, self.log = every, keep, stop, log
 
-    def restore(self, state: State) -> None:
-        """Put the last state back, if there is one.
+    def on_restore(self, state: State) -> None:
+        """Restore the last state, if there is one.
 
         Raises
         ------
         RunError
             If it is damaged, or of another version.
         """
-        if state.ranks.is_first:
+        if state.world.is_first:
             self._clear()
-        path = self._last(state.ranks)
+        path = self._last(state.world)
         if path is None:
             return
         _verify(path)
@@ -71,48 +72,48 @@ class Checkpoints(NoCheckpoints):
             raise RunError(f"{path} is not the state of this model, or is of another version: {error}.") from error
         self.log.write("resume", step=state.step, epoch=state.epoch, checkpoint=path.name)
 
-    def _last(self, ranks: World) -> Path | None:
-        """Return the last checkpoint that the first process sees, which is the one that has written it."""
+    def _last(self, world: World) -> Path | None:
+        """Return the last checkpoint of the first process, which writes them."""
         path = latest(self.run)
-        name = ranks.texts(path.name if path else "")[0]
+        name = world.texts(path.name if path else "")[0]
         return self.folder / name if name else None
 
-    def after_step(self, state: State) -> None:
-        """Keep the state if it is time.
+    def on_step(self, state: State) -> None:
+        """Save the state if it is time.
 
         Raises
         ------
         TrainingPaused
-            If the process was asked to end.
+            If a signal has asked the process to end.
         """
-        self._keep_if(self.every.after_step(state.step), state)
+        self._save_if(self.every.after_step(state.step), state)
 
-    def after_epoch(self, state: State) -> None:
-        """Keep the state if it is time, or if training is done.
+    def on_epoch(self, state: State, epoch: Epoch) -> None:  # noqa: ARG002 - the callback's signature
+        """Save the state if it is time, or if training is done.
 
         Raises
         ------
         TrainingPaused
-            If the process was asked to end.
+            If a signal has asked the process to end.
         """
-        self._keep_if(state.done or self.every.after_epoch(state.epoch), state)
+        self._save_if(state.done or self.every.after_epoch(state.epoch), state)
 
-    def _keep_if(self, is_time: bool, state: State) -> None:
-        asked = self._asked(state.ranks)
-        if (is_time or asked) and state.ranks.is_first:
+    def _save_if(self, is_time: bool, state: State) -> None:
+        signal = self._signal(state.world)
+        if (is_time or signal) and state.world.is_first:
             self._write(state)
-        if asked:
-            self.log.write("signal", name=asked, step=state.step)
+        if signal:
+            self.log.write("signal", name=signal, step=state.step)
             raise TrainingPaused(
-                f"{asked} asked for an end: the state after step {state.step} of {state.n_steps} is kept. Go on with: "
-                f"genevae fit --resume {self.run}"
+                f"Training was stopped by {signal}; the state after step {state.step} of {state.n_steps} is saved. "
+                f"Continue with: genevae fit --resume {self.run}"
             )
 
-    def _asked(self, ranks: World) -> str | None:
-        """Return the name of the signal that any of the processes was sent; they stop at the same step."""
-        if not ranks.any(self.asked.by is not None):
+    def _signal(self, world: World) -> str | None:
+        """Return the signal that any of the processes has received; all stop at the same step."""
+        if not world.any(self.stop.signal is not None):
             return None
-        return next(filter(None, ranks.texts(self.asked.by or "")))
+        return next(filter(None, world.texts(self.stop.signal or "")))
 
     def _write(self, state: State) -> None:
         path = self.folder / f"step_{state.step:08d}"
@@ -135,13 +136,13 @@ class Checkpoints(NoCheckpoints):
                 self._remove(old)
 
     def _remove(self, path: Path) -> None:
-        """Take a checkpoint out of sight at once, and then away."""
+        """Hide a checkpoint at once, then delete it."""
         hidden = path.with_name(f".{path.name}")
         path.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
     def _clear(self) -> None:
-        """Remove what a killed process has left half-written, or half-removed."""
+        """Remove what a killed process has left half-written or half-removed."""
         for entry in self.folder.glob(".*"):
             shutil.rmtree(entry, ignore_errors=True)
 
@@ -160,7 +161,7 @@ def _verify(path: Path) -> None:
         verify_folder(path)
     except RunError as error:
         before = _steps(path.parents[1])[:-1]
-        choice = f"remove {path}, and training goes on from {before[-1].name}" if before else "train again"
+        choice = f"remove {path}, and training continues from {before[-1].name}" if before else "train again"
         raise RunError(f"{error} Or {choice}.") from error
 
 

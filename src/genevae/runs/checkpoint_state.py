@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genevae.training.history import Epoch, History, Means, UnderWay
+from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.state import State
 
 __all__ = ["restore", "to_json", "to_tensors"]
@@ -18,28 +18,28 @@ Tensors = Mapping[str, Tensor]
 
 
 def to_tensors(state: State) -> dict[str, Tensor]:
-    """Return every tensor of the state, in memory of its own on the CPU, by a name that says where it belongs."""
+    """Copy every tensor of the state to the CPU, by a name that says where it belongs."""
     tensors = {f"random.{name}": numbers for name, numbers in _random(state.device).items()}
-    tensors |= _named("model", _whole(state.model)) | _named("objective", _whole(state.objective))
+    tensors |= _named("model", _tensors_of(state.model)) | _named("objective", _tensors_of(state.objective))
     for kind, (model, objective) in (("best", state.best.weights), ("good", state.guard.good)):
         tensors |= _named(f"{kind} model", model) | _named(f"{kind} objective", objective)
     for number, values in state.optimizer.state_dict()["state"].items():
         tensors |= _named(f"optimizer.{number}", {name: v for name, v in values.items() if isinstance(v, Tensor)})
-    tensors |= _named("mean", state.under_way.means.sums)
+    tensors |= _named("mean", state.running.means.sums)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def to_json(state: State) -> dict[str, Any]:
-    """Return everything else of the state; numbers come back to the last bit."""
-    under_way, best, guard = state.under_way, state.best, state.guard
+    """Return everything else of the state; numbers are exact."""
+    running, best, guard = state.running, state.best, state.guard
     return {
         "step": state.step,
         "done": state.done,
         "history": asdict(state.history),
-        "under_way": {
-            **{name: getattr(under_way, name) for name in ("minibatches", "skipped_before", "seconds", "waiting")},
-            "n_cells": under_way.means.n_cells,
-            "terms": list(under_way.means.sums),
+        "running": {
+            **{name: getattr(running, name) for name in ("minibatches", "skipped_before", "seconds", "waiting")},
+            "n_cells": running.means.n_cells,
+            "terms": list(running.means.sums),
         },
         "best": {name: getattr(best, name) for name in ("loss", "epoch", "waited")},
         "guard": {name: getattr(guard, name) for name in ("in_a_row", "rolled_back", "skipped")},
@@ -50,15 +50,15 @@ def to_json(state: State) -> dict[str, Any]:
 
 
 def restore(state: State, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-    """Make a fresh state the one that was written down.
+    """Make a fresh state the stored one.
 
     Raises
     ------
     KeyError, RuntimeError, TypeError, ValueError
-        If what was written down is the state of another model.
+        If the stored state is that of another model.
     """
-    _put(_whole(state.model), _under("model", tensors))
-    _put(_whole(state.objective), _under("objective", tensors))
+    _put(_tensors_of(state.model), _under("model", tensors))
+    _put(_tensors_of(state.objective), _under("objective", tensors))
     device = state.device
     for kind, kept in (("best", state.best.weights), ("good", state.guard.good)):
         for name, weights in zip(("model", "objective"), kept, strict=True):
@@ -73,10 +73,10 @@ def restore(state: State, tensors: Tensors, facts: Mapping[str, Any]) -> None:
     state.step, state.done = facts["step"], facts["done"]
     history = facts["history"]
     state.history = History(**{**history, "epochs": [Epoch(**epoch) for epoch in history["epochs"]]})
-    under_way = dict(facts["under_way"])
+    running = dict(facts["running"])
     sums = _under("mean", tensors)
-    means = Means({name: sums[name].to(device) for name in under_way.pop("terms")}, under_way.pop("n_cells"))
-    state.under_way = UnderWay(means=means, **under_way)
+    means = Means({name: sums[name].to(device) for name in running.pop("terms")}, running.pop("n_cells"))
+    state.running = RunningEpoch(means=means, **running)
     _restore_random(_under("random", tensors), device)
 
 
@@ -93,12 +93,12 @@ def _restore_optimizer(state: State, tensors: Tensors, learning_rates: Sequence[
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """Let moments lie in memory as their parameter does: fused Adam goes through both in step."""
+    """Give moments the memory layout of their parameter, which fused Adam requires."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _random(device: torch.device) -> dict[str, Tensor]:
-    """Return the state of the generators that training draws from."""
+    """Return the state of the random number generators of training."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -115,8 +115,8 @@ def _restore_random(states: Tensors, device: torch.device) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-def _whole(module: nn.Module) -> dict[str, Tensor]:
-    """Return all of a module's tensors, with buffers that are no part of a saved model."""
+def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return all tensors of a module, including buffers that a saved model does not have."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 

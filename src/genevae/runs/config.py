@@ -1,67 +1,213 @@
-"""The settings of a fit as TOML: what `--config` reads and a run folder keeps."""
+"""What a fit is given, as one frozen record: recipe, covariates, expression, split and run."""
 
 from __future__ import annotations
 
-import json
-import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from genevae.errors import RecipeError
+from genevae.errors import DataError, RecipeError, nearest
+from genevae.recipes import Recipe, recipe_named
+from genevae.runs.interval import Interval
 
-__all__ = ["read_config", "write_config"]
+__all__ = ["PEERS", "Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
+
+PEERS = {
+    "batch_key": "batch",
+    "labels_key": "condition",
+    "categorical_covariate_keys": "condition",
+    "continuous_covariate_keys": "continuous",
+    "max_epochs": "epochs",
+    "train_size": "validation",
+    "n_hidden": "hidden",
+    "n_layers": "hidden",
+    "lr": "learning_rate",
+    "dropout_rate": "setting dropout",
+    "gene_likelihood": "recipe",
+    "n_top_genes": "genes",
+    "use_gpu": "device",
+    "accelerator": "device",
+    "early_stopping_patience": "setting patience",
+    "limit_train_batches": "setting cells_per_epoch",
+}
+"""What scvi-tools and scanpy call an option, and its name here."""
 
 
-def write_config(settings: Mapping[str, Any]) -> str:
-    """Write settings as TOML; those that are None are left out, and mappings become tables.
+@dataclass(frozen=True, kw_only=True)
+class Covariates:
+    """The obs columns that the model is given.
 
-    Examples
-    --------
-    >>> print(write_config({"recipe": "nb", "seed": 0, "batch": None, "control": {"drug": "DMSO"}}), end="")
-    recipe = "nb"
-    seed = 0
-    <BLANKLINE>
-    [control]
-    drug = "DMSO"
+    Parameters
+    ----------
+    condition
+        Categorical obs columns that the model is given, such as cell type or perturbation.
+    continuous
+        Numeric obs columns that the model is given, such as a dose.
+    batch
+        The obs column of the technical batch, which the model is given too.
+    control
+        The reference level of a condition, as FIELD=VALUE.
+    combine
+        Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    group
+        The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
     """
-    lines = [f"{name} = {_value(value)}" for name, value in settings.items() if not isinstance(value, Mapping | None)]
-    for name, table in settings.items():
-        if isinstance(table, Mapping) and table:
-            lines += ["", f"[{name}]"]
-            lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
-    return "\n".join(lines) + "\n"
+
+    condition: Sequence[str] = ()
+    continuous: Sequence[str] = ()
+    batch: str | None = None
+    control: Mapping[str, str] | None = None
+    combine: Sequence[str] = ()
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make one name a list of one."""
+        for name in ("condition", "continuous", "combine"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read settings.
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """The expression that is modelled.
 
-    Raises
-    ------
-    RecipeError
-        If there is no such file, or it is not TOML.
+    Parameters
+    ----------
+    genes
+        Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
+        Ensembl ids match with or without their version, and symbols where the data have them.
+    layer
+        The layer that holds the expression, or "raw"; X by default.
     """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"Cannot read the config file {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The config file {path} is not TOML: {error}.") from error
+
+    genes: int | str | Path | Sequence[str] | None = None
+    layer: str | None = None
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Which cells train, validate and test.
+
+    Parameters
+    ----------
+    validation
+        Share of the cells that is not trained on and chooses the best weights.
+    test
+        Share of the cells that is kept out of training altogether; split.csv names them.
+    stratify
+        An obs column whose proportions are kept in every part.
+    split_by
+        An obs column, such as the donor; no group of it is in two parts.
+    hold_out
+        Keep all cells with this combination out of training, as FIELD=VALUE.
+    balance
+        An obs column whose categories are drawn equally often in training.
+    """
+
+    validation: float = 0.1
+    test: float = 0.0
+    stratify: str | None = None
+    split_by: str | None = None
+    hold_out: Mapping[str, str] | None = None
+    balance: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one way to split."""
+        chosen = [name for name in ("stratify", "split_by", "hold_out") if getattr(self, name)]
+        if len(chosen) > 1:
+            raise DataError(f"Cells can be split in one way only, and {' and '.join(chosen)} were given. Choose one.")
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    return _text(str(value))
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a fit runs.
+
+    Parameters
+    ----------
+    seed
+        Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
+    device
+        auto, cpu, cuda or mps.
+    compile
+        Whether to compile the layers; where that fails, one line says so, and training continues without.
+    checkpoint_every
+        Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
+        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+    keep_checkpoints
+        How many checkpoints are kept, the latest.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    compile: bool = False
+    checkpoint_every: int | str | None = None
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.keep_checkpoints < 1:
+            raise RecipeError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}.")
+        if self.checkpoint_every is not None:
+            Interval.parse(self.checkpoint_every)
 
 
-def _text(words: str) -> str:
-    """Quote a text as TOML does, which is as JSON does but for one control character."""
-    return json.dumps(words, ensure_ascii=False).replace("\x7f", "\\u007f")
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """All that a fit is given besides the data.
+
+    Parameters
+    ----------
+    recipe
+        The method, with its settings.
+    covariates, expression, split, run
+        The other options.
+    """
+
+    recipe: Recipe
+    covariates: Covariates = Covariates()
+    expression: Expression = Expression()
+    split: SplitOptions = SplitOptions()
+    run: RunOptions = RunOptions()
+
+    @classmethod
+    def from_flat(cls, options: Mapping[str, Any]) -> Self:
+        """Build the record from options by name, as a config file has them.
+
+        Parameters
+        ----------
+        options
+            ``recipe``, ``setting`` (the settings of the recipe), and fields of the parts.
+
+        Raises
+        ------
+        RecipeError
+            If there is no such option or setting.
+        """
+        rest = {name: value for name, value in options.items() if name not in {"recipe", "setting"}}
+        recipe = recipe_named(options.get("recipe", "nb")).edit(options.get("setting", {}))
+        parts = {}
+        for part, kind in PARTS.items():
+            parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})
+        if rest:
+            raise unknown_option(next(iter(rest)))
+        return cls(recipe=recipe, **parts)
+
+    def to_flat(self) -> dict[str, Any]:
+        """Return the options by name, for a config file; the device is that of a machine, and is left out."""
+        flat: dict[str, Any] = {"recipe": self.recipe.name}
+        for part in PARTS:
+            record = getattr(self, part)
+            flat |= {each.name: getattr(record, each.name) for each in fields(record) if each.name != "device"}
+        return {**flat, "setting": self.recipe.settings()}
+
+
+PARTS: dict[str, Any] = {"covariates": Covariates, "expression": Expression, "split": SplitOptions, "run": RunOptions}
+
+
+def unknown_option(name: str) -> RecipeError:
+    """Return the error for an option that does not exist, with the name here of a peer's option."""
+    if name in PEERS:
+        return RecipeError(f"There is no option '{name}'; here it is: {PEERS[name]}.")
+    known = [each.name for kind in PARTS.values() for each in fields(kind)]
+    return RecipeError(f"There is no option '{name}'. {nearest(name, known)}")

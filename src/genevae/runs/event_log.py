@@ -1,4 +1,4 @@
-"""The log file of a run: one JSON line for each thing that happened."""
+"""The log file of a run: one JSON line for each event."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from genevae.errors import RunError
-from genevae.training.history import Epoch, History
+from genevae.training.callbacks import Callback
+from genevae.training.history import Epoch
+from genevae.training.state import State
 
 __all__ = ["EventLog"]
 
 
-class EventLog:
-    """Write down what happens, and when: one JSON object a line.
+class EventLog(Callback):
+    """Write what happens, and when: one JSON object a line.
 
     Parameters
     ----------
     path
-        The file, which is added to; with None the lines are kept until somebody asks for them.
+        The file to append to; with None the lines stay in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -52,16 +54,14 @@ class EventLog:
         """All lines."""
         return "".join(self._lines) if self.path is None else self.path.read_text(encoding="utf-8")
 
-    def start(self, history: History) -> None:
-        """Whoever opens the log has said so already."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Write down what an epoch has come to."""
+    def on_epoch(self, state: State, epoch: Epoch) -> None:  # noqa: ARG002 - the callback's signature
+        """Write the numbers of an epoch."""
         facts = asdict(epoch)
         self.write("epoch", **facts | facts.pop("terms"))
 
-    def end(self, history: History) -> None:
-        """Write down why training ended."""
+    def on_end(self, state: State) -> None:
+        """Write why training ended."""
+        history = state.history
         self.write("end", reason=history.ended, epochs=len(history.epochs), best_epoch=history.best_epoch + 1)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
 
@@ -16,19 +16,19 @@ from genevae.errors import RecipeError, nearest
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
-from genevae.recipes import Recipe, recipe_class, recipe_name
-from genevae.runs.config import write_config
-from genevae.runs.every import Every
-from genevae.runs.folder import Run
+from genevae.recipes import Recipe, recipe_named
+from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
+from genevae.runs.config_file import write_config
+from genevae.runs.folder import RunFolder
 from genevae.runs.prepare import Prepared, prepare
 from genevae.runs.provenance import provenance
 from genevae.runs.reference import calibrate, reference_posteriors
 from genevae.runs.trained import Trained, versions
 from genevae.training.autocast import compiled
-from genevae.training.callbacks import NoCheckpoints
-from genevae.training.history import Log
+from genevae.training.callbacks import Callback
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
+from genevae.training.progress import ProgressBar
 from genevae.training.settings import default_epochs
 from genevae.training.world import World, device_of, join
 
@@ -37,16 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "fit_in", "resolve_device"]
 
-OF_RECIPE = ("epochs", "batch_size", "n_latent", "hidden", "learning_rate", "accumulate", "precision")
-"""Arguments that stand in place of a recipe's settings."""
-NOT_KEPT = ("data", "recipe", "setting", "device", "out", "overwrite", "logs", "progress", *OF_RECIPE)
-"""Arguments that the config file has no use for, or has in its table of settings."""
+Data: TypeAlias = Union["AnnData", Source, ReadOptions, str, Path]
+"""What holds cells: an object, a path, or a path with options."""
 
 
 def fit(
-    data: AnnData | Source | ReadOptions | str | Path,
-    *,
+    data: Data,
     recipe: str | Recipe = "nb",
+    *,
     condition: Sequence[str] = (),
     continuous: Sequence[str] = (),
     batch: str | None = None,
@@ -71,21 +69,22 @@ def fit(
     balance: str | None = None,
     seed: int = 0,
     device: str = "auto",
-    compile: bool = False,  # noqa: A002 - the word that everybody knows
+    compile: bool = False,  # noqa: A002 - torch's name
     checkpoint_every: int | str | None = None,
     keep_checkpoints: int = 2,
     out: str | Path | None = None,
     overwrite: bool = False,
-    logs: Sequence[Log] = (),
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
+    **unknown: Any,
 ) -> Trained:
     """Train a model of these data.
 
     Parameters
     ----------
     data
-        A file, a folder or a pattern of files of any known format; an AnnData object; or Files, a path with more words
-        on how to read it.
+        A file, a folder or a pattern of files of any known format; an AnnData object; or ReadOptions, a path with
+        options.
     recipe
         The method; `genevae recipes` lists them.
     condition
@@ -93,45 +92,45 @@ def fit(
     continuous
         Numeric obs columns that the model is given, such as a dose.
     batch
-        The obs column of the technical batch; the model is given it too.
+        The obs column of the technical batch, which the model is given too.
     control
         The reference level of a condition, as FIELD=VALUE.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     group
-        The obs column that makes two cells a pair, for recipes that compare pairs; the model is not given it.
+        The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
     genes
-        Genes to model: the number of highly variable ones, or a file with one name per line; all by default. Ensembl
-        ids match with or without their version, and symbols where the data have them.
+        Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
+        Ensembl ids match with or without their version, and symbols where the data have them.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells.
     batch_size
-        Cells in one step, in place of the recipe's own number.
+        Cells in one step; by default as in the recipe.
     n_latent
-        Latent dimensions, in place of the recipe's own number.
+        Latent dimensions; by default as in the recipe.
     hidden
-        Width of each hidden layer, as in 512,256, in place of the recipe's own.
+        Width of each hidden layer, as in 512,256; by default as in the recipe.
     learning_rate
-        Of Adam, in place of the recipe's own.
+        Of Adam; by default as in the recipe.
     accumulate
-        Minibatches whose gradients are added up for one step, where as many cells do not fit at once.
+        Minibatches whose gradients are added up for one step, where a larger minibatch does not fit in memory.
     precision
         float32, bf16 or fp16: what the layers between expression and distributions compute with. Weights,
-        distributions and losses are float32 whatever it is.
+        distributions and losses are always float32.
     setting
         Any other setting of the recipe, as NAME=VALUE.
     validation
         Share of the cells that is not trained on and chooses the best weights.
     test
-        Share of the cells that is kept away from training altogether; split.csv names them.
+        Share of the cells that is kept out of training altogether; split.csv names them.
     stratify
         An obs column whose proportions are kept in every part.
     split_by
-        An obs column, such as the donor, none of whose groups may be in two parts.
+        An obs column, such as the donor; no group of it is in two parts.
     hold_out
-        Keep away from training all cells with this combination, as FIELD=VALUE.
+        Keep all cells with this combination out of training, as FIELD=VALUE.
     balance
         An obs column whose categories are drawn equally often in training.
     seed
@@ -139,20 +138,22 @@ def fit(
     device
         auto, cpu, cuda or mps.
     compile
-        Whether to compile the layers; where that cannot be, one line says so, and training goes on without.
+        Whether to compile the layers; where that fails, one line says so, and training continues without.
     checkpoint_every
-        Keep the state of training every so many steps (500), minutes (10m) or epochs (2e), and when the process is
-        asked to end (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+        Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
+        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
     keep_checkpoints
-        How many such states are kept: the last.
+        How many checkpoints are kept, the latest.
     out
         The folder that the model is saved to; needed for checkpoints.
     overwrite
         Whether a folder that is there already is replaced.
-    logs
-        Who is told of every epoch.
+    callbacks
+        What takes part in training; see :class:`~genevae.training.callbacks.Callback`.
     progress
         Whether to show a progress bar.
+    unknown
+        Raises an error that names the option which was meant, also for names of scvi-tools and scanpy.
 
     Returns
     -------
@@ -162,7 +163,7 @@ def fit(
     Raises
     ------
     DataError
-        If the data cannot be opened, or lack a column or genes that were asked for.
+        If the data cannot be opened, or lack a column or genes that were named.
     RecipeError
         If the recipe or a setting is unknown, or the recipe cannot describe such data.
     RunError
@@ -170,7 +171,7 @@ def fit(
     TrainingError
         If the loss stays not finite.
     TrainingPaused
-        If the process was asked to end, and the state of training is kept.
+        If a signal stopped the process, and the state of training is saved.
 
     Examples
     --------
@@ -180,83 +181,107 @@ def fit(
     >>> gv.embed(model, ad.AnnData(counts)).obsm["X_genevae"].shape
     (60, 10)
     """
-    given = dict(locals())
-    chosen = _choose_recipe(recipe, given, setting or {})
+    if unknown:
+        raise unknown_option(next(iter(unknown)))
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "n_latent": n_latent,
+        "hidden": hidden,
+        "learning_rate": learning_rate,
+        "accumulate": accumulate,
+        "precision": precision,
+    }
+    config = FitConfig(
+        recipe=_with_settings(recipe, {name: value for name, value in settings.items() if value is not None}, setting),
+        covariates=Covariates(
+            condition=condition, continuous=continuous, batch=batch, control=control, combine=combine, group=group
+        ),
+        expression=Expression(genes=genes, layer=layer),
+        split=SplitOptions(
+            validation=validation, test=test, stratify=stratify, split_by=split_by, hold_out=hold_out, balance=balance
+        ),
+        run=RunOptions(
+            seed=seed,
+            device=device,
+            compile=compile,
+            checkpoint_every=checkpoint_every,
+            keep_checkpoints=keep_checkpoints,
+        ),
+    )
     if out is None and checkpoint_every is not None:
-        raise RecipeError('Checkpoints need a folder to be in: say which with out, as in out="run".')
-    if keep_checkpoints < 1:
-        raise RecipeError(f"keep_checkpoints must be 1 or more, not {keep_checkpoints}.")
-    every = None if checkpoint_every is None else Every.read(checkpoint_every)
-    run = None if out is None else Run(Path(out), overwrite, every, keep_checkpoints)
-    return fit_in(run, data, chosen, given)
+        raise RecipeError('Checkpoints need a folder: give one with out, as in out="run".')
+    folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite)
+    return fit_in(folder, data, config, callbacks, progress)
 
 
 def fit_in(
-    run: Run | None, data: AnnData | Source | ReadOptions | str | Path, recipe: Recipe, given: Mapping[str, Any]
+    folder: RunFolder | None,
+    data: Data,
+    config: FitConfig,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
 ) -> Trained:
-    """Hold the folder of a run, if there is one, prepare, train and save.
+    """Lock the folder of a run, if there is one, prepare, train and save.
 
     Parameters
     ----------
-    run
-        The folder, which may be half-way.
-    data, recipe, given
-        The data, the recipe as it is to be, and all other arguments of :func:`fit` by name.
+    folder
+        The folder, which may hold an unfinished run.
+    data, config
+        The data, and all other options.
+    callbacks, progress
+        As for :func:`fit`.
     """
     started = time.perf_counter()
-    name, launch = recipe_name(recipe), launched(os.environ)
-    device = device_of(launch, resolve_device(given["device"]))
-    ranks = join(launch, device)
+    launch = launched(os.environ)
+    device = device_of(launch, resolve_device(config.run.device))
+    world = join(launch, device)
     with ExitStack() as stack:
-        if run:
-            run.ranks = ranks
-            stack.enter_context(run.held())
-        prepared = prepare(data, recipe, given)
-        config = write_config({**_place(data), "recipe": name, **_config(given), "setting": recipe.to_json()})
-        facts = {
-            "versions": versions(),
-            "seed": given["seed"],
-            "device": str(device),
-            "data": prepared.source.name,
-            "fingerprint": prepared.fingerprint,
-            "fingerprint_of_covariates": prepared.fingerprint_of_covariates,
-            **provenance(),
-        }
-        ranks.require_alike("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
-        config, facts = run.begin(config, facts) if run else (config, facts)
-        checkpoints = stack.enter_context(run.checkpoints()) if run else NoCheckpoints()
-        logs = [*([run.log] if run else []), *given["logs"]]
+        if folder:
+            folder.world = world
+            stack.enter_context(folder.locked())
+
+        # Open the data, split the cells, choose the genes.
+        prepared = prepare(data, config)
+        world.require_same("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
+        facts = {**_facts(prepared, config, device), "config": write_config({**_location(data), **config.to_flat()})}
+        if folder:
+            facts = folder.begin(facts)
+
+        # Train, with the random numbers of the seed; the caller's are restored.
+        everyone = [*([ProgressBar()] if progress else []), *callbacks]
+        if folder:
+            everyone = [*everyone[:1], folder.log, *everyone[1:], *stack.enter_context(folder.checkpoints())]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(given["seed"])
-            model = _train(prepared, recipe, given, device, ranks, checkpoints, logs, {**facts, "config": config})
+            torch.manual_seed(config.run.seed)
+            model = _train(prepared, config, device, world, everyone, facts)
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
-        if run:
-            run.finish(model)
+        if folder:
+            folder.finish(model)
     return model
 
 
 def _train(
     prepared: Prepared,
-    recipe: Recipe,
-    given: Mapping[str, Any],
+    config: FitConfig,
     device: torch.device,
-    ranks: World,
-    checkpoints: NoCheckpoints,
-    logs: Sequence[Log],
+    world: World,
+    callbacks: Sequence[Callback],
     facts: dict[str, Any],
 ) -> Trained:
-    """Build, train, and learn what depends on the final weights."""
-    schema = prepared.schema
-    loaders = prepared.loaders(recipe, given["balance"], given["seed"])
-    n_epochs = recipe.epochs or default_epochs(loaders.training.sampler.n_cells)
-    objective = recipe.objective(schema, n_epochs).to(device)
+    """Build, train, and compute what depends on the final weights."""
+    recipe, schema = config.recipe, prepared.schema
+    loaders = prepared.loaders(config)
+    n_epochs = recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
+    objective = recipe.make_objective(schema, n_epochs).to(device)
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
-    with compiled((module, objective), device, given["compile"]):
+    with compiled((module, objective), device, config.run.compile):
         history = train(
-            module, objective, loaders.training, loaders.validation, recipe,
-            device=device, progress=given["progress"], ranks=ranks, logs=logs, checkpoints=checkpoints,
+            module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
+            callbacks=callbacks, parameter_groups=recipe.parameter_groups(module, objective),
         )  # fmt: skip
     return Trained(
         module.eval(),
@@ -269,6 +294,19 @@ def _train(
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
         fields=field_specifications(prepared.source.obs),
     )
+
+
+def _facts(prepared: Prepared, config: FitConfig, device: torch.device) -> dict[str, Any]:
+    """Return what the manifest says of how training began."""
+    return {
+        "versions": versions(),
+        "seed": config.run.seed,
+        "device": str(device),
+        "data": prepared.source.name,
+        "fingerprint": prepared.fingerprint,
+        "fingerprint_of_covariates": prepared.fingerprint_of_covariates,
+        **provenance(),
+    }
 
 
 def resolve_device(name: str) -> torch.device:
@@ -292,21 +330,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _choose_recipe(recipe: str | Recipe, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
-    chosen = recipe_class(recipe)() if isinstance(recipe, str) else recipe
-    overrides = {name: given[name] for name in OF_RECIPE if given.get(name) is not None}
-    return chosen.edit({**settings, **overrides})
+def _with_settings(recipe: str | Recipe, options: Mapping[str, Any], setting: Mapping[str, Any] | None) -> Recipe:
+    """Return the recipe with the settings that have an option of their own, and with all others."""
+    setting = setting or {}
+    if twice := options.keys() & setting.keys():
+        raise RecipeError(f"'{min(twice)}' is given twice, as an option and as a setting. Leave one out.")
+    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    return chosen.edit({**setting, **options})
 
 
-def _config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the config file keeps of the arguments; the recipe's own settings stand in its table."""
-    kept = {name: value for name, value in given.items() if name not in NOT_KEPT and value is not None}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
-
-
-def _place(data: object) -> dict[str, Any]:
+def _location(data: Data) -> dict[str, Any]:
     """Return what the config file keeps of where the data are and how they were read."""
     if isinstance(data, ReadOptions):
-        words = {name: str(word) if isinstance(word, Path) else word for name, word in asdict(data).items()}
-        return {"data": words.pop("path"), **words}
+        options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(data).items()}
+        return {"data": options.pop("path"), **options}
     return {"data": str(data) if isinstance(data, str | Path) else None}

@@ -6,70 +6,76 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from genevae.errors import DataError
 from genevae.io.atomic import locked
 from genevae.runs.checkpoint import Checkpoints
+from genevae.runs.config import RunOptions
 from genevae.runs.event_log import EventLog
-from genevae.runs.every import Every
+from genevae.runs.interval import Interval
 from genevae.runs.manifest import START, complete_folder, require_place, verify_folder, write_folder
 from genevae.runs.signals import stop_signals
 from genevae.runs.trained import Trained, facts_of, files_of
-from genevae.training.callbacks import NoCheckpoints
 from genevae.training.world import World
 
-__all__ = ["Run"]
+__all__ = ["RunFolder"]
 
 CONFIG, LOG = "config.toml", "log.jsonl"
-SAME = {"fingerprint": "expression", "fingerprint_of_covariates": "covariates, genes or parts"}
-"""What must not have changed when training goes on, and what it is made of."""
+SAME = {"fingerprint": "expression", "fingerprint_of_covariates": "covariates, genes or split"}
+"""Entries of the manifest that must not change when training is resumed, and what each stands for."""
 
 
 @dataclass
-class Run:
+class RunFolder:
     """The folder that a model is trained in.
 
-    With checkpoints the folder is there as soon as training begins, with ``start.json`` as its manifest; the model's
-    files are added when training has ended, and ``manifest.json`` last of all. Without, it appears as a whole at the
-    end.
+    With checkpoints the folder exists as soon as training begins, with ``start.json`` as its manifest; the files of the
+    model are added when training has ended, and ``manifest.json`` last of all. Without checkpoints, the complete folder
+    appears at the end.
 
     Parameters
     ----------
     path
         The folder.
     overwrite
-        Whether what is there is replaced: at the start with checkpoints, at the end without.
+        Whether an existing folder is replaced: at the start with checkpoints, at the end without.
     every
-        How often the state of training is kept; never by default.
+        The interval of checkpoints; None makes none.
     keep
-        How many such states are kept.
+        How many checkpoints are kept.
     resumes
-        Whether training goes on that began before.
+        Whether training continues an earlier start.
     log
-        Is told what happens.
-    ranks
+        The log of events.
+    world
         The processes that train together: the first writes, the others only read.
     """
 
     path: Path
     overwrite: bool = False
-    every: Every | None = None
+    every: Interval | None = None
     keep: int = 2
     resumes: bool = False
     log: EventLog = field(default_factory=EventLog)
-    ranks: World = field(default_factory=World.alone)
+    world: World = field(default_factory=World)
+
+    @classmethod
+    def of(cls, path: Path, options: RunOptions, overwrite: bool = False, resumes: bool = False) -> Self:
+        """Return the folder of a run with these options."""
+        every = None if options.checkpoint_every is None else Interval.parse(options.checkpoint_every)
+        return cls(path, overwrite, every, options.keep_checkpoints, resumes)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes out.
 
         Raises
         ------
         RunError
-            If another process is in it, or the folder is there already and is not to be replaced.
+            If another process is training in it, or the folder exists and is not to be replaced.
         """
-        if not self.ranks.is_first:
+        if not self.world.is_first:
             yield
             return
         with locked(self.path):
@@ -77,52 +83,52 @@ class Run:
                 require_place(self.path, self.overwrite)
             yield
 
-    def begin(self, config: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Write down how training begins; where it goes on, return what was written then.
+    def begin(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Write how training begins; where it is resumed, return what was written then.
 
         Parameters
         ----------
-        config
-            The settings of the fit as TOML.
         facts
-            What the manifest is to say of how training began.
+            What the manifest says of how training began, and under ``config`` the settings as TOML.
 
         Raises
         ------
         DataError
-            If training is to go on with other data.
+            If training is resumed with other data.
         RunError
             If the folder is damaged, or cannot be written.
         """
         if self.resumes:
-            begun = self._require_same(facts)
-            self.log = EventLog(self.path / LOG if self.ranks.is_first else None)
-            return (self.path / CONFIG).read_text(encoding="utf-8"), begun
-        if self.every is not None and self.ranks.is_first:
+            start = self._require_same(facts)
+            self.log = EventLog(self.path / LOG if self.world.is_first else None)
+            return {**start, "config": (self.path / CONFIG).read_text(encoding="utf-8")}
+        config = facts["config"]
+        rest = {name: fact for name, fact in facts.items() if name != "config"}
+        if self.every is not None and self.world.is_first:
             files = {CONFIG: lambda file: file.write_text(config, encoding="utf-8")}
-            write_folder(self.path, files, facts, self.overwrite, manifest=START)
+            write_folder(self.path, files, rest, self.overwrite, manifest=START)
             self.log = EventLog(self.path / LOG)
-        self.log.write("start", **facts)
-        return config, facts
+        self.log.write("start", **rest)
+        return facts
 
     @contextmanager
-    def checkpoints(self) -> Iterator[NoCheckpoints]:
-        """Lend what keeps the state of training; signals that ask for an end are its concern as long."""
+    def checkpoints(self) -> Iterator[list[Checkpoints]]:
+        """Yield the callback that saves checkpoints, if any, and handle signals until it is done."""
         if self.every is None:
-            yield NoCheckpoints()
+            yield []
             return
-        with stop_signals() as asked:
-            yield Checkpoints(self.path, self.every, self.keep, asked, self.log)
+        with stop_signals() as stop:
+            yield [Checkpoints(self.path, self.every, self.keep, stop, self.log)]
 
     def _require_same(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        begun = verify_folder(self.path, START)
+        start = verify_folder(self.path, START)
         for name, what in SAME.items():
-            if begun[name] != facts[name]:
+            if start[name] != facts[name]:
                 raise DataError(
-                    f"The data are not those that {self.path} began with: {facts['data']} has other {what}. Put the "
-                    "data back as they were, or train anew in another folder."
+                    f"The data are not those that {self.path} began with: {facts['data']} has other {what}. Restore "
+                    "the data, or train in another folder."
                 )
-        return begun
+        return start
 
     def finish(self, model: Trained) -> None:
         """Write the model.
@@ -132,7 +138,7 @@ class Run:
         RunError
             If the folder cannot be written.
         """
-        if not self.ranks.is_first:
+        if not self.world.is_first:
             return
         text = self.log.text
         files = {**files_of(model), LOG: lambda file: file.write_text(text, encoding="utf-8")}

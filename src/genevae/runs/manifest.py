@@ -23,11 +23,11 @@ SEAL = "sha256_of_this"
 """The entry of the manifest that vouches for its others."""
 
 AGAIN = "Copy the folder again, or train again."
-ReadOptions = Mapping[str, Callable[[Path], Any]]
+Writers = Mapping[str, Callable[[Path], Any]]
 
 
 def write_folder(
-    path: Path, files: ReadOptions, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
+    path: Path, files: Writers, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
 ) -> None:
     """Write a folder of files beside its place, add a manifest, and move it there in one step.
 
@@ -74,7 +74,7 @@ def require_place(path: Path, overwrite: bool) -> None:
     require_free(path, overwrite, [MANIFEST, START])
 
 
-def complete_folder(path: Path, files: ReadOptions, facts: Mapping[str, Any]) -> None:
+def complete_folder(path: Path, files: Writers, facts: Mapping[str, Any]) -> None:
     """Add files to a folder that has no manifest, and the manifest last: until it is there, the folder is unfinished.
 
     Parameters
@@ -93,7 +93,7 @@ def complete_folder(path: Path, files: ReadOptions, facts: Mapping[str, Any]) ->
             replace_with(draft / name, path / name)
 
 
-def _write(draft: Path, files: ReadOptions, facts: Mapping[str, Any], manifest: str) -> None:
+def _write(draft: Path, files: Writers, facts: Mapping[str, Any], manifest: str) -> None:
     for name, write in files.items():
         write(draft / name)
     content = {**facts, "sha256": {name: _sha256(draft / name) for name in files}}

@@ -1,14 +1,14 @@
-"""Data → what a recipe is trained on: the parts, the genes, the schema, and the minibatches."""
+"""From data to what a recipe is trained on: the split, the genes, the schema, and the minibatches."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, balanced_weights
-from genevae.data.schema import Schema, obs_column
+from genevae.data.schema import Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
-from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source, settle
 from genevae.io.gene_lists import read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
-from genevae.recipes import Recipe, recipe_name
+from genevae.runs.config import FitConfig, SplitOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,7 +40,7 @@ MAX_CALIBRATION = 20_000
 
 @dataclass(frozen=True)
 class Loaders:
-    """Minibatches of the training cells, of those that validate, and of the samples that are looked at once."""
+    """Minibatches of the training cells, of the validation cells, and of the samples for calibration and reference."""
 
     training: Loader
     validation: Loader
@@ -51,12 +50,12 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data, and what a model is to know of them.
+    """Data that are ready for training.
 
     Parameters
     ----------
     source, schema
-        The cells with the genes to model, and what these and the covariates are.
+        The cells with the genes to model, and their schema.
     split
         Which cells train.
     """
@@ -67,12 +66,12 @@ class Prepared:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of the expression, its names, and evenly spaced rows."""
+        """The sha256 of the names of cells and genes, and of evenly spaced rows."""
         return fingerprint(self.source)
 
     @cached_property
     def fingerprint_of_covariates(self) -> str:
-        """The sha256 of what the model is given beside expression, and of the parts."""
+        """The sha256 of the covariates, the genes and the split."""
         digest = hashlib.sha256(json.dumps(self.schema.to_json(), sort_keys=True).encode())
         group = [self.schema.group.name] if self.schema.group else []
         for name in [*self.schema.fields, *group]:
@@ -81,22 +80,31 @@ class Prepared:
             digest.update(rows.tobytes())
         return digest.hexdigest()
 
-    def loaders(self, recipe: Recipe, balance: str | None, seed: int) -> Loaders:
+    def loaders(self, config: FitConfig) -> Loaders:
         """Make minibatches."""
-        split, rng = self.split, np.random.default_rng(seed)
-        weights = None if balance is None else balanced_weights(obs_column(self.source.obs, balance).iloc[split.train])
+        split, seed = self.split, config.run.seed
+        objective, training = config.recipe.objective, config.recipe.training
+        rng = np.random.default_rng(seed)
+        weights = self._weights(config.split.balance)
         group_n = self._groups()
-        training = Loader(self.source, self.schema, recipe.training_sampler(split.train, group_n, weights, seed))
-        calibration = rng.permutation(_draw(split.validation, MAX_CALIBRATION, rng))
+        sampler = objective.training_sampler(split.train, group_n, weights, training, seed)
+        loader = Loader(self.source, self.schema, sampler)
+        calibration = rng.permutation(_sample(split.validation, MAX_CALIBRATION, rng))
         return Loaders(
-            training,
-            validation=training.over(recipe.validation_sampler(split.validation, group_n, seed)),
-            calibration=training.over(InOrder(calibration, 512)),
-            reference=training.over(InOrder(_draw(split.train, MAX_REFERENCE, rng), 512)),
+            loader,
+            validation=loader.over(objective.validation_sampler(split.validation, group_n, training, seed)),
+            calibration=loader.over(InOrder(calibration, 512)),
+            reference=loader.over(InOrder(_sample(split.train, MAX_REFERENCE, rng), 512)),
         )
 
+    def _weights(self, balance: str | None) -> NDArray[np.float64] | None:
+        """Return the weight of every training cell, where categories are balanced."""
+        if balance is None:
+            return None
+        return balanced_weights(obs_column(self.source.obs, balance).iloc[self.split.train])
+
     def _groups(self) -> NDArray[np.int64] | None:
-        """Return the group of every cell, where a group was named; −1 where a cell has none."""
+        """Return the group of every cell, where a group was given; −1 where a cell has none."""
         group = self.schema.group
         if group is None:
             return None
@@ -104,35 +112,34 @@ class Prepared:
         return np.where(code_n < len(group.categories), code_n, -1)
 
     def parts(self) -> pd.Series[str]:
-        """Return the part that each cell is in, by its name."""
+        """Return the part of the split that each cell is in, by the name of the cell."""
         part = pd.Series("training", index=self.source.obs.index, name="part", dtype=object)
         part.iloc[self.split.validation] = "validation"
         part.iloc[self.split.test] = "test"
         return part
 
 
-def prepare(data: AnnData | Source | ReadOptions | str | Path, recipe: Recipe, given: Mapping[str, Any]) -> Prepared:
-    """Open the data, split the cells, choose the genes, and learn what there is to know before training.
+def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig) -> Prepared:
+    """Open the data, split the cells, choose the genes, and fit the schema.
 
     Parameters
     ----------
-    data, given
-        The data, and the other arguments of :func:`~genevae.runs.fit.fit`, by name.
-    recipe
-        Says what such data become before the model sees them.
+    data
+        As for :func:`~genevae.runs.fit.fit`.
+    config
+        All other options.
     """
+    recipe = config.recipe
     keep = data.keep if isinstance(data, ReadOptions) else "auto"
-    source = settle(open_source(data, given["layer"]), keep)
+    source = settle(open_source(data, config.expression.layer), keep)
     kind = probe(source)
-    check_likelihood(kind, recipe.needs_counts, recipe_name(recipe), source.name)
-    split = _split(source, given)
-    words = ("condition", "continuous", "batch", "control", "combine", "group")
-    unknown = recipe.needs_unknown or recipe.category_dropout > 0
-    schema = Schema.fit((), source.obs, kind, **{name: given[name] for name in words}, unknown=unknown)
-    source = settle(_with_genes(source, given["genes"], kind, split), keep)
-    schema = schema.with_genes(source.genes, missing=source.panels is not None)
-    schema = schema.with_transform(recipe.transform(kind).fit(Loader(source, schema, InOrder(split.train, 512))))
-    return Prepared(source, schema, split)
+    check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
+    split = _split(source, config.split, config.run.seed)
+    fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
+    source = settle(_with_genes(source, config.expression.genes, kind, split), keep)
+    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, **fields)
+    transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
+    return Prepared(source, raw.with_transform(transform), split)
 
 
 def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:
@@ -146,20 +153,17 @@ def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, 
     return match_genes(source, listed)
 
 
-def _split(source: Source, given: Mapping[str, Any]) -> Split:
+def _split(source: Source, options: SplitOptions, seed: int) -> Split:
     """Decide which cells train, validate and test."""
-    validation, test, seed = given["validation"], given["test"], given["seed"]
-    chosen = [name for name in ("stratify", "split_by", "hold_out") if given[name]]
-    if len(chosen) > 1:
-        raise DataError(f"Cells can be split in one way only, and {' and '.join(chosen)} were given. Choose one.")
-    if given["hold_out"]:
-        return held_out_split(source.obs, given["hold_out"], validation, seed)
-    if given["split_by"]:
-        return group_split(obs_column(source.obs, given["split_by"]), validation, test, seed)
-    if given["stratify"]:
-        return stratified_split(obs_column(source.obs, given["stratify"]), validation, test, seed)
+    validation, test = options.validation, options.test
+    if options.hold_out:
+        return held_out_split(source.obs, options.hold_out, validation, seed)
+    if options.split_by:
+        return group_split(obs_column(source.obs, options.split_by), validation, test, seed)
+    if options.stratify:
+        return stratified_split(obs_column(source.obs, options.stratify), validation, test, seed)
     return random_split(len(source), validation, test, seed)
 
 
-def _draw(rows: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _sample(rows: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rows if len(rows) <= n else np.sort(rng.choice(rows, n, replace=False))

@@ -1,4 +1,4 @@
-"""Where a model comes from: the command, the machine, the moment, and the commit of the folder around it."""
+"""Provenance of a model: the command, the machine, the time, and the git commit of the working folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["provenance"]
 
 
 def provenance() -> dict[str, str]:
-    """Return what a run's manifest says of how it was started; ``commit`` only inside a git repository."""
+    """Return how this run was started, for its manifest; ``commit`` only inside a git repository."""
     folder = Path.cwd()
     facts = {
         "command": shlex.join(sys.argv),
@@ -26,14 +26,14 @@ def provenance() -> dict[str, str]:
 
 
 def _commit(folder: Path) -> str:
-    """Ask git, if there is any and the folder is in a repository."""
+    """Return the commit of the repository around a folder, or nothing."""
     if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return ""
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's git
             cwd=folder, capture_output=True, text=True, timeout=10, check=False,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""

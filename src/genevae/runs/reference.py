@@ -1,4 +1,4 @@
-"""What is learned once the weights are fixed: the reference cells, and the temperature of each field."""
+"""What depends on the final weights: posteriors of reference cells, and the calibration of each field."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ from genevae.models.vae import VAE
 __all__ = ["calibrate", "reference_posteriors"]
 
 MAX_EVALUATIONS = 100_000
-"""Cells × categories that are scored at most to calibrate one field."""
+"""Cells × categories at most, to calibrate one field."""
 
 
 @torch.no_grad()
 def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
-    """Keep the posterior and the condition of each of these cells."""
+    """Return the posterior and the condition of each of these cells."""
     model.eval()
     means, scales, conditions = [], [], []
     for minibatch in cells:
-        moved = minibatch.to(device)
-        q = model.posterior(moved)
+        on_device = minibatch.to(device)
+        q = model.posterior(on_device)
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
-        conditions.append(moved.given(model.sized(moved).with_measured(None)).to("cpu").condition)
+        conditions.append(on_device.given(model.sized(on_device).with_measured(None)).to("cpu").condition)
     return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
 
 
 def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.device) -> dict[str, Calibration]:
-    """Fit, for every categorical field, the temperature with which its categories are told apart.
+    """Fit a temperature for the predicted probabilities of every categorical field.
 
-    Only categories that training cells had can be told: no combination that was merely foreseen, and none held out.
+    Only categories of training cells are predicted, not combinations without cells, nor categories held out.
 
     Parameters
     ----------
     model
-        With its final weights.
+        The model with its final weights.
     training
-        Gives the share of each category.
+        The training cells, for the share of each category.
     validation
-        Cells that were not trained on, of which those count whose category can be told; without any, the temperature
-        is one.
+        Validation cells; those whose category is predicted count. Without any, the temperature is one.
     device
-        Where.
+        Where the model is.
     """
     model.eval()
     counts = {
@@ -71,9 +70,9 @@ def _calibrate_field(
     generator = torch.Generator().manual_seed(0)
     for minibatch in validation:
         true_nc = minibatch.condition.codes[name].unsqueeze(-1) == seen
-        can_be_told = true_nc.any(-1)
-        scores.append(bounds_nc(model, minibatch.to(device), name, code_c, generator).cpu()[can_be_told])
-        codes.append(true_nc[can_be_told].long().argmax(-1))
+        is_predicted = true_nc.any(-1)
+        scores.append(bounds_nc(model, minibatch.to(device), name, code_c, generator).cpu()[is_predicted])
+        codes.append(true_nc[is_predicted].long().argmax(-1))
         n_scored += true_nc.numel()
         if n_scored > MAX_EVALUATIONS:
             break

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end soon."""
+"""Signals that ask a process to end."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["Asked", "stop_signals"]
+__all__ = ["StopRequest", "stop_signals"]
 
 NAMES = ("SIGTERM", "SIGUSR1")
-"""What a queue sends before it kills: SLURM's own warning is one or the other."""
+"""What a queue sends before it kills; SLURM sends one of these."""
 
 
 @dataclass
-class Asked:
-    """Whether the process was asked to end.
+class StopRequest:
+    """Whether a signal has asked the process to end.
 
     Parameters
     ----------
-    by
+    signal
         The name of the signal, or None.
     """
 
-    by: str | None = None
+    signal: str | None = None
 
 
 @contextmanager
-def stop_signals() -> Iterator[Asked]:
-    """Take note of signals in place of dying of them; whoever works looks at the note when it suits.
+def stop_signals() -> Iterator[StopRequest]:
+    """Record signals that would end the process, so that it can save its state first.
 
-    Python handles signals in its main thread, so that in any other one they do what they always do.
+    Python handles signals in its main thread only; in other threads they keep their effect.
     """
-    asked = Asked()
+    request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's own signature
-        asked.by = signal.Signals(number).name
+        request.signal = signal.Signals(number).name
 
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, note) for number in numbers} if is_main else {}
     try:
-        yield asked
+        yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A run as TensorBoard shows it: curves while it trains, and its latent and pictures at the end."""
+"""TensorBoard files of a run: curves in training, its latent and pictures at the end."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genevae.errors import RunError
+from genevae.training.callbacks import Callback
 from genevae.training.history import Epoch, History
+from genevae.training.state import State
 
 __all__ = ["TensorBoard"]
 
 
-class TensorBoard:
-    """Write every column of the history as a curve, and what is shown later beside it.
+class TensorBoard(Callback):
+    """Write every column of the history as a curve.
 
     Parameters
     ----------
     folder
-        What TensorBoard is pointed at: ``tensorboard --logdir FOLDER``. What is there of later epochs, from an earlier
-        attempt, is no longer shown.
+        The folder for ``tensorboard --logdir FOLDER``. Later epochs in it, of an earlier attempt, are no longer shown.
 
     Raises
     ------
@@ -41,16 +42,16 @@ class TensorBoard:
         self._writer: Any = None
         self._last = 0
 
-    def start(self, history: History) -> None:
-        """Begin, or go on after these epochs."""
-        self._last = len(history.epochs)
+    def on_start(self, state: State) -> None:
+        """Open the files, and continue after the epochs that are done."""
+        self._last = state.epoch
         try:
             self._writer = self._make(str(self.folder), purge_step=self._last + 1)
         except OSError as error:
             raise RunError(f"Cannot write {self.folder}: {error.strerror or error}.") from error
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Add a point to every curve; a number that is not finite is left out."""
+    def on_epoch(self, state: State, epoch: Epoch) -> None:  # noqa: ARG002 - the callback's signature
+        """Add a point to every curve, unless it is not finite."""
         self._last = epoch.epoch
         row = History([epoch]).to_frame().iloc[0].drop("epoch")
         for name, value in row.items():
@@ -58,19 +59,19 @@ class TensorBoard:
                 self._writer.add_scalar(str(name), float(value), epoch.epoch)
         self._writer.flush()
 
-    def end(self, history: History) -> None:
-        """Write down why training ended, and the epoch whose weights were kept."""
-        text = f"{history.ended}; the best epoch was {history.best_epoch + 1}"
+    def on_end(self, state: State) -> None:
+        """Write why training ended, and the epoch whose weights were kept."""
+        text = f"{state.history.ended}; the best epoch was {state.history.best_epoch + 1}"
         self._writer.add_text("ended", text, self._last)
         self._writer.flush()
 
     @property
     def is_open(self) -> bool:
-        """Whether training has begun, so that there is something to add to."""
+        """Whether training has started, so that there are files to add to."""
         return self._writer is not None
 
     def latent(self, z_nk: NDArray[Any], obs: pd.DataFrame) -> None:
-        """Give the projector the latent of some cells, and their fields to colour and label by."""
+        """Add the latent of some cells to the projector, with their fields as colours and labels."""
         fields = obs.reset_index(names="cell") if "cell" not in obs else obs
         rows = [[" ".join(str(word).split()) or "-" for word in row] for row in fields.to_numpy()]
         header = [str(name) for name in fields.columns]
@@ -84,6 +85,6 @@ class TensorBoard:
         self._writer.add_image(name, pixels, self._last, dataformats="HWC")
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         if self._writer is not None:
             self._writer.close()

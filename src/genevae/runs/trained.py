@@ -19,7 +19,7 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.recipes import Recipe, recipe_class, recipe_name
+from genevae.recipes import Recipe, recipe_named
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
 __all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
@@ -27,26 +27,26 @@ __all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and all that its tasks need besides new cells.
+    """A trained model, with all that its tasks need besides new cells.
 
     Parameters
     ----------
     module
         The model.
     recipe, schema
-        How it was made, and what it knows of its data.
+        The recipe with its settings, and the genes and covariates.
     reference
-        What it remembers of its training cells.
+        Posteriors and conditions of some training cells.
     calibration
-        How each field's bounds become probabilities.
+        For each field, how bounds become probabilities.
     history
         One row per epoch.
     split
         The part that each cell was in: training, validation or test.
     fields
-        What the columns of the data's obs were: how many values each has, and whether it could be a condition.
+        For each obs column of the data, how many values it had and whether it could be a condition.
     facts
-        Where it came from: seed, versions, fingerprint of the data, how training ended.
+        Provenance: seed, versions, fingerprint of the data, how training ended.
     """
 
     module: VAE
@@ -61,7 +61,7 @@ class Trained:
 
 
 def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
-    """Write a trained model to a folder, whole or not at all.
+    """Write a trained model to a folder, completely or not at all.
 
     Parameters
     ----------
@@ -72,22 +72,22 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
         category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
         manifest with the sha256 of each.
     overwrite
-        Whether a folder that is there already is replaced.
+        Whether an existing folder is replaced.
 
     Raises
     ------
     RunError
-        If the folder is there already, or cannot be written.
+        If the folder exists, or cannot be written.
     """
     write_folder(Path(path), files_of(model), facts_of(model), overwrite)
 
 
 def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
-    """Return, for each file of the model's folder, what writes it."""
+    """Return a writer for each file of the model's folder."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
     reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
     calibration = {name: c.to_json() for name, c in model.calibration.items()}
-    recipe = {"name": recipe_name(model.recipe), "settings": model.recipe.to_json()}
+    recipe = {"name": model.recipe.name, "settings": model.recipe.settings()}
     return {
         "model.safetensors": lambda file: write_tensors(file, tensors),
         "reference.safetensors": lambda file: write_tensors(file, reference),
@@ -103,7 +103,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
 
 
 def facts_of(model: Trained) -> dict[str, Any]:
-    """Return what the manifest says of where the model came from."""
+    """Return the provenance for the manifest."""
     return {"versions": versions(), **{k: v for k, v in model.facts.items() if k != "config"}}
 
 
@@ -115,18 +115,18 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path
         A folder that :func:`save` wrote.
     device
-        Where the model goes.
+        The device of the model.
 
     Raises
     ------
     RunError
-        If the folder is missing, damaged, or from a version that this one cannot read.
+        If the folder is missing, damaged, or of a version that this one cannot read.
     """
     path = Path(path)
     facts = verify_folder(path)
     try:
         written = _read_json(path / "recipe.json")
-        recipe = recipe_class(written["name"])().edit(written["settings"])
+        recipe = recipe_named(written["name"]).edit(written["settings"])
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -145,13 +145,13 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
         raise RunError(
             f"{path} was made by another genevae ({made}; this is {version('genevae')}), and cannot be opened: "
-            f"{' '.join(str(error).split())} Its settings are there all the same: train again, with genevae fit "
+            f"{' '.join(str(error).split())} Its settings can be used to train again: genevae fit "
             f"--config {path / 'config.toml'} --out NEW."
         ) from error
 
 
 def _read_fields(path: Path) -> pd.DataFrame:
-    """Read the table, where there is one: older folders have none, and it is empty where no data were at hand."""
+    """Read the table, if there is one: older folders have none."""
     written = path.exists() and path.read_text(encoding="utf-8").strip()
     return pd.read_csv(path, float_precision="round_trip") if written else pd.DataFrame()
 

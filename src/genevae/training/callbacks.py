@@ -1,20 +1,37 @@
-"""What takes part in training besides the loop."""
+"""What takes part in training besides the loop: progress, logs, checkpoints."""
 
 from __future__ import annotations
 
-from genevae.training.state import State
+from typing import TYPE_CHECKING
 
-__all__ = ["NoCheckpoints"]
+if TYPE_CHECKING:
+    from genevae.training.history import Epoch
+    from genevae.training.state import State
+
+__all__ = ["Callback"]
 
 
-class NoCheckpoints:
-    """Keep nothing."""
+class Callback:
+    """Base class of callbacks; every method does nothing by default.
 
-    def restore(self, state: State) -> None:
-        """Put the last state back, if there is one."""
+    The loop calls the callbacks in their order. An exception in one of them ends training; :meth:`on_close` is called
+    in any case.
+    """
 
-    def after_step(self, state: State) -> None:
-        """Keep the state if it is time."""
+    def on_restore(self, state: State) -> None:
+        """Put an earlier state back, before anything else happens."""
 
-    def after_epoch(self, state: State) -> None:
-        """Keep the state if it is time."""
+    def on_start(self, state: State) -> None:
+        """Act before training; where it is resumed, ``state.history`` has epochs already."""
+
+    def on_step(self, state: State) -> None:
+        """Act after an optimiser step."""
+
+    def on_epoch(self, state: State, epoch: Epoch) -> None:
+        """Act after an epoch and its validation."""
+
+    def on_end(self, state: State) -> None:
+        """Act after training, when the model has its final weights."""
+
+    def on_close(self) -> None:
+        """Release what is held, whether training ended or failed."""

@@ -1,4 +1,4 @@
-"""The best weights so far, and whether to go on."""
+"""The best weights so far, and when to stop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from genevae.training.settings import Training
 
-__all__ = ["Best", "snapshot"]
+__all__ = ["Best", "copy_weights"]
 
 
-def snapshot(*modules: nn.Module) -> list[dict[str, Tensor]]:
+def copy_weights(*modules: nn.Module) -> list[dict[str, Tensor]]:
     """Copy the state of some modules."""
     return [{name: tensor.detach().clone() for name, tensor in m.state_dict().items()} for m in modules]
 
 
 @dataclass
 class Best:
-    """Remember the weights with the lowest validation loss.
+    """Keep the weights with the lowest validation loss.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ class Best:
     waited: int = 0
 
     def __post_init__(self) -> None:
-        self.weights = snapshot(*self.modules)
+        self.weights = copy_weights(*self.modules)
 
-    def see(self, epoch: int, loss: float, settled: bool) -> None:
-        """Take note of an epoch's validation loss; patience runs only once every schedule has settled."""
+    def update(self, epoch: int, loss: float, settled: bool) -> None:
+        """Add an epoch's validation loss; patience counts only once every schedule has settled."""
         if loss < self.loss:
             self.loss, self.epoch, self.waited = loss, epoch, 0
-            self.weights = snapshot(*self.modules)
+            self.weights = copy_weights(*self.modules)
         elif settled:
             self.waited += 1
 
-    def verdict(self) -> str | None:
-        """Say why training should end, or None."""
+    def stop_reason(self) -> str | None:
+        """Return why training should end, or None."""
         target, patience = self.settings.target_loss, self.settings.patience
         if target is not None and self.loss <= target:
             return f"the validation loss reached its target of {target:g}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from torch import Tensor
 
-__all__ = ["Epoch", "History", "Log", "Means", "UnderWay"]
+__all__ = ["Epoch", "History", "Means", "RunningEpoch"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Epoch:
     epoch, step
         Epochs and optimiser steps done so far.
     train_loss, validation_loss
-        Per cell. The first with the schedules' weights of the moment, the second with their targets.
+        Per cell. The first with the current weights of the schedules, the second with their targets.
     terms
-        What the losses are made of.
+        The terms of the losses.
     learning_rate
         Of the optimiser.
     cells_per_second
@@ -32,7 +32,7 @@ class Epoch:
     waiting_share
         Share of that time spent waiting for data.
     skipped
-        Steps left out because their gradient was not finite.
+        Steps that were skipped because the loss or its gradient was not finite.
     """
 
     epoch: int
@@ -68,21 +68,21 @@ Item = TypeVar("Item")
 
 @dataclass
 class Means:
-    """Means over cells of the terms of a loss, kept on the device until they are asked for.
+    """Means over cells of the terms of a loss, kept on the device until they are read.
 
     Parameters
     ----------
     sums
-        Each term times the cells it is a mean of, added up.
+        Sum over minibatches of each term times its cells.
     n_cells
-        How many cells there were.
+        Cells so far.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     n_cells: int = 0
 
     def add(self, n_cells: int, terms: Mapping[str, Tensor]) -> None:
-        """Take the means over some cells in."""
+        """Add the means over some cells."""
         self.n_cells += n_cells
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * n_cells
@@ -93,17 +93,17 @@ class Means:
 
 
 @dataclass
-class UnderWay:
-    """The epoch under way: how far it has come, and what it has added up so far.
+class RunningEpoch:
+    """The current epoch: how far it is, and its sums so far.
 
     Parameters
     ----------
     minibatches
-        Minibatches taken.
+        Minibatches that were trained on.
     means
         Of the losses.
     skipped_before
-        Steps that had been skipped when the epoch began.
+        Steps that were skipped before this epoch.
     seconds, waiting
         Time of its steps, and the part of it spent waiting for data.
     """
@@ -115,27 +115,14 @@ class UnderWay:
     waiting: float = 0.0
 
     def timed(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the same items, and take the time."""
+        """Yield the same items, and measure the time."""
         started = time.perf_counter() - self.seconds
         while True:
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             item = next(items, None)
             now = time.perf_counter()
-            self.waiting += now - asked
+            self.waiting += now - requested
             self.seconds = now - started
             if item is None:
                 return
             yield item
-
-
-class Log(Protocol):
-    """Is told of every epoch as it ends."""
-
-    def start(self, history: History) -> None:
-        """Take note that training begins; where it is resumed, after these epochs, of which some may be known."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Take note of one more epoch."""
-
-    def end(self, history: History) -> None:
-        """Take note that training has ended, and why."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,11 @@ from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.errors import TrainingError
 from genevae.models.vae import VAE
-from genevae.nn.sharding import sharing
 from genevae.objectives.objective import Loss, Objective
 from genevae.training.autocast import half_precision
-from genevae.training.callbacks import NoCheckpoints
-from genevae.training.history import Epoch, History, Log, Means, UnderWay
+from genevae.training.callbacks import Callback
+from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.malloc import keep_freed_memory
-from genevae.training.progress import ProgressBar
 from genevae.training.settings import Training
 from genevae.training.state import State
 from genevae.training.world import World
@@ -36,12 +35,11 @@ def train(
     settings: Training,
     *,
     device: torch.device,
-    progress: bool = True,
-    ranks: World | None = None,
-    logs: Sequence[Log] = (),
-    checkpoints: NoCheckpoints | None = None,
+    world: World | None = None,
+    callbacks: Sequence[Callback] = (),
+    parameter_groups: Sequence[dict[str, Any]] | None = None,
 ) -> History:
-    """Make the objective small on the training cells, and keep the weights that are best on the validation cells.
+    """Minimise the objective on the training cells, and keep the weights that are best on the validation cells.
 
     Parameters
     ----------
@@ -52,15 +50,13 @@ def train(
     settings
         How long, how fast, and when to stop.
     device
-        Where.
-    progress
-        Whether to show a bar.
-    ranks
-        The processes that train together; this one alone by default.
-    logs
-        Who is told of every epoch.
-    checkpoints
-        Where the state is kept every now and then, and taken from at first, if it is there.
+        Where the model is.
+    world
+        The processes that train together; by default only this one.
+    callbacks
+        What takes part, such as progress and checkpoints, in this order.
+    parameter_groups
+        Adam's groups of parameters; by default one group of all.
 
     Returns
     -------
@@ -73,88 +69,152 @@ def train(
         If the loss stays not finite; the message names cells and genes.
     """
     if training.sampler.n_cells < 2:
-        raise TrainingError(f"There are {training.sampler.n_cells} cells to train on, and two at least are needed.")
-    ranks = ranks or World.alone()
-    training, validation = ranks.own(training), ranks.own(validation)
-    state = State.begin(model, objective, training, settings, device, ranks)
-    checkpoints = checkpoints or NoCheckpoints()
-    checkpoints.restore(state)
-    for log in logs:
-        log.start(state.history)
-    lower = half_precision((model, objective), settings.precision, device)
-    with keep_freed_memory(), lower, ProgressBar(state.n_epochs, progress and ranks.is_first, state.epoch) as bar:
+        raise TrainingError(f"There are {training.sampler.n_cells} cells to train on; at least two are needed.")
+
+    # Each process loads its shard of the same minibatches.
+    world = world or World()
+    training, validation = world.shards_of(training), world.shards_of(validation)
+
+    # The state is all that training changes; a checkpoint puts an earlier one back.
+    state = State.begin(model, objective, training, settings, device, world, parameter_groups)
+    with ExitStack() as stack:
+        stack.enter_context(keep_freed_memory())
+        stack.enter_context(half_precision((model, objective), settings.precision, device))
+        for callback in callbacks:
+            stack.callback(callback.on_close)
+            callback.on_restore(state)
+        for callback in callbacks:
+            callback.on_start(state)
+
+        # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
-            _train_epoch(state, training, settings, checkpoints)
+            _train_epoch(state, training, settings, callbacks)
             epoch = _end_epoch(state, training, validation)
-            bar.show(epoch)
-            for log in logs:
-                log.epoch(epoch)
-            checkpoints.after_epoch(state)
-    if settings.keep_best:
-        state.best.restore()
-    for log in logs:
-        log.end(state.history)
+            for callback in callbacks:
+                callback.on_epoch(state, epoch)
+
+        if settings.keep_best:
+            state.best.restore()
+        for callback in callbacks:
+            callback.on_end(state)
     return state.history
 
 
-def _train_epoch(state: State, training: Loader, settings: Training, checkpoints: NoCheckpoints) -> None:
-    """Take the steps of the epoch under way that are left."""
+def _train_epoch(state: State, training: Loader, settings: Training, callbacks: Sequence[Callback]) -> None:
+    """Take the steps of the current epoch that are left."""
     state.model.train()
     state.objective.train()
-    training.restore({"epoch": state.epoch, "minibatch": state.under_way.minibatches})
-    with closing(state.ranks.epoch(training, state.epoch)) as minibatches:
-        moved = (cells.to(state.device) for cells in state.under_way.timed(minibatches))
-        for together in _by(settings.accumulate, moved):
-            take_step(state, together, settings.clip)
-            checkpoints.after_step(state)
+    with closing(state.world.epoch(training, state.epoch, first=state.running.minibatches)) as minibatches:
+        on_device = (cells.to(state.device) for cells in state.running.timed(minibatches))
+        while parts := list(islice(on_device, settings.accumulate)):
+            take_step(state, parts, settings.clip)
+            for callback in callbacks:
+                callback.on_step(state)
 
 
-def _by(n: int, minibatches: Iterator[Cells]) -> Iterator[list[Cells]]:
-    """Yield so many minibatches at once; the last may be fewer."""
-    while together := list(islice(minibatches, n)):
-        yield together
+def take_step(state: State, minibatches: Sequence[Cells], clip: float) -> None:
+    """Take one optimiser step on the mean loss of some minibatches, or skip it where that is not finite.
+
+    Parameters
+    ----------
+    state
+        Of training; changed in place.
+    minibatches
+        The cells, in parts that pass through the model one after the other. Each part counts by its number of cells,
+        so that the gradient of a loss that is a mean over cells is that of one large minibatch. Batch norm and the
+        comparison of pairs stay within each part.
+    clip
+        Largest norm of the gradient.
+    """
+    # Forward and backward; gradients add up over the parts, and over processes in the last of them.
+    state.optimizer.zero_grad()
+    losses = list(_backward(state, minibatches))
+    losses = state.world.mean_losses(losses, minibatches)
+    state.scaler.unscale_(state.optimizer)
+    norm = _gradient_norm(state.parameters)
+
+    # Step, with a gradient of bounded norm; all processes have the same losses and the same norm here.
+    if math.isfinite(norm) and all(math.isfinite(loss.total.item()) for loss in losses):
+        if norm > clip:
+            torch._foreach_mul_([p.grad for p in state.parameters if p.grad is not None], clip / norm)
+        state.scaler.step(state.optimizer)
+        state.guard.good_step()
+        for cells, loss in zip(minibatches, losses, strict=True):
+            state.running.means.add(cells.n_total, {"loss": loss.total.detach(), **loss.terms})
+    else:
+        _skip(state, minibatches, losses)
+    state.scaler.update()
+    state.step += 1
+    state.running.minibatches += len(minibatches)
+
+
+def _backward(state: State, minibatches: Sequence[Cells]) -> Iterator[Loss]:
+    """Add up the gradients of all parts, and yield their losses on this process."""
+    n_cells = sum(cells.n_total for cells in minibatches)
+    state.compute = state.world.wrap(state.compute, minibatches[0], state.progress)
+    for number, cells in enumerate(minibatches, 1):
+        with state.world.gradients(state.compute, is_last=number == len(minibatches)):
+            loss = state.compute(cells, state.progress)
+            weight = state.world.n_ranks * cells.n_cells / n_cells  # gradients are averaged over processes
+            state.scaler.scale(loss.total * weight).backward()
+        yield loss
+
+
+def _gradient_norm(parameters: list[Tensor]) -> float:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+
+
+def _skip(state: State, minibatches: Sequence[Cells], losses: Sequence[Loss]) -> None:
+    """Skip a step; a gradient that only half precision has made too large does not count as a bad step."""
+    bad = [pair for pair in zip(minibatches, losses, strict=True) if not math.isfinite(pair[1].total.item())]
+    if not bad and state.scaler.is_enabled() and state.scaler.get_scale() > 1:
+        state.guard.overflow()
+    else:
+        state.guard.bad_step(*(bad or [(minibatches[-1], losses[-1])])[0])
 
 
 def _end_epoch(state: State, training: Loader, validation: Loader) -> Epoch:
-    """Validate, and draw the consequences."""
-    found = _validated(state, validation)
-    epoch = _epoch(state, training, found)
+    """Validate, update the history and the best weights, and decide whether to stop."""
+    epoch = _epoch(state, training, _validation_terms(state, validation))
     state.history.epochs.append(epoch)
-    state.under_way = UnderWay(skipped_before=state.guard.skipped)
+    state.running = RunningEpoch(skipped_before=state.guard.skipped)
+
+    # Losses of different epochs can be compared once every schedule has reached its target.
     settled = state.objective.settled(state.progress)
-    state.best.see(epoch.epoch - 1, epoch.validation_loss, settled)
+    state.best.update(epoch.epoch - 1, epoch.validation_loss, settled)
     state.history.best_epoch = state.best.epoch
-    state.guard.keep()
-    if verdict := state.best.verdict():
-        state.history.ended = verdict
-    state.done = bool(verdict) or epoch.epoch == state.n_epochs
-    if state.plateau and settled and not verdict:
+    state.guard.snapshot()
+    if reason := state.best.stop_reason():
+        state.history.ended = reason
+    state.done = bool(reason) or epoch.epoch == state.n_epochs
+    if state.plateau and settled and not reason:
         state.plateau.step(epoch.validation_loss)
     return epoch
 
 
-def _validated(state: State, validation: Loader) -> dict[str, float]:
-    if not validation.sampler.n_cells:
-        return {}
-    minibatches = state.ranks.epoch(validation, 0)
-    return validate(state.model, state.objective, minibatches, state.device, ranks=state.ranks)
-
-
-def _epoch(state: State, training: Loader, found: dict[str, float]) -> Epoch:
-    """Sum the epoch under way up."""
-    under_way, terms = state.under_way, state.under_way.means.result()
+def _epoch(state: State, training: Loader, validation_terms: dict[str, float]) -> Epoch:
+    """Summarise the current epoch."""
+    running, terms = state.running, state.running.means.result()
     train_loss = terms.pop("loss", math.nan)
     return Epoch(
         epoch=state.epoch + 1,
         step=state.step,
         train_loss=train_loss,
-        validation_loss=found.pop("loss", train_loss),
+        validation_loss=validation_terms.pop("loss", train_loss),
         learning_rate=state.learning_rate,
-        cells_per_second=training.sampler.n_cells / under_way.seconds,
-        waiting_share=under_way.waiting / under_way.seconds,
-        skipped=state.guard.skipped - under_way.skipped_before,
-        terms={**terms, **{f"validation_{name}": value for name, value in found.items()}},
+        cells_per_second=training.sampler.n_cells / running.seconds,
+        waiting_share=running.waiting / running.seconds,
+        skipped=state.guard.skipped - running.skipped_before,
+        terms={**terms, **{f"validation_{name}": value for name, value in validation_terms.items()}},
     )
+
+
+def _validation_terms(state: State, validation: Loader) -> dict[str, float]:
+    if not validation.sampler.n_cells:
+        return {}
+    minibatches = state.world.epoch(validation, 0)
+    return validate(state.model, state.objective, minibatches, state.device, world=state.world)
 
 
 @torch.no_grad()
@@ -164,7 +224,7 @@ def validate(
     cells: Iterable[Cells],
     device: torch.device,
     seed: int = 0,
-    ranks: World = World.alone(),  # noqa: B008 - it is frozen
+    world: World = World(),  # noqa: B008 - it is frozen
 ) -> dict[str, float]:
     """Return the mean loss and its terms at every schedule's target, with the same noise at every call."""
     model.eval()
@@ -173,66 +233,6 @@ def validate(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for minibatch in cells:
-            with sharing(minibatch):
-                loss = objective(model, minibatch.to(device))
+            loss = objective(model, minibatch.to(device))
             means.add(minibatch.n_cells, {"loss": loss.total, **loss.terms})
-    return ranks.means(means).result()
-
-
-def take_step(state: State, minibatches: Sequence[Cells], clip: float) -> None:
-    """Go down the gradient of the mean loss of all these cells, or skip the step where that is not finite.
-
-    Parameters
-    ----------
-    state
-        Of training; changed in place.
-    minibatches
-        The cells, in parts that are passed through the model one after the other. Each counts by its number of cells,
-        so that the gradient of a loss that is a mean over cells is that of one large minibatch. What joins the cells
-        of a minibatch – batch norm, or the comparison of its pairs – is still done within each part.
-    clip
-        Largest norm of the gradient.
-    """
-    parameters = state.parameters
-    losses = state.ranks.add_up(_backward(state, minibatches), minibatches, parameters)
-    state.scaler.unscale_(state.optimizer)
-    norm = _gradient_norm(parameters)
-    if math.isfinite(norm) and all(math.isfinite(loss.total.item()) for loss in losses):
-        if norm > clip:
-            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], clip / norm)
-        state.scaler.step(state.optimizer)
-        state.guard.passed()
-        for cells, loss in zip(minibatches, losses, strict=True):
-            state.under_way.means.add(cells.n_shared, {"loss": loss.total.detach(), **loss.terms})
-    else:
-        _skip(state, minibatches, losses)
-    state.scaler.update()
-    state.step += 1
-    state.under_way.minibatches += len(minibatches)
-
-
-def _backward(state: State, minibatches: Sequence[Cells]) -> list[Loss]:
-    """Add up the gradients of all parts."""
-    state.optimizer.zero_grad()
-    n_cells = sum(cells.n_shared for cells in minibatches)
-    losses = []
-    for cells in minibatches:
-        with sharing(cells):
-            loss = state.objective(state.model, cells, state.progress)
-        state.scaler.scale(loss.total * (cells.n_cells / n_cells)).backward()
-        losses.append(loss)
-    return losses
-
-
-def _gradient_norm(parameters: list[Tensor]) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-
-
-def _skip(state: State, minibatches: Sequence[Cells], losses: Sequence[Loss]) -> None:
-    """Tell the guard; a gradient that only half precision has made too large is no fault of the cells."""
-    broken = [pair for pair in zip(minibatches, losses, strict=True) if not math.isfinite(pair[1].total.item())]
-    if not broken and state.scaler.is_enabled() and state.scaler.get_scale() > 1:
-        state.guard.overflowed()
-    else:
-        state.guard.failed(*(broken or [(minibatches[-1], losses[-1])])[0])
+    return world.merge_means(means).result()

@@ -1,4 +1,4 @@
-"""The guard against losses and gradients that are not finite: skip, roll back, and in the end name the culprit."""
+"""The guard against losses and gradients that are not finite: skip, roll back, and at last stop and name the cells."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from genevae.cells import Cells
 from genevae.errors import TrainingError, shorten
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss
-from genevae.training.early_stopping import snapshot
+from genevae.training.early_stopping import copy_weights
 from genevae.training.world import World
 
 __all__ = ["Guard"]
 
-NO_CULPRITS = "Every cell's own loss is finite: only the gradient is not."
+NO_CULPRITS = "The loss of every cell is finite; only the gradient is not."
 
 
 class Guard:
-    """Skip a step whose loss or gradient is not finite; after some in a row go back and slow down; then give up.
+    """Skip a step whose loss or gradient is not finite; after several in a row, roll back and lower the learning rate.
 
     Parameters
     ----------
     model, objective
-        What is trained; their weights are kept at each :meth:`keep`.
+        What is trained; :meth:`snapshot` keeps their weights.
     optimizer
         Its learning rate is halved at each roll-back.
     genes, cell_names
-        To name the culprits with.
-    ranks
-        The processes that train together: each knows the culprits among its own cells.
+        Names for the message.
+    world
+        The processes that train together.
     skips
-        Bad steps in a row that are only skipped.
+        Bad steps in a row before a roll-back.
     rollbacks
-        Roll-backs before training is given up.
+        Roll-backs before training stops with an error.
     """
 
     def __init__(
@@ -46,36 +46,36 @@ class Guard:
         optimizer: Optimizer,
         genes: Sequence[str],
         cell_names: Sequence[str],
-        ranks: World = World.alone(),  # noqa: B008 - it is frozen
+        world: World = World(),  # noqa: B008 - it is frozen
         skips: int = 3,
         rollbacks: int = 3,
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
-        self.genes, self.cell_names, self.ranks = genes, cell_names, ranks
+        self.genes, self.cell_names, self.world = genes, cell_names, world
         self.skips, self.rollbacks = skips, rollbacks
         self.in_a_row = self.rolled_back = self.skipped = 0
-        self.keep()
+        self.snapshot()
 
-    def keep(self) -> None:
-        """Remember the present weights as good."""
-        self.good = snapshot(self.model, self.objective)
+    def snapshot(self) -> None:
+        """Keep the current weights as good ones."""
+        self.good = copy_weights(self.model, self.objective)
 
-    def passed(self) -> None:
-        """Take note of a good step."""
+    def good_step(self) -> None:
+        """Record a good step."""
         self.in_a_row = 0
 
-    def overflowed(self) -> None:
-        """Take note of a step that is left out because its gradient was too large for half precision."""
+    def overflow(self) -> None:
+        """Record a step that was skipped because its gradient was too large for half precision."""
         self.skipped += 1
         self._restore_buffers()
 
-    def failed(self, cells: Cells, loss: Loss) -> None:
-        """Take note of a bad step.
+    def bad_step(self, cells: Cells, loss: Loss) -> None:
+        """Record a bad step, and roll back after several.
 
         Raises
         ------
         TrainingError
-            When neither skipping nor going back has helped.
+            After the last roll-back.
         """
         self.skipped += 1
         self.in_a_row += 1
@@ -83,11 +83,11 @@ class Guard:
         if self.in_a_row <= self.skips:
             return
         if self.rolled_back == self.rollbacks:
-            culprits = " ".join(filter(None, self.ranks.texts(self._culprits(cells, loss))))
+            culprits = " ".join(filter(None, self.world.texts(self._culprits(cells, loss))))
             raise TrainingError(
-                f"The loss or its gradient is not finite, after {self.rollbacks} returns to earlier weights at ever "
-                f"lower learning rates. {culprits or NO_CULPRITS} Look at those values with `genevae inspect`, "
-                "leave those cells or genes out, or lower the learning rate."
+                f"The loss or its gradient is not finite, after {self.rollbacks} returns to earlier weights, each "
+                f"with a lower learning rate. {culprits or NO_CULPRITS} Check those values with `genevae inspect`, "
+                "remove those cells or genes, or lower the learning rate."
             )
         self.rolled_back += 1
         self.in_a_row = 0
@@ -99,7 +99,7 @@ class Guard:
 
     @torch.no_grad()
     def _restore_buffers(self) -> None:
-        """Put back what batch norm remembers: the forward pass of a bad step has written into it."""
+        """Restore the statistics of batch norm, which the forward pass of a bad step has changed."""
         for module, weights in zip((self.model, self.objective), self.good, strict=True):
             for name, buffer in module.named_buffers():
                 if name in weights:
@@ -115,7 +115,8 @@ class Guard:
         x_ng = cells.x.dense()[bad_n]
         bad_g = ~torch.isfinite(x_ng).all(0)
         if not bad_g.any():
-            p = self.model.likelihood(self.model.prior(cells.condition).mean, cells.condition)
+            condition = cells.with_shard(None).condition  # only this process computes it
+            p = self.model.likelihood(self.model.prior(condition).mean, condition)
             bad_g = ~torch.isfinite(p.log_prob(cells.x.dense())[bad_n]).all(0)
         genes = [self.genes[gene] for gene in bad_g.nonzero().flatten().tolist()]
         return f"Cells: {shorten(names)}. Genes: {shorten(genes) if genes else 'none in particular'}."

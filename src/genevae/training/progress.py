@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+from typing import Any
 
+from genevae.training.callbacks import Callback
 from genevae.training.history import Epoch
+from genevae.training.state import State
 
 __all__ = ["ProgressBar"]
 
 
-class ProgressBar:
-    """Show both losses, cells per second, and the share of time spent waiting for data.
+class ProgressBar(Callback):
+    """Show both losses, cells per second, and the share of time spent waiting for data, on a terminal."""
 
-    Parameters
-    ----------
-    n_epochs
-        Epochs at most.
-    shown
-        Whether to show anything.
-    done
-        Epochs that are done already.
-    """
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
 
-    def __init__(self, n_epochs: int, shown: bool = True, done: int = 0) -> None:
+    def on_start(self, state: State) -> None:
+        """Show the bar, at the epochs that are done already."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -35,11 +31,12 @@ class ProgressBar:
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not (shown and console.is_terminal),
+            disable=not (state.world.is_first and console.is_terminal),
         )
-        self._task = self._bar.add_task("", total=n_epochs, completed=done)
+        self._task = self._bar.add_task("", total=state.n_epochs, completed=state.epoch)
+        self._bar.start()
 
-    def show(self, epoch: Epoch) -> None:
+    def on_epoch(self, state: State, epoch: Epoch) -> None:  # noqa: ARG002 - the callback's signature
         """Show one more epoch."""
         self._bar.update(
             self._task,
@@ -50,11 +47,7 @@ class ProgressBar:
             ),
         )
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def on_close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()

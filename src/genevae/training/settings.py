@@ -1,19 +1,140 @@
-"""How long, how fast, and when to stop."""
+"""Settings: frozen dataclasses whose fields declare their range, and those of the training loop.
+
+A setting has one name, one type and one range. Settings may be nested; :func:`flat` lists all of them by name, and
+:func:`edit` changes them by name, from Python values or from the text of a command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
 
-from genevae.errors import RecipeError
+from genevae.errors import RecipeError, nearest
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["Precision", "Training", "default_epochs"]
+__all__ = ["Precision", "Range", "Training", "check", "default_epochs", "edit", "flat", "setting"]
 
 Precision = Literal["float32", "bf16", "fp16"]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The valid values of a number, or of each number of a tuple.
+
+    >>> str(Range(at_least=0, below=1)), str(Range(above=0)), 1.0 in Range(at_least=0, below=1)
+    ('from 0 to below 1', 'above 0', False)
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def __str__(self) -> str:
+        lower = f"above {self.above:g}" if self.above is not None else f"{self.at_least:g}"
+        if self.below is None and self.at_most is None:
+            return lower if self.above is not None else f"{lower} or more"
+        upper = f"below {self.below:g}" if self.below is not None else f"{self.at_most:g}"
+        return f"{lower} and up to {upper}" if self.above is not None else f"from {lower} to {upper}"
+
+
+def setting(default: Any, *, required: bool = False, **limits: float) -> Any:
+    """Declare a field with a default and a range; a tuple that is ``required`` cannot be empty."""
+    return field(default=default, metadata={"range": Range(**limits), "required": required})
+
+
+def check(config: Any) -> None:
+    """Check every field of a dataclass against its range, or its literal values.
+
+    Raises
+    ------
+    RecipeError
+        If a value is out of range; the message names the setting, its range and the value.
+    """
+    hints = typing.get_type_hints(type(config))
+    for each in fields(config):
+        value, hint = getattr(config, each.name), hints[each.name]
+        if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            raise RecipeError(f"{each.name} cannot be '{value}'. {nearest(str(value), typing.get_args(hint))}")
+        limits = each.metadata.get("range")
+        if limits is None or value is None:
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        if each.metadata["required"] and not numbers:
+            raise RecipeError(f"{each.name} needs one number at least.")
+        if not all(number in limits for number in numbers):
+            raise RecipeError(f"{each.name} must be {limits}, not {value}.")
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Return all settings by name, those of nested settings included."""
+    named: dict[str, Any] = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        named |= flat(value) if is_dataclass(value) else {each.name: value}
+    return named
+
+
+def edit(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return the same settings with some changed; names that are not among them are left out.
+
+    Raises
+    ------
+    RecipeError
+        If a value is not of its setting's type, or out of range.
+    """
+    hints = typing.get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            changes[each.name] = edit(value, settings)
+        elif each.name in settings:
+            changes[each.name] = _cast(each.name, settings[each.name], hints[each.name])
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _cast(name: str, value: Any, hint: Any) -> Any:
+    """Convert a value, which may be text or a JSON list, to the type of a setting."""
+    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in alternatives:
+        return None
+    kind = next(k for k in alternatives if k is not type(None))
+    try:
+        return _CASTS.get(kind, lambda v: v)(value)
+    except (TypeError, ValueError):
+        raise RecipeError(f"The setting {name} cannot be '{value}': it is {getattr(kind, '__name__', kind)}.") from None
+
+
+def _bool(value: Any) -> bool:
+    known = {"true": True, "false": False}
+    if str(value).casefold() not in known:
+        raise ValueError(value)
+    return known[str(value).casefold()]
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _ints(value: Any) -> tuple[int, ...]:
+    return tuple(map(_int, value.replace(" ", "").split(",") if isinstance(value, str) else value))
+
+
+_CASTS: dict[Any, Callable[[Any], Any]] = {int: _int, float: float, bool: _bool, tuple[int, ...]: _ints}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,54 +160,35 @@ class Training:
     target_loss
         Validation loss, in the objective's units, at which training stops.
     keep_best
-        Whether to end with the weights of the best validation epoch, and not with the last.
+        Whether to end with the weights of the best validation epoch instead of the last.
     accumulate
-        Minibatches in one step, whose gradients are added up: for more cells in a step than fit at once.
+        Minibatches in one step, whose gradients are added up, where a larger minibatch does not fit in memory.
     precision
         The numbers that the layers between expression and distributions compute with; weights, distributions and losses
-        are float32 whatever it is.
+        are always float32.
     """
 
-    epochs: int | None = None
-    cells_per_epoch: int | None = None
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-6
-    epsilon: float = 1e-2
-    clip: float = 50.0
-    patience: int = 30
-    plateau: int = 12
+    epochs: int | None = setting(None, at_least=1)
+    cells_per_epoch: int | None = setting(None, at_least=2)
+    batch_size: int = setting(128, at_least=2)
+    learning_rate: float = setting(1e-3, above=0)
+    weight_decay: float = setting(1e-6, at_least=0)
+    epsilon: float = setting(1e-2, above=0)
+    clip: float = setting(50.0, above=0)
+    patience: int = setting(30, at_least=0)
+    plateau: int = setting(12, at_least=0)
     target_loss: float | None = None
     keep_best: bool = True
-    accumulate: int = 1
+    accumulate: int = setting(1, at_least=1)
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no training can use."""
-        for name, smallest in (
-            ("epochs", 1),
-            ("cells_per_epoch", 2),
-            ("batch_size", 2),
-            ("patience", 0),
-            ("plateau", 0),
-            ("accumulate", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise RecipeError(f"{name} must be {smallest} or more, not {value}.")
-        if not self.weight_decay >= 0:
-            raise RecipeError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
-        for name in ("learning_rate", "clip", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"{name} must be above 0, not {getattr(self, name)}.")
-
-    def parameter_groups(self, model: nn.Module, objective: nn.Module) -> Sequence[dict[str, Any]]:
-        """Return all that is trained, in groups that may have numbers of their own, such as a weight decay."""
-        return [{"params": [*model.parameters(), *objective.parameters()]}]
+        """Check the ranges."""
+        check(self)
 
 
 def default_epochs(n_cells: int) -> int:
-    """Choose the number of epochs: 400 up to 20,000 cells, then fewer, so that all cells together stay 8 million.
+    """Choose the number of epochs: 400 up to 20,000 cells, then fewer, so that all epochs have 8 million cells.
 
     >>> [default_epochs(n) for n in (500, 20_000, 200_000, 10_000_000)]
     [400, 400, 40, 10]

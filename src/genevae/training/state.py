@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.models.vae import VAE
-from genevae.objectives.objective import Objective, Progress
+from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.training.early_stopping import Best
-from genevae.training.history import History, UnderWay
+from genevae.training.history import History, RunningEpoch
 from genevae.training.nan_guard import Guard
 from genevae.training.settings import Training, default_epochs
 from genevae.training.world import World
 
 __all__ = ["State"]
+
+
+class Compute(nn.Module):
+    """A model and its objective as one module, whose forward pass is the loss of a minibatch."""
+
+    def __init__(self, model: VAE, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, cells: Cells, progress: Progress) -> Loss:
+        """Return the loss."""
+        loss: Loss = self.objective(self.model, cells, progress)
+        return loss
 
 
 @dataclass
@@ -31,6 +46,8 @@ class State:
     ----------
     model, objective
         What is trained.
+    compute
+        Both as one module, whose gradients are averaged over processes.
     optimizer, plateau, scaler
         Adam; what halves its learning rate, if anything; and what keeps gradients of half precision above zero.
     best, guard
@@ -43,11 +60,11 @@ class State:
         Optimiser steps so far, those that were skipped among them.
     history
         Of the epochs that are done.
-    under_way
-        The epoch that is not.
+    running
+        The current epoch.
     done
         Whether training has ended.
-    ranks
+    world
         The processes that train together; all are in the same state.
 
     Notes
@@ -58,6 +75,7 @@ class State:
 
     model: VAE
     objective: Objective
+    compute: nn.Module
     optimizer: Adam
     plateau: ReduceLROnPlateau | None
     scaler: GradScaler
@@ -68,9 +86,9 @@ class State:
     n_steps: int
     step: int = 0
     history: History = field(default_factory=History)
-    under_way: UnderWay = field(default_factory=UnderWay)
+    running: RunningEpoch = field(default_factory=RunningEpoch)
     done: bool = False
-    ranks: World = field(default_factory=World.alone)
+    world: World = field(default_factory=World)
 
     @classmethod
     def begin(
@@ -80,12 +98,13 @@ class State:
         training: Loader,
         settings: Training,
         device: torch.device,
-        ranks: World,
+        world: World,
+        parameter_groups: Sequence[dict[str, Any]] | None = None,
     ) -> Self:
         """Return the state before the first step."""
         n_epochs = settings.epochs or default_epochs(training.sampler.n_cells)
         optimizer = Adam(
-            settings.parameter_groups(model, objective),
+            parameter_groups or [{"params": [*model.parameters(), *objective.parameters()]}],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             eps=settings.epsilon,
@@ -95,15 +114,16 @@ class State:
         return cls(
             model,
             objective,
+            Compute(model, objective),
             optimizer,
             ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, threshold=0.0) if patience else None,
             GradScaler(device.type, enabled=settings.precision == "fp16"),
             Best((model, objective), settings),
-            Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index, ranks),
+            Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index, world),
             device,
             n_epochs,
             n_epochs * -(-len(training) // settings.accumulate),
-            ranks=ranks,
+            world=world,
         )
 
     @property

@@ -1,39 +1,43 @@
-"""Several processes that train one model together, on one machine or on many: each on its part of every minibatch.
+"""Several processes that train one model, on one machine or on many, each on its shard of every minibatch.
 
-Each process reads its own cells of a minibatch, draws what one process would draw (see :mod:`genevae.nn.sharding`), and
-differentiates its share of the loss. Gradients and losses are added up before anything is decided on them. So all
-processes have the same weights and the same numbers at every step, and they are those of one process.
+Each process reads its shard of a minibatch, draws the random numbers of one process (see :mod:`genevae.nn.sharding`),
+and differentiates its share of the loss. ``DistributedDataParallel`` averages the gradients. So all processes have the
+same weights and the same numbers at every step, and they are those of one process.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
-from genevae.cells import Cells
+from genevae.cells import Cells, Shard
 from genevae.data.loader import Loader
 from genevae.errors import DataError, RecipeError, TrainingError
-from genevae.nn.sharding import gathered, together
-from genevae.objectives.objective import Loss
+from genevae.nn.sharding import all_gather, collective
+from genevae.objectives.objective import Loss, Progress
 from genevae.training.history import Means
 from genevae.training.launch_env import Launch
 
 __all__ = ["ANSWER_WITHIN", "World", "device_of", "join"]
 
 ANSWER_WITHIN = timedelta(minutes=10)
-"""After which a process that does not answer is given up."""
+"""How long the other processes are waited for."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, as this one sees them.
+    """The processes that train together, as one of them sees them; by default there is only one.
 
     Parameters
     ----------
@@ -44,115 +48,126 @@ class World:
     rank: int = 0
     n_ranks: int = 1
 
-    @classmethod
-    def alone(cls) -> World:
-        """Return the one process that there mostly is."""
-        return cls()
-
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other."""
+        """Whether there is no other process."""
         return self.n_ranks == 1
 
-    def own(self, loader: Loader) -> Loader:
-        """Return what loads this process's parts of the same minibatches."""
+    def shards_of(self, loader: Loader) -> Loader:
+        """Return a loader of this process's shards of the same minibatches."""
         return loader if self.is_alone else loader.over(loader.sampler.for_rank(self.rank, self.n_ranks))
 
-    def epoch(self, loader: Loader, number: int) -> Generator[Cells, None, None]:
-        """Yield this process's part of each minibatch of an epoch; see :meth:`Loader.epoch`.
+    def epoch(self, loader: Loader, number: int, first: int = 0) -> Generator[Cells, None, None]:
+        """Yield this process's shard of each minibatch of an epoch; see :meth:`Loader.epoch`.
 
         Raises
         ------
         TrainingError
-            If there are fewer cells in a minibatch than processes.
+            If a minibatch has fewer cells than there are processes.
         """
-        return loader.epoch(number) if self.is_alone else self._parts(loader, number)
+        return loader.epoch(number, first) if self.is_alone else self._shards(loader, number, first)
 
-    def _parts(self, loader: Loader, number: int) -> Generator[Cells, None, None]:
-        sizes_rm = gathered(torch.tensor(loader.sizes(number), dtype=torch.int64))
+    def _shards(self, loader: Loader, number: int, first: int) -> Generator[Cells, None, None]:
+        sizes_rm = all_gather(torch.tensor(loader.sizes(number, first), dtype=torch.int64))
         if (sizes_rm == 0).any():
             raise TrainingError(
-                f"A minibatch of {int(sizes_rm.sum(0).min())} is too few for {self.n_ranks} processes to have a cell "
-                "each. Start fewer processes, or choose a larger batch_size or more validation cells."
+                f"A minibatch of {int(sizes_rm.sum(0).min())} cells is too few for {self.n_ranks} processes. "
+                "Start fewer processes, or choose a larger batch_size or more validation cells."
             )
-        with closing(loader.epoch(number)) as minibatches:
+        with closing(loader.epoch(number, first)) as minibatches:
             for cells, sizes in zip(minibatches, sizes_rm.T.tolist(), strict=True):
-                yield replace(cells, sizes=tuple(sizes))
+                yield cells.with_shard(Shard(self.rank, tuple(sizes)))
 
-    def add_up(self, losses: Sequence[Loss], minibatches: Sequence[Cells], parameters: Sequence[Tensor]) -> list[Loss]:
-        """Add up gradients, and return the losses of whole minibatches; what each cell lost stays this process's.
+    def wrap(self, module: nn.Module, cells: Cells, progress: Progress) -> nn.Module:
+        """Average the gradients of a module over processes, in buckets, while backward computes the others.
 
         Parameters
         ----------
-        losses, minibatches
-            Of this process; the gradients are those of its share of the losses.
-        parameters
-            Whose gradients; where no process has one, there is none.
+        module
+            Its forward pass is a loss. A module that is wrapped already is returned.
+        cells, progress
+            Its input, which shows whether all parameters are used.
         """
+        if self.is_alone or isinstance(module, DistributedDataParallel):
+            return module
+        # Buffers are the same in all processes already. The option for that has another name since torch 2.12.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        options: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False,
+            "find_unused_parameters": self.any(_has_unused_parameters(module, cells, progress)),
+        }
+        return DistributedDataParallel(module, **options)
+
+    @contextmanager
+    def gradients(self, module: nn.Module, is_last: bool) -> Iterator[None]:
+        """Compute gradients of a wrapped module; they are averaged over processes in the last part of a step.
+
+        Raises
+        ------
+        TrainingError
+            If another process has ended or does not answer.
+        """
+        if not isinstance(module, DistributedDataParallel):
+            yield
+            return
+        with collective(), nullcontext() if is_last else module.no_sync():
+            yield
+
+    def mean_losses(self, losses: Sequence[Loss], minibatches: Sequence[Cells]) -> list[Loss]:
+        """Return the losses of complete minibatches; ``per_cell_n`` stays that of this process's cells."""
         if self.is_alone:
             return list(losses)
         numbers = [
             torch.stack([number.detach().to(loss.total) for number in (loss.total, *loss.terms.values())])
-            * (cells.n_cells / cells.n_shared)
+            * (cells.n_cells / cells.n_total)
             for loss, cells in zip(losses, minibatches, strict=True)
         ]
-        added = self._add_up(parameters, numbers)
+        message = torch.cat(numbers)
+        with collective():
+            distributed.all_reduce(message)
+        means = message.split([len(each) for each in numbers])
         return [
             Loss(total, dict(zip(loss.terms, terms, strict=True)), loss.per_cell_n)
-            for loss, (total, *terms) in zip(losses, added, strict=True)
+            for loss, (total, *terms) in zip(losses, means, strict=True)
         ]
 
-    def _add_up(self, parameters: Sequence[Tensor], numbers: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Add up gradients in place, and numbers, in one message."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        is_used = parameters[0].new_tensor([p.grad is not None for p in parameters])
-        parts = [is_used, *numbers, *(gradient.flatten() for gradient in gradients)]
-        message = torch.cat(parts)
-        with together():
-            distributed.all_reduce(message)
-        is_used, *sums = message.split([len(part) for part in parts])
-        numbers, added = sums[: len(numbers)], sums[len(numbers) :]
-        for parameter, own, total, used in zip(parameters, gradients, added, is_used.tolist(), strict=True):
-            parameter.grad = own.copy_(total.view_as(own)) if used else None  # laid out in memory as the weights are
-        return numbers
-
     def sum(self, numbers: Tensor) -> Tensor:
-        """Add up numbers that every process has."""
-        return numbers if self.is_alone else gathered(numbers).sum(0)
+        """Add up numbers over processes."""
+        return numbers if self.is_alone else all_gather(numbers).sum(0)
 
-    def means(self, means: Means) -> Means:
-        """Put the means of all processes together."""
+    def merge_means(self, means: Means) -> Means:
+        """Merge the means of all processes."""
         if self.is_alone:
             return means
         sums = torch.stack([total.double() for total in means.sums.values()])
         n_cells, *added = self.sum(torch.cat([sums.new_tensor([means.n_cells]), sums]))
         return Means(dict(zip(means.sums, added, strict=True)), int(n_cells))
 
-    def any(self, wish: bool) -> bool:
-        """Say whether any process wishes so; all are asked at the same place."""
-        return wish if self.is_alone else bool(self.sum(torch.tensor(float(wish))) > 0)
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all processes call this at the same place."""
+        return flag if self.is_alone else bool(self.sum(torch.tensor(float(flag))) > 0)
 
     def texts(self, text: str) -> list[str]:
-        """Return what every process says, in order of rank."""
+        """Return the texts of all processes, in order of rank."""
         if self.is_alone:
             return [text]
         letters = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        lengths = gathered(torch.tensor([len(letters)])).flatten().tolist()
+        lengths = all_gather(torch.tensor([len(letters)])).flatten().tolist()
         padded = nn.functional.pad(letters, [0, max(lengths) - len(letters)])
-        return [bytes(each[:n].tolist()).decode() for each, n in zip(gathered(padded), lengths, strict=True)]
+        return [bytes(each[:n].tolist()).decode() for each, n in zip(all_gather(padded), lengths, strict=True)]
 
-    def require_alike(self, what: str, text: str) -> None:
-        """Refuse to train together on different things.
+    def require_same(self, what: str, text: str) -> None:
+        """Check that all processes have the same text.
 
         Raises
         ------
         DataError
-            If processes say different things; the message names those that differ from the first.
+            If they do not; the message names the processes that differ from the first.
         """
         first, *rest = self.texts(text)
         others = [str(rank) for rank, each in enumerate(rest, 1) if each != first]
@@ -163,25 +178,34 @@ class World:
             )
 
 
+def _has_unused_parameters(module: nn.Module, cells: Cells, progress: Progress) -> bool:
+    """Whether some parameters have no gradient; the module and the random numbers stay as they are."""
+    trial = deepcopy(module)
+    devices = [cells.x.values.device] if cells.x.values.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        trial(cells, progress).total.backward()
+    return any(parameter.grad is None for parameter in trial.parameters())
+
+
 def join(launch: Launch, device: torch.device) -> World:
-    """Meet the other processes of this job, if there are any; once met they stay so until this process ends.
+    """Connect to the other processes of this job, if there are any, until this process ends.
 
     Parameters
     ----------
     launch
         How this process was started.
     device
-        Where it computes: processes talk by gloo about what is on a CPU, and by NCCL about what is on GPUs.
+        Where it computes: processes communicate by gloo on CPUs, and by NCCL on GPUs.
 
     Raises
     ------
     RecipeError
-        If there is no way to talk about what is on such a device.
+        If there is no communication between such devices.
     TrainingError
-        If the others cannot be found.
+        If the others cannot be reached.
     """
     if launch.n_ranks == 1:
-        return World.alone()
+        return World()
     if device.type not in {"cpu", "cuda"}:
         raise RecipeError(f"Several processes cannot train together on '{device}'. Choose the device cpu or cuda.")
     if not distributed.is_initialized():
@@ -189,7 +213,7 @@ def join(launch: Launch, device: torch.device) -> World:
             store, rank, n_ranks = next(rendezvous(launch.meeting, launch.rank, launch.n_ranks, timeout=ANSWER_WITHIN))
             distributed.init_process_group(
                 "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-                # torchrun may lend the same store to the processes that it starts again
+                # torchrun may give the same store to processes that it restarts
                 store=distributed.PrefixStore(f"start {launch.restarts}", store),  # type: ignore[attr-defined]
                 timeout=ANSWER_WITHIN,
                 rank=rank,
@@ -198,15 +222,15 @@ def join(launch: Launch, device: torch.device) -> World:
         except (RuntimeError, ValueError) as error:
             raise TrainingError(
                 f"Process {launch.rank} of {launch.n_ranks} did not find the others ({launch.meeting}): "
-                f"{str(error).splitlines()[0][:160]}. See that all were started, and that nothing keeps their machines "
-                "from talking to each other; MASTER_ADDR and MASTER_PORT name another place to meet."
+                f"{str(error).splitlines()[0][:160]}. Check that all were started, and that no firewall separates "
+                "their machines; MASTER_ADDR and MASTER_PORT set another address to meet at."
             ) from error
         atexit.register(distributed.destroy_process_group)
     return World(launch.rank, launch.n_ranks)
 
 
 def device_of(launch: Launch, device: torch.device) -> torch.device:
-    """Return the GPU of this process, where several have one each."""
+    """Return the GPU of this process, where several processes have one each."""
     if launch.n_ranks == 1 or str(device) != "cuda":
         return device
     own = torch.device("cuda", launch.local_rank % torch.cuda.device_count())

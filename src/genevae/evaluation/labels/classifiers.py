@@ -112,7 +112,7 @@ def _by_others(bench: Bench, field: str, training: AnnData, judged: AnnData) -> 
     yield _by(f"logistic regression on {n_axes} PCs", logistic, spaces, label_n)
     yield _by(f"nearest neighbours on {n_axes} PCs", KNeighborsClassifier(n_near), spaces, label_n)
     for name, run in bench.runs.items():
-        told = field in run.schema.n_categories and run.recipe.encode_condition
+        told = field in run.schema.n_categories and run.recipe.settings().get("encode_condition", True)
         if not told and known_n(run.schema, judged.obs).all():
             latents = tuple(embed(run, cells).obsm["X_genevae"] for cells in (training, judged))
             yield _by(f"nearest neighbours on the latent of {name}", KNeighborsClassifier(n_near), latents, label_n)

@@ -38,7 +38,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, h)``."""
         c = self.conditioning(condition).expand(*z.shape[:-1], -1)
-        return self.trunk(torch.cat([z, c], -1))  # type: ignore[no-any-return]
+        return self.trunk(torch.cat([z, c], -1), condition.shard)  # type: ignore[no-any-return]
 
 
 class Proportion(nn.Module):
