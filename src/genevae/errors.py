@@ -9,7 +9,7 @@
     ├── RecipeError         a recipe, or one of its settings, is unknown or cannot fit these data
     ├── RunError            a run folder is missing, damaged, or already there
     ├── TrainingError       training cannot go on (no finite loss, nothing to train on)
-    └── TrainingPaused      a signal asked for an end, and the state is kept; the command line exits with 75
+    └── TrainingPaused      a signal stopped training, and its state is saved; the command line exits with 75
 
 A message says what is wrong, where, what was given, and how to fix it, in that order.
 """
@@ -70,7 +70,7 @@ class TrainingError(GenevaeError):
 
 
 class TrainingPaused(GenevaeError):  # noqa: N818 - nothing is wrong
-    """A signal asked for an end, and the state of training is kept."""
+    """A signal stopped training, and its state is saved."""
 
     exit_code = EX_TEMPFAIL
 

@@ -11,11 +11,11 @@ from genevae.runs.checkpoint import Checkpoints
 from genevae.training.launch_env import launched
 from genevae.training.state import State
 
-after_step = Checkpoints.after_step
+on_step = Checkpoints.on_step
 
 
 def die_after_step(self: Checkpoints, state: State) -> None:
-    after_step(self, state)
+    on_step(self, state)
     if state.step == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -23,5 +23,5 @@ def die_after_step(self: Checkpoints, state: State) -> None:
 if __name__ == "__main__":
     launch = launched(os.environ)
     if launch.rank == 1 and not launch.restarts:
-        Checkpoints.after_step = die_after_step  # type: ignore[method-assign]
+        Checkpoints.on_step = die_after_step  # type: ignore[method-assign]
     main(sys.argv[2:])

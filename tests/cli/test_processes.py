@@ -108,5 +108,5 @@ def test_a_signal_to_one_process_pauses_all_at_the_same_step(data, tmp_path):
     finally:
         ends = finish(processes, within=60)
     assert [code for code, _, _ in ends] == [75, 75]
-    assert "SIGUSR1 asked for an end" in ends[0][2]
+    assert "stopped by SIGUSR1" in ends[0][2]
     assert len(list((run / "checkpoints").iterdir())) == 1

@@ -74,7 +74,7 @@ class Stub:
 def keep(path: Path, step: int) -> None:
     run = path / "run"
     checkpoints = Checkpoints(run, Interval(1, "steps"), 1, StopRequest(), EventLog(run / "log.jsonl"))
-    checkpoints.after_step(Stub(step))  # type: ignore[arg-type]
+    checkpoints.on_step(Stub(step))  # type: ignore[arg-type]
 
 
 def prepare_checkpoint(path: Path) -> None:

@@ -6,6 +6,8 @@ import csv
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,11 +40,12 @@ def an_epoch(number: int, loss: float) -> Epoch:
 
 def follow(folder: Path, before: list[Epoch], now: list[Epoch]) -> None:
     board, history = TensorBoard(folder), History(list(before))
-    board.start(history)
+    state: Any = SimpleNamespace(epoch=len(before), history=history)
+    board.on_start(state)
     for epoch in now:
         history.epochs.append(epoch)
-        board.epoch(epoch)
-    board.end(history)
+        board.on_epoch(state, epoch)
+    board.on_end(state)
     board.close()
 
 
@@ -69,7 +72,7 @@ def test_a_run_that_goes_on_takes_the_place_of_what_it_repeats(tmp_path):
 
 def test_the_projector_is_given_cells_and_their_fields(tmp_path):
     board = TensorBoard(tmp_path)
-    board.start(History())
+    board.on_start(SimpleNamespace(epoch=0))
     z = np.random.default_rng(0).normal(size=(3, 2))
     board.latent(z, pd.DataFrame({"type": ["B\tcell", "", "T"], "dose": [0.5, 1, 2]}, index=["a", "b", "c"]))
     board.close()
@@ -88,7 +91,7 @@ def test_a_picture_is_shown_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     imsave(tmp_path / "some.png", pixels)
     board = TensorBoard(tmp_path / "board")
-    board.start(History())
+    board.on_start(SimpleNamespace(epoch=0))
     board.picture("some", tmp_path / "some.png")
     board.close()
     (event,) = read(tmp_path / "board").Images("some")

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all, and that show when they were changed."""
+"""Folders that are written completely or not at all, and that show when they were changed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["MANIFEST", "START", "complete_folder", "require_place", "verify_fold
 
 MANIFEST = "manifest.json"
 START = "start.json"
-"""The manifest of a folder in which training is under way."""
+"""The manifest of a folder in which training is unfinished."""
 SEAL = "sha256_of_this"
-"""The entry of the manifest that vouches for its others."""
+"""The entry of the manifest with the sha256 of the others."""
 
 AGAIN = "Copy the folder again, or train again."
 Writers = Mapping[str, Callable[[Path], Any]]
@@ -29,25 +29,25 @@ Writers = Mapping[str, Callable[[Path], Any]]
 def write_folder(
     path: Path, files: Writers, facts: Mapping[str, Any], overwrite: bool = False, manifest: str = MANIFEST
 ) -> None:
-    """Write a folder of files beside its place, add a manifest, and move it there in one step.
+    """Write a folder of files and a manifest under a temporary name, and rename it in one step.
 
     Parameters
     ----------
     path
         The folder.
     files
-        For each name, what writes that file when given its path.
+        For each name, a function that writes the file, given its path.
     facts
-        What the manifest says besides the sha256 of each file.
+        What the manifest holds besides the sha256 of each file.
     overwrite
-        Whether a folder that is there already is replaced.
+        Whether an existing folder is replaced.
     manifest
         The manifest's name.
 
     Raises
     ------
     RunError
-        If the folder is there already, or cannot be written. Nothing half-written is left.
+        If the folder exists, or cannot be written. Nothing half-written is left.
     """
     path = Path(path)
     require_place(path, overwrite)
@@ -59,23 +59,23 @@ def write_folder(
 
 
 def require_place(path: Path, overwrite: bool) -> None:
-    """Make sure that a folder can be written, before the work that makes it.
+    """Check that a folder can be written, before the work that fills it.
 
     Raises
     ------
     RunError
-        If it is there already and is not to be replaced, is not one of ours, or the folder around it is closed to us.
+        If it exists and is not to be replaced, was not written by genevae, or its parent cannot be written.
     """
     if not overwrite and (path / START).exists() and not (path / MANIFEST).exists():
         raise RunError(
-            f"{path} holds a training that is unfinished. Go on with it: genevae fit --resume {path}. Or give --force "
-            "(overwrite=True) to begin anew."
+            f"{path} holds a training that is unfinished. Continue it: genevae fit --resume {path}. Or give --force "
+            "(overwrite=True) to start again."
         )
     require_free(path, overwrite, [MANIFEST, START])
 
 
 def complete_folder(path: Path, files: Writers, facts: Mapping[str, Any]) -> None:
-    """Add files to a folder that has no manifest, and the manifest last: until it is there, the folder is unfinished.
+    """Add files to a folder without a manifest, and the manifest last; until then the folder is unfinished.
 
     Parameters
     ----------
@@ -124,10 +124,10 @@ def verify_folder(path: Path, manifest: str = MANIFEST) -> dict[str, Any]:
     try:
         found = dict(json.loads((path / manifest).read_text()))
         digests = dict(found["sha256"])
-        whole = found.pop(SEAL) == _seal(found)
+        is_intact = found.pop(SEAL) == _seal(found)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunError(f"{path / manifest} is damaged: {error}. {AGAIN}") from error
-    if not whole:
+    if not is_intact:
         raise RunError(f"{path / manifest} is not what was written. {AGAIN}")
     for name, digest in digests.items():
         if not (path / name).is_file():
@@ -143,7 +143,9 @@ def _require_manifest(path: Path, manifest: str) -> None:
     if (path / manifest).is_file():
         return
     if (path / START).is_file():
-        raise RunError(f"{path} holds no model yet, for its training is unfinished: genevae fit --resume {path}")
+        raise RunError(
+            f"{path} holds no model yet; training is unfinished. Continue with genevae fit --resume {path}"
+        )
     raise RunError(f"{path} is not a model folder: it has no {manifest}.")
 
 
@@ -157,5 +159,5 @@ def _sha256(path: Path) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name, to a file that others may read as they may read any: ``save_file`` keeps its from them."""
+    """Write tensors by name, with the usual permissions of a file, which ``save_file`` does not give."""
     path.write_bytes(save(dict(tensors)))
