@@ -36,7 +36,7 @@ def test_counts_become_numbers_from_nought_to_one_and_come_back_exactly(make_cel
     counts = torch.cat([each.x.dense() for each in cells])
     torch.testing.assert_close(fitted.invert(seen, size_n1), counts, rtol=1e-6, atol=1e-6)
     assert torch.equal(fitted.invert(seen, size_n1).round(), counts)
-    assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.COUNTS)
+    assert (fitted.kind(Kind.COUNTS), fitted.output_kind(Kind.COUNTS)) == (Kind.SCALED, Kind.COUNTS)
 
 
 def test_a_gene_that_no_training_cell_has_does_not_swallow_the_others():
@@ -57,8 +57,8 @@ def test_an_order_changes_no_number_and_survives_json(inner, make_cells):
         seen = each.apply(cells.x, size_n1).dense()
         torch.testing.assert_close(seen, alone.apply(cells.x, size_n1).dense())
         torch.testing.assert_close(each.invert(seen, size_n1), alone.invert(seen, size_n1))
-        assert (each.kind(Kind.COUNTS), each.answers_in(Kind.COUNTS)) == (
-            alone.kind(Kind.COUNTS), alone.answers_in(Kind.COUNTS),
+        assert (each.kind(Kind.COUNTS), each.output_kind(Kind.COUNTS)) == (
+            alone.kind(Kind.COUNTS), alone.output_kind(Kind.COUNTS),
         )  # fmt: skip
     assert torch.equal(again.order_g, fitted.order_g)
     assert sorted(fitted.order_g.tolist()) == list(range(7))

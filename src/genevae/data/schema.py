@@ -131,22 +131,22 @@ class Schema:
         return tuple(covariate.name for covariate in self.covariates)
 
     @property
-    def seen_as(self) -> Kind:
+    def input_kind(self) -> Kind:
         """What the numbers are that the model sees."""
         return self.transform.kind(self.kind)
 
     @property
-    def answers_in(self) -> Kind:
+    def output_kind(self) -> Kind:
         """What the numbers are that tasks return."""
-        return self.transform.answers_in(self.kind)
+        return self.transform.output_kind(self.kind)
 
     @property
-    def knows_scatter(self) -> bool:
+    def has_noise_model(self) -> bool:
         """Whether a likelihood of what the model sees tells how values scatter, and is not merely a squared error.
 
         Where counts are made something else for the model, and something else is made counts again, it does not.
         """
-        return self.seen_as.is_count or not self.answers_in.is_count
+        return self.input_kind.is_count or not self.output_kind.is_count
 
     @property
     def batch(self) -> str | None:

@@ -200,7 +200,7 @@ class Cycle(Objective):
             return Loss(loss_n.mean(), named, loss_n.detach())
         reads_n = self.classifier.surprise_n(journey.logits_real_nc, cells.condition.codes)
         n_watched = own_of_first(N_WATCHED)
-        model.watch(journey.there_nk[:n_watched], cells[:n_watched])
+        model.update_variance(journey.there_nk[:n_watched], cells[:n_watched])
         named |= self.influence(heads, journey.home_nk, journey.gram_kk, cells.condition.codes)
         named["classifier"] = reads_n.mean().detach()
         return Loss((loss_n + reads_n).mean(), named, (loss_n + reads_n).detach())

@@ -69,9 +69,9 @@ class Ordered:
         """Say what the inner change makes of the numbers."""
         return self.inner.kind(before)
 
-    def answers_in(self, before: Kind) -> Kind:
+    def output_kind(self, before: Kind) -> Kind:
         """Say what the inner change returns."""
-        return self.inner.answers_in(before)
+        return self.inner.output_kind(before)
 
     def to_json(self) -> dict[str, Any]:
         """Write it down."""

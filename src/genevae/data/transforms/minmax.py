@@ -61,7 +61,7 @@ class ScaleToUnit:
         """Say that the numbers are scaled."""
         return Kind.SCALED
 
-    def answers_in(self, before: Kind) -> Kind:
+    def output_kind(self, before: Kind) -> Kind:
         """Say that the way back leads to what the numbers were."""
         return before
 

@@ -36,7 +36,7 @@ class Transform(Protocol):
     def kind(self, before: Kind) -> Kind:
         """Say what the numbers are that a model sees."""
 
-    def answers_in(self, before: Kind) -> Kind:
+    def output_kind(self, before: Kind) -> Kind:
         """Say what the numbers are that tasks return."""
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class AsIs:
         """Draw from p."""
         return p.sample()
 
-    answers_in = kind
+    output_kind = kind
 
     def to_json(self) -> dict[str, Any]:
         """Write it down."""
@@ -113,7 +113,7 @@ class LogNormalise:
         """Draw logarithms from p."""
         return p.sample()
 
-    answers_in = kind
+    output_kind = kind
 
     def to_json(self) -> dict[str, Any]:
         """Write it down."""
@@ -166,9 +166,9 @@ class Standardise:
         """Say that the numbers are centred."""
         return Kind.SCALED
 
-    def answers_in(self, before: Kind) -> Kind:
+    def output_kind(self, before: Kind) -> Kind:
         """Say what the inner change makes of the numbers."""
-        return self.inner.answers_in(before)
+        return self.inner.output_kind(before)
 
     def to_json(self) -> dict[str, Any]:
         """Write it down."""
