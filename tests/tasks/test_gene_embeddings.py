@@ -65,7 +65,7 @@ def test_a_store_holds_what_is_returned(tiny_model, tmp_path, suffix, monkeypatc
     answer = gene_embeddings(tiny_model, neighbours=5)
     np.testing.assert_array_equal(written.obsm["X_genevae"], answer.obsm["X_genevae"])
     assert (written.obsp["similarity"] != answer.obsp["similarity"]).nnz == 0
-    with pytest.raises(RunError, match="there already"):
+    with pytest.raises(RunError, match="already exists"):
         gene_embeddings(tiny_model, out=out)
 
 

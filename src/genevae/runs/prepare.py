@@ -21,7 +21,7 @@ from genevae.data.schema import Schema, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
 from genevae.errors import DataError
-from genevae.io.formats import ReadOptions, open_source, settle
+from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
@@ -122,14 +122,14 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, recipe: Recipe, g
         Says what such data become before the model sees them.
     """
     keep = data.keep if isinstance(data, ReadOptions) else "auto"
-    source = settle(open_source(data, given["layer"]), keep)
+    source = in_memory_if_fits(open_source(data, given["layer"]), keep)
     kind = probe(source)
     check_likelihood(kind, recipe.needs_counts, recipe_name(recipe), source.name)
     split = _split(source, given)
     words = ("condition", "continuous", "batch", "control", "combine", "group")
     unknown = recipe.needs_unknown or recipe.category_dropout > 0
     schema = Schema.fit((), source.obs, kind, **{name: given[name] for name in words}, unknown=unknown)
-    source = settle(_with_genes(source, given["genes"], kind, split), keep)
+    source = in_memory_if_fits(_with_genes(source, given["genes"], kind, split), keep)
     schema = schema.with_genes(source.genes, missing=source.panels is not None)
     schema = schema.with_transform(recipe.transform(kind).fit(Loader(source, schema, InOrder(split.train, 512))))
     return Prepared(source, schema, split)
