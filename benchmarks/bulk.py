@@ -147,7 +147,7 @@ def print_genes(model: gv.Trained, train: AnnData, epochs: int) -> None:
     transposed = AnnData((x.T).astype(np.float32), obs=train.var[[]], var=train.obs[[]])
     of_genes = gv.fit(transposed, recipe="bulk", epochs=max(5, epochs // 10), progress=False, device="cpu")
     vectors = {
-        "decoder": gv.genes(model, neighbours=0).obsm["X_genevae"],
+        "decoder": gv.gene_embeddings(model, neighbours=0).obsm["X_genevae"],
         "genes × samples": gv.embed(of_genes, transposed).obsm["X_genevae"],
         "PCA loadings": pca.components_.T * pca.singular_values_,
         "Pearson": x.T,

@@ -5,9 +5,9 @@ dense rows, every expression written out, and a Python loop over the categories 
 matrix (Kang et al. 2018, log-normalised), with the same minibatches, threads and Adam, in turn. Target: five times.
 
 Counterfactuals: the stimulated cells of one type at a time are kept away from training, 2,000 highly variable genes.
-The answer as expected, and with each cell's own noise (layer moved). Judged on the mean log-normalised profile:
-Pearson's correlation of the shift with the true one, and the mean squared error; beside them the mean over the other
-types of their shifts, and no change.
+The answer as expected, and with each cell's own noise (layer quantile_mapped). Judged on the mean log-normalised
+profile: Pearson's correlation of the shift with the true one, and the mean squared error; beside them the mean over the
+other types of their shifts, and no change.
 
 - *held-out cells*: these cells, which were not trained on, untreated;
 - *held-out answer*: the untreated cells of the type stimulated, of which the model never saw any.
@@ -210,7 +210,7 @@ def judge(model: gv.Trained, adata: AnnData, name: str, source: str, target: str
     usual = mean_shift(
         *({kind: mean_log_profile(adata.X[of(adata, kind, c)]) for kind in others} for c in (source, target))
     )
-    shifts = (told.X.mean(0) - start, told.layers["moved"].mean(0) - start, usual, np.zeros_like(start))
+    shifts = (told.X.mean(0) - start, told.layers["quantile_mapped"].mean(0) - start, usual, np.zeros_like(start))
     return [(pearson(shift, end - start), mean_squared_error(shift, end - start)) for shift in shifts]
 
 

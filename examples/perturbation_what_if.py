@@ -36,8 +36,8 @@ model = gv.fit(
 adata = adata[:, list(model.schema.genes)]
 kind, treatment = adata.obs["cell_type"], adata.obs["condition"]
 
-# The question: the untreated B cells, as they would be under interferon. The layer `moved` holds each cell with its own
-# noise carried over: what the model does not explain stays as it was, and cancels in the comparison.
+# The question: the untreated B cells, as they would be under interferon. The layer `quantile_mapped` keeps the noise of
+# each cell: what the model does not explain is unchanged, and cancels in the comparison.
 untreated = adata[((kind == "B") & (treatment == "ctrl")).to_numpy()]
 answer = gv.counterfactual(model, untreated, condition={"condition": "stim"})
 
@@ -48,7 +48,7 @@ types = ("B", "CD4 T", "CD8 T", "NK", "CD14+ Mono", "FCGR3A+ Mono", "DC")
 before, after = ({k: x[(kind == k) & (treatment == name)].mean(0) for k in types} for name in ("ctrl", "stim"))
 start, end = before.pop("B"), after.pop("B")
 shifts = {
-    "genevae": log_normalised(answer.layers["moved"]).mean(0) - start,
+    "genevae": log_normalised(answer.layers["quantile_mapped"]).mean(0) - start,
     "mean shift of the others": mean_shift(before, after),
     "no change": np.zeros_like(start),
 }

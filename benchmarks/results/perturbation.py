@@ -146,7 +146,7 @@ def by_arithmetic(sample: Sample, job: Job) -> Answers:
         (cells,) = open_cells(model, untreated(sample, job.data), None, 10_000)
         z_nk = module.posterior(cells).sample()
         before, after = (module.likelihood(z, cells.condition) for z in (z_nk, z_nk + shift_k))
-        return {job.method: before.carry(cells.x.dense(), after).numpy()}
+        return {job.method: before.quantile_map(cells.x.dense(), after).numpy()}
 
 
 def by_scvi(sample: Sample, job: Job) -> Answers:
@@ -154,7 +154,7 @@ def by_scvi(sample: Sample, job: Job) -> Answers:
     model, _ = peers.scvi(sample, NAME, job.quick, [CONDITION], ramp=0.25, encode=False)
     rows = np.flatnonzero((sample.labels(TYPE) == job.data) & (sample.labels(CONDITION) == BEFORE))
     torch.manual_seed(job.seed)
-    found = [before.carry(x_ng, after).numpy() for before, after, x_ng in peers.under_batch(model, rows, AFTER)]
+    found = [before.quantile_map(x_ng, after).numpy() for before, after, x_ng in peers.under_batch(model, rows, AFTER)]
     return {job.method: np.concatenate(found)}
 
 
@@ -194,9 +194,10 @@ INTRODUCTION = (
     "training, and predicted from its untreated cells. Pearson-Δ: Pearson's correlation over genes of the predicted "
     "and the true shift of mean log-normalised expression. E-distance: of the predicted cells from the true ones, on "
     "50 principal components. *nb* is told the condition alone, and `genevae counterfactual` carries each cell's own "
-    "noise over (layer `moved`); *nb, drawn*: counts drawn afresh (layer `draw`). *latent arithmetic*: scGen's idea "
-    "on the latent of `nb` without conditions. *SCVI*: the condition as its batch, decoded under the other, one seed."
-    " Both are given the same carrying over. *mean shift* of the other six types, added to the untreated cells; "
+    "noise over (layer `quantile_mapped`); *nb, drawn*: counts drawn afresh (layer `draw`). *latent arithmetic*: "
+    "scGen's idea on the latent of `nb` without conditions. *SCVI*: the condition as its batch, decoded under the "
+    "other, one seed. Both are given the same carrying over. *mean shift* of the other six types, added to the "
+    "untreated cells; "
     "*matching mean*: the mean stimulated profile of the others; *linear*: ridge regression of shifts on untreated "
     "profiles, a strong baseline. *ceiling*: other true cells (split halves; Spearman–Brown for the correlation). "
     "Target: *nb* above the mean shift and nearer than no change for every type, and 0.89 on average."

@@ -26,7 +26,7 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
             "condition": ["condition"],
             "setting": {},
             "ask": {},
-            "layer": "moved",
+            "layer": "quantile_mapped",
         }
     },
     "simulation": {"nb": {}, "convolutional-nb": {}, "convolutional": {}},

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from genevae.runs.trained import load as load
     from genevae.runs.trained import save as save
     from genevae.tasks.classify import classify as classify
+    from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
     from genevae.tasks.denoise import denoise as denoise
-    from genevae.tasks.discover import discover as discover
     from genevae.tasks.dose_response import dose_response as dose_response
     from genevae.tasks.effect import effect as effect
     from genevae.tasks.embed import embed as embed
-    from genevae.tasks.gene_embeddings import genes as genes
+    from genevae.tasks.gene_embeddings import gene_embeddings as gene_embeddings
     from genevae.tasks.generate import generate as generate
     from genevae.tasks.influence import contributions as contributions
     from genevae.tasks.influence import influence as influence
@@ -46,17 +47,17 @@ _HOMES = {
     "save": "genevae.runs.trained",
     # tasks
     "classify": "genevae.tasks.classify",
+    "cluster": "genevae.tasks.cluster",
     "contributions": "genevae.tasks.influence",
     "counterfactual": "genevae.tasks.counterfactual",
     "denoise": "genevae.tasks.denoise",
-    "discover": "genevae.tasks.discover",
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
+    "gene_embeddings": "genevae.tasks.gene_embeddings",
     "generate": "genevae.tasks.generate",
-    "genes": "genevae.tasks.gene_embeddings",
     "influence": "genevae.tasks.influence",
-    # judging
+    # evaluation
     "evaluate": "genevae.evaluation.evaluate",
     # errors
     "GenevaeError": "genevae.errors",
@@ -65,8 +66,15 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of names, made from the one above
 
 
+_RENAMED = {"discover": "cluster", "genes": "gene_embeddings"}
+"""Deprecated names, for one version."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import genevae` stays light."""
+    if name in _RENAMED:
+        warnings.warn(f"genevae.{name} is now genevae.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module 'genevae' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -70,7 +70,7 @@ def test_training_stops_at_a_target_loss(run: Path, samples: Path, tmp_path: Pat
 
 def test_genes_have_vectors_and_neighbours(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "genes.h5ad"
-    main(["genes", str(run), "--neighbours", "10", "--out", str(out)])
+    main(["gene-embeddings", str(run), "--neighbours", "10", "--out", str(out)])
     genes = ad.read_h5ad(out)
     assert genes.shape == (300, 0)
     assert genes.obsm["X_genevae"].shape == (300, 32)

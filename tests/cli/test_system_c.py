@@ -58,7 +58,7 @@ def test_the_adversary_logs_its_accuracy_and_leaves_less_of_the_batch_than_there
 
 def test_discover(corrected: Path, technologies: Path, tmp_path: Path) -> None:
     out = tmp_path / "clusters.csv"
-    main(["discover", str(corrected), str(technologies), "--n-clusters", "4", "--n-repeats", "3", "--out", str(out)])
+    main(["cluster", str(corrected), str(technologies), "--n-clusters", "4", "--n-repeats", "3", "--out", str(out)])
     table = pd.read_csv(out, index_col="cell")
     assert list(table.columns) == ["cluster", "stability", "margin", "agreement"]
     assert sorted(table["cluster"].unique()) == [0, 1, 2, 3]
@@ -88,7 +88,7 @@ def test_words_that_are_no_doses_are_refused(technologies: Path, corrected: Path
     assert "0.5,1,10" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["discover", "dose-response"])
+@pytest.mark.parametrize("command", ["cluster", "dose-response"])
 def test_help_describes_every_option(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.transforms.from_json import transform_from_json
-from genevae.data.transforms.gene_order import ORDERS, Ordered, along_neighbours
-from genevae.data.transforms.minmax import ScaleToUnit, shared_out
+from genevae.data.transforms.gene_order import ORDERS, Ordered, order_by_similarity
+from genevae.data.transforms.minmax import ScaleToUnit, sample_multinomial
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.distributions import Normal
@@ -36,7 +36,7 @@ def test_counts_become_numbers_from_nought_to_one_and_come_back_exactly(make_cel
     counts = torch.cat([each.x.dense() for each in cells])
     torch.testing.assert_close(fitted.invert(seen, size_n1), counts, rtol=1e-6, atol=1e-6)
     assert torch.equal(fitted.invert(seen, size_n1).round(), counts)
-    assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.COUNTS)
+    assert (fitted.kind(Kind.COUNTS), fitted.output_kind(Kind.COUNTS)) == (Kind.SCALED, Kind.COUNTS)
 
 
 def test_a_gene_that_no_training_cell_has_does_not_swallow_the_others():
@@ -57,8 +57,8 @@ def test_an_order_changes_no_number_and_survives_json(inner, make_cells):
         seen = each.apply(cells.x, size_n1).dense()
         torch.testing.assert_close(seen, alone.apply(cells.x, size_n1).dense())
         torch.testing.assert_close(each.invert(seen, size_n1), alone.invert(seen, size_n1))
-        assert (each.kind(Kind.COUNTS), each.answers_in(Kind.COUNTS)) == (
-            alone.kind(Kind.COUNTS), alone.answers_in(Kind.COUNTS),
+        assert (each.kind(Kind.COUNTS), each.output_kind(Kind.COUNTS)) == (
+            alone.kind(Kind.COUNTS), alone.output_kind(Kind.COUNTS),
         )  # fmt: skip
     assert torch.equal(again.order_g, fitted.order_g)
     assert sorted(fitted.order_g.tolist()) == list(range(7))
@@ -83,7 +83,7 @@ def test_genes_of_one_programme_are_neighbours_wherever_they_were_given():
 @given(st.permutations(range(33)))
 def test_points_on_a_line_are_put_in_order(shuffled):
     points = np.array(shuffled, dtype=np.float64)[:, None] * [[1.0, 2.0]]
-    along = points[along_neighbours(points), 0]
+    along = points[order_by_similarity(points), 0]
     assert (np.diff(along) > 0).all() or (np.diff(along) < 0).all()
 
 
@@ -96,7 +96,7 @@ def test_counts_shared_out_sum_to_each_size_and_follow_what_is_expected():
     torch.manual_seed(0)
     expected = torch.tensor([[1.0, 3.0, 0.0, 4.0]]).expand(2000, 4)
     size_n1 = torch.randint(1, 200, (2000, 1)).float()
-    counts = shared_out(expected, size_n1)
+    counts = sample_multinomial(expected, size_n1)
     assert torch.equal(counts.sum(-1, keepdim=True), size_n1)
     assert (counts[:, 2] == 0).all()
     torch.testing.assert_close(counts.sum(0) / counts.sum(), expected[0] / 8, atol=0.005, rtol=0)

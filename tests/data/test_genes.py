@@ -63,10 +63,10 @@ VERSIONED = [f"{name}.{i + 3}" for i, name in enumerate(IDS)]
 @pytest.mark.parametrize(
     ("present", "asked", "reason"),
     [
-        (MOUSE, HUMAN, "lacks 4 of the 4 genes.*4 of them are there in another case.*ACTB as Actb"),
-        (HUMAN, IDS, "Asked for are Ensembl ids, and the data have gene symbols"),
-        (IDS, HUMAN, "Asked for are gene symbols, and the data have Ensembl ids"),
-        (HUMAN, [*HUMAN, "RP11-1.2", "MYC"], "lacks 2 of the 6 genes asked for: MYC, RP11-1.2.*allow missing"),
+        (MOUSE, HUMAN, "lacks 4 of the 4 required genes.*4 of them differ in case only.*ACTB is Actb"),
+        (HUMAN, IDS, "Ensembl ids are required, but the data have gene symbols"),
+        (IDS, HUMAN, "gene symbols are required, but the data have Ensembl ids"),
+        (HUMAN, [*HUMAN, "RP11-1.2", "MYC"], "lacks 2 of the 6 required genes: MYC, RP11-1.2.*allow missing"),
     ],
 )
 def test_missing_genes_are_explained(present, asked, reason):
@@ -107,9 +107,9 @@ def test_a_few_missing_genes_may_be_allowed_but_not_all():
 def test_genes_that_come_twice_are_refused_where_they_are_asked():
     source = make(np.ones((2, 4), np.float32), ["A", "B", "B", "C"])
     assert match_genes(source, ["C", "A"]).genes == ("C", "A")
-    with pytest.raises(GeneError, match=r"In data, 1 of the genes come more than once: B \(2 times\)"):
+    with pytest.raises(GeneError, match=r"In data, 1 of the genes occur more than once: B \(2 times\)"):
         match_genes(source, ["A", "B"])
-    with pytest.raises(GeneError, match=r"list of genes asked for.*A \(2 times\)"):
+    with pytest.raises(GeneError, match=r"In the required genes.*A \(2 times\)"):
         match_genes(source, ["A", "A"])
 
 
@@ -125,7 +125,7 @@ def test_gene_lists_are_read(tmp_path):
 def test_bad_gene_lists_are_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("# nothing\n\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(GeneError, match="names no gene"):
+    with pytest.raises(GeneError, match="has no gene"):
         read_gene_list(tmp_path / "empty.txt")
     with pytest.raises(GeneError, match=r"no gene list.*Did you mean 'empty.txt'"):
         read_gene_list(tmp_path / "emty.txt")

@@ -16,7 +16,7 @@ from genevae.data.schema import Schema
 from genevae.data.transforms.transform import LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError
-from genevae.io.cache import Held
+from genevae.io.cache import InMemoryMatrix
 from genevae.io.formats import FileSource, MemorySource
 from genevae.io.source import Panels
 
@@ -34,7 +34,7 @@ def loader_of(x, sampler, stored: bool = True, transform=None, kept: bool = True
     rng = np.random.default_rng(1)
     obs = pd.DataFrame({"type": rng.choice(list("abc"), N), "dose": rng.normal(size=N)},
                        index=[f"cell{i}" for i in range(N)])  # fmt: skip
-    matrix = Held(sparse.csr_matrix(x) if stored else x)
+    matrix = InMemoryMatrix(sparse.csr_matrix(x) if stored else x)
     source = MemorySource("x", matrix.x_ng, GENES, obs) if kept else FileSource("x", matrix, GENES, obs)
     schema = Schema.fit(GENES, obs, Kind.COUNTS, condition=["type"], continuous=["dose"])
     return Loader(source, schema if transform is None else schema.with_transform(transform), sampler)
@@ -87,7 +87,10 @@ def test_cells_say_which_genes_were_measured():
     x = sparse.csr_matrix(counts())
     panels = Panels(np.arange(N) % 2, np.array([[True] * G, [True, False] * (G // 2)]))
     obs = pd.DataFrame(index=[f"cell{i}" for i in range(N)])
-    for source in (MemorySource("x", x, GENES, obs, {}, panels), FileSource("x", Held(x), GENES, obs, {}, panels)):
+    for source in (
+        MemorySource("x", x, GENES, obs, {}, panels),
+        FileSource("x", InMemoryMatrix(x), GENES, obs, {}, panels),
+    ):
         for cells in Loader(source, Schema(GENES, Kind.COUNTS), Shuffled(np.arange(N), 8)):
             np.testing.assert_array_equal(cells.condition.measured_ng.numpy(), panels.measured_pg[cells.row_n % 2])
 

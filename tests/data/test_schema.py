@@ -91,7 +91,7 @@ def test_a_schema_survives_json(schema):
 def test_unseen_categories_are_named_with_the_number_of_cells(schema, obs):
     other = obs.assign(type=["T", "mono", "mono", "pDC"])
     with pytest.raises(
-        CategoryError, match=r"'type' has 2 categories .* never saw: mono, pDC \(in 3 cells\).*B, NK, T"
+        CategoryError, match=r"'type' has 2 categories .* are not in this model: mono, pDC \(in 3 cells\).*B, NK, T"
     ):
         schema.encode(other)
 
@@ -108,13 +108,13 @@ def test_missing_values_are_an_error_that_counts_them(schema, obs, missing):
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, "much"])
 def test_a_continuous_value_that_is_no_number_is_an_error_that_names_it(schema, obs, wrong):
     other = obs.assign(dose=pd.Series([0.0, wrong, 1.0, 2.0], index=obs.index, dtype=object))
-    with pytest.raises(DataError, match=rf"'dose' should hold numbers, but 1 of 4 cells do not: {wrong}"):
+    with pytest.raises(DataError, match=rf"'dose' should contain numbers, but 1 of 4 values are not: {wrong}"):
         schema.encode(other)
 
 
 @pytest.mark.parametrize("given_value", ["much", "nan", np.inf, None])
 def test_a_single_value_that_is_no_number_is_an_error(schema, given_value):
-    with pytest.raises(DataError, match=f"'dose' takes a number, and cannot be '{given_value}'"):
+    with pytest.raises(DataError, match=f"'dose' must be a number, not '{given_value}'"):
         schema["dose"].value(given_value)
 
 

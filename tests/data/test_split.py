@@ -168,5 +168,5 @@ def test_impossible_combinations_are_refused(obs):
         held_out_split(one, {"cell_type": "B", "condition": "stim"})
     with pytest.raises(CategoryError, match="No combination"):
         held_out_split(obs, {})
-    with pytest.raises(DataError, match="none is left to train on"):
+    with pytest.raises(DataError, match="none is left for training"):
         held_out_split(obs[obs["cell_type"] == "B"], {"cell_type": "B"})

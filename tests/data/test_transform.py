@@ -60,7 +60,7 @@ def test_standardise_is_scikit_learns_scaler_and_can_be_undone(make_cells):
     torch.testing.assert_close(fitted.invert(seen, size_n1), logged, rtol=1e-4, atol=1e-4)
     again = transform_from_json(json.loads(json.dumps(fitted.to_json())))
     torch.testing.assert_close(again.apply(ExpressionRows.from_dense(raw), size_n1).dense(), seen)
-    assert (fitted.kind(Kind.COUNTS), fitted.answers_in(Kind.COUNTS)) == (Kind.SCALED, Kind.LOG)
+    assert (fitted.kind(Kind.COUNTS), fitted.output_kind(Kind.COUNTS)) == (Kind.SCALED, Kind.LOG)
 
 
 def test_standardise_looks_at_measured_values_only_and_leaves_constant_genes(make_cells):

@@ -15,7 +15,7 @@ from scipy import special, stats
 from torch import Tensor
 
 from genevae.cells import ExpressionRows
-from genevae.distributions import Bernoulli, ExpressionDistribution, NegativeBinomial, Normal, Poisson, ZeroInflated
+from genevae.distributions import ExpressionDistribution, NegativeBinomial, Normal, Poisson, ZeroInflated
 from genevae.distributions.expression import _PickEntries
 from genevae.distributions.lgamma_difference import LogCoefficient, digamma_difference
 from genevae.distributions.negative_binomial import _SparseLogProb
@@ -88,7 +88,6 @@ class Case:
         drawn = {
             "counts": lambda: rng.negative_binomial(1, 0.1, (N, G)),
             "real": lambda: rng.normal(0, 2, (N, G)),
-            "binary": lambda: rng.integers(0, 2, (N, G)),
         }[self.values]()
         x = np.where(rng.random((N, G)) < 1 / 3, 0, drawn)
         x[2], x[:, 3] = 0, 0
@@ -128,9 +127,7 @@ CASES = {
     "normal": Case(
         Normal, lambda mean, scale: Frozen(stats.norm(mean, scale)), [(N, G), (G,)], [None, (-1, 1)], "real"
     ),
-    "bernoulli": Case(Bernoulli, lambda logits: Frozen(stats.bernoulli(special.expit(logits))), [(N, G)], [None],
-                      "binary"),
-}  # fmt: skip
+}
 COUNTS = [name for name, case in CASES.items() if case.values == "counts"]
 F32, F64 = torch.float32, torch.float64
 
@@ -191,20 +188,22 @@ def test_to_carry_a_value_to_where_it_is_changes_nothing(case):
     distribution = case.make(*case.parameters(F32))
     torch.manual_seed(0)
     x = distribution.sample()
-    torch.testing.assert_close(distribution.carry(x, distribution), x)
+    torch.testing.assert_close(distribution.quantile_map(x, distribution), x)
 
 
 def test_where_ranks_cannot_be_told_apart_a_count_is_carried_by_the_ratio_of_the_means():
     x, poisson = torch.tensor([1000.0, 500.0]), Poisson(torch.tensor([0.01, 2.0]))
-    torch.testing.assert_close(poisson.carry(x, poisson), x)
-    torch.testing.assert_close(poisson.carry(x, Poisson(torch.tensor([0.02, 1.0]))), torch.tensor([2000.0, 250.0]))
+    torch.testing.assert_close(poisson.quantile_map(x, poisson), x)
+    torch.testing.assert_close(
+        poisson.quantile_map(x, Poisson(torch.tensor([0.02, 1.0]))), torch.tensor([2000.0, 250.0])
+    )
 
 
 def test_values_are_carried_to_draws_from_the_target_in_the_order_they_had(case):
     source, target = (case.make(*case.parameters(F64, seed=seed)) for seed in (0, 1))
     torch.manual_seed(0)
     x = source.sample((4000,))
-    moved = source.carry(x, target)
+    moved = source.quantile_map(x, target)
     error = (target.variance / 4000).sqrt()
     assert ((moved.mean(0) - target.mean).abs() < 5 * error + 1e-9).all()
     order = x.argsort(0)
@@ -213,12 +212,12 @@ def test_values_are_carried_to_draws_from_the_target_in_the_order_they_had(case)
     assert (after[1:] >= after[:-1])[rises].all()
 
 
-@pytest.mark.parametrize("name", [*COUNTS, "bernoulli"])
+@pytest.mark.parametrize("name", COUNTS)
 def test_probabilities_sum_to_one_and_give_mean_and_variance(name):
     case = CASES[name]
     case = Case(case.make, case.oracle, case.shapes, [log and (log[0], min(log[1], 2.0)) for log in case.logs])
     distribution = case.make(*case.parameters(F64))
-    x = torch.arange(2.0 if name == "bernoulli" else 4000.0, dtype=F64).view(-1, 1, 1)
+    x = torch.arange(4000.0, dtype=F64).view(-1, 1, 1)
     p = distribution.log_prob(x.expand(-1, N, G)).exp()
     mean = (p * x).sum(0)
     np.testing.assert_allclose(p.sum(0).numpy(), 1.0, atol=1e-8)
@@ -239,7 +238,7 @@ def test_samples_have_the_mean_and_the_variance(case):
     assert ((x.var(0) - distribution.variance).abs() < 6 * spread + 1e-9).all()
 
 
-@pytest.mark.parametrize("name", [*COUNTS, "bernoulli"])
+@pytest.mark.parametrize("name", COUNTS)
 def test_samples_of_counts_are_whole_and_have_the_probability_of_zero(name):
     case = CASES[name]
     distribution = case.make(*case.parameters(F32))
@@ -422,6 +421,70 @@ def test_digamma_rise_is_scipys_over_twelve_decades(dtype, rtol):
 def test_digamma_rise_is_the_sum_of_reciprocals(count, theta):
     found = digamma_difference(torch.tensor(float(count), dtype=F64), torch.tensor(theta, dtype=F64)).item()
     assert found == pytest.approx(sum(1 / (theta + i) for i in range(count)), rel=1e-10)
+
+
+def test_expand_keeps_the_distribution_and_enlarges_the_batch(case, as_csr):
+    parameters, x = case.parameters(F64), case.x(F64)
+    distribution = case.make(*parameters)
+    expanded = distribution.expand((3, N, G))
+    assert type(expanded) is type(distribution)
+    assert expanded.batch_shape == (3, N, G)
+    for found, expected in (
+        (expanded.log_prob(x), distribution.log_prob(x)),
+        (expanded.log_prob_n(as_csr(x)), distribution.log_prob_n(as_csr(x))),
+        (expanded.mean, distribution.mean),
+        (expanded.variance, distribution.variance),
+    ):
+        np.testing.assert_allclose(found.numpy(), expected.expand(found.shape).numpy(), rtol=1e-10)
+    assert expanded.sample((2,)).shape == (2, 3, N, G)
+
+
+def test_independent_sums_over_genes(case):
+    distribution, x = case.make(*case.parameters(F64)), case.x(F64)
+    cells = torch.distributions.Independent(distribution, 1)
+    assert (cells.batch_shape, cells.event_shape) == ((N,), (G,))
+    np.testing.assert_allclose(cells.log_prob(x).numpy(), distribution.log_prob(x).sum(-1).numpy(), rtol=1e-12)
+    assert cells.sample((2,)).shape == (2, N, G)
+    assert cells.expand((4, N)).log_prob(x).shape == (4, N)
+    assert cells.support.check(x).all()
+
+
+def test_samples_lie_in_the_support(case):
+    distribution = case.make(*case.parameters(F64))
+    assert distribution.support.check(distribution.sample((100,))).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, torch.nan])
+def test_values_outside_the_support_are_errors(case, value):
+    distribution = case.make(*case.parameters(F64))
+    x = torch.full((N, G), value, dtype=F64)
+    if distribution.support.check(x).all():
+        assert torch.isfinite(distribution.log_prob(x)).all()
+        return
+    with pytest.raises(ValueError, match="support"):
+        distribution.log_prob(x)
+
+
+WRONG_PARAMETERS = {
+    "mean": lambda: NegativeBinomial(torch.tensor(-1.0), torch.tensor(1.0)),
+    "inverse_dispersion": lambda: NegativeBinomial(torch.tensor(1.0), torch.tensor(0.0)),
+    "mean of Poisson": lambda: Poisson(torch.tensor(-1.0)),
+    "scale": lambda: Normal(torch.tensor(0.0), torch.tensor(0.0)),
+    "mean of Normal": lambda: Normal(torch.tensor(torch.nan), torch.tensor(1.0)),
+    "gate_logits": lambda: ZeroInflated(Poisson(torch.tensor(1.0)), torch.tensor(torch.nan)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PARAMETERS)
+def test_an_invalid_parameter_is_an_error_that_names_it(name):
+    with pytest.raises(ValueError, match=f"parameter {name.split()[0]} "):
+        WRONG_PARAMETERS[name]()
+
+
+def test_validation_can_be_turned_off_and_stays_off():
+    negative = NegativeBinomial(torch.tensor(-1.0), torch.tensor(1.0), validate_args=False)
+    assert not negative.expand((2,))._validate_args
+    assert NegativeBinomial(torch.tensor(1.0), torch.tensor(1.0)).expand((2,))._validate_args
 
 
 def test_repr_names_the_shapes():

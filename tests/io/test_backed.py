@@ -31,8 +31,8 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError, GeneError
 from genevae.io.cache import cached
-from genevae.io.concat import stack
-from genevae.io.formats import MemorySource, ReadOptions, open_source, settle
+from genevae.io.concat import concat_sources
+from genevae.io.formats import MemorySource, ReadOptions, in_memory_if_fits, open_source
 from genevae.io.source import FileSource, Source
 from genevae.preprocessing.convert import convert
 
@@ -149,7 +149,7 @@ def test_any_rows_from_disk_are_those_in_memory(backed, rows) -> None:
 
 def test_in_memory_is_the_same(backed) -> None:
     source, x = backed
-    settled = settle(source, "memory")
+    settled = in_memory_if_fits(source, "memory")
     assert isinstance(settled, MemorySource)
     np.testing.assert_array_equal(dense(settled.x_ng), x)
     assert settled.genes == source.genes
@@ -182,7 +182,7 @@ def test_a_stack_is_the_tables_one_under_the_other(parts, join, on_disk, seed) -
         if on_disk:
             made = FileSource(f"file{number}.h5ad", cached([part.X], part.n_vars, "disk"), made.genes, made.obs)
         sources.append(MemorySource(f"file{number}.h5ad", made.x_ng, made.genes, made.obs) if not on_disk else made)
-    found = stack(sources, "all", join)
+    found = concat_sources(sources, "all", join)
     frames = [part.to_df() for part in parts]
     expected = pd.concat(frames, join=join)[list(found.genes)]
     measured = np.repeat([[gene in frame for gene in found.genes] for frame in frames], list(map(len, frames)), axis=0)
@@ -290,9 +290,9 @@ def _replace(path: Path) -> None:
 
 
 CHANGES = {
-    "appended": (_append, "was changed while it was read"),
-    "replaced": (_replace, "was changed while it was read"),
-    "deleted": (Path.unlink, "cannot be read any more"),
+    "appended": (_append, "changed while it was being read"),
+    "replaced": (_replace, "changed while it was being read"),
+    "deleted": (Path.unlink, "can no longer be read"),
 }
 
 
@@ -316,7 +316,7 @@ def test_training_on_a_file_that_changes_ends_with_its_name(tmp_path) -> None:
     minibatches = Loader(source, schema, Shuffled(np.arange(N), 8, 0, block=4, buffer=16)).epoch(0)
     next(minibatches)
     _append(tmp_path / "cells" / "batch_0001.h5")
-    with pytest.raises(DataError, match=r"batch_0001\.h5 was changed"):
+    with pytest.raises(DataError, match=r"batch_0001\.h5 changed"):
         list(minibatches)
     assert not _prefetchers()
 
@@ -378,7 +378,7 @@ def test_streaming_takes_memory_that_does_not_grow_with_the_cells(tmp_path, name
         x = sparse.vstack([sparse.csr_matrix(block)] * (n // 1000), format="csr")
         convert(AnnData(x, obs=pd.DataFrame(index=np.arange(n).astype(str))), tmp_path / name, overwrite=True)
         source = open_source(ReadOptions(path=tmp_path / name, keep="disk"))
-        assert settle(source, "disk") is source
+        assert in_memory_if_fits(source, "disk") is source
         peaks.append(_peak_of_an_epoch(source, n))
     assert peaks[1] < 16
     assert peaks[1] < peaks[0] + 5

@@ -247,7 +247,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(folder, monkeypatch, na
         return found
 
     monkeypatch.setattr(module, reader, read_and_touch)
-    with pytest.raises(DataError, match=f"{name} was changed"):
+    with pytest.raises(DataError, match=f"{name} changed"):
         opened(folder)
 
 

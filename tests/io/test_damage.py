@@ -44,7 +44,7 @@ from scipy.io import mmwrite
 import genevae as gv
 from genevae.errors import DataError, GeneError, GenevaeError
 from genevae.io.formats import ReadOptions, open_source
-from genevae.io.h5ad import quietly
+from genevae.io.h5ad import ignore_warnings
 from genevae.preprocessing.convert import convert
 
 N, G = 90, 30
@@ -90,7 +90,7 @@ def write_tenx_folder(adata: AnnData, path: Path) -> None:
 
 
 def write_zarr(adata: AnnData, path: Path) -> None:
-    with quietly():
+    with ignore_warnings():
         adata.write_zarr(path)
 
 
@@ -319,7 +319,7 @@ def test_tables_that_disagree_with_the_matrix_are_named(tmp_path, suffix) -> Non
                 del file[table]
                 write_elem(file, table, index)
         else:
-            with quietly():
+            with ignore_warnings():
                 write_elem(zarr.open_group(path, mode="a"), table, index)
         with pytest.raises(DataError, match=rf"cells{suffix} does not fit together.*{N} × {G}.*{length}"):
             open_source(path)
@@ -358,13 +358,13 @@ def test_values_that_are_no_counts_are_named_where_counts_are_asked_for(tmp_path
 def test_genes_that_come_twice_or_are_missing_are_named(tmp_path) -> None:
     model = fit(cells())
     adata = cells()
-    with quietly():
+    with ignore_warnings():
         adata.var_names = ["Gene1", *adata.var_names[1:]]
         adata.write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(GeneError, match=r"Gene1 \(2 times\)"):
         gv.embed(model, tmp_path / "cells.h5ad")
     cells()[:, 2:].write_h5ad(tmp_path / "fewer.h5ad")
-    with pytest.raises(GeneError, match=r"fewer\.h5ad lacks 2 of the 30 genes asked for: Gene0, Gene1"):
+    with pytest.raises(GeneError, match=r"fewer\.h5ad lacks 2 of the 30 required genes: Gene0, Gene1"):
         gv.embed(model, tmp_path / "fewer.h5ad")
 
 

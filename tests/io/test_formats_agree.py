@@ -25,7 +25,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, Sampler, Shuffled
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
-from genevae.io.formats import ReadOptions, open_source, settle
+from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.preprocessing.convert import convert
 
 N, G = 200, 40
@@ -191,7 +191,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def minibatches(data: Any, sampler: Sampler, keep: str = "auto") -> list[Cells]:
-    source = settle(open_source(data), keep)  # type: ignore[arg-type]
+    source = in_memory_if_fits(open_source(data), keep)  # type: ignore[arg-type]
     schema = Schema.fit(source.genes, source.obs, Kind.COUNTS, condition=["type"], continuous=["dose"])
     return list(Loader(source, schema, sampler).epoch(1))
 

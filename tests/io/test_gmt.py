@@ -28,10 +28,10 @@ def test_the_hallmark_sets_are_fifty(shared_data):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"A\tonly\n", "line 1 is no gene set"),
-        (b"A,x,TP53\n", "line 1 is no gene set"),
-        (b"A\t\tTP53\nA\t\tMYC\n", "line 2 names the set 'A' again"),
-        (b"\n\n", "names no gene set"),
+        (b"A\tonly\n", "line 1 is not a gene set"),
+        (b"A,x,TP53\n", "line 1 is not a gene set"),
+        (b"A\t\tTP53\nA\t\tMYC\n", "line 2 repeats the set 'A'"),
+        (b"\n\n", "has no gene set"),
         (b"", "is empty"),
         (b"\xff\xfe\x00", "which is text"),
     ],

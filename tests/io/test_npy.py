@@ -61,6 +61,6 @@ def test_nothing_half_written_stays(tmp_path):
 @pytest.mark.parametrize("name", ["x.npy", "x.obs.csv", "x.genes.csv"])
 def test_what_is_there_is_replaced_only_when_forced(name: str, tmp_path: Path):
     (tmp_path / name).touch()
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         require_npy(tmp_path / "x.npy", False)
     require_npy(tmp_path / "x.npy", True)

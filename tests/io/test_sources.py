@@ -176,7 +176,7 @@ def test_views_and_backed_objects_are_read(adata, tmp_path):
 def test_a_source_is_itself(adata):
     source = open_source(adata)
     assert open_source(source) is source
-    with pytest.raises(DataError, match="layer='counts' where it is opened"):
+    with pytest.raises(DataError, match="layer='counts' when opening it"):
         open_source(source, layer="counts")
 
 
@@ -203,7 +203,7 @@ def test_rows_are_canonical_and_the_users_matrix_is_untouched(seed, as_array, dt
 
 
 def test_duplicate_names_are_left_to_the_inspection(adata, tmp_path):
-    with sources.quietly():
+    with sources.ignore_warnings():
         adata.obs_names = ["c"] * N_CELLS
         adata.var_names = ["G"] * N_GENES
         adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -236,7 +236,7 @@ def test_missing_paths_name_their_neighbours(tmp_path):
     (tmp_path / "cells.h5ad").write_text("")
     with pytest.raises(DataError, match=r"There is no .*cels\.h5ad.*Did you mean 'cells\.h5ad'"):
         open_source(tmp_path / "cels.h5ad")
-    with pytest.raises(DataError, match="Nor is there a folder"):
+    with pytest.raises(DataError, match="does not exist either"):
         open_source(tmp_path / "nowhere" / "cells.h5ad")
 
 
@@ -247,9 +247,9 @@ def test_unknown_formats_list_the_known(tmp_path, name):
         path.mkdir()
     else:
         path.write_text("x")
-    with pytest.raises(DataError, match=r"no known format.*\.h5ad.*\.zarr") as raised:
+    with pytest.raises(DataError, match=r"unknown format.*\.h5ad.*\.zarr") as raised:
         open_source(path)
-    assert ("Give the folder" in str(raised.value)) == name.startswith("matrix")
+    assert ("Give its folder" in str(raised.value)) == name.startswith("matrix")
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".h5"])

@@ -176,7 +176,7 @@ def test_text_takes_bounded_memory(tmp_path, monkeypatch):
 def test_what_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     (tmp_path / "b.csv").write_text("mine")
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         transpose(tmp_path / "a.csv", tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_text() == "mine"
     transpose(tmp_path / "a.csv", tmp_path / "b.csv", overwrite=True)

@@ -151,7 +151,7 @@ def test_what_cannot_be_is_refused(tmp_path, name, words, said):
 
 def test_nothing_is_replaced_unasked_and_nothing_of_the_users_ever(tmp_path):
     convert(cells(20), tmp_path / "out")
-    with pytest.raises(RunError, match="there already"):
+    with pytest.raises(RunError, match="already exists"):
         convert(cells(20), tmp_path / "out")
     convert(cells(10), tmp_path / "out", overwrite=True)
     assert len(open_source(tmp_path / "out")) == 10

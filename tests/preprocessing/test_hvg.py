@@ -347,11 +347,11 @@ def test_gene_lists_are_written_as_they_are_read(tmp_path):
     ("genes", "reason"),
     [
         ([], "there are none"),
-        (["A", "A"], "1 come again"),
-        (["A#1"], r"1 hold '#'.*'A#1'"),
+        (["A", "A"], "1 are repeated"),
+        (["A#1"], r"1 contain '#'.*'A#1'"),
         ([" A"], "outer spaces"),
         (["A\nB"], "line ends"),
-        ([""], "1 hold"),
+        ([""], "1 contain"),
     ],
 )
 def test_gene_lists_that_would_not_be_read_back_are_refused(tmp_path, genes, reason):

@@ -233,7 +233,7 @@ def test_genes_can_be_named_and_keep_their_order(adata):
         ({"recipe": "nbb"}, RecipeError, "Did you mean 'nb'"),
         ({"condition": ["tpye"]}, CategoryError, "Did you mean 'type'"),
         ({"batch": "lan"}, CategoryError, "Did you mean 'lane'"),
-        ({"continuous": ["type"]}, DataError, "should hold numbers"),
+        ({"continuous": ["type"]}, DataError, "should contain numbers"),
         ({"control": {"drug": "ctrl"}}, CategoryError, "not a condition"),
         ({"condition": ["drug"], "control": {"drug": "ctr"}}, CategoryError, "Did you mean 'ctrl'"),
         ({"genes": ["G1", "Gx"]}, DataError, "Gx"),

@@ -75,7 +75,7 @@ def test_no_folder_and_no_model_folder_are_told_apart(tmp_path):
 
 
 def test_a_folder_that_is_there_is_kept_unless_told_otherwise(folder):
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         write_folder(folder, {"c.txt": lambda path: path.write_text("new")}, {})
     assert (folder / "a.txt").exists()
     write_folder(folder, {"c.txt": lambda path: path.write_text("new")}, {}, overwrite=True)

@@ -105,7 +105,7 @@ def test_a_missing_file_is_named(copy, name):
 
 
 def test_a_folder_that_is_there_is_not_overwritten_unless_told(tiny_model, copy):
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         save(tiny_model, copy)
     save(replace(tiny_model, facts={"seed": 99}), copy, overwrite=True)
     assert load(copy).facts["seed"] == 99

@@ -8,8 +8,8 @@ import pytest
 
 from genevae.errors import DataError, RunError
 from genevae.runs.fit import fit
-from genevae.tasks import gene_embeddings
-from genevae.tasks.gene_embeddings import genes
+from genevae.tasks import gene_embeddings as module
+from genevae.tasks.gene_embeddings import gene_embeddings
 
 FAST = {"epochs": 1, "n_latent": 3, "hidden": [8], "progress": False, "device": "cpu"}
 
@@ -17,7 +17,7 @@ FAST = {"epochs": 1, "n_latent": 3, "hidden": [8], "progress": False, "device": 
 @pytest.mark.parametrize("name", ["nb", "zinb", "poisson", "gaussian", "bulk"])
 def test_the_vectors_are_what_the_last_hidden_units_are_multiplied_by(adata, name):
     model = fit(adata, recipe=name, **FAST)
-    answer = genes(model)
+    answer = gene_embeddings(model)
     assert list(answer.obs_names) == list(adata.var_names)
     likelihood = model.module._likelihood
     last = likelihood.mean if name in {"gaussian", "bulk"} else likelihood.proportion.logits
@@ -26,8 +26,8 @@ def test_the_vectors_are_what_the_last_hidden_units_are_multiplied_by(adata, nam
 
 @pytest.mark.parametrize(("neighbours", "at_once"), [(3, 1024), (7, 4), (29, 11), (50, 1024)])
 def test_similarities_are_the_largest_cosines(tiny_model, monkeypatch, neighbours, at_once):
-    monkeypatch.setattr(gene_embeddings, "AT_ONCE", at_once)
-    answer = genes(tiny_model, neighbours=neighbours)
+    monkeypatch.setattr(module, "BLOCK_SIZE", at_once)
+    answer = gene_embeddings(tiny_model, neighbours=neighbours)
     v = answer.obsm["X_genevae"]
     cosine = v @ v.T / np.outer(*[np.linalg.norm(v, axis=1)] * 2)
     np.fill_diagonal(cosine, -np.inf)
@@ -42,13 +42,13 @@ def test_similarities_are_the_largest_cosines(tiny_model, monkeypatch, neighbour
 
 
 def test_no_neighbours_give_no_similarity(tiny_model):
-    assert not genes(tiny_model, neighbours=0).obsp
+    assert not gene_embeddings(tiny_model, neighbours=0).obsp
     with pytest.raises(DataError, match="neighbours"):
-        genes(tiny_model, neighbours=-1)
+        gene_embeddings(tiny_model, neighbours=-1)
 
 
 def test_markers_of_a_type_are_nearest_to_each_other(tiny_model):
-    similarity = genes(tiny_model, neighbours=29).obsp["similarity"].toarray()
+    similarity = gene_embeddings(tiny_model, neighbours=29).obsp["similarity"].toarray()
     marker = np.zeros(30, dtype=int)
     marker[:15] = np.repeat([1, 2, 3], 5)
     together = (marker[:, None] == marker) & (marker > 0) & ~np.eye(30, dtype=bool)
@@ -58,18 +58,18 @@ def test_markers_of_a_type_are_nearest_to_each_other(tiny_model):
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_a_store_holds_what_is_returned(tiny_model, tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(gene_embeddings, "AT_ONCE", 7)
+    monkeypatch.setattr(module, "BLOCK_SIZE", 7)
     out = tmp_path / f"genes{suffix}"
-    genes(tiny_model, neighbours=5, out=out)
+    gene_embeddings(tiny_model, neighbours=5, out=out)
     written = ad.read_h5ad(out) if suffix == ".h5ad" else ad.read_zarr(out)
-    answer = genes(tiny_model, neighbours=5)
+    answer = gene_embeddings(tiny_model, neighbours=5)
     np.testing.assert_array_equal(written.obsm["X_genevae"], answer.obsm["X_genevae"])
     assert (written.obsp["similarity"] != answer.obsp["similarity"]).nnz == 0
-    with pytest.raises(RunError, match="there already"):
-        genes(tiny_model, out=out)
+    with pytest.raises(RunError, match="already exists"):
+        gene_embeddings(tiny_model, out=out)
 
 
 def test_a_model_whose_decoder_has_no_vectors_is_refused(tiny_model, monkeypatch):
-    monkeypatch.setattr(type(tiny_model.module), "gene_vectors", lambda _: None)
+    monkeypatch.setattr(type(tiny_model.module), "gene_embeddings", lambda _: None)
     with pytest.raises(DataError, match="bulk, gaussian or nb"):
-        genes(tiny_model)
+        gene_embeddings(tiny_model)

@@ -24,7 +24,7 @@ from scipy import sparse
 import genevae as gv
 from genevae.errors import DataError, RunError
 from genevae.io.formats import ReadOptions
-from genevae.io.h5ad import quietly
+from genevae.io.h5ad import ignore_warnings
 from genevae.preprocessing.convert import convert
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -41,7 +41,7 @@ SUFFIXES = [".h5ad", ".zarr"]
 
 
 def stored(path: Path) -> AnnData:
-    with quietly():
+    with ignore_warnings():
         return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
 
 
@@ -109,7 +109,7 @@ def test_what_is_there_is_replaced_only_when_that_is_asked(verb, suffix, tiny_mo
     path = tmp_path / f"answer{suffix}"
     VERBS[verb](tiny_model, adata, out=path)
     before = bytes_of(path)
-    with pytest.raises(RunError, match=r"answer.*there already.*overwrite=True"):
+    with pytest.raises(RunError, match=r"answer.*already exists.*overwrite=True"):
         VERBS[verb](tiny_model, adata, out=path)
     assert bytes_of(path) == before
     marker = path / "old" if path.is_dir() else None
@@ -132,8 +132,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tiny_model, a
 
 
 def _failing_after(n: int, error: Exception) -> Callable[..., Any]:
-    """Stand in for numbers(): what the tasks give their tensors to, a minibatch at a time."""
-    from genevae.tasks.output import numbers
+    """Stand in for to_numpy(): what the tasks give their tensors to, a minibatch at a time."""
+    from genevae.tasks.output import to_numpy
 
     seen = []
 
@@ -141,7 +141,7 @@ def _failing_after(n: int, error: Exception) -> Callable[..., Any]:
         seen.append(x)
         if len(seen) > n:
             raise error
-        return numbers(x)
+        return to_numpy(x)
 
     return give
 
@@ -165,7 +165,7 @@ def test_an_error_in_the_middle_leaves_nothing(what, suffix, there, tiny_model, 
         VERBS["embed"](tiny_model, adata, out=path)
     before = {entry.name: bytes_of(entry) for entry in tmp_path.iterdir()}
     modes = {part: part.training for part in tiny_model.module.modules()}
-    monkeypatch.setattr("genevae.tasks.embed.numbers", _failing_after(4, raised))
+    monkeypatch.setattr("genevae.tasks.embed.to_numpy", _failing_after(4, raised))
     with pytest.raises(expected, match=said):
         VERBS["embed"](tiny_model, adata, out=path, overwrite=there)
     assert {entry.name: bytes_of(entry) for entry in tmp_path.iterdir()} == before

@@ -165,9 +165,9 @@ WRONG_ARGUMENTS = [
     (embed, {"layer": "nope"}, DataError, "nope"),
     (embed, {"batch_size": 0}, DataError, "batch_size"),
     (classify, {"field": "tpye"}, CategoryError, "Did you mean 'type'"),
-    (classify, {"field": "type", "method": "guess"}, DataError, "no method 'guess'"),
+    (classify, {"field": "type", "method": "guess"}, DataError, "Unknown method 'guess'"),
     (classify, {"field": "type", "threshold": 1.5}, DataError, "1.5"),
-    (counterfactual, {"condition": {}}, CategoryError, "which condition"),
+    (counterfactual, {"condition": {}}, CategoryError, "Give a target condition"),
     (counterfactual, {"condition": {"drg": "stim"}}, CategoryError, "Did you mean 'drug'"),
     (counterfactual, {"condition": {"drug": "stm"}}, CategoryError, "Did you mean 'stim'"),
     (counterfactual, {"condition": STIM, "n_draws": 0}, DataError, "n_draws"),
@@ -189,7 +189,7 @@ def test_a_wrong_argument_is_its_typed_error(verb, arguments, error, words, tiny
     [
         ({"n": 0}, DataError, "n=0"),
         ({"size": -1.0}, DataError, "-1"),
-        ({"latent": "posterior"}, DataError, "no latent 'posterior'"),
+        ({"latent": "posterior"}, DataError, "Unknown latent 'posterior'"),
         ({"condition": {"drug": "stm"}}, CategoryError, "Did you mean 'stim'"),
         ({"condition": {"drg": "stim"}}, CategoryError, "Did you mean 'drug'"),
         ({"batch_size": 0}, DataError, "batch_size"),
@@ -279,17 +279,17 @@ def test_a_counterfactual_says_where_it_came_from(tiny_model, adata):
 def test_a_cell_moved_to_its_own_condition_is_itself(tiny_model, adata):
     stim = adata[(adata.obs["drug"] == "stim").to_numpy()].copy()
     result = counterfactual(tiny_model, stim, condition=STIM)
-    assert np.array_equal(result.layers["moved"], stim.X.toarray() if sparse.issparse(stim.X) else stim.X)
-    assert not np.array_equal(result.layers["draw"], result.layers["moved"])
+    assert np.array_equal(result.layers["quantile_mapped"], stim.X.toarray() if sparse.issparse(stim.X) else stim.X)
+    assert not np.array_equal(result.layers["draw"], result.layers["quantile_mapped"])
 
 
 def test_a_moved_cell_keeps_its_noise_and_responds(tiny_model, adata):
     ctrl = adata[((adata.obs["drug"] == "ctrl") & (adata.obs["type"] != "C")).to_numpy()].copy()
     answer = counterfactual(tiny_model, ctrl, condition=STIM)
     seen = ctrl.X.toarray() if sparse.issparse(ctrl.X) else ctrl.X
-    moved, drawn = (np.abs(answer.layers[name] - seen)[:, 25:].mean() for name in ("moved", "draw"))
+    moved, drawn = (np.abs(answer.layers[name] - seen)[:, 25:].mean() for name in ("quantile_mapped", "draw"))
     assert moved < 0.6 * drawn
-    ratio = answer.layers["moved"].mean(0) / seen.mean(0)
+    ratio = answer.layers["quantile_mapped"].mean(0) / seen.mean(0)
     assert ratio[20:25].mean() > 2 * np.delete(ratio, range(20, 25)).mean()
 
 
@@ -376,7 +376,7 @@ def test_classify_ignores_the_field_itself(tiny_model, adata):
 def test_classify_needs_two_categories(tiny_model, adata):
     one = Categorical("type", ("A",))
     schema = replace(tiny_model.schema, categorical=(one, *tiny_model.schema.categorical[1:]))
-    with pytest.raises(CategoryError, match="one category only"):
+    with pytest.raises(CategoryError, match="a single category"):
         classify(replace(tiny_model, schema=schema, calibration={}), adata, field="type")
 
 

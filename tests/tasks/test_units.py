@@ -42,12 +42,12 @@ def test_counts_that_a_model_sees_as_shares_are_moved_as_counts(cells: AnnData) 
     model = gv.fit(cells, recipe="convolutional", condition=["type"], epochs=30, batch_size=32, progress=False)
     asked = cells[(cells.obs["type"] == "A").to_numpy()].copy()
     same, other = (gv.counterfactual(model, asked, condition={"type": name}) for name in "AB")
-    assert np.array_equal(same.layers["moved"], asked.X.toarray())
-    moved = other.layers["moved"]
+    assert np.array_equal(same.layers["quantile_mapped"], asked.X.toarray())
+    moved = other.layers["quantile_mapped"]
     assert (moved >= 0).all()
     assert np.array_equal(moved, moved.round())
     np.testing.assert_allclose(moved.sum(1).mean(), asked.X.sum(1).mean(), rtol=0.1)
-    assert moved[:, 5:10].mean() > 1.5 * same.layers["moved"][:, 5:10].mean(), "B's markers rise"
+    assert moved[:, 5:10].mean() > 1.5 * same.layers["quantile_mapped"][:, 5:10].mean(), "B's markers rise"
 
 
 def test_a_model_of_counts_says_counts(tiny_model: gv.Trained) -> None:

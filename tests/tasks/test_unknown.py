@@ -109,8 +109,8 @@ def test_effects_leave_the_unknown_out(model, make_adata, partly):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"field": "type", "control": "unknown"}, "'unknown' is none of them"),
-        ({"field": "type", "control": "A", "to": ["unknown"]}, "'unknown' is none of them"),
+        ({"field": "type", "control": "unknown"}, "'unknown' is not one"),
+        ({"field": "type", "control": "A", "to": ["unknown"]}, "'unknown' is not one"),
     ],
 )
 def test_there_is_no_effect_of_the_unknown(arguments, words, model, partly):
@@ -119,7 +119,7 @@ def test_there_is_no_effect_of_the_unknown(arguments, words, model, partly):
 
 
 def test_effects_need_control_cells_that_are_known(model, bare):
-    with pytest.raises(CategoryError, match=r"No cell of .* 'drug' = 'ctrl' and a known type"):
+    with pytest.raises(CategoryError, match=r"has no control cells, with 'drug' = 'ctrl' and a known type"):
         effect(model, bare[0], field="drug")
 
 

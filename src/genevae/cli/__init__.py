@@ -40,14 +40,14 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     task_command(gv.counterfactual),
     task_command(gv.denoise),
     task_command(gv.classify),
-    task_command(gv.discover),
+    task_command(gv.cluster),
     task_command(gv.dose_response),
     effect,
     evaluate,
     latent,
     task_command(gv.influence),
     task_command(gv.contributions),
-    task_command(gv.genes),
+    task_command(gv.gene_embeddings),
     inspect,
     recipes,
     slurm,
@@ -59,8 +59,16 @@ for command in COMMANDS:
 app.command(data_app)
 
 
+RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
+"""Deprecated commands, for one version."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with exit code 2 and one paragraph, a pause in training with 75."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and (new := RENAMED.get(arguments[0])):
+        print(f"genevae: the command {arguments[0]} is now {new}.", file=sys.stderr)  # noqa: T201 - a command speaks
+        arguments[0] = new
     try:
         app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:

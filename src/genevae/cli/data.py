@@ -20,7 +20,7 @@ from genevae.cli.table_output import require_table, write_table
 from genevae.data.schema import obs_column
 from genevae.download.scbasecount import download as fetch
 from genevae.io.atomic import require_free
-from genevae.io.formats import Source, open_source, settle
+from genevae.io.formats import Source, in_memory_if_fits, open_source
 from genevae.io.gene_lists import write_gene_list
 from genevae.io.tables.transpose import transpose
 from genevae.io.write.anndata import require_store, write_anndata
@@ -95,7 +95,7 @@ def _hvg(
     files: Any, out: Path, force: bool, *, n_genes: int, flavor: Any, batch: str | None = None, workers: int
 ) -> None:
     require_free(out, force, [])
-    source = settle(open_source(files), files.keep)
+    source = in_memory_if_fits(open_source(files), files.keep)
     labels = None if batch is None else obs_column(source.obs, batch)
     with _pool(workers) as executor:
         genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=executor)

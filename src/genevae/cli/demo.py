@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 
 import genevae as gv
 from genevae.errors import DataError
-from genevae.io.atomic import beside, replace_with, require_free
+from genevae.io.atomic import hidden_sibling, replace_with, require_free
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
@@ -44,7 +44,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
         Of everything.
     """
     require_free(out, force, marks=["summary.md"])
-    draft = beside(out)
+    draft = hidden_sibling(out)
     draft.mkdir(parents=True)
     try:
         summary = _demo(pbmc68k(), draft, seed)

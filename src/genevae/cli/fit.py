@@ -90,7 +90,7 @@ def _summary(model: Trained, out: Path) -> str:
     cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
     return (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
-        f"Seen as  {model.schema.seen_as} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
+        f"Seen as  {model.schema.input_kind} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
         f"Saved    {out}"

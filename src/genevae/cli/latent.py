@@ -21,7 +21,7 @@ from genevae.errors import DataError, nearest, shorten
 from genevae.evaluation.scale import log_scale
 from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.io.formats import open_source
-from genevae.io.source import MemorySource, drawn
+from genevae.io.source import MemorySource, sample_cells
 from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
 from genevae.metrics.principal import Principal
 from genevae.plotting.embedding import field_picture
@@ -63,7 +63,7 @@ def _latent(
     chosen = _chosen(maps)
     model = gv.load(run)
     whole = match_genes(open_source(files_of(data, given)), model.schema.genes, model.schema.missing)
-    source = drawn(whole, cells, seed)
+    source = sample_cells(whole, cells, seed)
     with staging_folder(out) as folder:
         draft = folder / out.name
         draft.mkdir()

@@ -15,7 +15,7 @@ from genevae.data.genes import match_genes
 from genevae.errors import RecipeError, nearest
 from genevae.io.formats import open_source
 from genevae.io.read_options import ReadOptions
-from genevae.io.source import drawn
+from genevae.io.source import sample_cells
 from genevae.metrics.latent import shown_fields
 from genevae.plotting.embedding import field_picture
 from genevae.plotting.projections import project_2d
@@ -54,7 +54,7 @@ def show(logs: Sequence[TensorBoard], model: Trained) -> None:
         return
     seed = int(model.facts["seed"])
     source = match_genes(open_source(_data_of(model)), model.schema.genes, model.schema.missing)
-    some = drawn(source, N_CELLS, seed)
+    some = sample_cells(source, N_CELLS, seed)
     z = gv.embed(model, some).obsm["X_genevae"]
     with tempfile.TemporaryDirectory() as folder:
         curves, cells = Path(folder) / "training.png", Path(folder) / "latent.png"

@@ -1,1 +1,1 @@
-"""Disk and AnnData → :class:`~genevae.cells.Cells`."""
+"""From data on disk or in memory to minibatches (:class:`~genevae.cells.Cells`)."""

@@ -1,4 +1,4 @@
-"""Covariates: obs columns as codes and standardised numbers."""
+"""Covariates: obs columns as codes and standardised values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from genevae.errors import CategoryError, DataError, nearest, shorten
 __all__ = ["UNKNOWN", "Categorical", "Continuous", "obs_column"]
 
 UNKNOWN = "unknown"
-"""The word for a category that is not known."""
+"""The name of the unknown category."""
 JOIN = "+"
-"""What stands between the parts of a combination."""
+"""The separator of the parts of a combination."""
 MAX_PAIRS = 20_000
-"""Combinations of two that are foreseen at most, beside those that cells have."""
+"""Combinations of two that are added at most, besides those in the data."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Categorical:
     name
         The obs column.
     categories
-        Its values; a category's code is its place here.
+        Its values. The code of a category is its index here.
     control
         The reference level of a perturbation.
     technical
         Whether it is the technical batch.
     unknown
-        Whether a cell's category may be unknown: it then has a code of its own, after those of the categories.
+        Whether a cell's category may be unknown. The unknown category then has the last code.
     combined
-        Whether categories such as A+B are the sums of A and B.
+        Whether categories such as A+B are sums of A and B.
     """
 
     name: str
@@ -60,50 +60,49 @@ class Categorical:
         unknown: bool = False,
         combined: bool = False,
     ) -> Self:
-        """Learn the categories of a column, sorted by name; if combined, also those that no cell has, but may have."""
+        """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data."""
         if not unknown:
-            _refuse_missing(column)
+            _require_complete(column)
         categories = tuple(sorted(set(column.dropna().astype(str)) - ({UNKNOWN} if unknown else set())))
         if combined:
             categories = _with_pairs(categories, control)
-        found = cls(str(column.name), categories, control, technical, unknown, combined)
+        covariate = cls(str(column.name), categories, control, technical, unknown, combined)
         if control is not None:
-            found.code(control)
-        return found
+            covariate.code(control)  # raises if it is not a category
+        return covariate
 
     @property
     def n_codes(self) -> int:
-        """Number of codes: the categories and, where it may come, the unknown."""
+        """Number of codes: the categories, and the unknown one if allowed."""
         return len(self.categories) + self.unknown
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The word for each code."""
+        """The name of each code."""
         return (*self.categories, *([UNKNOWN] if self.unknown else []))
 
     @property
     def parts(self) -> tuple[tuple[int, ...], ...]:
         """The codes that each code is the sum of: those of A and B, for A+B."""
-        place = {category: (code,) for code, category in enumerate(self.labels)}
+        codes = {category: (code,) for code, category in enumerate(self.labels)}
         return tuple(
-            tuple(code for part in label.split(JOIN) for code in place[part]) if self.combined else (code,)
+            tuple(code for part in label.split(JOIN) for code in codes[part]) if self.combined else (code,)
             for code, label in enumerate(self.labels)
         )
 
     def code(self, category: object) -> int:
-        """Return the code of a category or, where it may come, of the unknown.
+        """Return the code of a category (or of the unknown one, if allowed).
 
         Raises
         ------
         CategoryError
-            If the model never saw it.
+            If it is not one of the model's categories.
         """
         try:
-            return self.labels.index(self._in_order(str(category)))
+            return self.labels.index(self._canonical(str(category)))
         except ValueError:
             raise CategoryError(
-                f"'{category}' is not a category of '{self.name}' that this model knows. "
-                f"{nearest(category, self.categories)}"
+                f"'{category}' is not a category of '{self.name}' in this model. {nearest(category, self.categories)}"
             ) from None
 
     def encode(self, column: pd.Series[Any]) -> Tensor:
@@ -112,47 +111,47 @@ class Categorical:
         Raises
         ------
         CategoryError
-            If a value is missing, or one that the model never saw; unless it may be unknown.
+            If a value is missing or not one of the model's categories, and the category may not be unknown.
         """
         if not self.unknown:
-            _refuse_missing(column)
-        words = column.astype(str).where(column.notna(), None)
+            _require_complete(column)
+        names = column.astype(str).where(column.notna(), None)
         if self.combined:
-            words = words.map({word: self._in_order(word) for word in words.dropna().unique()})
-        codes = pd.Categorical(words, categories=list(self.categories)).codes
+            names = names.map({name: self._canonical(name) for name in names.dropna().unique()})
+        codes = pd.Categorical(names, categories=list(self.categories)).codes
         if self.unknown:
             return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
         if (codes < 0).any():
             unseen = sorted(set(column[codes < 0].astype(str)))
             raise CategoryError(
-                f"Column '{self.name}' has {len(unseen)} categories that this model never saw: {shorten(unseen)} "
-                f"(in {int((codes < 0).sum()):,} cells). It knows: {shorten(self.categories)}. "
+                f"Column '{self.name}' has {len(unseen)} categories that are not in this model: {shorten(unseen)} "
+                f"(in {int((codes < 0).sum()):,} cells). The model has: {shorten(self.categories)}. "
                 "Leave those cells out, rename the categories, or train a model that includes them."
             )
         return torch.from_numpy(codes.astype(np.int64))
 
-    def _in_order(self, word: str) -> str:
-        """Return a combination's parts in the order in which they are known: A+B, for B+A."""
-        if not self.combined or JOIN not in word or word in self.categories:
-            return word
-        parts = sorted(word.split(JOIN))
-        return next((known for known in self.categories if sorted(known.split(JOIN)) == parts), word)
+    def _canonical(self, name: str) -> str:
+        """Return the category with the same parts: A+B, for B+A."""
+        if not self.combined or JOIN not in name or name in self.categories:
+            return name
+        parts = sorted(name.split(JOIN))
+        return next((category for category in self.categories if sorted(category.split(JOIN)) == parts), name)
 
 
 @dataclass(frozen=True)
 class Continuous:
-    """A covariate with numbers, standardised to mean zero and unit variance.
+    """A numeric covariate, standardised to zero mean and unit variance.
 
     Parameters
     ----------
     name
         The obs column.
     mean, scale
-        What standardises it, in its own units.
+        Mean and standard deviation in training, in the units of the data.
     minimum, maximum
-        The range seen in training, in its own units.
+        The range in training, in the units of the data.
     units
-        Their name, where it was given.
+        Name of the units, if given.
     """
 
     name: str
@@ -164,10 +163,10 @@ class Continuous:
 
     @classmethod
     def fit(cls, column: pd.Series[Any], units: str | None = None) -> Self:
-        """Learn mean, standard deviation and range of a column."""
+        """Take mean, standard deviation and range of a column."""
         numbers = _numbers(column)
         scale = float(numbers.std())
-        if scale <= 1e-9 * np.abs(numbers).max(initial=0.0):  # constant, but for rounding
+        if scale <= 1e-9 * np.abs(numbers).max(initial=0.0):  # constant up to rounding
             scale = 1.0
         return cls(str(column.name), float(numbers.mean()), scale, float(numbers.min()), float(numbers.max()), units)
 
@@ -181,14 +180,14 @@ class Continuous:
         Raises
         ------
         DataError
-            If it is none.
+            If it is not a finite number.
         """
         try:
             number = float(str(given))
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise DataError(f"'{self.name}' takes a number, and cannot be '{given}'.")
+            raise DataError(f"'{self.name}' must be a number, not '{given}'.")
         return (number - self.mean) / self.scale
 
 
@@ -198,7 +197,7 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     Raises
     ------
     CategoryError
-        If there is none of that name, with the nearest.
+        If there is no such column. The message names the nearest one.
     """
     if name not in obs:
         raise CategoryError(f"The data have no obs column '{name}'. {nearest(name, obs.columns)}")
@@ -206,7 +205,7 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
 
 
 def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, ...]:
-    """Add the parts of combinations, and every combination of two parts; keep one word where the order differs only."""
+    """Add the parts of combinations and every combination of two parts. A+B and B+A are the same category."""
     categories = tuple({tuple(sorted(category.split(JOIN))): category for category in reversed(categories)}.values())
     single = sorted({part for category in categories for part in category.split(JOIN)})
     treated = [part for part in single if part != control]
@@ -217,12 +216,12 @@ def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, 
     return tuple(sorted({*categories, *single, *(pair for pair in pairs if tuple(pair.split(JOIN)) not in known)}))
 
 
-def _refuse_missing(column: pd.Series[Any]) -> None:
+def _require_complete(column: pd.Series[Any]) -> None:
     missing = int(column.isna().sum())
     if missing:
         raise CategoryError(
             f"Column '{column.name}' is empty in {missing:,} of {len(column):,} cells. "
-            "Fill it, or leave those cells out."
+            "Fill in the values, or leave those cells out."
         )
 
 
@@ -231,7 +230,8 @@ def _numbers(column: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     wrong = ~np.isfinite(numbers)
     if wrong.any():
         raise DataError(
-            f"Column '{column.name}' should hold numbers, but {int(wrong.sum()):,} of {len(column):,} cells do not: "
-            f"{shorten(sorted(set(column[wrong].astype(str))), 3)}. Mend them, or use it as a categorical condition."
+            f"Column '{column.name}' should contain numbers, but {int(wrong.sum()):,} of {len(column):,} values are "
+            f"not: {shorten(sorted(set(column[wrong].astype(str))), 3)}. Correct them, or use the column as a "
+            "categorical condition."
         )
     return numbers

@@ -1,4 +1,4 @@
-"""Source + sampler + schema → minibatches."""
+"""Minibatches from a source, a sampler and a schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genevae.data.prefetch import prefetched
 from genevae.data.sampler import Sampler
 from genevae.data.schema import Schema
 from genevae.errors import DataError, shorten
-from genevae.io.source import MemorySource, Source, as_stored, is_sparse
+from genevae.io.source import MemorySource, Source, csr_or_dense, is_sparse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,26 +26,26 @@ __all__ = ["Loader", "to_rows"]
 
 
 DEPTH = 32
-"""Minibatches that are made ahead where expression is read from disk."""
-AT_ONCE = 32
-"""Minibatches whose rows are gathered at once where expression is in memory."""
+"""Minibatches that are prefetched if expression is read from disk."""
+BLOCK_SIZE = 32
+"""Minibatches whose rows are gathered together if expression is in memory."""
 
 
 class Loader:
     """Iterate over minibatches.
 
-    Covariates are encoded once. Expression that is in memory is gathered for some minibatches at a time; from disk, a
-    buffer is read in the order of its rows, in the background, and dealt out to its minibatches. Either way the
-    minibatches are the same, and CSR where most values are zero, whatever the source stores.
+    Covariates are encoded once. From memory, the rows of several minibatches are gathered together. From disk, a buffer
+    is read in the order of its rows in a background thread, and split into its minibatches. Both give the same
+    minibatches. They are CSR if most values are zero, in whatever format the source stores them.
 
     Parameters
     ----------
     source
-        Where expression is read; its genes are the schema's, in the schema's order.
+        Source of expression, with the genes of the schema, in the same order.
     schema
-        What the model knows of the data.
+        Genes, covariates and transform.
     sampler
-        Which rows, in which order.
+        The rows to read, and their order.
     fill
         Categorical fields that the source's table may lack; see :meth:`Schema.encode`.
     """
@@ -61,13 +61,13 @@ class Loader:
         return self.sampler.n_minibatches
 
     def over(self, sampler: Sampler) -> Loader:
-        """Return a loader of other minibatches of the same data, which need not be looked at again."""
+        """Return a loader of the same data with another sampler, without encoding the covariates again."""
         other = copy(self)
         other.sampler = sampler
         return other
 
     def codes(self, name: str) -> Tensor:
-        """Return the code of a categorical field in every cell that the sampler may draw."""
+        """Return the code of a categorical field for every cell of the sampler."""
         return self._covariates.codes[name][torch.from_numpy(self.sampler.rows)]
 
     def sizes(self, number: int, first: int = 0) -> list[int]:
@@ -85,29 +85,29 @@ class Loader:
         return self.epoch(0)
 
     def _gather(self, epoch: int, first: int) -> Iterator[Cells]:
-        """Take the rows of some minibatches from memory."""
+        """Gather the rows of several minibatches from memory."""
         for chunk in self.sampler.chunks(epoch, first):
-            for at in range(0, len(chunk.bounds) - 1, AT_ONCE):
-                bounds = chunk.bounds[at : at + AT_ONCE + 1]
+            for at in range(0, len(chunk.bounds) - 1, BLOCK_SIZE):
+                bounds = chunk.bounds[at : at + BLOCK_SIZE + 1]
                 rows = chunk.rows[bounds[0] : bounds[-1]]
                 cells = self._cells(self.source.read(rows), rows)
                 for start, stop in pairwise(bounds):
                     yield cells[start - bounds[0] : stop - bounds[0]]
 
     def _read(self, epoch: int, first: int) -> Iterator[Cells]:
-        """Read the rows of a buffer as they lie on disk, and deal them out."""
+        """Read the rows of a buffer in their order on disk, and split them into minibatches."""
         for chunk in self.sampler.chunks(epoch, first):
-            ordered, place = np.unique(chunk.rows, return_inverse=True)
+            ordered, index = np.unique(chunk.rows, return_inverse=True)
             block = self.source.read(ordered)
             for start, stop in pairwise(chunk.bounds):
-                yield self._cells(block[place[start:stop]], chunk.rows[start:stop])
-            del block  # before the next is read: a buffer is large
+                yield self._cells(block[index[start:stop]], chunk.rows[start:stop])
+            del block  # before the next is read, because a buffer is large
 
     def _cells(self, block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
-        x = to_rows(as_stored(block, self._as_csr))
+        x = to_rows(csr_or_dense(block, self._as_csr))
         size_n1 = torch.from_numpy(np.asarray(block.sum(1), dtype=np.float32).reshape(-1, 1))
         if not torch.isfinite(size_n1).all() and not torch.isfinite(x.values).all():
-            raise DataError(self._name_not_finite(x, rows))
+            raise DataError(self._not_finite_message(x, rows))
         row_n = torch.from_numpy(rows)
         condition: Condition = self._covariates.map(lambda tensor: tensor[row_n]).with_size(size_n1.clamp(min=1e-6))
         x = self.schema.transform.apply(x, size_n1)
@@ -117,18 +117,18 @@ class Loader:
             x = x if x.is_sparse else x.map(lambda values: values.masked_fill(~measured_ng, 0))
         return Cells(x, condition, row_n)
 
-    def _name_not_finite(self, x: ExpressionRows, rows: NDArray[np.int64]) -> str:
+    def _not_finite_message(self, x: ExpressionRows, rows: NDArray[np.int64]) -> str:
         cells, genes = (~torch.isfinite(x.dense())).nonzero(as_tuple=True)
         cell_names = dict.fromkeys(str(self.source.obs.index[rows[cell]]) for cell in cells.tolist())
         gene_names = dict.fromkeys(self.schema.genes[gene] for gene in genes.tolist())
         return (
             f"{self.source.name} has values that are missing or infinite. Cells: {shorten(cell_names)}. "
-            f"Genes: {shorten(gene_names)}. Leave them out, or put numbers there."
+            f"Genes: {shorten(gene_names)}. Leave them out, or replace them with numbers."
         )
 
 
 def to_rows(x: csr_matrix | NDArray[np.float32]) -> ExpressionRows:
-    """Wrap what a source has read, without copying the entries."""
+    """Convert rows of a source, without copying the entries."""
     if isinstance(x, np.ndarray):
         return ExpressionRows.from_dense(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)))
     return ExpressionRows(

@@ -19,31 +19,31 @@ _Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every row at least once, beside another of its group, in an order that the seed and the epoch alone decide.
+    """Every row at least once, next to another row of its group, in an order that depends on seed and epoch alone.
 
-    Rows 2i and 2i + 1 of a minibatch are a pair. The rows of a group are paired at random, anew in each epoch; of an
-    odd number, one comes twice. A row that is alone in its group, or has none, is paired with itself: only what
-    training hides from the model, its dropout and its draws then tell the two views apart.
+    Rows 2i and 2i + 1 of a minibatch are a pair. The rows of a group are paired at random in each epoch; one of them is
+    used twice if their number is odd. A row without a partner is paired with itself: the two views then differ by
+    masking, dropout and sampling only.
 
-    The pairs of a group are dealt to as many minibatches as there are, one after the other, so that minibatches hold as
-    many groups as they can: none holds two pairs of a group as long as another holds none.
+    The pairs of a group go to different minibatches in turn, so that every minibatch has as many groups as possible: no
+    minibatch has two pairs of a group while another has none.
 
-    Partners may lie anywhere in the data, so rows are read from all over them.
+    Partners may be anywhere in the data, so a minibatch reads rows from all of them.
 
     Parameters
     ----------
     rows
         Row numbers.
     group_n
-        The group of every row of the data, those that are not in ``rows`` too; below zero where a row has none.
+        The group of every row of the data (also of those not in ``rows``); negative for rows without a group.
     batch_size
-        Cells in one minibatch at most, of all ranks together: half as many pairs.
+        Maximum number of cells in a minibatch, over all ranks: twice the number of pairs.
     seed
-        Of the order.
+        Seed of the order.
     buffer
-        Rows that are read at once, about.
+        Approximate number of rows to read at once.
     rank, n_ranks
-        Which part of each minibatch's pairs is this process's: together they are the minibatch of a single process.
+        The part of each minibatch for this process. All parts together are the minibatch of a single process.
     """
 
     rows: _Rows
@@ -56,7 +56,7 @@ class Pairs:
 
     @cached_property
     def _label_n(self) -> _Rows:
-        """Number the groups of the rows; a row without a group is one by itself."""
+        """Number the groups of the rows. A row without a group is its own group."""
         group_n = self.group_n[self.rows]
         beyond = group_n.max(initial=-1) + 1 + np.arange(len(group_n))
         return np.unique(np.where(group_n < 0, beyond, group_n), return_inverse=True)[1].astype(np.int64)
@@ -72,7 +72,7 @@ class Pairs:
 
     @property
     def n_minibatches(self) -> int:
-        """Minibatches in one epoch; they differ by one pair at most."""
+        """Minibatches in one epoch. Their sizes differ by at most one pair."""
         return -(-self._n_pairs // max(1, self.batch_size // 2))
 
     def for_rank(self, rank: int, n_ranks: int) -> Self:
@@ -80,18 +80,18 @@ class Pairs:
         return replace(self, rank=rank, n_ranks=n_ranks)
 
     def chunks(self, epoch: int, first: int = 0) -> Iterator[Chunk]:
-        """Yield the rows of one epoch, some minibatches a chunk, from a minibatch on."""
+        """Yield the rows of one epoch from minibatch ``first``, several minibatches per chunk."""
         rng = np.random.default_rng([self.seed, epoch])
-        pair_b2, n = self._paired(rng), self.n_minibatches
-        turn = rng.permutation(n)
-        at_once = max(1, self.buffer // self.batch_size)
-        for start in range(first, n, at_once):
-            minibatches = [self._own(pair_b2[number::n]) for number in turn[start : start + at_once]]
+        pairs_p2, n = self._pair_rows(rng), self.n_minibatches
+        order = rng.permutation(n)
+        per_chunk = max(1, self.buffer // self.batch_size)
+        for start in range(first, n, per_chunk):
+            minibatches = [self._rank_part(pairs_p2[number::n]) for number in order[start : start + per_chunk]]
             bounds = np.cumsum([0, *(2 * len(pairs) for pairs in minibatches)])
             yield Chunk(np.concatenate(minibatches).reshape(-1), tuple(bounds.tolist()))
 
-    def _paired(self, rng: np.random.Generator) -> _Rows:
-        """Return the rows of every pair, group by group, the groups and their rows shuffled."""
+    def _pair_rows(self, rng: np.random.Generator) -> _Rows:
+        """Return the rows of every pair, group by group; groups and the rows in them are shuffled."""
         label_n = rng.permutation(int(self._label_n.max(initial=-1)) + 1)[self._label_n]
         shuffled = rng.permutation(len(label_n))
         order = shuffled[np.argsort(label_n[shuffled], kind="stable")]
@@ -100,7 +100,7 @@ class Pairs:
         order = np.insert(order, ends[is_odd], order[(ends - sizes)[is_odd]])
         return np.asarray(self.rows[order].reshape(-1, 2))
 
-    def _own(self, pairs: _Rows) -> _Rows:
-        """Take this process's part of the pairs of a minibatch."""
-        start, stop = (len(pairs) * rank // self.n_ranks for rank in (self.rank, self.rank + 1))
-        return pairs[start:stop]
+    def _rank_part(self, pairs_p2: _Rows) -> _Rows:
+        """Return this process's part of the pairs of a minibatch."""
+        start, stop = (len(pairs_p2) * rank // self.n_ranks for rank in (self.rank, self.rank + 1))
+        return pairs_p2[start:stop]

@@ -1,4 +1,4 @@
-"""Prepare the next items in the background while the present one is used."""
+"""Prefetching: compute the next items in a thread while the current one is used."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["prefetched"]
 Item = TypeVar("Item")
 
 _WAIT = 0.1
-"""Seconds after which a worker that waits for room looks whether it is still wanted."""
+"""Seconds after which a blocked worker checks whether it should stop."""
 
 
 def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """Yield the same items, in the same order; up to ``depth`` of them are made ahead, in a thread of their own.
+    """Yield the same items, in the same order, with up to ``depth`` of them computed in advance by a thread.
 
-    A thread serves where the work lets go of the interpreter, as reading, unpacking and copying arrays do. What goes
-    wrong there is raised here. The thread ends when the items do, or when nobody asks for more.
+    A thread is enough, because reading, decompressing and copying arrays release the GIL. Errors of the thread are
+    raised here. The thread ends with the items, or when the iterator is closed.
     """
     ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(maxsize=depth)
-    unwanted = threading.Event()
+    stop = threading.Event()
 
     def work() -> None:
         try:
             for item in items:
-                if not _put(ready, (True, item), unwanted):
+                if not _put(ready, (True, item), stop):
                     return
-            _put(ready, (False, None), unwanted)
-        except BaseException as error:  # noqa: BLE001 - it is raised again by the consumer
-            _put(ready, (False, error), unwanted)
+            _put(ready, (False, None), stop)
+        except BaseException as error:  # noqa: BLE001 - the consumer raises it
+            _put(ready, (False, error), stop)
 
     worker = threading.Thread(target=work, name="genevae-prefetch", daemon=True)
     worker.start()
@@ -44,15 +44,13 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
                 return
             yield value  # type: ignore[misc]
     finally:
-        unwanted.set()
+        stop.set()
         worker.join()
 
 
-def _put(
-    ready: queue.Queue[tuple[bool, Item | BaseException | None]], entry: object, unwanted: threading.Event
-) -> bool:
-    """Put an entry where there is room, and say whether it was still wanted."""
-    while not unwanted.is_set():
+def _put(ready: queue.Queue[tuple[bool, Item | BaseException | None]], entry: object, stop: threading.Event) -> bool:
+    """Put an entry into the queue when there is room; return False if the worker should stop."""
+    while not stop.is_set():
         try:
             ready.put(entry, timeout=_WAIT)  # type: ignore[arg-type]
         except queue.Full:

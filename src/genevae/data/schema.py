@@ -1,4 +1,4 @@
-"""What a model knows of its data: genes, covariates and their codes, and what the numbers are."""
+"""The schema of a model's data: genes, covariates, kind of values and transform."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "fit_covariates", "
 
 @dataclass(frozen=True)
 class Schema:
-    """Genes, covariates, and what the numbers are.
+    """Genes, covariates, kind of values and transform.
 
     Parameters
     ----------
     genes
-        The genes that are modelled, in order.
+        The model's genes, in order.
     kind
-        What the numbers in the file are.
+        Kind of the values in the data.
     transform
-        What is done to them before the model sees them.
+        Transform from the data to the input of the model.
     categorical, continuous
-        The covariates that the model is given.
+        The covariates that the model is conditioned on.
     missing
         Whether some training cells lacked some of the genes.
     group
-        What makes two rows a pair, for objectives that compare pairs; the model is not given it.
+        The covariate whose groups form pairs, for contrastive objectives. The model is not conditioned on it.
     """
 
     genes: tuple[str, ...]
@@ -54,7 +54,7 @@ class Schema:
         Parameters
         ----------
         genes
-            The genes that are modelled.
+            The model's genes.
         obs
             One row per cell.
         kind
@@ -71,17 +71,17 @@ class Schema:
 
     @property
     def n_codes(self) -> dict[str, int]:
-        """Number of codes of each categorical field: its categories, and the unknown where it may come."""
+        """Number of codes of each categorical field: its categories, and the unknown one if allowed."""
         return {covariate.name: covariate.n_codes for covariate in self.categorical}
 
     @property
     def unknown(self) -> dict[str, int]:
-        """The code of the unknown category of each field that may have one."""
+        """The code of the unknown category, for each field that allows it."""
         return {covariate.name: len(covariate.categories) for covariate in self.categorical if covariate.unknown}
 
     @property
     def parts(self) -> dict[str, tuple[tuple[int, ...], ...]]:
-        """The codes that each code is the sum of, of the fields with combinations."""
+        """For each field with combinations: the codes that each code is the sum of."""
         return {covariate.name: covariate.parts for covariate in self.categorical if covariate.combined}
 
     @property
@@ -95,26 +95,26 @@ class Schema:
         return tuple(covariate.name for covariate in self.covariates)
 
     @property
-    def seen_as(self) -> Kind:
-        """What the numbers are that the model sees."""
+    def input_kind(self) -> Kind:
+        """Kind of the values that the model is given."""
         return self.transform.kind(self.kind)
 
     @property
-    def answers_in(self) -> Kind:
-        """What the numbers are that tasks return."""
-        return self.transform.answers_in(self.kind)
+    def output_kind(self) -> Kind:
+        """Kind of the values that tasks return."""
+        return self.transform.output_kind(self.kind)
 
     @property
-    def knows_scatter(self) -> bool:
-        """Whether a likelihood of what the model sees tells how values scatter, and is not merely a squared error.
+    def has_noise_model(self) -> bool:
+        """Whether the likelihood models the noise of the values that tasks return, and is not just a squared error.
 
-        Where counts are made something else for the model, and something else is made counts again, it does not.
+        It does not if the transform turns counts into other values for the model, and back into counts for tasks.
         """
-        return self.seen_as.is_count or not self.answers_in.is_count
+        return self.input_kind.is_count or not self.output_kind.is_count
 
     @property
     def batch(self) -> str | None:
-        """The technical batch, where one was named."""
+        """The name of the technical batch, or None."""
         return next((covariate.name for covariate in self.categorical if covariate.technical), None)
 
     def __getitem__(self, name: str) -> Categorical | Continuous:
@@ -122,36 +122,36 @@ class Schema:
         for covariate in self.covariates:
             if covariate.name == name:
                 return covariate
-        raise CategoryError(f"This model knows no covariate '{name}'. {nearest(name, self.fields)}")
+        raise CategoryError(f"This model has no covariate '{name}'. {nearest(name, self.fields)}")
 
     def categorical_field(self, name: str) -> Categorical:
         """Return a categorical covariate by name."""
         covariate = self[name]
         if not isinstance(covariate, Categorical):
             raise CategoryError(
-                f"'{name}' is a continuous covariate, and a categorical one is needed. "
+                f"'{name}' is a continuous covariate, but a categorical one is needed. "
                 f"{nearest(name, self.n_categories)}"
             )
         return covariate
 
     def with_transform(self, transform: Transform) -> Self:
-        """Put another transform in place of this one."""
+        """Return the schema with another transform."""
         return replace(self, transform=transform)
 
     def with_genes(self, genes: Sequence[str], missing: bool = False) -> Self:
-        """Put other genes in place of these, and say whether some cells lack some."""
+        """Return the schema with other genes, and whether some cells lack some of them."""
         return replace(self, genes=tuple(genes), missing=missing)
 
     def encode(self, obs: pd.DataFrame, fill: Sequence[str] = ()) -> Condition:
-        """Return the covariates of every cell; sizes are ones until expression is read.
+        """Encode the covariates of every cell. Sizes are one until expression is read.
 
         Parameters
         ----------
         obs
             One row per cell.
         fill
-            Categorical fields that the table may lack or that are to be ignored: every cell gets code 0, for a
-            task that puts its own codes there. A field that may be unknown is unknown where the table lacks it.
+            Categorical fields that are not read from the table: every cell gets code 0, which a task replaces. Other
+            fields that the table lacks are unknown, if they allow it.
         """
         codes = {}
         for c in (*self.categorical, *([self.group] if self.group else [])):
@@ -162,7 +162,7 @@ class Schema:
         return Condition(torch.ones(len(obs), 1), codes, values)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {
             "genes": list(self.genes),
             "kind": self.kind.value,
@@ -174,22 +174,22 @@ class Schema:
         }
 
     @classmethod
-    def from_json(cls, written: dict[str, Any]) -> Self:
-        """Read it back."""
-        group = written.get("group")
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Restore from JSON values."""
+        group = content.get("group")
         return cls(
-            tuple(written["genes"]),
-            Kind(written["kind"]),
-            transform_from_json(written["transform"]),
-            tuple(map(_categorical, written["categorical"])),
-            tuple(Continuous(**covariate) for covariate in written["continuous"]),
-            written.get("missing", False),
+            tuple(content["genes"]),
+            Kind(content["kind"]),
+            transform_from_json(content["transform"]),
+            tuple(map(_categorical, content["categorical"])),
+            tuple(Continuous(**covariate) for covariate in content["continuous"]),
+            content.get("missing", False),
             None if group is None else _categorical(group),
         )
 
 
-def _categorical(written: dict[str, Any]) -> Categorical:
-    return Categorical(**{**written, "categories": tuple(written["categories"])})
+def _categorical(content: dict[str, Any]) -> Categorical:
+    return Categorical(**{**content, "categories": tuple(content["categories"])})
 
 
 def fit_covariates(
@@ -229,7 +229,7 @@ def fit_covariates(
     """
     control = dict(control or {})
     fields = list(dict.fromkeys([*condition, *([batch] if batch else [])]))
-    for what, names in (("A control level was given for", control), ("Combinations were announced for", combine)):
+    for what, names in (("A control level was given for", control), ("Combinations were declared for", combine)):
         for name in names:
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")

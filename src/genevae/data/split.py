@@ -1,6 +1,6 @@
-"""Which cells train, which validate, and which are kept for the test.
+"""Splits of cells into training, validation and test sets.
 
-Every split depends on its seed alone, and every part comes as sorted row numbers.
+A split depends on its seed alone. Every part is an array of ascending row numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TRAIN, _VALIDATION, _TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Split:
-    """Three sets of rows that do not overlap.
+    """Three disjoint sets of rows.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Split:
 
     @classmethod
     def from_parts(cls, part_n: NDArray[np.int64]) -> Split:
-        """Make a split of a part per cell: 0 trains, 1 validates, 2 tests."""
+        """Make a split from the part of each cell: 0 is training, 1 validation, 2 test."""
         return cls(*(np.flatnonzero(part_n == part).astype(np.int64) for part in (_TRAIN, _VALIDATION, _TEST)))
 
 
@@ -49,14 +49,14 @@ def random_split(n: int, validation: float = 0.1, test: float = 0.0, seed: int =
     n
         Number of cells.
     validation, test
-        The share of each part. A part that is asked for gets at least one cell, and so does training.
+        Share of each part. Training, and each part with a share above zero, gets at least one cell.
     seed
-        Which cells are drawn.
+        Seed of the selection.
 
     Raises
     ------
     DataError
-        If the shares leave nothing to train on, or there are fewer cells than parts.
+        If no share is left for training, or there are fewer cells than parts.
 
     Examples
     --------
@@ -79,22 +79,22 @@ def random_split(n: int, validation: float = 0.1, test: float = 0.0, seed: int =
 def stratified_split(labels: ArrayLike, validation: float = 0.1, test: float = 0.0, seed: int = 0) -> Split:
     """Split cells at random within each label, so that every part has the labels' proportions.
 
-    Each label's cells in a part are its share, rounded up or down; rounding evens out over the labels. Every label
-    keeps a training cell, and a label with one cell trains.
+    Each part gets its share of each label, rounded up or down such that rounding cancels over labels. Every label keeps
+    at least one training cell.
 
     Parameters
     ----------
     labels
-        One per cell. A missing label is a label of its own.
+        One per cell. Missing labels count as one label.
     validation, test
-        The share of each part.
+        Share of each part.
     seed
-        Which cells are drawn.
+        Seed of the selection.
 
     Raises
     ------
     DataError
-        If the shares leave nothing to train on, or there are fewer cells than parts.
+        If no share is left for training, or there are fewer cells than parts.
     """
     _require_shares(validation, test)
     codes = _codes(labels)
@@ -113,27 +113,27 @@ def stratified_split(labels: ArrayLike, validation: float = 0.1, test: float = 0
 
 
 def _quota(start: int, end: int, share: float) -> int:
-    """Count the cells of ``start … end`` that a part gets when it takes every (1 / share)-th of all."""
+    """Return how many of the cells ``start … end`` a part gets if it gets every (1 / share)-th of all cells."""
     return int(np.floor(end * share + 0.5) - np.floor(start * share + 0.5))
 
 
 def group_split(groups: ArrayLike, validation: float = 0.1, test: float = 0.0, seed: int = 0) -> Split:
-    """Split whole groups (donors, batches), so that none is on two sides.
+    """Split whole groups (donors, batches), so that no group is in two parts.
 
     Parameters
     ----------
     groups
-        One per cell. Cells without a group are a group of their own.
+        One per cell. Cells without a group count as one group.
     validation, test
-        The share of the cells that each part should have, met as nearly as whole groups allow. A part that is asked
-        for gets at least one group, and so does training.
+        Target share of the cells in each part, met as closely as whole groups allow. Training, and each part with a
+        share above zero, gets at least one group.
     seed
-        Which groups are drawn.
+        Seed of the selection.
 
     Raises
     ------
     DataError
-        If the shares leave nothing to train on, or there are fewer groups than parts.
+        If no share is left for training, or there are fewer groups than parts.
     """
     _require_shares(validation, test)
     codes = _codes(groups)
@@ -149,66 +149,66 @@ def group_split(groups: ArrayLike, validation: float = 0.1, test: float = 0.0, s
     return Split.from_parts(part_of[codes])
 
 
-def _take(waiting: list[int], size_of: NDArray[np.int64], wanted: float) -> list[int]:
-    """Take groups in order, each one that brings the cells nearer to the number wanted; at least one."""
+def _take(waiting: list[int], size_of: NDArray[np.int64], target: float) -> list[int]:
+    """Take every group, in order, that brings the number of cells closer to the target; at least one."""
     taken: list[int] = []
     n_cells = 0
     for group in waiting:
-        if n_cells + size_of[group] / 2 <= wanted:
+        if n_cells + size_of[group] / 2 <= target:
             taken.append(group)
             n_cells += int(size_of[group])
     return taken or [min(waiting, key=lambda group: int(size_of[group]))]
 
 
 def held_out_split(obs: pd.DataFrame, held_out: Mapping[str, str], validation: float = 0.1, seed: int = 0) -> Split:
-    """Keep one combination of covariates for the test, and split the other cells at random.
+    """Use one combination of covariates as the test set, and split the other cells at random.
 
     Parameters
     ----------
     obs
         One row per cell.
     held_out
-        The value of each field that the test's cells have, such as ``{"cell_type": "B", "condition": "stim"}``.
+        The value of each field in the test set, such as ``{"cell_type": "B", "condition": "stim"}``.
     validation
-        The share of the other cells that validate.
+        Share of validation among the other cells.
     seed
-        Which cells validate.
+        Seed of the selection.
 
     Raises
     ------
     CategoryError
         If a field or value is unknown, or no cell has this combination.
     DataError
-        If too few cells are left to train on.
+        If too few cells are left for training.
     """
     is_test = np.ones(len(obs), dtype=bool)
     for name, value in held_out.items():
         is_test &= _has(obs, name, value)
-    asked = ", ".join(f"{name}={value}" for name, value in held_out.items())
+    combination = ", ".join(f"{name}={value}" for name, value in held_out.items())
     if not held_out:
-        raise CategoryError("No combination is held out: name at least one field and its value.")
+        raise CategoryError("No combination to hold out was given. Give at least one FIELD=VALUE.")
     if not is_test.any():
-        raise CategoryError(f"No cell has {asked}, though each of these values occurs: there is nothing to hold out.")
+        raise CategoryError(f"No cell has {combination}, though each value occurs. There is nothing to hold out.")
     rest = np.flatnonzero(~is_test)
     if not len(rest):
-        raise DataError(f"All {len(obs)} cells have {asked}: none is left to train on. Hold out less.")
+        raise DataError(f"All {len(obs)} cells have {combination}, so none is left for training. Hold out fewer cells.")
     inner = random_split(len(rest), validation, 0.0, seed)
     return Split(rest[inner.train], rest[inner.validation], np.flatnonzero(is_test).astype(np.int64))
 
 
 def _has(obs: pd.DataFrame, name: str, value: str) -> NDArray[np.bool_]:
-    """Say which cells have a value."""
+    """Return which cells have a value."""
     if name not in obs.columns:
         raise CategoryError(f"There is no obs column '{name}' to hold out. {nearest(name, obs.columns)}")
     column = obs[name].astype(str).to_numpy()
-    found = np.asarray(column == str(value), dtype=bool)
-    if not found.any():
+    has_value = np.asarray(column == str(value), dtype=bool)
+    if not has_value.any():
         raise CategoryError(f"No cell has {name}={value}. {nearest(value, sorted(set(column)))}")
-    return found
+    return has_value
 
 
 def _codes(labels: ArrayLike) -> NDArray[np.int64]:
-    """Give each label a number from zero; missing ones share one."""
+    """Return a number for each label, from zero. Missing labels share one number."""
     values: Any = labels if hasattr(labels, "dtype") else pd.Series(labels, dtype=object)
     codes, _ = pd.factorize(values, use_na_sentinel=False)
     return np.asarray(codes, dtype=np.int64)
@@ -217,15 +217,13 @@ def _codes(labels: ArrayLike) -> NDArray[np.int64]:
 def _require_shares(validation: float, test: float) -> None:
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise DataError(
-            f"validation={validation} and test={test} leave nothing to train on: give shares of at least 0 "
-            "whose sum is below 1."
+            f"validation={validation} and test={test} leave nothing to train on. Give shares of at least 0 with a "
+            "sum below 1."
         )
 
 
 def _require_enough(n: int, what: str, validation: float, test: float) -> None:
-    """Raise where there are fewer cells or groups than parts."""
+    """Raise if there are fewer cells or groups than parts."""
     parts = ["training", *(["validation"] if validation else []), *(["test"] if test else [])]
     if n < len(parts):
-        raise DataError(
-            f"There are {n} {what}, too few for {shorten(parts)}: ask for fewer parts, or give more {what}."
-        )
+        raise DataError(f"There are {n} {what}, too few for {shorten(parts)}. Use fewer parts, or give more {what}.")

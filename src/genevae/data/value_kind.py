@@ -1,4 +1,4 @@
-"""What the numbers of an expression matrix are, and how that shows."""
+"""The kind of the values of an expression matrix (counts, log-normalised, …), and how to detect it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from scipy import sparse
 
 from genevae.io.source import Source
 
-__all__ = ["LEVEL", "Kind", "detect_kind", "finite", "is_whole", "probe", "sample_rows", "spread", "totals"]
+__all__ = ["LEVEL", "Kind", "detect_kind", "finite", "is_integer", "probe", "sample_rows", "spread", "totals"]
 
 _WHOLE = 1e-6
-"""How far from a whole number a count may be, relative to its size."""
+"""Largest distance of a count from an integer, relative to its size."""
 _LOG_LIMIT = 25.0
-"""Logarithms of expression are smaller than this."""
+"""Logarithms of expression are below this."""
 LEVEL = 0.05
-"""Totals per cell that differ by less than this share were made equal, up to the genes left out since."""
+"""If the totals of cells differ by less than this share, they were normalised, perhaps before genes were removed."""
 _EXACTLY_LEVEL = 1e-3
-"""The same, where no genes were left out."""
+"""The same, if no genes were removed."""
 _BASES = (np.e, 2.0, 10.0)
-"""Of the logarithms that people take."""
+"""Usual bases of the logarithm."""
 
 
 class Kind(StrEnum):
-    """What the numbers of an expression matrix are.
+    """The kind of the values of an expression matrix.
 
-    The names are those that ``schema.json`` and the inspection print.
+    The values of this enumeration are used in ``schema.json`` and printed by ``inspect``.
     """
 
     COUNTS = "counts"
-    """Molecules or reads: whole numbers, never negative."""
+    """Molecules or reads: non-negative integers."""
     FRACTIONAL = "expected counts"
-    """Estimated counts (RSEM, kallisto, ambient-corrected): like counts, but not whole."""
+    """Estimated counts (RSEM, kallisto, ambient-corrected): like counts, but not integers."""
     NORMALISED = "normalised"
-    """TPM, CPM or the like, on the linear scale: each cell has about the same total."""
+    """TPM, CPM or similar, on the linear scale: all cells have about the same total."""
     LOG = "log-normalised"
     """log(1 + normalised)."""
     SCALED = "scaled"
@@ -44,52 +44,52 @@ class Kind(StrEnum):
 
     @property
     def is_count(self) -> bool:
-        """Whether a count likelihood can describe such numbers."""
+        """Whether a likelihood of counts can model these values."""
         return self is Kind.COUNTS
 
 
 def probe(source: Source, n_cells: int = 2000, seed: int = 0) -> Kind:
-    """Tell the kind of a source from a sample of its cells."""
+    """Detect the kind of a source's values from a sample of its cells."""
     return detect_kind(sample_rows(source, n_cells, seed))
 
 
 def sample_rows(source: Source, n_cells: int, seed: int) -> Any:
-    """Read some rows, drawn at random, in order."""
+    """Read a random sample of rows, in order."""
     rows = np.random.default_rng(seed).choice(len(source), size=min(n_cells, len(source)), replace=False)
     return source.read(np.sort(rows).astype(np.int64))
 
 
 def detect_kind(x_ng: Any) -> Kind:
-    """Tell what the numbers of some rows are, dense or CSR.
+    """Detect the kind of the values of rows, dense or CSR.
 
-    Negative values mean scaled data; nothing but whole numbers, counts. Of the rest, totals per cell that are all alike
-    tell normalised data and, after undoing the logarithm, log-normalised data. So do rows whose values are whole
-    multiples of their smallest: counts that were divided by the cell's size. That survives the choice of genes.
+    Negative values mean scaled data, and integers alone mean counts. Otherwise, equal totals of all cells mean
+    normalised data or, if they are equal after undoing the logarithm, log-normalised data. So do rows whose values are
+    integer multiples of their smallest value (counts divided by the cell's size), also for a subset of the genes.
     """
     rows = finite(x_ng)
     if not rows.nnz:
         return Kind.COUNTS
     if rows.data.min() < 0:
         return Kind.SCALED
-    return Kind.COUNTS if is_whole(rows.data).all() else _kind_of_fractions(rows)
+    return Kind.COUNTS if is_integer(rows.data).all() else _kind_of_fractions(rows)
 
 
 def _kind_of_fractions(rows: sparse.csr_matrix) -> Kind:
-    """Tell normalised, log-normalised and fractional counts apart."""
+    """Distinguish normalised values, log-normalised values and fractional counts."""
     small = rows.data.max() < _LOG_LIMIT
     bases = _BASES if small else ()
     linear, logarithmic = spread(rows), min((spread(_undo(rows, base)) for base in bases), default=np.inf)
     if linear < (_EXACTLY_LEVEL if small else LEVEL):
         return Kind.NORMALISED
-    if logarithmic < LEVEL or any(_in_units(_undo(rows, base)) for base in bases):
+    if logarithmic < LEVEL or any(_are_multiples(_undo(rows, base)) for base in bases):
         return Kind.LOG
-    if _in_units(rows):
+    if _are_multiples(rows):
         return Kind.NORMALISED
-    return Kind.LOG if small and is_whole(rows.data).mean() < 0.05 else Kind.FRACTIONAL
+    return Kind.LOG if small and is_integer(rows.data).mean() < 0.05 else Kind.FRACTIONAL
 
 
-def is_whole(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say which values are whole numbers, to rounding."""
+def is_integer(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which values are integers up to rounding."""
     return np.abs(values - np.round(values)) <= _WHOLE * np.maximum(np.abs(values), 1)
 
 
@@ -99,7 +99,7 @@ def _undo(x: sparse.csr_matrix, base: float) -> sparse.csr_matrix:
 
 
 def spread(x: sparse.csr_matrix) -> float:
-    """Measure how unlike the totals of the cells are: from the 5 % to the 95 % quantile, over the median."""
+    """Return the relative spread of the cells' totals: (95 % quantile − 5 % quantile) / median."""
     size_n = totals(x)
     size_n = size_n[size_n > 0]
     if len(size_n) < 5:
@@ -108,8 +108,8 @@ def spread(x: sparse.csr_matrix) -> float:
     return float((high - low) / middle)
 
 
-def _in_units(rows: sparse.csr_matrix) -> bool:
-    """Whether in most rows the values are whole multiples of the smallest, one to fifty times."""
+def _are_multiples(rows: sparse.csr_matrix) -> bool:
+    """Return whether in most rows the values are integer multiples, 1 to 50, of the smallest value."""
     sizes = np.diff(rows.indptr)
     long = sizes >= 5
     if not long.any():
@@ -122,7 +122,7 @@ def _in_units(rows: sparse.csr_matrix) -> bool:
 
 
 def finite(x: Any) -> sparse.csr_matrix:
-    """Copy the entries that are finite and not zero, as float64."""
+    """Return a copy with the entries that are finite and non-zero, as float64."""
     rows = sparse.csr_matrix(x, dtype=np.float64, copy=True)
     rows.data[~np.isfinite(rows.data)] = 0
     rows.eliminate_zeros()

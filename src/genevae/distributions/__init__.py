@@ -1,10 +1,9 @@
-"""What expression values may be drawn from: one distribution, one file."""
+"""Distributions of expression values, one per file. They keep the contract of ``torch.distributions``."""
 
-from genevae.distributions.bernoulli import Bernoulli
 from genevae.distributions.expression import ExpressionDistribution
 from genevae.distributions.negative_binomial import NegativeBinomial
 from genevae.distributions.normal import Normal
 from genevae.distributions.poisson import Poisson
 from genevae.distributions.zero_inflated import ZeroInflated
 
-__all__ = ["Bernoulli", "ExpressionDistribution", "NegativeBinomial", "Normal", "Poisson", "ZeroInflated"]
+__all__ = ["ExpressionDistribution", "NegativeBinomial", "Normal", "Poisson", "ZeroInflated"]

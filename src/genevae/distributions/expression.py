@@ -1,4 +1,4 @@
-"""What every distribution over expression has in common: the two parts of its log-probability."""
+"""The base class of all distributions of expression: a log-probability in two parts, exact on sparse rows."""
 
 from __future__ import annotations
 
@@ -13,43 +13,52 @@ from genevae.cells import ExpressionRows
 
 __all__ = ["ExpressionDistribution", "pick"]
 
-HIGHEST_RANK = 1 - 1e-12
-HIGHEST_COUNT = 2.0**40
+MAX_RANK = 1 - 1e-12
+MAX_COUNT = 2.0**40
 
 
 class ExpressionDistribution(Distribution):
     r"""Independent distributions of ``x``, one per cell and gene.
 
-    A subclass says two things, and is then exact on dense and on sparse rows:
+    A subclass defines two terms, and is then exact on dense and on sparse rows:
 
     .. math:: \log p(x) = \underbrace{\log p(0)}_{\texttt{log\_prob\_zero}}
               + \underbrace{\log p(x) - \log p(0)}_{\texttt{log\_ratio}(x)}
 
-    The second part vanishes at zero, so that a sparse row needs it on its stored entries only.
+    The second term is zero at x = 0, so sparse rows need it at their stored entries only.
 
     Parameters
     ----------
     parameters
         Tensors that broadcast to ``(…, n, g)``, in the order of the subclass's constructor.
+    validate_args
+        Whether to check the parameters here, and values in :meth:`log_prob`; by default as in ``torch.distributions``.
+
+    Raises
+    ------
+    ValueError
+        If arguments are validated and a parameter is invalid. The message names the parameter.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, *parameters: Tensor) -> None:
+    def __init__(self, *parameters: Tensor, validate_args: bool | None = None) -> None:
         self.parameters = parameters
         shape = torch.broadcast_shapes(*(parameter.shape for parameter in parameters))
-        super().__init__(batch_shape=shape, validate_args=False)
+        super().__init__(batch_shape=shape, validate_args=validate_args)
 
     def log_prob_zero(self) -> Tensor:
-        """Log p(0), at every cell and gene."""
+        """Log p(0) of every cell and gene."""
         raise NotImplementedError
 
     def log_ratio(self, x: Tensor) -> Tensor:
-        """Log p(x) − log p(0); zero where x is."""
+        """Log p(x) − log p(0); zero where x is zero."""
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p(x) of a dense ``x``, at every cell and gene."""
+        """Log p(x) of every cell and gene, for a dense ``x``."""
+        if self._validate_args:
+            self._validate_sample(value)
         return self.log_prob_zero() + self.log_ratio(value)
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
@@ -58,21 +67,27 @@ class ExpressionDistribution(Distribution):
         Parameters
         ----------
         rows
-            ``x_ng``, dense or sparse; the results agree to rounding.
+            ``x_ng``, dense or sparse. The results agree to rounding.
         measured_ng
-            Which entries were measured; all by default. The others, which are zero in ``rows``, do not count.
+            Which entries were measured; all by default. Other entries, which are zero in ``rows``, do not count.
         """
         if not rows.is_sparse:
-            return _over_measured(self.log_prob(rows.dense()), measured_ng)
-        zero_n = _over_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
+            return _sum_measured(self.log_prob(rows.dense()), measured_ng)
+        zero_n = _sum_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
         return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Change every parameter alike."""
-        return type(self)(*map(change, self.parameters))
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply a function to every parameter. The results are not validated."""
+        return type(self)(*map(function, self.parameters), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """Return the same distribution with a larger batch shape, without copying parameters."""
+        expanded = self.map(lambda parameter: parameter.expand(torch.Size(batch_shape)))
+        expanded._validate_args = self._validate_args
+        return expanded
 
     def at(self, rows: ExpressionRows) -> Self:
-        """Take the distributions of the stored entries of sparse rows, ``(…, e)``."""
+        """Return the distributions of the stored entries of sparse rows, ``(…, e)``."""
         return self.map(lambda parameter: pick(parameter, rows))
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -80,27 +95,27 @@ class ExpressionDistribution(Distribution):
         raise NotImplementedError
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the smallest x with P(X ≤ x) ≥ value, without gradient, for values from 0 to below 1.
+        """Return the smallest x with P(X ≤ x) ≥ value, without gradient, for 0 ≤ value < 1.
 
-        Of counts, by bisection between zero and a power of two that is far enough; most entries of expression are zero,
-        and are found so at once.
+        For counts: zero is tried first, since most entries of expression are zero; then a power of two that is large
+        enough is found, and bisected.
         """
         value, log_zero = torch.broadcast_tensors(value.detach().double(), self.map(_exact).log_prob_zero())
         x = torch.zeros_like(value)
         above = value > log_zero.exp()
         if above.any():
-            some = self.map(lambda parameter: _exact(parameter).expand(value.shape)[above])
-            x[above] = _smallest_count(some, value[above])
+            above_zero = self.map(lambda parameter: _exact(parameter).expand(value.shape)[above])
+            x[above] = _smallest_count(above_zero, value[above])
         return x.to(self.parameters[0].dtype)
 
-    def carry(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
-        r"""Return what takes the place of x in another distribution: the value of the same rank.
+    def quantile_map(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+        r"""Map x to the value of the same rank in another distribution.
 
         .. math:: x' = F_\text{target}^{-1}(u), \quad u \sim U\bigl(F(x - 1),\, F(x)\bigr]
 
-        A count has a range of ranks, of which one is drawn. Where both distributions are the same, x' = x; where this
-        distribution is right, x' is a draw from the target, and yet the noise of x is kept. Ranks above 1 − 10⁻¹²
-        cannot be told apart: there x moves by the ratio of the means.
+        A count has a range of ranks, from which one is sampled. If both distributions are the same, x' = x. If x
+        follows this distribution, x' follows the target, and keeps the noise of x. Ranks above 1 − 10⁻¹² are too close
+        to distinguish: there x is scaled by the ratio of the means.
 
         Parameters
         ----------
@@ -117,14 +132,14 @@ class ExpressionDistribution(Distribution):
         below, upto = exact.cdf(x - 1), exact.cdf(x)
         rank = upto - torch.rand_like(x) * (upto - below)
         by_ratio = (x * (target.mean / self.mean)).round().to(target.mean)
-        return torch.where(rank > HIGHEST_RANK, by_ratio, target.icdf(rank.clamp(max=HIGHEST_RANK)))
+        return torch.where(rank > MAX_RANK, by_ratio, target.icdf(rank.clamp(max=MAX_RANK)))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw values, without gradient."""
+        """Sample values, without gradient."""
         raise NotImplementedError
 
-    def _drawn(self, parameter: Tensor, sample_shape: Any) -> Tensor:
-        """Expand a parameter to the shape of what is to be drawn."""
+    def _expand_to(self, parameter: Tensor, sample_shape: Any) -> Tensor:
+        """Expand a parameter to the shape of a sample, without gradient."""
         return parameter.detach().expand(torch.Size(sample_shape) + self.batch_shape)
 
     def __repr__(self) -> str:
@@ -136,9 +151,9 @@ def _exact(parameter: Tensor) -> Tensor:
 
 
 def _smallest_count(p: ExpressionDistribution, value_e: Tensor) -> Tensor:
-    """Return the smallest count with P(X ≤ x) ≥ value, where zero is too small."""
+    """Return the smallest count with P(X ≤ x) ≥ value, for values above P(X = 0)."""
     low_e, high_e = torch.zeros_like(value_e), torch.ones_like(value_e)
-    while (short_e := (p.cdf(high_e) < value_e) & (high_e < HIGHEST_COUNT)).any():
+    while (short_e := (p.cdf(high_e) < value_e) & (high_e < MAX_COUNT)).any():
         low_e, high_e = torch.where(short_e, high_e, low_e), torch.where(short_e, 2 * high_e, high_e)
     while (high_e - low_e > 1).any():
         middle_e = ((low_e + high_e) / 2).floor()
@@ -147,13 +162,13 @@ def _smallest_count(p: ExpressionDistribution, value_e: Tensor) -> Tensor:
     return high_e
 
 
-def _over_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
+def _sum_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
     """Sum over the genes that were measured."""
     return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1)
 
 
 def pick(parameter: Tensor, rows: ExpressionRows) -> Tensor:
-    """Take a parameter at the stored entries of sparse rows.
+    """Return a parameter at the stored entries of sparse rows.
 
     Parameters
     ----------
@@ -180,9 +195,9 @@ def pick(parameter: Tensor, rows: ExpressionRows) -> Tensor:
 
 
 class _PickEntries(torch.autograd.Function):
-    """Entries of a dense matrix by their place in it, no place twice.
+    """Entries of a dense matrix by flat index, each index at most once.
 
-    That no place comes twice lets the backward pass write instead of add, which indexing cannot know.
+    Since indices are unique, the backward pass can write instead of add, which plain indexing cannot.
     """
 
     @staticmethod

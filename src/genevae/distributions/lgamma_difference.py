@@ -1,4 +1,4 @@
-"""How Γ and its logarithm's derivative rise from θ to x + θ: the costly part of the negative binomial."""
+"""log Γ(x+θ) − log Γ(θ) and ψ(x+θ) − ψ(θ): the expensive terms of the negative binomial and its gradient."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from genevae.distributions.expression import pick
 __all__ = ["TINY", "LGammaDifference", "LogCoefficient", "digamma_difference", "log_coefficient", "log_power"]
 
 TINY = 1e-30
-"""Means are lifted to this where a count is not zero, so that one underflow cannot make a whole cell impossible."""
+"""Smallest mean where a count is not zero, so that one underflow does not give a cell zero probability."""
 TABLE = 16
-"""Counts below this are looked up. They are nearly all that single-cell data have."""
+"""Counts below this use a table. Nearly all counts of single-cell data are below it."""
 
 
 class LGammaDifference:
-    """Log-ratio and digamma rise at the stored entries of sparse rows.
+    """Log-ratio and digamma difference at the stored entries of sparse rows.
 
-    With one θ per gene, both follow recurrences in x, so that those of small whole counts are looked up in a table of
-    counts × genes, which takes less work and is exact to rounding. All other entries are computed one by one, in double
-    precision inside.
+    With one θ per gene, both follow recurrences in x. Small integer counts then use a table of counts × genes, which is
+    faster and exact to rounding. All other entries are computed individually, in double precision.
 
     Parameters
     ----------
     rows
         Sparse rows of counts.
     theta
-        θ, as it is.
+        θ, in its own shape.
     theta_e
         θ at the stored entries.
     """
@@ -42,7 +41,7 @@ class LGammaDifference:
         if self.table:
             x_e = rows.values
             count_e = x_e.to(torch.int64).clamp_(0, TABLE - 1)
-            self.place_e = count_e * rows.n_genes + rows.csr()[1]
+            self.table_index_e = count_e * rows.n_genes + rows.csr()[1]
             self.other_e = (count_e != x_e).nonzero().squeeze(-1)
 
     def log_ratio(self, mean_e: Tensor) -> Tensor:
@@ -51,7 +50,7 @@ class LGammaDifference:
         if not self.table:
             base = pick(torch.lgamma(self.theta.double()), self.rows)
             return log_power(x_e, mean_e, theta_e) + _log_coefficient(x_e, theta_e, base).to(theta_e.dtype)
-        ratio_e = x_e * torch.log(mean_e / (theta_e + mean_e)) + self._look_up(torch.log, divided=True)
+        ratio_e = x_e * torch.log(mean_e / (theta_e + mean_e)) + self._from_table(torch.log, divided=True)
         if len(self.other_e):
             x, mean, theta = x_e[self.other_e], mean_e[..., self.other_e], theta_e[self.other_e]
             ratio_e[..., self.other_e] = log_power(x, mean, theta) + log_coefficient(x, theta)
@@ -61,17 +60,18 @@ class LGammaDifference:
         """ψ(x+θ) − ψ(θ) at the stored entries."""
         if not self.table:
             return digamma_difference(self.rows.values, self.theta_e)
-        rise_e = self._look_up(torch.reciprocal, divided=False)
+        difference_e = self._from_table(torch.reciprocal, divided=False)
         if len(self.other_e):
-            rise_e[self.other_e] = digamma_difference(self.rows.values[self.other_e], self.theta_e[self.other_e])
-        return rise_e
+            x, theta = self.rows.values[self.other_e], self.theta_e[self.other_e]
+            difference_e[self.other_e] = digamma_difference(x, theta)
+        return difference_e
 
-    def _look_up(self, of: Any, *, divided: bool) -> Tensor:
-        """Sum a function of θ, θ + 1, …, each divided by 1, 2, … where asked, over the x first."""
+    def _from_table(self, function: Any, *, divided: bool) -> Tensor:
+        """Return Σ_{i<x} f(θ + i) at the stored entries, or Σ_{i<x} f((θ + i) / (1 + i)) if ``divided``."""
         steps_x1 = torch.arange(TABLE, dtype=self.theta.dtype, device=self.theta.device).unsqueeze(-1)
-        terms_xg = of((self.theta + steps_x1) / (1 + steps_x1) if divided else self.theta + steps_x1)
+        terms_xg = function((self.theta + steps_x1) / (1 + steps_x1) if divided else self.theta + steps_x1)
         sums_xg: Tensor = torch.ones(TABLE, TABLE, dtype=terms_xg.dtype, device=terms_xg.device).tril_(-1) @ terms_xg
-        return sums_xg.view(-1).index_select(0, self.place_e)
+        return sums_xg.view(-1).index_select(0, self.table_index_e)
 
 
 class LogCoefficient(torch.autograd.Function):
@@ -79,29 +79,29 @@ class LogCoefficient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, theta: Tensor) -> Tensor:
-        """Return the coefficient, shaped as x and θ broadcast."""
+        """Return the coefficient, in the broadcast shape of x and θ."""
         ctx.save_for_backward(x, theta)
         return log_coefficient(x, theta)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        """Return the gradient of θ."""
+        """Return the gradient with respect to θ."""
         x, theta = ctx.saved_tensors
         return None, (grad * digamma_difference(x, theta)).sum_to_size(theta.shape)
 
 
 def log_power(x: Tensor, mean: Tensor, theta: Tensor) -> Tensor:
-    """X log(μ/(θ+μ)), in double precision inside: in float32 the ratio's last digit would be multiplied by x."""
+    """X log(μ/(θ+μ)), in double precision, because x multiplies the rounding error of the ratio."""
     mean = mean.double().clamp(min=TINY)
     return torch.xlogy(x, mean / (theta + mean)).to(theta.dtype)
 
 
 def log_coefficient(x: Tensor, theta: Tensor) -> Tensor:
-    """Log Γ(x+θ) − log Γ(θ) − log x!, in double precision inside.
+    """Log Γ(x+θ) − log Γ(θ) − log x!, in double precision.
 
-    The three terms are of size x log x each and nearly cancel: in float32 a count of 4,000 would lose three digits
-    after the point.
+    The three terms are of size x log x each and nearly cancel: in float32 a count of 4,000 would lose three decimal
+    places.
     """
     return _log_coefficient(x, theta, torch.lgamma(theta.double())).to(theta.dtype)
 
@@ -112,10 +112,10 @@ def _log_coefficient(x: Tensor, theta: Tensor, log_gamma_theta: Tensor) -> Tenso
 
 
 def digamma_difference(x: Tensor, theta: Tensor) -> Tensor:
-    """ψ(x+θ) − ψ(θ), by a recurrence of some steps and the asymptotic series from there.
+    """ψ(x+θ) − ψ(θ), by a few steps of the recurrence and then the asymptotic series.
 
-    The recurrence and the logarithm are differences that vanish with x, so that they do not cancel. What the series
-    leaves out is below 1/(132 z¹⁰): 7e-9 after 4 steps, 8e-13 after 10.
+    Recurrence and logarithm are written as differences that vanish with x, so there is no cancellation. The truncation
+    error of the series is below 1/(132 z¹⁰): 7e-9 after 4 steps, 8e-13 after 10.
 
     References
     ----------

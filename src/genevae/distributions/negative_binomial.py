@@ -1,12 +1,13 @@
-"""Negative binomial counts."""
+"""The negative binomial distribution of counts."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributions import constraints
 
 from genevae.cells import ExpressionRows
 from genevae.distributions.expression import ExpressionDistribution, pick
@@ -16,7 +17,7 @@ __all__ = ["NegativeBinomial"]
 
 
 class NegativeBinomial(ExpressionDistribution):
-    r"""Counts more variable than Poisson: variance = μ + μ²/θ.
+    r"""Counts with more variance than Poisson: variance = μ + μ²/θ.
 
     .. math:: p(x) = \frac{Γ(x+θ)}{Γ(θ)\,x!} \left(\frac{θ}{θ+μ}\right)^θ \left(\frac{μ}{θ+μ}\right)^x
 
@@ -25,7 +26,7 @@ class NegativeBinomial(ExpressionDistribution):
     Parameters
     ----------
     mean
-        μ > 0, in counts.
+        μ ≥ 0, in counts.
     inverse_dispersion
         θ > 0.
 
@@ -40,10 +41,16 @@ class NegativeBinomial(ExpressionDistribution):
     tensor(9.)
     """
 
-    def __init__(self, mean: Tensor, inverse_dispersion: Tensor) -> None:
-        super().__init__(mean, inverse_dispersion)
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "mean": constraints.nonnegative,
+        "inverse_dispersion": constraints.positive,
+    }
+    support = constraints.nonnegative_integer
+
+    def __init__(self, mean: Tensor, inverse_dispersion: Tensor, validate_args: bool | None = None) -> None:
         self._mean = mean
         self.inverse_dispersion = inverse_dispersion
+        super().__init__(mean, inverse_dispersion, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -64,13 +71,13 @@ class NegativeBinomial(ExpressionDistribution):
         return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
-        """Log p(x) of each cell, ``(…, n)``; sparse rows that were measured whole by the hand-written pass below."""
+        """Log p(x) of each cell, ``(…, n)``; for sparse rows with all genes measured, by the fused function below."""
         if not rows.is_sparse or self._mean.shape != self.batch_shape or measured_ng is not None:
             return super().log_prob_n(rows, measured_ng)
         return _SparseLogProb.apply(self._mean, self.inverse_dispersion, rows)  # type: ignore[no-untyped-call,no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
-        """P(X ≤ x) = I_p(θ, ⌊x⌋ + 1), p = θ/(θ+μ), by SciPy and without gradient."""
+        """P(X ≤ x) = I_p(θ, ⌊x⌋ + 1) with p = θ/(θ+μ), by SciPy, without gradient."""
         from scipy.special import betainc
 
         theta, mean = (t.detach().double().cpu().numpy() for t in (self.inverse_dispersion, self._mean))
@@ -80,14 +87,15 @@ class NegativeBinomial(ExpressionDistribution):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw counts, through the gamma mixture."""
-        theta, mean = self._drawn(self.inverse_dispersion, sample_shape), self._drawn(self._mean, sample_shape)
+        theta = self._expand_to(self.inverse_dispersion, sample_shape)
+        mean = self._expand_to(self._mean, sample_shape)
         return torch.poisson(torch._standard_gamma(theta) * (mean / theta))
 
 
 class _SparseLogProb(torch.autograd.Function):
-    """The two parts of log p(x) of each cell, summed, and their gradients, with as few passes as they need.
+    """Log p(x) of each cell with its gradient, in as few passes as possible.
 
-    Dense part, at all n × g entries: −θ log(1 + μ/θ). Sparse part, at the stored ones: the log-ratio.
+    The dense term, −θ log(1 + μ/θ), is computed at all n × g entries; the log-ratio at the stored entries only.
     """
 
     @staticmethod
@@ -96,9 +104,9 @@ class _SparseLogProb(torch.autograd.Function):
         odds_ng = mean_ng.contiguous() / theta  # the backward pass adds into flattened views
         log_odds_ng = torch.log1p(odds_ng)
         zero_n = log_odds_ng @ theta if _is_per_gene(theta, rows) else (log_odds_ng * theta).sum(-1)
-        rise = LGammaDifference(rows, theta, theta_e)
-        ratio_e = rise.log_ratio(mean_e)
-        ctx.rows, ctx.rise = rows, rise
+        difference = LGammaDifference(rows, theta, theta_e)
+        ratio_e = difference.log_ratio(mean_e)
+        ctx.rows, ctx.difference = rows, difference
         ctx.save_for_backward(theta, odds_ng, log_odds_ng, mean_e, theta_e)
         return rows.sum_n(ratio_e) - zero_n
 
@@ -113,7 +121,7 @@ class _SparseLogProb(torch.autograd.Function):
         grad_mean = grad_theta = None
         if ctx.needs_input_grad[1]:
             slope_ng = torch.rsub(shrink_ng, 1).sub_(log_odds_ng)  # μ/(θ+μ) − log(1 + μ/θ)
-            grad_theta = _to_shape(grad_n, slope_ng, grad_e * ctx.rise.digamma() - share_e, theta, rows)
+            grad_theta = _to_shape(grad_n, slope_ng, grad_e * ctx.difference.digamma() - share_e, theta, rows)
         if ctx.needs_input_grad[0]:
             grad_mean = shrink_ng.mul_(-grad_n.unsqueeze(-1))
             _add_entries(grad_mean, rows, share_e * theta_e / mean_e)
@@ -121,7 +129,7 @@ class _SparseLogProb(torch.autograd.Function):
 
 
 def _to_shape(grad_n: Tensor, slope_ng: Tensor, slope_e: Tensor, theta: Tensor, rows: ExpressionRows) -> Tensor:
-    """Sum a gradient's dense and sparse parts to the shape of its parameter."""
+    """Sum the dense and sparse terms of a gradient to the shape of its parameter."""
     if _is_per_gene(theta, rows):  # a matrix-vector product, and a sum over few entries
         dense_g = grad_n.flatten() @ slope_ng.flatten(0, -2)
         return dense_g.index_add_(0, rows.csr()[1], slope_e.sum_to_size(slope_e.shape[-1:]))
@@ -135,5 +143,5 @@ def _is_per_gene(theta: Tensor, rows: ExpressionRows) -> bool:
 
 
 def _add_entries(dense: Tensor, rows: ExpressionRows, entries: Tensor) -> None:
-    """Add the numbers of stored entries to a dense ``(…, n, g)``, in place; no entry has a rival."""
+    """Add values at the stored entries to a dense ``(…, n, g)``, in place. Each entry occurs once."""
     dense.view(*dense.shape[:-2], -1).scatter_add_(-1, rows.flat_e.expand(entries.shape), entries)

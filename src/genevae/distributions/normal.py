@@ -1,12 +1,13 @@
-"""Normal expression values, for data that are not counts."""
+"""The normal distribution, for data that are not counts."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from genevae.distributions.expression import ExpressionDistribution
 
@@ -14,7 +15,7 @@ __all__ = ["Normal"]
 
 
 class Normal(ExpressionDistribution):
-    """Gaussian values: log p(x) = −½((x−μ)/σ)² − log σ − ½ log 2π.
+    """Normal values: log p(x) = −½((x−μ)/σ)² − log σ − ½ log 2π.
 
     Parameters
     ----------
@@ -29,10 +30,13 @@ class Normal(ExpressionDistribution):
     tensor(0.5000)
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
-        super().__init__(mean, scale)
+    arg_constraints: ClassVar[dict[str, Any]] = {"mean": constraints.real, "scale": constraints.positive}
+    support = constraints.real
+
+    def __init__(self, mean: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
         self._mean = mean
         self.scale = scale
+        super().__init__(mean, scale, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -53,7 +57,9 @@ class Normal(ExpressionDistribution):
         return x * (2 * self._mean - x) / (2 * self.scale.square())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p(x) of a dense ``x``: in one part, since the two would cancel far from zero."""
+        """Log p(x) of a dense ``x``, in one term, because the two terms would cancel far from zero."""
+        if self._validate_args:
+            self._validate_sample(value)
         standard = (value - self._mean) / self.scale
         return -0.5 * standard.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
 
@@ -67,10 +73,10 @@ class Normal(ExpressionDistribution):
         standard: Tensor = torch.special.ndtri(value)
         return self._mean + self.scale * standard
 
-    def carry(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
-        """Return the value of the same rank in another normal distribution: μ' + (x − μ) σ'/σ."""
+    def quantile_map(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+        """Map x to the value of the same rank in another normal distribution: μ' + (x − μ) σ'/σ."""
         return target.mean + (x - self._mean) * target.stddev / self.scale
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw values."""
-        return torch.normal(self._drawn(self._mean, sample_shape), self._drawn(self.scale, sample_shape))
+        """Sample values."""
+        return torch.normal(self._expand_to(self._mean, sample_shape), self._expand_to(self.scale, sample_shape))

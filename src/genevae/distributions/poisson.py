@@ -1,11 +1,12 @@
-"""Poisson counts."""
+"""The Poisson distribution of counts."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from genevae.distributions.expression import ExpressionDistribution
 
@@ -18,7 +19,7 @@ class Poisson(ExpressionDistribution):
     Parameters
     ----------
     mean
-        μ > 0, in counts.
+        μ ≥ 0, in counts.
 
     Examples
     --------
@@ -26,9 +27,12 @@ class Poisson(ExpressionDistribution):
     tensor(-2.)
     """
 
-    def __init__(self, mean: Tensor) -> None:
-        super().__init__(mean)
+    arg_constraints: ClassVar[dict[str, Any]] = {"mean": constraints.nonnegative}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, mean: Tensor, validate_args: bool | None = None) -> None:
         self._mean = mean
+        super().__init__(mean, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -56,5 +60,5 @@ class Poisson(ExpressionDistribution):
         return torch.where(floor < 0, torch.zeros_like(below), below)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw counts."""
-        return torch.poisson(self._drawn(self._mean, sample_shape))
+        """Sample counts."""
+        return torch.poisson(self._expand_to(self._mean, sample_shape))

@@ -1,13 +1,14 @@
-"""Zero inflation of any count distribution."""
+"""Zero inflation of any distribution of counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import constraints
 
 from genevae.distributions.expression import ExpressionDistribution
 
@@ -15,14 +16,14 @@ __all__ = ["ZeroInflated"]
 
 
 class ZeroInflated(ExpressionDistribution):
-    """With probability π the count is zero whatever the base says: p(x) = π·[x = 0] + (1−π)·p_base(x).
+    """Zero with probability π, else a count from the base: p(x) = π·[x = 0] + (1−π)·p_base(x).
 
     Parameters
     ----------
     base
         Any distribution of counts.
     gate_logits
-        log π/(1−π); −∞ closes the gate and leaves the base.
+        log π/(1−π), the logit of the zero-inflation probability; −∞ leaves the base unchanged.
 
     References
     ----------
@@ -35,10 +36,13 @@ class ZeroInflated(ExpressionDistribution):
     tensor(2.)
     """
 
-    def __init__(self, base: ExpressionDistribution, gate_logits: Tensor) -> None:
-        super().__init__(*base.parameters, gate_logits)
+    arg_constraints: ClassVar[dict[str, Any]] = {"gate_logits": constraints.real}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, base: ExpressionDistribution, gate_logits: Tensor, validate_args: bool | None = None) -> None:
         self.base = base
         self.gate_logits = gate_logits
+        super().__init__(*base.parameters, gate_logits, validate_args=validate_args)
 
     @property
     def gate(self) -> Tensor:
@@ -60,13 +64,13 @@ class ZeroInflated(ExpressionDistribution):
         return torch.logaddexp(self.gate_logits, self.base.log_prob_zero()) - F.softplus(self.gate_logits)
 
     def log_ratio(self, x: Tensor) -> Tensor:
-        """Log p(x) − log p(0): the base's, less the log-odds that a zero comes from the gate."""
+        """Log p(x) − log p(0): that of the base, minus the log-odds that a zero comes from the gate."""
         excess = F.softplus(self.gate_logits - self.base.log_prob_zero())
         return self.base.log_ratio(x) - torch.where(x > 0, excess, torch.zeros_like(excess))
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Change every parameter alike, the base's too."""
-        return type(self)(self.base.map(change), change(self.gate_logits))
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply a function to every parameter, also of the base. The results are not validated."""
+        return type(self)(self.base.map(function), function(self.gate_logits), validate_args=False)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x) = π + (1−π) P_base(X ≤ x), for x ≥ 0."""
@@ -74,7 +78,6 @@ class ZeroInflated(ExpressionDistribution):
         return torch.where(value < 0, torch.zeros_like(inflated), inflated)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw counts."""
-        wide = type(self.base)(*(parameter.expand(self.batch_shape) for parameter in self.base.parameters))
-        x = wide.sample(sample_shape)
-        return torch.where(torch.rand_like(x) < self._drawn(self.gate, sample_shape), torch.zeros_like(x), x)
+        """Sample counts."""
+        x = self.base.expand(self.batch_shape).sample(sample_shape)
+        return torch.where(torch.rand_like(x) < self._expand_to(self.gate, sample_shape), torch.zeros_like(x), x)

@@ -27,7 +27,7 @@ def facts_of_run(run: Trained) -> dict[str, str]:
         "Trained on": str(facts.get("data", "unknown data")),
         "Cells": ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts),
         "Genes": f"{len(schema.genes):,}",
-        "Values": f"{schema.kind}, seen as {schema.seen_as}",
+        "Values": f"{schema.kind}, seen as {schema.input_kind}",
         "Conditions": ", ".join(schema.fields) or "none",
         "Latent dimensions": _dimensions(run),
         "Epochs": f"{len(run.history)}, the best {facts['best_epoch']}; {facts['ended']}",

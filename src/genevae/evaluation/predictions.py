@@ -16,7 +16,7 @@ from genevae.distributions import ExpressionDistribution
 from genevae.models.vae import VAE
 from genevae.runs.trained import Trained
 from genevae.tasks.inference import evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_pieces, latents_snk
+from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_blocks, latents_snk
 
 __all__ = [
     "TARGET", "Entries", "Expected", "Seen", "entries", "expected", "log_weights_sn", "seen", "view",
@@ -123,7 +123,7 @@ def expected(model: Trained, cells: AnnData, seed: int) -> Expected:
     found: list[list[Tensor]] = []
     with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
-            found += [_expected(model, module, part) for part in in_pieces(minibatch, N_DRAWS)]
+            found += [_expected(model, module, part) for part in in_blocks(minibatch, N_DRAWS)]
     return Expected(*(torch.cat(part).double().cpu().numpy() for part in zip(*found, strict=True)))
 
 
@@ -132,7 +132,7 @@ def _expected(model: Trained, module: VAE, cells: Cells) -> list[Tensor]:
     p = module.likelihood(latents_snk(module, cells, N_DRAWS), condition)
     mean_sng = p.mean
     mean_ng, variance_ng = mean_sng.mean(0), p.variance.expand_as(mean_sng).mean(0) + mean_sng.var(0, correction=0)
-    zero_ng = p.log_prob_zero().exp().expand_as(mean_sng).mean(0) if model.schema.seen_as.is_count else mean_ng * 0
+    zero_ng = p.log_prob_zero().exp().expand_as(mean_sng).mean(0) if model.schema.input_kind.is_count else mean_ng * 0
     told_ng = _answer(model, mean_ng, cells.condition.size_n1)
     log_px_n = p.log_prob_n(cells.x, condition.measured_ng).mean(0)
     return [*_seen(model, cells), told_ng, mean_ng, variance_ng, zero_ng, log_px_n]
@@ -140,7 +140,7 @@ def _expected(model: Trained, module: VAE, cells: Cells) -> list[Tensor]:
 
 def _answer(model: Trained, x_ng: Tensor, size_n1: Tensor) -> Tensor:
     answer = model.schema.transform.invert(x_ng, size_n1)
-    return answer * (TARGET / size_n1) if model.schema.answers_in.is_count else answer
+    return answer * (TARGET / size_n1) if model.schema.output_kind.is_count else answer
 
 
 def entries(model: Trained, cells: AnnData, genes: NDArray[np.int64], seed: int) -> Entries:
@@ -148,9 +148,9 @@ def entries(model: Trained, cells: AnnData, genes: NDArray[np.int64], seed: int)
     found: list[tuple[Tensor, ...]] = []
     with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
-            for part in in_pieces(minibatch, N_DRAWS):
+            for part in in_blocks(minibatch, N_DRAWS):
                 p = module.likelihood(latents_snk(module, part, N_DRAWS), module.sized(part))
-                whole = model.schema.seen_as.is_count
+                whole = model.schema.input_kind.is_count
                 found.append((*_at_genes(p, part, torch.as_tensor(genes), whole), part.condition.size_n1.squeeze(-1)))
     parts = [np.concatenate([p.double().cpu().numpy() for p in each], axis=-2 if each[0].ndim > 1 else 0)
              for each in zip(*found, strict=True)]  # fmt: skip

@@ -29,12 +29,12 @@ def in_units_of(run: Trained, adata: AnnData) -> Expression:
         for cells in open_cells(run, adata, None, 1024, fields)
     ]
     x_ng = torch.cat(rows).numpy().astype(np.float32)
-    return np.rint(x_ng) if schema.answers_in.is_count else x_ng
+    return np.rint(x_ng) if schema.output_kind.is_count else x_ng
 
 
 def logged(run: Trained, answers_ng: Any) -> Expression:
     """Bring a run's answers, or cells in their units, to a log scale: counts are log-normalised, the rest are so."""
-    if run.schema.answers_in.is_count:
+    if run.schema.output_kind.is_count:
         return log_normalised(answers_ng).astype(np.float32)
     return np.asarray(answers_ng.toarray() if hasattr(answers_ng, "toarray") else answers_ng, dtype=np.float32)
 
@@ -43,7 +43,7 @@ def units(run: Trained) -> tuple[object, ...]:
     """Return what two runs must share to be judged by the same numbers: genes, kind of answers, and their scale."""
     transform: Any = run.schema.transform
     target = getattr(getattr(transform, "inner", transform), "target", None)
-    return run.schema.genes, run.schema.answers_in, target
+    return run.schema.genes, run.schema.output_kind, target
 
 
 LINEAR = {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED}

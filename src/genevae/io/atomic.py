@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes of files and folders, and locks."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from pathlib import Path
 
 from genevae.errors import RunError
 
-__all__ = ["beside", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
+__all__ = ["hidden_sibling", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where two processes that write one result are not told apart
+except ImportError:  # Windows: concurrent writers of one result are not detected
     fcntl = None  # type: ignore[assignment]
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-"""How Linux is told that names are paths, and that two of them are to change places."""
+"""Arguments of Linux's renameat2: names are paths, and the two are exchanged."""
 
 
 @contextmanager
 def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
-    """Lend the hidden folder beside a place where its content is prepared, to one process at a time.
+    """Yield a hidden folder next to ``path`` to prepare its content in. One process at a time may use it.
 
-    The folder's name follows from the place, so that a killed run leaves it to the next one, which clears it or goes on
-    with what it finds. It is removed at the end, and after an error; a killed or interrupted run that can be resumed
-    leaves it.
+    The name of the folder depends on ``path`` only, so the next run finds the folder of a killed run, and clears or
+    resumes it. It is removed at the end and after an error, but not if a run that can be resumed was interrupted.
 
     Parameters
     ----------
     path
-        The place that is written to in the end, by :func:`replace_with`.
+        The path to write to in the end, by :func:`replace_with`.
     resume
-        Whether what a killed run has left is kept.
+        Whether to keep the files of a killed run.
 
     Raises
     ------
     RunError
-        If another process is writing to this place, or the folder cannot be made.
+        If another process is writing to ``path``, or the folder cannot be made.
     """
     folder = path.with_name(f".{path.name}.draft")
     lock = _lock(folder, path)
@@ -70,7 +69,7 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
 
 
 def _lock(folder: Path, path: Path) -> int:
-    """Make a folder, and take it for this process as long as the handle returned is open."""
+    """Make a folder and lock it for this process until the returned handle is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -81,8 +80,8 @@ def _lock(folder: Path, path: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise RunError(f"Another process is writing {path}: wait for it to end, or choose another name.") from error
-    except OSError:  # a file system without locks, on which writers cannot be told apart
+        raise RunError(f"Another process is writing {path}. Wait for it to end, or choose another name.") from error
+    except OSError:  # a file system without locks
         pass
     return handle
 
@@ -92,52 +91,49 @@ def _remove(path: Path) -> None:
 
 
 def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
-    """Make sure that something can be written to a place, before the work that makes it.
+    """Check that ``path`` can be written, before the work begins.
 
     Parameters
     ----------
     path
-        The place.
+        The path of the result.
     overwrite
-        Whether what is there is replaced.
+        Whether to replace an existing result.
     marks
-        A folder that is there is replaced only if it is empty or has one of these files, by which it is ours.
+        An existing folder is replaced only if it is empty or contains one of these files, which show that it is ours.
 
     Raises
     ------
     RunError
-        If something is there already and is not to be replaced, or the folder around it cannot be written to.
+        If the path exists and may not be replaced, or its folder is not writable.
     """
     recover(path)
     if path.exists() and not overwrite:
-        raise RunError(f"{path} is there already. Choose another name, or give --force (overwrite=True) to replace it.")
+        raise RunError(f"{path} already exists. Choose another name, or give --force (overwrite=True) to replace it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
-        raise RunError(f"{path} is a folder of something else{_lacking(marks)}. Choose another name.")
-    trial = beside(path)
+        reason = f", since it has no {marks[0]}" if marks else ""
+        raise RunError(f"{path} is a folder of something else{reason}. Choose another name.")
+    trial = hidden_sibling(path)
     try:
         trial.mkdir(parents=True)
         trial.rmdir()
     except OSError as error:
         raise RunError(
             f"Nothing can be written in {path.absolute().parent}: {error.strerror}. "
-            "Choose a folder that you may write to."
+            "Choose a folder with write permission."
         ) from error
 
 
-def _lacking(marks: Sequence[str]) -> str:
-    return f": it has no {marks[0]}" if marks else ""
-
-
-def beside(path: Path) -> Path:
+def hidden_sibling(path: Path) -> Path:
     """Return a hidden name in the same folder."""
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
 def replace_with(draft: Path, path: Path) -> None:
-    """Put the draft in its place, in one step: whoever looks there finds the old or the new, whole.
+    """Replace ``path`` by the draft atomically: readers find the complete old or the complete new content.
 
-    Where the system cannot exchange two folders in one step, the old one steps aside first; should the process be
-    killed right then, :func:`recover` brings it back.
+    If the system cannot exchange two folders atomically, the old one is renamed first. If the process is killed just
+    then, :func:`recover` restores it.
     """
     if not path.is_dir() and not draft.is_dir():
         draft.replace(path)
@@ -158,7 +154,7 @@ def replace_with(draft: Path, path: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Bring back what had stepped aside for a draft that never came."""
+    """Restore an old result if the process that was replacing it was killed."""
     if not path.exists() and _aside(path).exists():
         _aside(path).rename(path)
 
@@ -168,7 +164,7 @@ def _aside(path: Path) -> Path:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders or files change places, in one step; say whether this system can."""
+    """Exchange two folders or files atomically; return False if the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -178,7 +174,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Make sure that what was written is on the disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -186,18 +182,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two processes in one folder are not told apart
-    fcntl = None  # type: ignore[assignment]
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep every other process out of a folder, whether it is there already or not.
+    """Lock a folder, which need not exist, for this process.
 
-    The lock is a hidden file beside the folder, which says who has it. It is the system that keeps the lock, and it
-    lets go when the process ends, however that is: a killed process leaves a file, but no lock.
+    The lock is on a hidden file next to the folder, which names the owner. The system releases the lock when the
+    process ends, even if it is killed: the file may remain, but not the lock.
 
     Parameters
     ----------
@@ -207,7 +197,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises
     ------
     RunError
-        If another process has it; the message says which, where, and since when.
+        If another process has the lock. The message names its number, host and start.
     """
     file = path.with_name(f".{path.name}.lock")
     handle = _acquire(file, path)
@@ -222,7 +212,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _acquire(file: Path, path: Path) -> int:
-    """Open the file and lock it; again, where its last owner has removed it in between."""
+    """Open the file and lock it. Try again if the previous owner removed it in between."""
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -258,5 +248,5 @@ def _owner() -> dict[str, str | int]:
 def _described(owner: str) -> str:
     try:
         return "by process {pid} on {host} since {since}".format(**json.loads(owner))
-    except (ValueError, KeyError, TypeError):  # it has only just begun
+    except (ValueError, KeyError, TypeError):  # the owner has not written it yet
         return "by another process"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError, shorten
-from genevae.io.concat import stack
+from genevae.io.concat import concat_sources
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
@@ -69,7 +69,7 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
             f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}: fetch the missing "
             "files, or number the others from 0 without gaps."
         )
-    source = stack([_open_one(file) for _, file in numbered], str(path), files.join, say_file=False)
+    source = concat_sources([_open_one(file) for _, file in numbered], str(path), files.join, add_file_column=False)
     config = _read_config(path)
     for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
         told = config.get(f"n_{what}", n_found)

@@ -1,4 +1,4 @@
-"""Rows of formats that are read once from the front: kept in memory while they fit, and else in a scratch file."""
+"""Cache for rows of formats without random access: in memory if they fit, otherwise in a scratch file."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from genevae.io.source import (
     Matrix,
     MemorySource,
     Source,
-    as_stored,
-    spread_rows,
+    csr_or_dense,
+    evenly_spaced_rows,
 )
 
-__all__ = ["Held", "cached", "in_memory", "settle"]
+__all__ = ["InMemoryMatrix", "cached", "in_memory", "in_memory_if_fits"]
 
 CHUNK = 4096
-"""Rows that are read at once."""
+"""Rows to read at once."""
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryMatrix:
     """A matrix in memory."""
 
     x_ng: Block
@@ -49,34 +49,34 @@ class Held:
 
 
 def cached(chunks: Iterable[Block], n_genes: int, keep: Literal["auto", "memory", "disk"] = "auto") -> Matrix:
-    """Keep chunks of rows where they can be read in any order.
+    """Cache chunks of rows, for reading in any order.
 
     Parameters
     ----------
     chunks
-        The rows, once, in order: float32, CSR with sorted columns or dense. The first chunk that has values decides
-        whether all are kept as CSR.
+        The rows in order: float32, CSR with sorted columns or dense. The first chunk decides whether all are cached as
+        CSR.
     n_genes
         Number of columns.
     keep
-        In memory, in a scratch file, or in memory as long as they fit. The scratch file has no name: it is gone with
-        this process, however that ends. It lies where ``TMPDIR`` says.
+        "memory", "disk" (a scratch file), or "auto": in memory if the rows fit. The scratch file is in ``TMPDIR`` and
+        has no name, so it disappears with this process, even if that is killed.
 
     Raises
     ------
     DataError
         If the disk is full.
     """
-    shelf = _Cache(n_genes)
-    limit = {"auto": SHARE / 2 * available_bytes(), "memory": np.inf, "disk": -1}[keep]  # joining takes it twice
+    cache = _Cache(n_genes)
+    limit = {"auto": SHARE / 2 * available_bytes(), "memory": np.inf, "disk": -1}[keep]  # half: joining makes a copy
     try:
         for chunk in chunks:
-            shelf.append(chunk)
-            if shelf.n_bytes > limit:
-                shelf.spill()
-        return shelf.matrix()
+            cache.append(chunk)
+            if cache.n_bytes > limit:
+                cache.spill()
+        return cache.matrix()
     finally:
-        shelf.close()
+        cache.close()
 
 
 def in_memory(source: Source) -> MemorySource:
@@ -84,23 +84,23 @@ def in_memory(source: Source) -> MemorySource:
     if isinstance(source, MemorySource):
         return source
     matrix = source.matrix if isinstance(source, FileSource) else None
-    held = matrix if isinstance(matrix, Held) else cached(_chunks(source), len(source.genes), "memory")
-    x_ng = held.x_ng if isinstance(held, Held) else held.read(np.arange(len(source)))
+    loaded = matrix if isinstance(matrix, InMemoryMatrix) else cached(_chunks(source), len(source.genes), "memory")
+    x_ng = loaded.x_ng if isinstance(loaded, InMemoryMatrix) else loaded.read(np.arange(len(source)))
     return MemorySource(source.name, x_ng, source.genes, source.obs, source.aliases, source.panels)
 
 
-def settle(source: Source, keep: Literal["auto", "memory", "disk"] = "auto") -> Source:
-    """Keep a source's expression where it is fastest: in memory, if that is asked for or if it fits well."""
+def in_memory_if_fits(source: Source, keep: Literal["auto", "memory", "disk"] = "auto") -> Source:
+    """Read a source into memory, unless ``keep`` is "disk", or it is "auto" and the source does not fit."""
     if keep == "disk" or (keep == "auto" and estimated_bytes(source) > SHARE / 2 * available_bytes()):
         return source
     return in_memory(source)
 
 
 def estimated_bytes(source: Source) -> int:
-    """Tell from a sample of rows what a source would take in memory."""
+    """Estimate the size of a source in memory from a sample of rows."""
     if isinstance(source, MemorySource):
         return 0
-    sample = source.read(spread_rows(len(source)))
+    sample = source.read(evenly_spaced_rows(len(source)))
     per_row = sum(len(part) * part.itemsize for part in _parts(sample).values()) / max(sample.shape[0], 1)
     return int(per_row * len(source))
 
@@ -111,7 +111,7 @@ def _chunks(source: Source) -> Iterator[Block]:
 
 
 class _Cache:
-    """Chunks that wait in memory, and files of those before them."""
+    """The last chunks in memory, and scratch files of the chunks before them."""
 
     def __init__(self, n_genes: int) -> None:
         self.n_genes, self.n_cells, self.n_bytes = n_genes, 0, 0
@@ -121,12 +121,12 @@ class _Cache:
         self.lengths: list[NDArray[np.int64]] = []
 
     def append(self, chunk: Block) -> None:
-        """Take rows."""
+        """Add rows."""
         if self.as_csr is None:
             self.as_csr = (
                 chunk.nnz < MAX_DENSITY * np.prod(chunk.shape) if sparse.issparse(chunk) else _is_sparse(chunk)
             )
-        chunk = as_stored(chunk, self.as_csr)
+        chunk = csr_or_dense(chunk, self.as_csr)
         self.waiting.append(chunk)
         self.n_cells += chunk.shape[0]
         self.n_bytes += sum(len(part) * part.itemsize for part in _parts(chunk).values())
@@ -134,7 +134,7 @@ class _Cache:
             self.lengths.append(np.diff(chunk.indptr).astype(np.int64))
 
     def spill(self) -> None:
-        """Write the waiting rows to scratch files."""
+        """Write the rows in memory to scratch files."""
         try:
             for chunk in self.waiting:
                 for name, values in _parts(chunk).items():
@@ -143,19 +143,19 @@ class _Cache:
                     values.tofile(self.files[name])
         except OSError as error:
             raise DataError(
-                f"There is no room for a scratch file in {tempfile.gettempdir()}: {error.strerror or error}. "
-                "Make room, or set TMPDIR to a folder that has it."
+                f"A scratch file in {tempfile.gettempdir()} could not be written: {error.strerror or error}. "
+                "Free some space, or set TMPDIR to another folder."
             ) from error
         self.waiting, self.n_bytes = [], 0
 
     def matrix(self) -> Matrix:
-        """Make what was taken readable."""
+        """Return the cached rows as a matrix."""
         if not self.files:
-            return Held(_join(self.waiting, self.n_genes))
+            return InMemoryMatrix(_join(self.waiting, self.n_genes))
         self.spill()
         if not self.as_csr:
             stored = _mapped(self.files["values"], np.float32)
-            return Held(stored.reshape(self.n_cells, self.n_genes))
+            return InMemoryMatrix(stored.reshape(self.n_cells, self.n_genes))
         values, genes = _mapped(self.files["values"], np.float32), _mapped(self.files["genes"], np.int32)
         indptr_n = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
         return StoredCSR(
@@ -167,7 +167,7 @@ class _Cache:
         )
 
     def close(self) -> None:
-        """Close the scratch files; what maps them keeps them."""
+        """Close the scratch files. Memory maps keep them alive."""
         for file in self.files.values():
             file.close()
 
@@ -177,7 +177,7 @@ def _is_sparse(chunk: NDArray[np.float32]) -> bool:
 
 
 def _parts(chunk: Block) -> dict[str, NDArray[Any]]:
-    """Return the arrays that make up rows."""
+    """Return the arrays of a block of rows."""
     if isinstance(chunk, np.ndarray):
         return {"values": np.ascontiguousarray(chunk, dtype=np.float32).reshape(-1)}
     return {"values": chunk.data, "genes": chunk.indices.astype(np.int32, copy=False)}
@@ -192,6 +192,6 @@ def _join(chunks: list[Block], n_genes: int) -> Block:
 
 
 def _mapped(file: IO[bytes], dtype: type) -> NDArray[Any]:
-    """Map a scratch file, which ends with the last reference to it."""
+    """Map a scratch file. It is deleted with the last reference to it."""
     file.flush()
     return np.memmap(file, dtype=dtype, mode="r") if file.tell() else np.empty(0, dtype=dtype)

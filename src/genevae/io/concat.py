@@ -1,4 +1,4 @@
-"""Many sources as one: their cells one after the other, their genes joined."""
+"""Concatenation of sources: their cells one after the other, their genes joined."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from genevae.errors import GeneError, shorten
 from genevae.io.lowlevel.csr_ranges import StoredCSR, read_ranges
 from genevae.io.source import FileSource, Panels, Source
 
-__all__ = ["Stacked", "panels_of", "place", "stack", "stack_tables"]
+__all__ = ["ConcatenatedMatrix", "concat_sources", "concat_tables", "move_columns", "panels_of"]
 
 FILE = "file"
-"""The obs column that tells which file a cell is from."""
+"""The obs column with the file of each cell."""
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """The rows of some sources, one after the other, with their columns put in common places.
+class ConcatenatedMatrix:
+    """The rows of several sources, one after the other, with joined columns.
 
     Parameters
     ----------
     parts
         The sources.
-    places
-        Of each, the common place of each of its columns, or −1; None where they are in place already.
+    columns
+        For each source, the joined column of each of its columns, or −1 for columns to leave out; None if they are the
+        same.
     n_genes
-        Number of common columns.
+        Number of joined columns.
     """
 
     parts: tuple[Source, ...]
-    places: tuple[NDArray[np.int64] | None, ...]
+    columns: tuple[NDArray[np.int64] | None, ...]
     n_genes: int
 
     @property
@@ -56,71 +57,77 @@ class Stacked:
         part_n = np.searchsorted(ends, rows, side="right")
         order = np.argsort(part_n, kind="stable")
         blocks = [
-            self._of_part(part, rows[part_n == part] - (ends[part] - len(self.parts[part])))
+            self._read_part(part, rows[part_n == part] - (ends[part] - len(self.parts[part])))
             for part in np.unique(part_n)
         ]
-        x = _under(blocks) if blocks else sparse.csr_matrix((0, self.n_genes), dtype=np.float32)
+        x = _concat_blocks(blocks) if blocks else sparse.csr_matrix((0, self.n_genes), dtype=np.float32)
         if (order[1:] > order[:-1]).all():
             return x
         return x[np.argsort(order, kind="stable")]
 
     def _are_ranges(self) -> bool:
-        """Whether every part is CSR rows on disk, whose columns are in place."""
+        """Return whether every part is CSR on disk with the joined columns."""
         matrices = [getattr(part, "matrix", None) for part in self.parts]
-        return all(isinstance(matrix, StoredCSR) for matrix in matrices) and all(
-            place_g is None for place_g in self.places
-        )
+        return all(isinstance(matrix, StoredCSR) for matrix in matrices) and all(c is None for c in self.columns)
 
     def _read_ranges(self, rows: NDArray[np.int64], ends: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Read ascending rows of all parts into one place."""
-        wanted = []
+        """Read ascending rows of all parts into one matrix."""
+        ranges = []
         for part, end, (first, last) in zip(
             self.parts, ends, pairwise(np.searchsorted(rows, [0, *ends]).tolist()), strict=True
         ):
             if isinstance(part, FileSource) and isinstance(part.matrix, StoredCSR) and last > first:
                 for stamp in part.stamps:
                     stamp.check()
-                wanted.append((part.matrix, rows[first:last] - (end - len(part))))
-        return read_ranges(wanted)
+                ranges.append((part.matrix, rows[first:last] - (end - len(part))))
+        return read_ranges(ranges)
 
-    def _of_part(self, part: int, rows: NDArray[np.int64]) -> Any:
-        x, place_g = self.parts[part].read(rows), self.places[part]
-        return x if place_g is None else place(x, place_g, self.n_genes)
+    def _read_part(self, part: int, rows: NDArray[np.int64]) -> Any:
+        x, column_g = self.parts[part].read(rows), self.columns[part]
+        return x if column_g is None else move_columns(x, column_g, self.n_genes)
 
 
-def stack(parts: Sequence[Source], name: str, join: Literal["inner", "outer"], say_file: bool = True) -> Source:
-    """Make one source of many.
+def concat_sources(
+    parts: Sequence[Source], name: str, join: Literal["inner", "outer"], add_file_column: bool = True
+) -> Source:
+    """Concatenate sources.
 
     Parameters
     ----------
     parts
         The sources, in order.
     name
-        What messages call them together.
+        Name of the result in messages.
     join
-        Keep the genes that all have, or those that any has: what a part lacks is then missing there, and not zero.
-    say_file
-        Whether the cell table gets a column that tells which file a cell is from.
+        "inner" keeps the genes that all sources have, "outer" those that any has. A gene that a source lacks is missing
+        in its cells, not zero.
+    add_file_column
+        Whether to add an obs column with the file of each cell.
 
     Raises
     ------
     GeneError
-        If they share no gene, or one of them names a gene twice while they do not agree.
+        If the sources have no gene in common, or their genes differ and one of them has a gene twice.
     """
     genes = _join_genes(parts, name, join)
-    place = {gene: at for at, gene in enumerate(genes)}
-    places = tuple(
-        None if part.genes == genes else np.array([place.get(gene, -1) for gene in part.genes]) for part in parts
+    column_of = {gene: column for column, gene in enumerate(genes)}
+    columns = tuple(
+        None if part.genes == genes else np.array([column_of.get(gene, -1) for gene in part.genes]) for part in parts
     )
-    obs = stack_tables([part.obs for part in parts], [part.name for part in parts] if say_file else None)
+    obs = concat_tables([part.obs for part in parts], [part.name for part in parts] if add_file_column else None)
     aliases = parts[0].aliases if all(part.genes == genes for part in parts) else {}
     return FileSource(
-        name, Stacked(tuple(parts), places, len(genes)), genes, obs, aliases, panels_of(parts, places, len(genes))
+        name,
+        ConcatenatedMatrix(tuple(parts), columns, len(genes)),
+        genes,
+        obs,
+        aliases,
+        panels_of(parts, columns, len(genes)),
     )
 
 
 def _join_genes(parts: Sequence[Source], name: str, join: Literal["inner", "outer"]) -> tuple[str, ...]:
-    """Return the common genes, in the order in which they are met."""
+    """Return the joined genes, in order of first occurrence."""
     first = parts[0].genes
     if all(part.genes == first for part in parts):
         return first
@@ -128,8 +135,8 @@ def _join_genes(parts: Sequence[Source], name: str, join: Literal["inner", "oute
         twice = pd.Index(part.genes)[pd.Index(part.genes).duplicated()].unique()
         if len(twice):
             raise GeneError(
-                f"{part.name} names {len(twice)} genes more than once ({shorten(twice)}), so that its columns cannot "
-                "be matched with those of the other files. Make the names unique, for example with "
+                f"{part.name} has {len(twice)} genes more than once ({shorten(twice)}), so its columns cannot be "
+                "matched with those of the other files. Make the names unique, for example with "
                 "adata.var_names_make_unique()."
             )
     if join == "outer":
@@ -138,27 +145,28 @@ def _join_genes(parts: Sequence[Source], name: str, join: Literal["inner", "oute
     if not shared:
         raise GeneError(
             f"The {len(parts)} files of {name} have no gene in common: {parts[0].name} has {shorten(first, 3)}, "
-            f"{parts[-1].name} has {shorten(parts[-1].genes, 3)}. Use one namespace, or join='outer' (--join outer)."
+            f"{parts[-1].name} has {shorten(parts[-1].genes, 3)}. Use the same kind of gene names, or join='outer' "
+            "(--join outer)."
         )
     return tuple(gene for gene in first if gene in shared)
 
 
-def panels_of(parts: Sequence[Source], places: Sequence[NDArray[np.int64] | None], n_genes: int) -> Panels | None:
-    """Say which of the common genes each cell of some sources has, unless all have all; places are as in Stacked."""
+def panels_of(parts: Sequence[Source], columns: Sequence[NDArray[np.int64] | None], n_genes: int) -> Panels | None:
+    """Return which of the joined genes each cell has, or None if all cells have all of them."""
     codes, tables, n_panels = [], [], 0
-    for part, place_g in zip(parts, places, strict=True):
-        own = part.panels or Panels(np.zeros(len(part), dtype=np.int64), np.ones((1, len(part.genes)), dtype=bool))
-        tables.append(own.measured_pg if place_g is None else place(own.measured_pg, place_g, n_genes))
-        codes.append(own.panel_n + n_panels)
-        n_panels += len(own.measured_pg)
+    for part, column_g in zip(parts, columns, strict=True):
+        panels = part.panels or Panels(np.zeros(len(part), dtype=np.int64), np.ones((1, len(part.genes)), dtype=bool))
+        tables.append(panels.measured_pg if column_g is None else move_columns(panels.measured_pg, column_g, n_genes))
+        codes.append(panels.panel_n + n_panels)
+        n_panels += len(panels.measured_pg)
     measured_pg, merged = np.unique(np.concatenate(tables), axis=0, return_inverse=True)
     if measured_pg.all():
         return None
     return Panels(merged.reshape(-1)[np.concatenate(codes)], measured_pg)
 
 
-def stack_tables(tables: Sequence[pd.DataFrame], names: Sequence[str] | None) -> pd.DataFrame:
-    """Put obs tables one under the other: all columns, categories united, and perhaps the file each row is from."""
+def concat_tables(tables: Sequence[pd.DataFrame], names: Sequence[str] | None) -> pd.DataFrame:
+    """Concatenate obs tables: all columns, with united categories, and a column of files if names are given."""
     ends = np.cumsum([0, *map(len, tables)])
     rows = [pd.RangeIndex(start, stop) for start, stop in pairwise(ends)]
     titles = dict.fromkeys(title for table in tables for title in table.columns)
@@ -175,15 +183,15 @@ def stack_tables(tables: Sequence[pd.DataFrame], names: Sequence[str] | None) ->
 
 
 def _stack_column(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
-    """Put the parts of a column one under the other; a row without one is missing."""
+    """Concatenate the parts of a column. Rows of tables without the column are missing."""
     if len(parts) > 1 and all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts):
         united = union_categoricals(parts, sort_categories=True, ignore_order=True)
         return pd.Series(united, index=np.concatenate([part.index for part in parts]))
     return pd.concat(parts) if len(parts) > 1 else parts[0]
 
 
-def _under(blocks: list[Any]) -> Any:
-    """Put blocks of rows one under the other."""
+def _concat_blocks(blocks: list[Any]) -> Any:
+    """Concatenate blocks of rows."""
     if len(blocks) == 1:
         return blocks[0]
     if all(isinstance(block, np.ndarray) for block in blocks):
@@ -191,13 +199,13 @@ def _under(blocks: list[Any]) -> Any:
     return sparse.vstack([sparse.csr_matrix(block) for block in blocks], format="csr", dtype=np.float32)
 
 
-def place(x: Any, place_g: NDArray[np.int64], n_genes: int) -> Any:
-    """Put each column of some rows in its place among ``n_genes``, and leave out those whose place is −1."""
+def move_columns(x: Any, column_g: NDArray[np.int64], n_genes: int) -> Any:
+    """Move each column of rows to its new column among ``n_genes``; leave out columns with −1."""
     if isinstance(x, np.ndarray):
-        placed = np.zeros((x.shape[0], n_genes), dtype=x.dtype)
-        placed[:, place_g[place_g >= 0]] = x[:, place_g >= 0]
-        return placed
-    gene_e = place_g[x.indices]
+        moved_ng = np.zeros((x.shape[0], n_genes), dtype=x.dtype)
+        moved_ng[:, column_g[column_g >= 0]] = x[:, column_g >= 0]
+        return moved_ng
+    gene_e = column_g[x.indices]
     kept = gene_e >= 0
     indptr = np.concatenate([[0], np.cumsum(kept)])[x.indptr]
     rows = sparse.csr_matrix((x.data[kept], gene_e[kept], indptr), shape=(x.shape[0], n_genes))

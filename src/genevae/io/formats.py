@@ -1,6 +1,6 @@
-"""Where cells come from: one file per format, and the table of formats.
+"""The formats of cells, one per file, and how to open them.
 
-To add a format, write a file here and add its line to :data:`FORMATS`.
+To add a format, write a file here and add it to :data:`FORMATS`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from anndata import AnnData
 
 from genevae.errors import DataError, nearest
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
-from genevae.io.cache import in_memory, settle
-from genevae.io.concat import stack
-from genevae.io.h5ad import from_anndata, matrix, quietly
+from genevae.io.cache import in_memory, in_memory_if_fits
+from genevae.io.concat import concat_sources
+from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.io.tables import open_table as tables
@@ -31,27 +31,27 @@ __all__ = [
     "Source",
     "find_format",
     "fingerprint",
+    "in_memory_if_fits",
     "open_source",
     "read",
-    "settle",
     "to_anndata",
 ]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file or folder.
+    """A format of files or folders.
 
     Parameters
     ----------
     description
-        What messages call it.
+        Description in messages.
     fits
-        Whether a path, which exists, looks like one.
+        Returns whether an existing path has this format.
     open
-        Opens it without reading more of the matrix than it must.
+        Opens a path, reading as little of the matrix as possible.
     read
-        Reads all that it holds as AnnData, where that is more than a source can say.
+        Reads everything into an AnnData object, if the format has more content than a source.
     """
 
     description: str
@@ -71,28 +71,29 @@ FORMATS: dict[str, Format] = {
     "chunks": Format("folder of chunks (*counts*.npz, *metadata*.pkl)", npz_chunks.is_chunks, npz_chunks.open_chunks),
     "table": Format("table (.csv, .tsv, .parquet, .gct; also .gz, .zst)", tables.is_table, tables.open_table),
 }
-"""Every format, in the order in which a path is tried."""
+"""All formats, in the order in which they are tried."""
 
 PARTS = ("h5ad", "zarr", "batch", "10x")
-"""The formats whose files, together in a folder, are one source."""
+"""Formats of which a folder of files is one source."""
 
 
 def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None) -> Source:
-    """Make a source of whatever holds cells.
+    """Open data as a source.
 
     Parameters
     ----------
     data
-        A source, which is returned as it is; an AnnData object, which is never changed; a path, which may be a folder
-        or a pattern of many files; or :class:`ReadOptions`, a path with more words on how to read it.
+        A source, which is returned unchanged; an AnnData object, which is never modified; a path, which may be a folder
+        or a pattern of several files; or :class:`ReadOptions`, a path with options.
     layer
-        The layer that holds the expression; ``"raw"`` is ``adata.raw`` where no layer has that name. ``X`` by default.
+        The layer with the expression. ``"raw"`` means ``adata.raw``, unless there is a layer of that name. ``X`` by
+        default.
 
     Raises
     ------
     DataError
-        If the path does not exist, is of no known format or damaged; if there is no ``X`` or no such layer; if a layer
-        of a source is asked; if float32 cannot hold the counts; if the metadata do not fit the cells.
+        If the path does not exist, has an unknown format or is damaged; if there is no ``X`` or no such layer; if a
+        layer is given for an open source; if counts are too large for float32; if the metadata do not fit the cells.
     """
     if isinstance(data, AnnData):
         return from_anndata(data, layer)
@@ -101,33 +102,33 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     if isinstance(data, ReadOptions):
         return _with_metadata(_open(data if layer is None else replace(data, layer=layer)), data)
     if layer is not None:
-        raise DataError(f"{data.name} is open already: give layer='{layer}' where it is opened.")
+        raise DataError(f"{data.name} is already open. Give layer='{layer}' when opening it.")
     return data
 
 
 def _open(files: ReadOptions) -> Source:
-    """Open one path or, where it stands for many files, all of them."""
-    if files.format is None and (paths := _many(files.path)) is not None:
-        return stack([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
-    known = _named(files.format) if files.format else find_format(files.path)
+    """Open one path, or all files that it stands for."""
+    if files.format is None and (paths := _expand(files.path)) is not None:
+        return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
+    fmt = _format_named(files.format) if files.format else find_format(files.path)
     path = Path(files.path)
     if not path.exists():
-        raise DataError(f"There is no {path}. {_beside(path)}")
+        raise DataError(f"There is no {path}. {_nearby(path)}")
     try:
-        return known.open(path, files)
+        return fmt.open(path, files)
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check that you may read it.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
 
 
-def _many(path: str | Path) -> list[Path] | None:
-    """Return the files that a pattern matches, or that a folder of no format of its own holds; None for one path."""
+def _expand(path: str | Path) -> list[Path] | None:
+    """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
     if not path.exists() and any(sign in str(path) for sign in "*?["):
         found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not found:
-            raise DataError(f"No file matches {path}. {_beside(path)}")
+            raise DataError(f"No file matches {path}. {_nearby(path)}")
         return found
-    if not path.is_dir() or any(known.fits(path) for known in FORMATS.values()):
+    if not path.is_dir() or any(fmt.fits(path) for fmt in FORMATS.values()):
         return None
     found = sorted(
         entry
@@ -137,14 +138,14 @@ def _many(path: str | Path) -> list[Path] | None:
     return found or None
 
 
-def _named(name: str) -> Format:
+def _format_named(name: str) -> Format:
     if name not in FORMATS:
-        raise DataError(f"There is no format '{name}'. {nearest(name, FORMATS)}")
+        raise DataError(f"Unknown format '{name}'. {nearest(name, FORMATS)}")
     return FORMATS[name]
 
 
 def _with_metadata(source: Source, files: ReadOptions) -> Source:
-    """Join the columns of a table to the cells."""
+    """Join a table of metadata to the cells."""
     if files.metadata is None:
         return source
     obs = join_metadata(source.obs, read_table(files.metadata), files.key, str(files.metadata))
@@ -157,33 +158,32 @@ def read(path: str | Path, layer: str | None = None) -> AnnData:
     Parameters
     ----------
     path
-        A file, a folder, or a pattern of many files.
+        A file, a folder, or a pattern of several files.
     layer
-        The layer to put in place of ``X``; ``"raw"`` is ``adata.raw`` where no layer has that name.
+        The layer to use as ``X``. ``"raw"`` means ``adata.raw``, unless there is a layer of that name.
 
     Raises
     ------
     DataError
-        If the path does not exist, is of no known format or damaged, or has no such layer.
+        If the path does not exist, has an unknown format or is damaged, or has no such layer.
     """
-    known = None if _many(path) else find_format(path)
-    if known is None or known.read is None:
+    fmt = None if _expand(path) else find_format(path)
+    if fmt is None or fmt.read is None:
         return to_anndata(open_source(path, layer))
-    adata = known.read(Path(path))
+    adata = fmt.read(Path(path))
     if layer is None:
         return adata
     x, _ = matrix(adata, layer, str(path))
     if layer not in adata.layers:
-        with quietly():
+        with ignore_warnings():
             return adata.raw.to_adata()
     adata.X = x
     return adata
 
 
 def to_anndata(source: Source) -> AnnData:
-    """Read all of a source into memory."""
-    held = in_memory(source)
-    return AnnData(held.x_ng, obs=source.obs.copy(), var=gene_table(source))
+    """Read all of a source into an AnnData object."""
+    return AnnData(in_memory(source).x_ng, obs=source.obs.copy(), var=gene_table(source))
 
 
 def find_format(path: str | Path) -> Format:
@@ -192,26 +192,26 @@ def find_format(path: str | Path) -> Format:
     Raises
     ------
     DataError
-        If there is nothing at the path, or no format fits it.
+        If the path does not exist, or no format fits.
     """
     path = Path(path)
     try:
         if not path.exists():
-            raise DataError(f"There is no {path}. {_beside(path)}")
-        for known in FORMATS.values():
-            if known.fits(path):
-                return known
+            raise DataError(f"There is no {path}. {_nearby(path)}")
+        for fmt in FORMATS.values():
+            if fmt.fits(path):
+                return fmt
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check that you may read it.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     given = "a folder" if path.is_dir() else f"a '{path.suffix}' file" if path.suffix else "a file without a suffix"
-    hint = " Give the folder that holds it." if path.name.startswith("matrix.mtx") else ""
-    names = "; ".join(known.description for known in FORMATS.values())
-    raise DataError(f"{path} is {given} of no known format.{hint} Known are: {names}.")
+    hint = " Give its folder instead." if path.name.startswith("matrix.mtx") else ""
+    names = "; ".join(fmt.description for fmt in FORMATS.values())
+    raise DataError(f"{path} is {given} of unknown format.{hint} Known formats: {names}.")
 
 
-def _beside(path: Path) -> str:
-    """Help to find a path that is not there."""
+def _nearby(path: Path) -> str:
+    """Return a hint for a path that does not exist."""
     folder = path.absolute().parent
     if not folder.is_dir():
-        return f"Nor is there a folder {folder}: check the path, and where you are ({Path.cwd()})."
+        return f"The folder {folder} does not exist either. Check the path and the working directory ({Path.cwd()})."
     return f"In {folder}: {nearest(path.name, sorted(entry.name for entry in folder.iterdir()))}"

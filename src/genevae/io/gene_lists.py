@@ -16,33 +16,34 @@ def write_gene_list(
 ) -> None:
     """Write gene names to a text file, one per line, as :func:`read_gene_list` reads them.
 
-    The first line is a comment that says how many there are, and how they were chosen. The file appears whole or not
-    at all, in place of one that is there.
+    The first line is a comment with their number and selection. The write is atomic, and replaces an existing file.
 
     Parameters
     ----------
     genes
-        The names, in the order to keep.
+        Gene names, in order.
     path
         The file.
     flavor
-        The method that chose them, for the comment.
+        The selection method, for the comment.
     source
-        The data they were chosen from, for the comment.
+        The data of the selection, for the comment.
 
     Raises
     ------
     GeneError
-        If there is no gene, or a name would not be read back as it is.
+        If there is no gene, a gene occurs twice, or a name could not be read back.
     RunError
         If the file cannot be written.
     """
     odd = [gene for gene in genes if "#" in gene or gene.strip() != gene or len(gene.splitlines()) != 1]
     twice = len(genes) - len(set(genes))
     if len(genes) == 0 or odd or twice:
-        reason = f"{len(odd)} hold '#', line ends or outer spaces ({shorten(map(repr, odd))})" if odd else ""
-        reason = reason or (f"{twice} come again" if twice else "there are none")
-        raise GeneError(f"These {len(genes)} genes cannot be a gene list, {path}: {reason}. Rename or drop them.")
+        reason = f"{len(odd)} contain '#', line ends or outer spaces ({shorten(map(repr, odd))})" if odd else ""
+        reason = reason or (f"{twice} are repeated" if twice else "there are none")
+        raise GeneError(
+            f"{path}: these {len(genes)} genes cannot be written as a gene list: {reason}. Rename or drop them."
+        )
     number = f"{len(genes)} gene{'s' * (len(genes) > 1)}"
     made = [number, f"flavor {flavor}" if flavor else "", f"from {source}" if source else ""]
     header = " ".join("; ".join(filter(None, made)).split())
@@ -55,27 +56,27 @@ def write_gene_list(
 
 
 def read_gene_list(path: str | Path) -> list[str]:
-    """Read gene names from a text file, one per line; blank lines and what follows ``#`` are ignored.
+    """Read gene names from a text file, one per line. Blank lines and comments after ``#`` are ignored.
 
-    A gene that comes twice is kept once.
+    A repeated gene is returned once.
 
     Raises
     ------
     GeneError
-        If there is no such file, it is not text, or it names no gene.
+        If the file does not exist, is not text, or has no gene.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        beside = [entry.name for entry in path.absolute().parent.glob("*")]
-        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(beside))}") from error
+        names = [entry.name for entry in path.absolute().parent.glob("*")]
+        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(names))}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise GeneError(
-            f"The gene list {path} cannot be read ({error}): give a text file, one gene per line."
+            f"The gene list {path} cannot be read ({error}). Give a text file with one gene per line."
         ) from error
     genes = dict.fromkeys(line.split("#", 1)[0].strip() for line in text.splitlines())
     genes.pop("", None)
     if not genes:
-        raise GeneError(f"The gene list {path} names no gene: write one per line.")
+        raise GeneError(f"The gene list {path} has no gene. Write one per line.")
     return list(genes)

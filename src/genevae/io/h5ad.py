@@ -34,12 +34,12 @@ __all__ = [
     "MARKS",
     "aliases_of",
     "from_anndata",
+    "ignore_warnings",
     "is_h5ad",
     "is_zarr",
     "matrix",
     "open_h5ad",
     "open_zarr",
-    "quietly",
     "read_h5ad",
     "read_zarr",
     "storage_of",
@@ -204,7 +204,7 @@ def _require_tables(path: Path, names: Any) -> None:
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     """Let anndata read; where a store is damaged, it raises whatever the bytes lead it to."""
     try:
-        with quietly():
+        with ignore_warnings():
             return reader(path)
     except GenevaeError:
         raise
@@ -213,7 +213,7 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def ignore_warnings() -> Iterator[None]:
     """Keep anndata from warning of what users need not act on.
 
     Names that are not unique are reported by the inspection; old files are read all the same.
@@ -248,14 +248,14 @@ def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnD
         If there is no such layer or no ``X``, or if float32 cannot hold the counts.
     """
     x, genes = matrix(adata, layer, name)
-    with quietly():
+    with ignore_warnings():
         obs = pd.DataFrame(adata.obs).copy()
     return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs, aliases_of(_var_of(adata, layer)))
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]:
     """Find a layer's matrix, as it is stored, and the names of its columns."""
-    with quietly():
+    with ignore_warnings():
         adata = adata.to_memory() if adata.isbacked else adata
     if layer == "raw" and layer not in adata.layers and adata.raw is not None:
         return adata.raw.X, adata.raw.var_names

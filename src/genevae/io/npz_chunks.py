@@ -13,8 +13,8 @@ from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.cache import cached
-from genevae.io.concat import stack_tables
-from genevae.io.h5ad import quietly
+from genevae.io.concat import concat_tables
+from genevae.io.h5ad import ignore_warnings
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.safe_pickle.table import read_pickled_table
@@ -170,7 +170,7 @@ def _stacked(path: Path, chunks: Sequence[_Chunk], tables: Sequence[pd.DataFrame
     """Put the tables one under the other, and name the cells."""
     counted = any(_only_counts(table.index) for table in tables)
     try:
-        obs = stack_tables(tables, [str(chunk.counts.path) for chunk in chunks])
+        obs = concat_tables(tables, [str(chunk.counts.path) for chunk in chunks])
     except (TypeError, ValueError) as error:
         raise DataError(
             f"The tables in {path} cannot be put one under the other ({error}): a column is of one kind in one, and of "
@@ -192,7 +192,9 @@ def _matrices(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -> It
         x = read_npz(chunk.counts.path)
         chunk.counts.check()
         if x.shape != shape:
-            raise DataError(f"{chunk.counts.path} was changed while it was read: leave it alone, and start again.")
+            raise DataError(
+                f"{chunk.counts.path} changed while it was being read. Do not write to it, and start again."
+            )
         yield x
 
 
@@ -214,7 +216,7 @@ def _gene_names(path: Path, n_genes: int) -> tuple[str, ...]:
             f"{found[0]} names {len(names):,} genes and the matrices in {path} have {n_genes:,} columns: "
             "give one name per column, in their order."
         )
-    with quietly():
+    with ignore_warnings():
         return tuple(make_index_unique(pd.Index(names, dtype=object)))
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is for data."""
+"""The memory available for data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 __all__ = ["SHARE", "available_bytes"]
 
 SHARE = 0.4
-"""Share of the free memory that expression may take where it is kept without being asked."""
+"""Largest share of the free memory that expression takes by default."""
 
 _LIMITS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 
 
 def available_bytes() -> int:
-    """Return the memory that is free: the machine's or, where it is less, what the container may still take."""
+    """Return the free memory of the machine, or what is left of the container's limit, if that is less."""
     return min(_of_machine(), _of_container())
 
 
@@ -22,13 +22,13 @@ def _of_machine() -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):  # not Linux: half of what there is
+    except (OSError, StopIteration, ValueError):  # not Linux: half of the total
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**31
     return free * 1024
 
 
 def _of_container() -> int:
-    """Return what a control group, in its second or first version, leaves."""
+    """Return what is left of the limit of the control group (version 2 or 1)."""
     for folder, limit, used in zip(
         _LIMITS, ("memory.max", "memory.limit_in_bytes"), ("memory.current", "memory.usage_in_bytes"), strict=True
     ):

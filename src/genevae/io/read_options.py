@@ -1,4 +1,4 @@
-"""Where data are, and how they are to be read."""
+"""The path of data, and the options for reading them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from genevae.errors import DataError, nearest
 __all__ = ["ReadOptions", "require_no_layer"]
 
 JOINS = ("inner", "outer")
-PLACES = ("auto", "memory", "disk")
+KEEPS = ("auto", "memory", "disk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """A path, and how it is to be read.
+    """A path, and options for reading it.
 
     Parameters
     ----------
     path
-        A file, a folder, or a pattern such as ``"atlas/*.h5ad"``; many files are one source.
+        A file, a folder, or a pattern such as ``"atlas/*.h5ad"``. Several files are one source.
     layer
         The layer that holds the expression, or "raw"; X by default.
     format
-        The format's name, where the path does not show it.
+        Name of the format; by default detected from the path.
     join
-        The genes of many files: those that all have (inner), or those that any has (outer), where a gene that a file
-        lacks is missing in its cells, and not zero.
+        Genes of several files: those that all files have (inner), or those that any has (outer). A gene that a file
+        lacks is then missing in its cells, not zero.
     metadata
-        A table (CSV, TSV, parquet) of more obs columns.
+        A table (CSV, TSV, parquet) of further obs columns.
     key
-        The obs column that matches the metadata's column of that name, or its first; cell names by default.
+        The obs column to match with the metadata's column of the same name, or else its first column; by default the
+        cell names.
     transpose
-        Whether a table holds genes in rows; told from the gene names by default.
+        Whether a table has genes in rows; by default detected from the gene names.
     keep
-        Whether expression is kept in memory or read from disk as it is needed; in memory where it fits, by default.
+        Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """
 
     path: str | Path
@@ -49,15 +50,17 @@ class ReadOptions:
     keep: Literal["auto", "memory", "disk"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse words that mean nothing here."""
-        for name, valid in (("join", JOINS), ("keep", PLACES)):
+        """Check the options."""
+        for name, valid in (("join", JOINS), ("keep", KEEPS)):
             if getattr(self, name) not in valid:
                 raise DataError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), valid)}")
         if self.key is not None and self.metadata is None:
-            raise DataError(f"A key ('{self.key}') matches a table of metadata with the cells: give the table too.")
+            raise DataError(
+                f"key='{self.key}' matches metadata with cells, but there are no metadata. Give the table too."
+            )
 
 
 def require_no_layer(path: Path, files: ReadOptions) -> None:
-    """Raise where a layer is asked of a format that has none."""
+    """Raise if a layer is given for a format without layers."""
     if files.layer is not None:
-        raise DataError(f"{path} has no layers, and '{files.layer}' was asked for: leave out the layer.")
+        raise DataError(f"{path} has no layers, but layer='{files.layer}' was given. Leave out the layer.")

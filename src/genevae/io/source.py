@@ -1,4 +1,4 @@
-"""What every source of cells can say and do."""
+"""Sources of cells: genes, an obs table, and rows of expression on demand."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
     "Panels",
     "Source",
     "Stamp",
-    "as_stored",
-    "drawn",
+    "csr_or_dense",
+    "evenly_spaced_rows",
     "fingerprint",
     "gene_table",
     "is_sparse",
-    "spread_rows",
+    "sample_cells",
 ]
 
 Block: TypeAlias = Any
-"""Rows of expression: a SciPy CSR matrix, or a dense float32 array. (SciPy's matrices have no types to name.)"""
+"""Rows of expression: a SciPy CSR matrix or a dense float32 array. (SciPy's matrices have no type stubs.)"""
 
 MAX_DENSITY = 0.4
-"""Share of entries that are not zero, above which dense rows are faster than CSR."""
+"""Share of non-zero entries above which dense rows are faster than CSR."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Panels:
     panel_n
         The panel of each cell.
     measured_pg
-        Of each panel, whether it has each gene.
+        Which genes each panel has.
     """
 
     panel_n: NDArray[np.int64]
@@ -55,11 +55,11 @@ class Panels:
 
 
 class Source(Protocol):
-    """Genes, the obs table, a length, and rows on demand."""
+    """Genes, an obs table, a length, and rows of expression on demand."""
 
     @property
     def name(self) -> str:
-        """What messages call it: a path, or the kind of object it came from."""
+        """Name in messages: a path, or the type of the object."""
 
     @property
     def genes(self) -> tuple[str, ...]:
@@ -71,21 +71,21 @@ class Source(Protocol):
 
     @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
-        """Other names of the columns, such as Ensembl ids, by what they are; often none."""
+        """Other names of the columns, such as Ensembl ids, by kind of name; often empty."""
 
     @property
     def panels(self) -> Panels | None:
-        """Which genes were measured in which cells; None where all were in all."""
+        """Which genes were measured in which cells; None if all were measured in all cells."""
 
     def __len__(self) -> int: ...
 
     def read(self, rows: NDArray[np.int64]) -> Block:
-        """Read these rows, in this order, as float32: CSR with sorted columns, or dense where the source is dense.
+        """Read these rows, in this order, as float32: CSR with sorted columns, or dense if the source is dense.
 
         Raises
         ------
         DataError
-            If the file is damaged, or was changed since it was opened.
+            If the file is damaged, or has changed since it was opened.
         """
 
 
@@ -96,7 +96,7 @@ class MemorySource:
     Parameters
     ----------
     name
-        What messages call it.
+        Name in messages.
     x_ng
         Expression: float32, CSR or dense.
     genes
@@ -125,7 +125,7 @@ class MemorySource:
 
 
 class Matrix(Protocol):
-    """Expression that is read by rows: a part of a file, or what was made of one."""
+    """Expression that is read by rows, usually from a file."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -137,12 +137,12 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """A matrix on disk, and the names of its rows and columns.
+    """A matrix on disk, with the names of its rows and columns.
 
     Parameters
     ----------
     name
-        What messages call it: the path.
+        Name in messages: the path.
     matrix
         Expression.
     genes
@@ -154,7 +154,7 @@ class FileSource:
     panels
         Which genes were measured in which cells.
     stamps
-        The files that are read as rows are asked for, as they were when they were opened.
+        The files that rows are read from, with their state when they were opened.
     """
 
     name: str
@@ -177,7 +177,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class Stamp:
-    """How a file was when it was opened, to tell whether it was changed since."""
+    """The state of a file when it was opened, to detect changes."""
 
     path: Path
     size: int
@@ -186,38 +186,38 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look at a file."""
-        found = path.stat()
-        return cls(path, found.st_size, found.st_mtime_ns, found.st_ino)
+        """Return the current state of a file."""
+        stat = path.stat()
+        return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
     def check(self) -> None:
-        """Make sure that the file is as it was.
+        """Check that the file is unchanged.
 
         Raises
         ------
         DataError
-            If it is gone, or another.
+            If it has changed, or is gone.
         """
         try:
             same = Stamp.of(self.path) == self
         except OSError as error:
-            raise DataError(f"{self.path} cannot be read any more: {error.strerror}.") from error
+            raise DataError(f"{self.path} can no longer be read: {error.strerror}.") from error
         if not same:
-            raise DataError(f"{self.path} was changed while it was read: leave it alone, and start again.")
+            raise DataError(f"{self.path} changed while it was being read. Do not write to it, and start again.")
 
 
 def is_sparse(source: Source, n_probes: int = 256) -> bool:
-    """Whether minibatches of a source had better be CSR, however it is stored: less than 40 % is not zero.
+    """Return whether minibatches of a source should be CSR: whether less than 40 % of a sample of values is non-zero.
 
-    What a model is shown must not depend on a file's format, down to the last bit; so a sample of the values decides.
+    The values decide, not the storage format, so that results do not depend on the format, to the last bit.
     """
-    x = source.read(spread_rows(len(source), n_probes))
+    x = source.read(evenly_spaced_rows(len(source), n_probes))
     values = x.data if sparse.issparse(x) else x
     return bool(np.count_nonzero(values) < MAX_DENSITY * x.shape[0] * x.shape[1])
 
 
-def as_stored(x: Block, as_csr: bool) -> Block:
-    """Give rows as CSR without stored zeros, or dense."""
+def csr_or_dense(x: Block, as_csr: bool) -> Block:
+    """Return rows as CSR without stored zeros, or dense."""
     if not as_csr:
         return x.toarray() if sparse.issparse(x) else x
     if not sparse.issparse(x):
@@ -229,41 +229,41 @@ def as_stored(x: Block, as_csr: bool) -> Block:
 
 
 def gene_table(source: Source) -> pd.DataFrame:
-    """Return a row for each gene, with its other names."""
+    """Return a table with one row per gene and its other names."""
     return pd.DataFrame(dict(source.aliases), index=pd.Index(source.genes, dtype=object))
 
 
-def spread_rows(n_cells: int, n: int = 256) -> NDArray[np.int64]:
+def evenly_spaced_rows(n_cells: int, n: int = 256) -> NDArray[np.int64]:
     """Return at most ``n`` evenly spaced row numbers."""
     return np.unique(np.linspace(0, max(n_cells - 1, 0), min(n, n_cells)).astype(np.int64))
 
 
 def fingerprint(source: Source, n_probes: int = 256) -> str:
-    """Tell two data sets apart: the sha256 of the shape, the names, and evenly spaced rows.
+    """Return a hash of a data set: the sha256 of its shape, its names, and evenly spaced rows.
 
     Parameters
     ----------
     source
         The data.
     n_probes
-        How many rows are read.
+        Number of rows to read.
     """
     digest = hashlib.sha256(f"{len(source)}x{len(source.genes)}".encode())
     digest.update("\n".join(source.genes).encode())
     digest.update("\n".join(map(str, source.obs.index)).encode())
-    for row in spread_rows(len(source), n_probes):
+    for row in evenly_spaced_rows(len(source), n_probes):
         x = source.read(np.array([row]))
         digest.update(np.ascontiguousarray(x.toarray() if sparse.issparse(x) else x).tobytes())
     return digest.hexdigest()
 
 
-def drawn(source: Source, n: int, seed: int) -> MemorySource:
-    """Read some cells, drawn at random where there are more, in the order of the source.
+def sample_cells(source: Source, n: int, seed: int) -> MemorySource:
+    """Read a random sample of at most ``n`` cells, in the order of the source.
 
     Raises
     ------
     DataError
-        If fewer than 3 are asked for.
+        If ``n`` is below 3.
     """
     if n < 3:
         raise DataError(f"cells must be 3 or more, not {n}.")

@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.io import mmread
 
 from genevae.errors import DataError, shorten
-from genevae.io.h5ad import aliases_of, from_anndata, quietly
+from genevae.io.h5ad import aliases_of, from_anndata, ignore_warnings
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
@@ -62,7 +62,7 @@ def open_h5(path: Path, files: ReadOptions) -> Source:
         ).all():
             return from_anndata(read_h5(path), name=str(path))
         matrix = csr_of(path, group, (n_cells, n_genes))
-    with quietly():
+    with ignore_warnings():
         genes = make_index_unique(pd.Index(symbols))
     obs = pd.DataFrame(index=pd.Index(barcodes))
     return FileSource(str(path), matrix, tuple(genes), obs, aliases_of(pd.DataFrame(var)), stamps=(stamp,))
@@ -183,7 +183,7 @@ def _assemble(
     kept = _expression(path, var.get("feature_types"), len(symbols))
     x = x if kept.all() else sparse.csr_matrix(x[:, kept])
     x = sparse.csr_matrix((as_float32(x.data, str(path)), x.indices, x.indptr), shape=x.shape)
-    with quietly():
+    with ignore_warnings():
         names = make_index_unique(pd.Index(np.array(symbols, dtype=object)[kept]))
         table = pd.DataFrame({name: np.array(column, dtype=object)[kept] for name, column in var.items()}, index=names)
         return AnnData(x, obs=pd.DataFrame(index=pd.Index(barcodes)), var=table)

@@ -1,12 +1,13 @@
-"""A model whose expression is a sum of heads: hidden states without noise, and what every head adds."""
+"""The additive model: expression as a sum of heads, with deterministic latents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+import torch.distributions as td
 from torch import Tensor, nn
-from torch.distributions import Normal as Gaussian
 from torch.distributions.kl import register_kl
 
 from genevae.cells import Cells, Condition, ExpressionRows, Shard
@@ -16,35 +17,35 @@ from genevae.models.vae import VAE
 from genevae.nn.heads import AdditiveHeads
 from genevae.nn.sharding import all_sum
 
-__all__ = ["Additive", "AdditiveLikelihood", "Delta", "PointPosterior"]
+__all__ = ["Additive", "AdditiveLikelihood", "Delta", "DeltaPosterior"]
 
-SMALLEST_VARIANCE = 1e-4
-"""Of a gene, so that one that never varied has a likelihood too."""
+MIN_VARIANCE = 1e-4
+"""Smallest variance of a gene, so that a constant gene has a likelihood."""
 MOMENTUM = 0.01
-"""Weight of new cells in the running variance, once there were a hundred minibatches."""
+"""Weight of a minibatch in the running variance, after the first hundred minibatches."""
 
 
-class Delta(Gaussian):
-    """All probability at one place: a normal without spread. To draw from it is to take its mean."""
+class Delta(td.Normal):
+    """A point mass at the mean, as a normal distribution with standard deviation zero."""
 
     def __init__(self, mean: Tensor) -> None:
         super().__init__(mean, torch.zeros_like(mean), validate_args=False)
 
 
 @register_kl(Delta, StandardNormal)  # type: ignore[untyped-decorator]
-def _kl_of_a_point(q: Delta, p: StandardNormal) -> Tensor:  # noqa: ARG001 - whatever the prior
-    """Zero: hidden states without noise are not charged for."""
+def _kl_of_delta(q: Delta, p: StandardNormal) -> Tensor:  # noqa: ARG001 - for any prior
+    """Zero by convention: deterministic latents have no KL term."""
     return torch.zeros_like(q.mean)
 
 
-class PointPosterior(nn.Module):
-    """q(z | x, c) = all at z = encode(x, c).
+class DeltaPosterior(nn.Module):
+    """q(z | x, c) = δ(z − encode(x, c)).
 
     Parameters
     ----------
     encode
-        Returns hidden states, of rows and the codes of every field. The weights are its own, not this module's: the
-        heads that read are in part those that write.
+        Returns latents, given rows and the codes of every field. Its weights do not belong to this module, because
+        encoder and decoder share some of them.
     """
 
     def __init__(self, encode: Callable[[ExpressionRows, Mapping[str, Tensor]], Tensor]) -> None:
@@ -57,19 +58,19 @@ class PointPosterior(nn.Module):
 
 
 class AdditiveLikelihood(nn.Module):
-    """x ~ Normal(sum of what the heads write, σ), one σ per gene.
+    """x ~ Normal(sum of the heads' outputs, σ), one σ per gene.
 
     Parameters
     ----------
     heads
-        What writes.
+        The decoder.
     n_genes
         Genes of x.
 
     Notes
     -----
-    σ² is the mean squared error of each gene, averaged over about a hundred minibatches by
-    :meth:`update_variance`: its optimum, without being part of the loss.
+    σ² is the mean squared error of each gene, a running mean over about a hundred minibatches, kept by
+    :meth:`update_variance`. So σ is at its optimum without being part of the loss.
     """
 
     variance_g: Tensor
@@ -80,10 +81,12 @@ class AdditiveLikelihood(nn.Module):
         self.heads = heads
         self.register_buffer("variance_g", torch.ones(n_genes))
         self.register_buffer("n_updates", torch.zeros(()))
+        self.register_load_state_dict_pre_hook(_rename_old_buffer)  # type: ignore[no-untyped-call]
 
     def forward(self, z: Tensor, condition: Condition) -> Normal:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        return Normal(self.heads.decode(z, condition.codes), self.variance_g.clamp(min=SMALLEST_VARIANCE).sqrt())
+        scale_g = self.variance_g.clamp(min=MIN_VARIANCE).sqrt()
+        return Normal(self.heads.decode(z, condition.codes), scale_g, validate_args=False)
 
     @torch.no_grad()
     def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
@@ -99,13 +102,19 @@ class AdditiveLikelihood(nn.Module):
         self.variance_g.lerp_(sum_g / n_g.clamp(min=1), weight_g.expand_as(sum_g))
 
 
+def _rename_old_buffer(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:  # noqa: ARG001
+    """Load models that were saved when ``n_updates`` was called ``n_watched``."""
+    if (old := state.pop(f"{prefix}n_watched", None)) is not None:
+        state[f"{prefix}n_updates"] = old
+
+
 class Additive(VAE):
-    """The model of :class:`~genevae.nn.heads.AdditiveHeads`: encode with one condition, decode with any.
+    """The model of :class:`~genevae.nn.heads.AdditiveHeads`: encode in one condition, decode in any.
 
     Parameters
     ----------
     heads
-        The base and the head of every field.
+        The base head and the head of every field.
     n_genes
         Genes of x.
     """
@@ -114,13 +123,17 @@ class Additive(VAE):
 
     def __init__(self, heads: AdditiveHeads, n_genes: int) -> None:
         super().__init__(
-            PointPosterior(heads.encode), StandardNormalPrior(heads.n_hidden), AdditiveLikelihood(heads, n_genes)
+            DeltaPosterior(heads.encode), StandardNormalPrior(heads.n_hidden), AdditiveLikelihood(heads, n_genes)
         )
 
     @property
     def heads(self) -> AdditiveHeads:
-        """The base and the head of every field."""
+        """The base head and the head of every field."""
         return self._likelihood.heads
+
+    def contributions(self, z: Tensor, condition: Condition) -> dict[str, Tensor]:
+        """Return the output ``(…, n, g)`` of every head."""
+        return self.heads.contributions(z, condition.codes)
 
     def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
         """Update the likelihood's σ²; see :meth:`AdditiveLikelihood.update_variance`."""

@@ -1,4 +1,4 @@
-"""p(y | x) ∝ p(y) · exp(bound(x | y)): every conditional model is a classifier of its own conditions."""
+"""Bayes classification with a conditional model: p(y | x) ∝ p(y) · exp(bound(x | y))."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ MAX_CELLS = 2048
 
 
 def _per_category(score: Callable[[Cells], Tensor], cells: Cells, field: str, codes: Sequence[int]) -> Tensor:
-    """Score the same cells under some categories of a field, as many categories at once as memory allows."""
-    at_once = max(1, MAX_CELLS // cells.n_cells)
+    """Score the same cells under each category of a field, in blocks of categories that fit in memory."""
+    block_size = max(1, MAX_CELLS // cells.n_cells)
     columns = []
-    for some in torch.tensor(codes, device=cells.condition.size_n1.device).split(at_once):
-        stacked = cells.repeat(len(some))
-        asked = stacked.condition.replace(codes={field: some.repeat_interleave(cells.n_cells)})
-        columns.append(score(stacked.given(asked)).view(len(some), cells.n_cells))
+    for block in torch.tensor(codes, device=cells.condition.size_n1.device).split(block_size):
+        repeated = cells.repeat(len(block))
+        condition = repeated.condition.replace(codes={field: block.repeat_interleave(cells.n_cells)})
+        columns.append(score(repeated.given(condition)).view(len(block), cells.n_cells))
     return torch.cat(columns).T
 
 
 @torch.no_grad()
 def bounds_nc(model: VAE, cells: Cells, field: str, codes: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return bound(x | y) of each cell under some categories y of a field, in nats.
+    """Return bound(x | y) of each cell under categories y of a field, in nats.
 
-    The same noise is used for every cell and category, so that their differences are not noise.
+    All cells and categories share the same noise, so that their differences do not depend on it.
 
     Parameters
     ----------
     model
-        In evaluation mode.
+        A model in evaluation mode.
     cells
-        A minibatch; its own codes of the field are ignored.
+        A minibatch. Its codes of the field are ignored.
     field
         A categorical condition of the model.
     codes
-        Of the categories to try, a column each.
+        Codes of the categories, one column each.
     generator
-        On the CPU, for the noise.
+        Generator of the noise, on the CPU.
     """
     width = model.prior(cells.condition).mean.shape[-1] + (model.size is not None)
     noise_s1k = torch.randn(N_PARTICLES, 1, width, generator=generator).to(cells.condition.size_n1.device)
@@ -55,30 +55,30 @@ def bounds_nc(model: VAE, cells: Cells, field: str, codes: Sequence[int], genera
 
 @torch.no_grad()
 def reconstructions_nc(model: VAE, cells: Cells, field: str, codes: Sequence[int]) -> Tensor:
-    """Return log p(x | z̄, y) of each cell under some categories y, z̄ the posterior's mean under y.
+    """Return log p(x | z̄, y) of each cell under categories y of a field, with z̄ the posterior mean under y.
 
-    For a Gaussian likelihood this is, up to a constant, the squared error in units of each gene's variance.
+    For a Gaussian likelihood this is, up to a constant, minus half the squared error in units of each gene's variance.
     """
 
-    def score(asked: Cells) -> Tensor:
-        p = model.likelihood(model.posterior(asked).mean, model.sized(asked))
-        return p.log_prob_n(asked.x, asked.condition.measured_ng)
+    def score(cells: Cells) -> Tensor:
+        p = model.likelihood(model.posterior(cells).mean, model.sized(cells))
+        return p.log_prob_n(cells.x, cells.condition.measured_ng)
 
     return _per_category(score, cells, field, codes)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How bounds become probabilities: p(y | x) = softmax((bound(x | y) + log p(y)) / T).
+    """Conversion of bounds to probabilities: p(y | x) = softmax((bound(x | y) + log p(y)) / T).
 
     Parameters
     ----------
     temperature
-        T, fitted on validation cells; a bound overstates its differences, so that T is mostly above one.
+        T, fitted on validation cells. Bounds exaggerate differences, so T is usually above one.
     log_prior_c
-        log p(y), the log share of each category among the training cells.
+        log p(y): the log share of each category among the training cells.
     code_c
-        The codes of the categories that training cells had, which alone can be told; by default 0, 1, and so on.
+        Codes of the categories with training cells, which are the only ones to predict; by default 0, 1, and so on.
     """
 
     temperature: float
@@ -86,30 +86,30 @@ class Calibration:
     code_c: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the categories in order where their codes were not given."""
+        """Set the default codes."""
         if not self.code_c:
             object.__setattr__(self, "code_c", tuple(range(len(self.log_prior_c))))
 
     def probability_nc(self, score_nc: Tensor) -> Tensor:
-        """Turn bounds into probabilities."""
+        """Return the probability of each category."""
         prior_c = torch.tensor(self.log_prior_c, device=score_nc.device, dtype=score_nc.dtype)
         return ((score_nc + prior_c) / self.temperature).softmax(-1)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {"temperature": self.temperature, "log_prior": list(self.log_prior_c), "codes": list(self.code_c)}
 
     @classmethod
-    def from_json(cls, written: dict[str, Any]) -> Calibration:
-        """Read it back."""
-        return cls(float(written["temperature"]), tuple(written["log_prior"]), tuple(written.get("codes", ())))
+    def from_json(cls, content: dict[str, Any]) -> Calibration:
+        """Restore from JSON values."""
+        return cls(float(content["temperature"]), tuple(content["log_prior"]), tuple(content.get("codes", ())))
 
 
 def fit_temperature(score_nc: Tensor, code_n: Tensor, log_prior_c: Sequence[float]) -> float:
-    """Choose the temperature that gives the true categories the highest mean log-probability.
+    """Return the temperature that maximises the mean log-probability of the true categories.
 
-    A grid of 241 temperatures from 0.1 to 1,000, evenly spaced in their logarithm: the curve has one minimum, and a
-    grid cannot diverge.
+    Searches 241 temperatures from 0.1 to 1,000, evenly spaced in the logarithm: the loss has one minimum, and a grid
+    search cannot diverge.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Posterior and decoder of genes that are laid out as an image."""
+"""Posterior and decoder for genes arranged as an image."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["ImageDecoder", "ImagePosterior"]
 class ImagePosterior(nn.Module):
     """A normal posterior: convolutions of the image of a cell, then dense layers.
 
-    The condition is a second channel: a dense layer makes one number per pixel of it.
+    The condition is a second channel: a dense layer maps it to one value per pixel.
 
     Parameters
     ----------
     layout
         The pixel of every gene.
     one_hot
-        Makes a vector of the condition; without any, there is one channel.
+        Encodes the condition as a vector. Without covariates, there is one channel.
     filters, kernel
-        Channels that each convolution makes, and the side of its kernel.
+        Output channels of each convolution, and the side of its kernel.
     hidden
         Width of each dense layer after the convolutions.
     n_latent
         Latent dimensions.
     style
-        What follows each dense layer; its activation follows the convolutions too.
+        Normalisation, activation and dropout after each dense layer. The convolutions use the same activation.
     enter
-        Applied to every entry of x first.
+        Function applied to every entry of x first.
     missing
-        Whether some cells lack some genes: such a gene then enters as a number that is learned for it, zero at first.
+        Whether some cells lack some genes. The input of a missing gene is then a learned value, initially zero.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class ImagePosterior(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """One number per gene, from z and the condition: a dense layer, then transposed convolutions.
+    """One value per gene from z and the condition: a dense layer, then transposed convolutions.
 
     Parameters
     ----------
     layout
         The pixel of every gene.
     one_hot
-        Makes a vector of the condition.
+        Encodes the condition as a vector.
     n_latent
         Latent dimensions.
     filters, kernel
-        Those of the posterior's convolutions, which are mirrored.
+        Those of the posterior, in reverse order.
     activation
-        Makes the activation.
+        Constructor of the activation.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""q(z | x, c): what the latent of a cell may be, given its expression and condition."""
+"""Posteriors: q(z | x, c), the latent of a cell given its expression and condition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NormalHead(nn.Module):
         self.both = nn.Linear(n_hidden, 2 * n_latent)
 
     def forward(self, h: Tensor) -> Normal:
-        """Return the distribution of ``(…, k)``; standard deviations stay between 0.007 and 150."""
+        """Return the distribution of ``(…, k)``. Standard deviations are limited to 0.007 … 150."""
         mean, log_variance = self.both(h).chunk(2, -1)
         return Normal(mean, (0.5 * log_variance.clamp(-10, 10)).exp(), validate_args=False)
 
@@ -37,17 +37,17 @@ class MLPPosterior(nn.Module):
     n_genes
         Genes of x.
     conditioning
-        Makes a vector of the condition.
+        Encodes the condition as a vector.
     hidden
-        Width of each hidden layer, one at least.
+        Width of each hidden layer, at least one.
     n_latent
         Latent dimensions.
     style
-        What follows each linear layer.
+        Normalisation, activation and dropout after each linear layer.
     enter
-        Applied to every entry of x first; must leave zero where it is. log(1 + x) suits counts.
+        Function applied to every entry of x first; it must map zero to zero. log(1 + x) suits counts.
     missing
-        Whether some cells lack some genes: such a gene then enters as a number that is learned for it, zero at first.
+        Whether some cells lack some genes. The input of a missing gene is then a learned value, initially zero.
     """
 
     def __init__(

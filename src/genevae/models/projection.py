@@ -1,4 +1,4 @@
-"""The head that cells are compared through."""
+"""The projection head of contrastive objectives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Projection"]
 
 
 class Projection(nn.Module):
-    """z ↦ h(z) / ‖h(z)‖, h an MLP of one hidden layer as wide as z: a direction, by which cells are compared.
+    """z ↦ h(z) / ‖h(z)‖, with h an MLP of one hidden layer as wide as z: a unit vector that is compared between cells.
 
     Parameters
     ----------
     n_latent
         Latent dimensions.
     n_out
-        Dimensions of the directions.
+        Dimensions of the unit vectors.
     style
         What follows the hidden layer.
 

@@ -1,4 +1,4 @@
-"""What a model remembers of its training cells: where each lay in the latent, and under which condition."""
+"""Reference cells: posteriors and conditions of training cells, kept with the model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["Reference"]
 
 @dataclass(frozen=True)
 class Reference:
-    """Posteriors of some training cells and the conditions they were seen in: the aggregate posterior.
+    """Posteriors of some training cells with their conditions: the aggregate posterior.
 
-    It lets a model generate where the training cells were, and say how far a question is from them, without the
-    training data.
+    With it, a model can generate cells like the training cells, and measure how close a prediction is to them, without
+    the training data.
 
     Parameters
     ----------
     mean_nk, scale_nk
-        Of q(z | x, c).
+        Mean and standard deviation of q(z | x, c).
     condition
-        Codes, values and size of the same cells.
+        Codes, values and sizes of the same cells.
     """
 
     mean_nk: Tensor
@@ -35,23 +35,23 @@ class Reference:
 
     @property
     def n_cells(self) -> int:
-        """Number of remembered cells."""
+        """Number of reference cells."""
         return len(self.mean_nk)
 
     def agreement_n(self, codes: Mapping[str, int]) -> Tensor:
-        """Count the given fields in which each remembered cell agrees with the given codes."""
+        """Return the number of given fields in which each reference cell has the given code."""
         agreement = torch.zeros(self.n_cells, dtype=torch.int64, device=self.mean_nk.device)
         for name, code in codes.items():
             agreement += self.condition.codes[name] == code
         return agreement
 
     def nearest_rows(self, codes: Mapping[str, int]) -> Tensor:
-        """Return the remembered cells that agree in as many of the given fields as any does."""
+        """Return the rows of the reference cells that agree in the largest number of the given fields."""
         agreement_n = self.agreement_n(codes)
         return (agreement_n == agreement_n.max()).nonzero().squeeze(-1)
 
     def take(self, row_n: Tensor) -> Self:
-        """Return some of the cells."""
+        """Return the cells of these rows."""
         return type(self)(self.mean_nk[row_n], self.scale_nk[row_n], self.condition.map(lambda t: t[row_n]))
 
     def to(self, device: torch.device | str) -> Self:
@@ -59,7 +59,7 @@ class Reference:
         return type(self)(self.mean_nk.to(device), self.scale_nk.to(device), self.condition.map(lambda t: t.to(device)))
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Write it down as named tensors."""
+        """Return the content as named tensors."""
         return {
             "mean_nk": self.mean_nk,
             "scale_nk": self.scale_nk,
@@ -70,7 +70,7 @@ class Reference:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Read it back."""
+        """Restore from named tensors."""
         fields = {
             kind: {name.removeprefix(f"{kind}/"): t for name, t in tensors.items() if name.startswith(f"{kind}/")}
             for kind in ("codes", "values")

@@ -1,4 +1,4 @@
-"""The size of a cell, when it is learned and not observed."""
+"""The size of a cell as a latent variable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LearnedSize"]
 
 
 class LearnedSize(nn.Module):
-    """log size as a latent of its own: a normal posterior given the cell, and a normal prior per technical batch.
+    """log size as a latent variable: a normal posterior given the cell, and a normal prior per technical batch.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ class LearnedSize(nn.Module):
     mean_b, scale_b
         Mean and standard deviation of the log of the observed sizes in each technical batch.
     batch
-        The field that says which technical batch a cell is in; all cells are in one when it is None.
+        The field of the technical batch; None puts all cells into one batch.
 
     References
     ----------
-    Lopez et al., Nature Methods 15:1053 (2018), the scaling factor l.
+    Lopez et al., Nature Methods 15:1053 (2018), the scaling factor ℓ.
     """
 
     mean_b: Tensor
@@ -41,12 +41,15 @@ class LearnedSize(nn.Module):
         self.register_buffer("scale_b", scale_b)
 
     def fit(self, minibatches: Iterable[Cells]) -> None:
-        """Learn the prior from the observed sizes of some cells."""
+        """Fit the prior to the observed sizes."""
         logs, codes = zip(
             *((c.condition.size_n1.squeeze(-1).log(), self._batch(c.condition)) for c in minibatches), strict=True
         )
         log_n, code_n = torch.cat(logs), torch.cat(codes)
-        self.mean_b[:], self.scale_b[:] = log_n.mean(), log_n.std().clamp(min=0.01)  # where a batch has no two cells
+        self.mean_b[:], self.scale_b[:] = (
+            log_n.mean(),
+            log_n.std().clamp(min=0.01),
+        )  # for batches with fewer than two cells
         for b in range(len(self.mean_b)):
             log_size = log_n[code_n == b]
             if len(log_size) > 1:

@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
+from genevae.models.protocols import HasGeneEmbeddings, Likelihood, Posterior, Prior
 from genevae.models.size import LearnedSize
 from genevae.nn.sharding import draw
 
@@ -26,9 +27,9 @@ class BoundTerms:
     log_px_sn
         log p(x | z, c) of each particle and cell, in nats.
     kl_n
-        KL divergence of the latent (and of the size, where it is learned), in nats.
+        KL divergence of the latent (and of the size, if it is learned), in nats.
     z_snk
-        The latents that were drawn, for objectives that ask more of them.
+        The sampled latents, for objectives with further terms.
     """
 
     log_px_sn: Tensor
@@ -53,9 +54,9 @@ class VAE(nn.Module):
     likelihood
         ``likelihood(z, condition)`` returns p(x | z, c).
     size
-        How the size is inferred; None takes it as observed.
+        How the size is inferred; None uses the observed size.
     projection
-        Maps latents to directions by which cells are compared; None where the model was not trained to compare them.
+        Maps latents to the unit vectors that a contrastive objective compares; None without such an objective.
 
     References
     ----------
@@ -64,9 +65,9 @@ class VAE(nn.Module):
 
     def __init__(
         self,
-        posterior: nn.Module,
-        prior: nn.Module,
-        likelihood: nn.Module,
+        posterior: Posterior,
+        prior: Prior,
+        likelihood: Likelihood,
         size: LearnedSize | None = None,
         projection: nn.Module | None = None,
     ) -> None:
@@ -79,22 +80,22 @@ class VAE(nn.Module):
 
     def posterior(self, cells: Cells) -> Normal:
         """q(z | x, c), of ``z_nk``."""
-        return self._posterior(cells)  # type: ignore[no-any-return]
+        return self._posterior(cells)
 
     def prior(self, condition: Condition) -> Normal:
         """p(z | c), of ``z_nk``."""
-        return self._prior(condition)  # type: ignore[no-any-return]
+        return self._prior(condition)
 
     def likelihood(self, z: Tensor, condition: Condition) -> ExpressionDistribution:
         """p(x | z, c), of ``(…, n, g)``."""
-        return self._likelihood(z, condition)  # type: ignore[no-any-return]
+        return self._likelihood(z, condition)
 
-    def gene_vectors(self) -> Tensor | None:
-        """Return the vector by which the likelihood makes each gene of its last hidden units, ``gh``, if it does so."""
-        return getattr(self._likelihood, "gene_vectors_gh", None)
+    def gene_embeddings(self) -> Tensor | None:
+        """Return the likelihood's vector of each gene, ``gh``, or None if it has none."""
+        return self._likelihood.gene_embeddings_gh if isinstance(self._likelihood, HasGeneEmbeddings) else None
 
     def sized(self, cells: Cells) -> Condition:
-        """Return the condition at the size that the model believes in: observed, or the posterior's median."""
+        """Return the condition with the inferred size: the observed one, or the posterior median if it is learned."""
         if self.size is None:
             return cells.condition
         return cells.condition.with_size(self.size.posterior(cells).mean.exp())
@@ -109,12 +110,12 @@ class VAE(nn.Module):
         cells
             A minibatch.
         n_particles
-            Draws from the posterior.
+            Samples from the posterior.
         noise_snk
-            Standard normal noise to draw with, in place of fresh noise; broadcasts over cells. Where the size is
-            learned it has one column more, whose first particle draws the size.
+            Standard normal noise to use instead of new noise; broadcasts over cells. If the size is learned, there is
+            one more column, whose first particle gives the size.
         seen
-            The same cells as the posterior is to see them, where that is not all of them.
+            The same cells as input of the posterior, if that differs from ``cells`` (masking).
         """
         seen = cells if seen is None else seen
         q, condition = self.posterior(seen), cells.condition

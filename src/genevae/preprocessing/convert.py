@@ -20,7 +20,7 @@ from genevae.errors import DataError, nearest
 from genevae.io.atomic import replace_with, require_free, staging_folder, sync
 from genevae.io.batch_h5 import CONFIG, batch_name, write_batch, write_config
 from genevae.io.formats import ReadOptions, open_source
-from genevae.io.source import Source, as_stored, fingerprint, gene_table, is_sparse
+from genevae.io.source import Source, csr_or_dense, fingerprint, gene_table, is_sparse
 from genevae.io.write.anndata import STORES, Block, Compression, fill_store, require_store, write_store
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ def _pieces(source: Source, rows: NDArray[np.int64]) -> Iterator[Block]:
     as_csr = is_sparse(source)
     for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
         ordered, place = np.unique(chunk.rows, return_inverse=True)
-        block = as_stored(source.read(ordered), as_csr)
+        block = csr_or_dense(source.read(ordered), as_csr)
         for start, stop in pairwise(chunk.bounds):
             yield {"X": block[place[start:stop]]}
     if not len(rows):
-        yield {"X": as_stored(source.read(rows), as_csr)}
+        yield {"X": csr_or_dense(source.read(rows), as_csr)}
 
 
 def _table(source: Source, rows: NDArray[np.int64]) -> pd.DataFrame:

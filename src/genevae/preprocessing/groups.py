@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.errors import CategoryError, DataError, nearest
-from genevae.io.h5ad import quietly
+from genevae.io.h5ad import ignore_warnings
 from genevae.io.source import Source
 
 __all__ = ["add_constant_columns", "number_groups", "require_measured", "sorted_categories", "sums_to_anndata"]
@@ -78,7 +78,7 @@ def sums_to_anndata(source: Source, total_bg: _Floats, obs: pd.DataFrame, facts:
         smaller = total_bg.astype(np.float32)
     x = smaller if np.array_equal(smaller, total_bg, equal_nan=True) else total_bg
     var = pd.DataFrame(dict(source.aliases), index=list(source.genes))
-    with quietly():
+    with ignore_warnings():
         made = AnnData(x, obs=obs, var=var, uns={"genevae": facts})
         made.obs_names_make_unique()
     return made

@@ -14,7 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_whole, sample_rows, spread, totals
+from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_integer, sample_rows, spread, totals
 from genevae.errors import DataError, RecipeError, shorten
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import from_anndata, matrix, storage_of
@@ -239,7 +239,7 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
     elif kind is Kind.COUNTS:
         yield from _of_counts(rows)
     elif kind is Kind.FRACTIONAL:
-        share = 1 - is_whole(rows.data).mean()
+        share = 1 - is_integer(rows.data).mean()
         yield Finding(
             "warning",
             f"{share:.2%} of the values are not whole, and totals differ: expected counts (round them for a count "
@@ -250,7 +250,7 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
 def _of_negatives(rows: sparse.csr_matrix) -> Finding:
     """Judge negative values: damaged counts, scaled genes, or something between."""
     share = f"{(rows.data < 0).mean():.2%} of the values are negative (lowest {rows.data.min():.4g})"
-    if is_whole(rows.data).all():
+    if is_integer(rows.data).all():
         return Finding("error", f"{share} and all are whole: counts that were damaged, or differences of counts.")
     mean_g, variance_g = _moments(rows)
     varies = variance_g > 0

@@ -143,9 +143,7 @@ def _require_manifest(path: Path, manifest: str) -> None:
     if (path / manifest).is_file():
         return
     if (path / START).is_file():
-        raise RunError(
-            f"{path} holds no model yet; training is unfinished. Continue with genevae fit --resume {path}"
-        )
+        raise RunError(f"{path} holds no model yet; training is unfinished. Continue with genevae fit --resume {path}")
     raise RunError(f"{path} is not a model folder: it has no {manifest}.")
 
 

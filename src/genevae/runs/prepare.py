@@ -20,7 +20,7 @@ from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
-from genevae.io.formats import ReadOptions, open_source, settle
+from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
@@ -131,12 +131,12 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     """
     recipe = config.recipe
     keep = data.keep if isinstance(data, ReadOptions) else "auto"
-    source = settle(open_source(data, config.expression.layer), keep)
+    source = in_memory_if_fits(open_source(data, config.expression.layer), keep)
     kind = probe(source)
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
     fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
-    source = settle(_with_genes(source, config.expression.genes, kind, split), keep)
+    source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
     raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     return Prepared(source, raw.with_transform(transform), split)

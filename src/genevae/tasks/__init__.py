@@ -1,1 +1,1 @@
-"""Verbs that borrow a trained model: one verb, one file. To add one: a file, and a line in ``cli``."""
+"""The verbs on a trained model, one per file. A new one needs a file here and a line in ``genevae.cli``."""

@@ -1,4 +1,4 @@
-"""Which category each cell belongs to."""
+"""Classification of cells by a field that the model is conditioned on."""
 
 from __future__ import annotations
 
@@ -37,52 +37,55 @@ def classify(
 ) -> pd.DataFrame:
     """Classify cells by a field that the model is conditioned on.
 
-    p(y | x) ∝ (p(y) · exp(bound(x | y)))^(1/T), T fitted on the validation cells.
+    p(y | x) ∝ (p(y) · exp(bound(x | y)))^(1/T), with the temperature T fitted on validation cells.
 
     Parameters
     ----------
     model
         A trained model.
     data
-        Cells with the model's genes and its other conditions; the field itself may be missing.
+        Cells with the model's genes and its other conditions. The field itself may be missing.
     field
-        The categorical condition to tell.
+        The categorical condition to predict.
     method
-        By calibrated posterior, or by best reconstruction: the largest log p(x | z̄, y), z̄ the posterior's mean.
+        "posterior": the calibrated posterior. "reconstruction": the category with the largest log p(x | z̄, y), where
+        z̄ is the posterior mean.
     threshold
-        Cells whose best probability is below this are labelled "unknown".
+        Cells whose largest probability is below this are labelled "unknown".
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
         Cells in one step.
     seed
-        Of the noise, which all categories share.
+        Seed of the noise. All categories share the same noise.
 
     Returns
     -------
     DataFrame
-        One row per cell: ``label``, ``probability``, and the probability of each category; by reconstruction,
-        ``label``, ``error``, and the error −log p(x | z̄, y) of each, in nats. Categories that no training cell had,
-        such as combinations that were merely foreseen, are not told.
+        One row per cell. With "posterior": ``label``, ``probability``, and the probability of each category. With
+        "reconstruction": ``label``, ``error``, and the error −log p(x | z̄, y) of each category, in nats. Categories
+        without training cells, such as combinations that were only declared, are left out.
 
     Raises
     ------
     CategoryError
-        If the field is not a categorical condition of the model, or has one category only.
+        If the field is not a categorical condition of the model, or has a single category.
+    DataError
+        If the method is unknown, the threshold is not between 0 and 1, or the data do not fit the model.
     """
     covariate = model.schema.categorical_field(field)
     if field not in model.calibration:
         raise CategoryError(
-            f"The training cells had one category only of '{field}' ({shorten(covariate.categories)}): "
-            "there is nothing to tell."
+            f"'{field}' has a single category among the training cells ({shorten(covariate.categories)}), so there is "
+            "nothing to classify."
         )
     if method not in METHODS:
-        raise DataError(f"There is no method '{method}'. {nearest(method, METHODS)}")
+        raise DataError(f"Unknown method '{method}'. {nearest(method, METHODS)}")
     if not 0 <= threshold <= 1:
-        raise DataError(f"threshold is a probability, and cannot be {threshold}.")
+        raise DataError(f"threshold must be a probability between 0 and 1, not {threshold}.")
     cells = open_cells(model, data, layer, batch_size, fill=[field])
     codes = model.calibration[field].code_c
-    told = [covariate.categories[code] for code in codes]
+    categories = [covariate.categories[code] for code in codes]
     with evaluation_mode(model) as module:
         score_nc = torch.cat([
             bounds_nc(module, minibatch, field, codes, torch.Generator().manual_seed(seed)).cpu()
@@ -91,15 +94,16 @@ def classify(
             for minibatch in on_device(module, cells)
         ])  # fmt: skip
     if method == "reconstruction":
-        return _table(-score_nc, score_nc.argmax(-1), "error", told, cells.source.obs.index.rename("cell"))
+        return _table(-score_nc, score_nc.argmax(-1), "error", categories, cells.source.obs.index.rename("cell"))
     p_nc = model.calibration[field].probability_nc(score_nc.double())
-    table = _table(p_nc, p_nc.argmax(-1), "probability", told, cells.source.obs.index.rename("cell"))
+    table = _table(p_nc, p_nc.argmax(-1), "probability", categories, cells.source.obs.index.rename("cell"))
     table.loc[table["probability"] < threshold, "label"] = "unknown"
     return table
 
 
-def _table(score_nc: Tensor, best_n: Tensor, name: str, told: list[str], index: pd.Index[str]) -> pd.DataFrame:
-    labels = [told[place] for place in best_n.tolist()]
+def _table(score_nc: Tensor, best_n: Tensor, name: str, categories: list[str], index: pd.Index[str]) -> pd.DataFrame:
+    labels = [categories[column] for column in best_n.tolist()]
     best = score_nc.gather(-1, best_n.unsqueeze(-1)).squeeze(-1).numpy()
-    each = pd.DataFrame(score_nc.numpy(), index=index, columns=[f"{name} {category}" for category in told])
-    return pd.concat([pd.DataFrame({"label": labels, name: best}, index=index), each], axis=1)
+    columns = [f"{name} {category}" for category in categories]
+    scores = pd.DataFrame(score_nc.numpy(), index=index, columns=columns)
+    return pd.concat([pd.DataFrame({"label": labels, name: best}, index=index), scores], axis=1)

@@ -1,4 +1,4 @@
-"""What a user asks for, in words, as the codes and values that a model understands."""
+"""Target conditions: names and categories, as a user writes them, turned into the codes and values of a model."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ import torch
 from genevae.cells import Condition
 from genevae.data.schema import Categorical, Schema
 
-__all__ = ["Asked", "every_combination", "parse_condition"]
+__all__ = ["TargetCondition", "all_combinations", "parse_condition"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The fields that were set, and to what.
+class TargetCondition:
+    """The covariates to set, and their values. All other covariates keep the value of each cell.
 
     Parameters
     ----------
     codes
-        Of categorical fields.
+        Codes of categorical covariates.
     values
-        Of continuous fields, standardised.
+        Standardised values of continuous covariates.
     """
 
     codes: Mapping[str, int]
     values: Mapping[str, float]
 
-    def put(self, condition: Condition) -> Condition:
-        """Set the fields in every cell of a condition."""
+    def apply(self, condition: Condition) -> Condition:
+        """Set these covariates in every cell of a condition."""
         return condition.replace(
             {name: torch.full_like(condition.codes[name], code) for name, code in self.codes.items()},
             {name: torch.full_like(condition.values[name], value) for name, value in self.values.items()},
         )
 
 
-def parse_condition(schema: Schema, words: Mapping[str, object]) -> Asked:
+def parse_condition(schema: Schema, options: Mapping[str, object]) -> TargetCondition:
     """Turn names and categories into codes and values.
 
     Raises
     ------
     CategoryError
-        If a field or a category is unknown, with the nearest.
+        If a covariate or a category is unknown. The message names the nearest known one.
     """
-    fields = {name: schema[name] for name in words}
-    return Asked(
-        {name: field.code(words[name]) for name, field in fields.items() if isinstance(field, Categorical)},
-        {name: field.value(words[name]) for name, field in fields.items() if not isinstance(field, Categorical)},
+    covariates = {name: schema[name] for name in options}
+    return TargetCondition(
+        {name: c.code(options[name]) for name, c in covariates.items() if isinstance(c, Categorical)},
+        {name: c.value(options[name]) for name, c in covariates.items() if not isinstance(c, Categorical)},
     )
 
 
-def every_combination(words: Mapping[str, object | Sequence[object]]) -> Iterator[dict[str, object]]:
-    """Yield every combination of the values that some fields were given.
+def all_combinations(options: Mapping[str, object | Sequence[object]]) -> Iterator[dict[str, object]]:
+    """Yield every combination of values, where each covariate has one value or a list of values.
 
-    >>> list(every_combination({"type": ["A", "B"], "drug": "x"}))
+    >>> list(all_combinations({"type": ["A", "B"], "drug": "x"}))
     [{'type': 'A', 'drug': 'x'}, {'type': 'B', 'drug': 'x'}]
     """
-    choices = [[v] if isinstance(v, str) or not isinstance(v, Sequence) else list(v) for v in words.values()]
+    choices = [[v] if isinstance(v, str) or not isinstance(v, Sequence) else list(v) for v in options.values()]
     for combination in itertools.product(*choices):
-        yield dict(zip(words, combination, strict=True))
+        yield dict(zip(options, combination, strict=True))

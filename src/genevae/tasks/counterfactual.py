@@ -1,4 +1,4 @@
-"""The same cells in another condition."""
+"""Counterfactual expression: the same cells in another condition."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
-from genevae.tasks.condition import Asked, parse_condition
+from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.output import Answer, numbers, require_writable, values_note
-from genevae.tasks.posterior_expectation import expectations_sng, in_pieces, latents_snk
-from genevae.tasks.support import Supports
+from genevae.tasks.output import TaskOutput, require_writable, to_numpy, values_uns
+from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
+from genevae.tasks.support import SupportByCombination
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,86 +46,86 @@ def counterfactual(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
-    """Ask what cells would look like in another condition.
+    """Predict what cells would look like in another condition.
 
-    z from q(z | x, c), then p(x | z, c').
+    z ~ q(z | x, c), then p(x | z, c').
 
     Parameters
     ----------
     model
         A trained model.
     data
-        Cells with the model's genes, and the conditions that they were seen in.
+        Cells with the model's genes, and the conditions they were observed in.
     condition
-        The condition to ask for, as FIELD=VALUE; other fields, and the size, stay each cell's own.
+        The target condition, as FIELD=VALUE. Each cell keeps its other covariates and its size.
     n_draws
-        Draws from the posterior of each cell.
+        Samples from the posterior of each cell.
     interval
-        Share of the draws that the interval holds.
+        Share of the samples that the interval contains.
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
         Cells in one step.
     seed
-        Of the draws.
+        Seed of the samples.
     out
-        Write the answer here, .h5ad or .zarr (or .npy for its main array alone), as it comes, and return its tables.
+        Write the result to this path block by block, as .h5ad or .zarr (or .npy for X alone), and return its tables.
     overwrite
-        Whether a store that is there is replaced.
+        Whether to replace an existing result.
 
     Returns
     -------
     AnnData
-        X: expected expression under the new condition, averaged over the draws (counts, or log-normalised values, as
-        ``uns["genevae"]`` says); layers ``lower`` and ``upper``: the interval of that
-        expectation, which the posterior of z spreads; ``draw``: one draw from the likelihood; ``moved``: the cell
-        itself, every gene moved to where it has the same rank under the new condition as it had under its own, so that
-        a cell keeps its noise, and asked about its own condition returns as it was. In obs the new condition, the
-        former one as ``source_FIELD``, and ``support``: near one where such cells were seen in that combination, near
-        zero where none was.
+        ``X``: expected expression in the target condition, averaged over the samples (counts or log-normalised values;
+        see ``uns["genevae"]``). Layers: ``lower`` and ``upper``, the interval of that expectation over the posterior of
+        z; ``draw``, one sample from the likelihood; ``quantile_mapped``, the cell itself in the target condition, each
+        gene at the rank it had in its source condition, so that the cell keeps its noise and is unchanged if the
+        condition is unchanged. ``obs``: the target condition, the previous one as ``source_FIELD``, and ``support``,
+        near one if similar training cells were observed in the target combination, near zero if none were.
 
     Raises
     ------
     CategoryError
-        If a field or a category is unknown, or none is given.
+        If a covariate or a category is unknown, or none is given.
     DataError
         If genes, columns or categories do not fit the model.
 
     Notes
     -----
-    Compare ``moved``, rather than ``draw``, with the cells that were given: what the model does not explain is the same
-    in both, and cancels. To carry a response to kinds of cell that were never seen responding, train with the response
-    as the only condition: a model that is told the kind too learns each kind's response by heart, while one that finds
-    the kind in the expression lets like kinds respond alike.
+    To compare with the input cells, use ``quantile_mapped``, not ``draw``: what the model does not explain is the same
+    in both and cancels. To transfer a response to cell types that were never observed responding, train with the
+    response as the only condition. A model that is also given the cell type learns a separate response for each type;
+    a model that infers the type from expression lets similar types respond alike.
 
     References
     ----------
     Pearl, *Causality*, 2nd ed. (2009), 7.1; Pawlowski, Castro and Glocker, NeurIPS (2020), for deep models.
     """
     if not condition:
-        raise CategoryError(f"Say which condition to ask for. {nearest('', model.schema.fields)}")
+        raise CategoryError(f"Give a target condition. {nearest('', model.schema.fields)}")
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
-    asked = parse_condition(model.schema, condition)
+    target = parse_condition(model.schema, condition)
     require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
-    obs = _described(cells.source.obs, model.schema, condition)
-    pieces = _pieces(model, cells, asked, n_draws, interval, seed)
-    return Answer(obs, model.schema.genes, pieces, values_note(model.schema)).give(out)
+    obs = _target_obs(cells.source.obs, model.schema, condition)
+    blocks = _blocks(model, cells, target, n_draws, interval, seed)
+    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
 
 
-def _pieces(
-    model: TrainedModel, cells: Loader, asked: Asked, n_draws: int, interval: float, seed: int
+def _blocks(
+    model: TrainedModel, cells: Loader, target: TargetCondition, n_draws: int, interval: float, seed: int
 ) -> Iterator[Block]:
     with evaluation_mode(model) as module, seeded(module, seed):
-        supports = Supports(model.reference, asked)
+        support = SupportByCombination(model.reference, target)
         for minibatch in on_device(module, cells):
-            for part in in_pieces(minibatch, n_draws):
-                answer = _answer(model.schema, module, part, asked.put(module.sized(part)), n_draws, interval)
-                yield {**answer, "obs/support": numbers(supports.score_n(module, part))}
+            for block in in_blocks(minibatch, n_draws):
+                condition = target.apply(module.sized(block))
+                elements = _elements(model.schema, module, block, condition, n_draws, interval)
+                yield {**elements, "obs/support": to_numpy(support.score_n(module, block))}
 
 
-def _answer(
+def _elements(
     schema: Schema, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
 ) -> dict[str, Any]:
     transform = schema.transform
@@ -135,41 +135,47 @@ def _answer(
     z_nk = latents_snk(module, cells, 1)[0]
     p = module.likelihood(z_nk, target)
     draw_ng = transform.draw(p, target.size_n1)
-    moved_ng = _moved(schema, cells, module.likelihood(z_nk, module.sized(cells)), p, target.size_n1)
-    answer = {"X": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "moved": moved_ng}
-    return {name if name == "X" else f"layers/{name}": numbers(x_ng) for name, x_ng in answer.items()}
+    mapped_ng = _quantile_mapped(schema, cells, module.likelihood(z_nk, module.sized(cells)), p, target.size_n1)
+    layers = {"lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "quantile_mapped": mapped_ng}
+    return {
+        "X": to_numpy(mean_sng.mean(0)),
+        **{f"layers/{name}": to_numpy(x_ng) for name, x_ng in layers.items()},
+    }
 
 
-def _moved(
+def _quantile_mapped(
     schema: Schema, cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution, size_n1: Tensor
 ) -> Tensor:
-    """Carry the cells from one distribution to another, in the units of the answer.
+    """Map the cells from the source to the target distribution at equal ranks, in the units of the result.
 
-    Counts of which the model does not know how they scatter are taken for Poisson counts about what it expects. A gene
-    that was not measured has no noise to keep.
+    If the model has no noise model for counts, they are taken as Poisson around its expectation. A gene that was not
+    measured has no rank, and is sampled from the target.
     """
     invert = partial(schema.transform.invert, size_n1=size_n1)
     x_ng = cells.x.dense()
-    if not schema.knows_scatter:
-        x_ng, source, target = invert(x_ng).round(), Poisson(invert(source.mean)), Poisson(invert(target.mean))
-    moved_ng = source.carry(x_ng, target)
+    if not schema.has_noise_model:
+        x_ng, source, target = (
+            invert(x_ng).round(),
+            *(Poisson(invert(p.mean), validate_args=False) for p in (source, target)),
+        )
+    mapped_ng = source.quantile_map(x_ng, target)
     measured_ng = cells.condition.measured_ng
     if measured_ng is not None:
-        moved_ng = torch.where(measured_ng, moved_ng, target.sample().to(moved_ng))
-    return invert(moved_ng) if schema.knows_scatter else moved_ng
+        mapped_ng = torch.where(measured_ng, mapped_ng, target.sample().to(mapped_ng))
+    return invert(mapped_ng) if schema.has_noise_model else mapped_ng
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
-    """Return quantiles over draws, by linear interpolation; torch.quantile refuses large inputs."""
+    """Return quantiles over samples by linear interpolation. ``torch.quantile`` fails on large inputs."""
     ordered = x_sng.sort(0).values
-    place = q * (len(ordered) - 1)
-    low = place.floor().long()
+    position = q * (len(ordered) - 1)
+    low = position.floor().long()
     high = (low + 1).clamp(max=len(ordered) - 1)
-    return torch.lerp(ordered[low], ordered[high], (place - low).view(-1, 1, 1).to(ordered.dtype))
+    return torch.lerp(ordered[low], ordered[high], (position - low).view(-1, 1, 1).to(ordered.dtype))
 
 
-def _described(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:
-    """Put the new condition into obs, and keep the former one beside it."""
+def _target_obs(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:
+    """Return obs with the target condition, and the previous one as ``source_FIELD``."""
     obs = obs.copy()
     for name, value in condition.items():
         obs[f"source_{name}"] = obs.get(name, UNKNOWN)

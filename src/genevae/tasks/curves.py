@@ -1,4 +1,4 @@
-"""Dose-response curves as a table, and the dose of half the effect."""
+"""Dose-response curves as a table, and EC50: the dose of half the maximal effect."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["curve_table", "half_effect_dose"]
 def curve_table(
     genes: Sequence[str], dose_d: Sequence[float], mean_dsg: NDArray[np.float64], interval: float, least_change: float
 ) -> pd.DataFrame:
-    """Write the curve of each gene, one row per dose: mean, interval, largest change and EC50.
+    """Tabulate the curve of each gene, one row per dose: mean, interval, largest change and EC50.
 
     Parameters
     ----------
     genes
-        Their names.
+        Gene names.
     dose_d
-        Ascending, the first of them zero.
+        Doses, ascending, the first of them zero.
     mean_dsg
-        Expression at each dose, in each draw ``s``.
+        Mean expression at each dose, in each sample ``s``.
     interval
-        Share of the draws that the interval holds.
+        Share of the samples that the interval contains.
     least_change
-        Genes whose level never changes by this share of its largest value have no EC50.
+        Genes whose expression changes by less than this share of its maximum have no EC50.
     """
     mean_dg = mean_dsg.mean(1)
     lower_dg, upper_dg = np.quantile(mean_dsg, [(1 - interval) / 2, (1 + interval) / 2], axis=1)
@@ -52,14 +52,14 @@ def curve_table(
 
 
 def half_effect_dose(dose_d: Sequence[float], change_d: NDArray[np.float64]) -> float:
-    """Return the dose at which a change first reaches half of its largest, linear in the logarithm between doses.
+    """Return the dose at which a change first reaches half of its largest value, by interpolation in log(dose).
 
     Parameters
     ----------
     dose_d
-        Ascending, the first of them zero.
+        Doses, ascending, the first of them zero.
     change_d
-        From the level at dose zero. Where half is reached at the lowest dose above zero already, the answer is missing.
+        Change from dose zero. The result is NaN if the lowest dose above zero already reaches half.
 
     Examples
     --------
@@ -69,10 +69,10 @@ def half_effect_dose(dose_d: Sequence[float], change_d: NDArray[np.float64]) -> 
     largest = change_d[np.abs(change_d).argmax()]
     if largest == 0:
         return np.nan
-    risen_d = change_d / largest
-    after = int(np.argmax(risen_d >= 0.5))
-    if after < 2:  # between zero, which has no logarithm, and the lowest dose
+    effect_d = change_d / largest
+    after = int(np.argmax(effect_d >= 0.5))
+    if after < 2:  # the half effect lies between dose zero, which has no logarithm, and the lowest dose
         return np.nan
-    share = (0.5 - risen_d[after - 1]) / (risen_d[after] - risen_d[after - 1])
+    share = (0.5 - effect_d[after - 1]) / (effect_d[after] - effect_d[after - 1])
     low, high = np.log(dose_d[after - 1]), np.log(dose_d[after])
     return float(round(np.exp(low + share * (high - low)), 12))

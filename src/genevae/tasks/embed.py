@@ -1,4 +1,4 @@
-"""Where cells lie in the latent."""
+"""Embeddings of cells: their posterior in the latent space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
-from genevae.tasks.output import Answer, numbers, require_writable
+from genevae.tasks.output import TaskOutput, require_writable, to_numpy
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,10 +29,10 @@ def embed(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
-    """Embed cells: where each lies in the latent.
+    """Embed cells in the latent space.
 
-    The mean and standard deviation of q(z | x, c); where the model was trained to compare cells, also the direction by
-    which it does.
+    Returns the mean and standard deviation of q(z | x, c). Models trained with a contrastive objective also return the
+    projection that the objective compares.
 
     Parameters
     ----------
@@ -45,15 +45,16 @@ def embed(
     batch_size
         Cells in one step.
     out
-        Write the answer here, .h5ad or .zarr (or .npy for its main array alone), as it comes, and return its tables.
+        Write the result to this path block by block, as .h5ad or .zarr (or .npy for the means alone), and return its
+        tables.
     overwrite
-        Whether a store that is there is replaced.
+        Whether to replace an existing result.
 
     Returns
     -------
     AnnData
-        The obs of the cells, ``obsm["X_genevae"]`` (means, cells × latent) and ``obsm["X_genevae_scale"]``; from a
-        recipe that compares cells ``obsm["X_genevae_projected"]`` too, whose rows have length one.
+        The obs of the cells, ``obsm["X_genevae"]`` (means, cells × latent) and ``obsm["X_genevae_scale"]`` (standard
+        deviations); from contrastive recipes also ``obsm["X_genevae_projected"]``, with rows of length one.
 
     Raises
     ------
@@ -62,14 +63,14 @@ def embed(
     """
     require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
-    return Answer(cells.source.obs.copy(), (), _posteriors(model, cells)).give(out)
+    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out)
 
 
 def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Block]:
     with evaluation_mode(model) as module:
         for minibatch in on_device(module, cells):
             q = module.posterior(minibatch)
-            piece = {"obsm/X_genevae": numbers(q.mean), "obsm/X_genevae_scale": numbers(q.scale)}
+            block = {"obsm/X_genevae": to_numpy(q.mean), "obsm/X_genevae_scale": to_numpy(q.scale)}
             if module.projection is not None:
-                piece["obsm/X_genevae_projected"] = numbers(module.projection(q.mean))
-            yield piece
+                block["obsm/X_genevae_projected"] = to_numpy(module.projection(q.mean))
+            yield block

@@ -1,4 +1,4 @@
-"""Genes as vectors, and which of them are alike."""
+"""Gene embeddings: the decoder weights of each gene, and the most similar genes."""
 
 from __future__ import annotations
 
@@ -15,83 +15,83 @@ from torch import Tensor
 
 from genevae.errors import DataError
 from genevae.tasks.inference import TrainedModel, evaluation_mode
-from genevae.tasks.output import Answer, numbers, require_writable
+from genevae.tasks.output import TaskOutput, require_writable, to_numpy
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.io.write.anndata import Block
 
-__all__ = ["genes"]
+__all__ = ["gene_embeddings"]
 
-AT_ONCE = 1024
-"""Genes that are compared with all others at once."""
+BLOCK_SIZE = 1024
+"""Genes compared with all others in one step."""
 
 
-def genes(
+def gene_embeddings(
     model: TrainedModel,
     *,
     neighbours: int = 50,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
-    """Embed genes: the vector by which the decoder makes each, and the genes whose vectors are most alike.
+    """Embed genes: the decoder's weight vector of each gene, and the genes with the most similar vectors.
 
-    The mean (or the logarithm of the share, in models of counts) of gene g is linear in the decoder's last hidden
-    units: v_g · h + b_g. Genes are as alike as the cosine of their v_g.
+    The mean of gene g (in models of counts, the logit of its proportion) is linear in the decoder's last hidden units
+    h: v_g · h + b_g. The similarity of two genes is the cosine of their v_g.
 
     Parameters
     ----------
     model
         A trained model.
     neighbours
-        Genes whose similarity to a gene is kept: the nearest; 0 keeps none.
+        Number of most similar genes to keep for each gene; 0 keeps none.
     out
-        Write the answer here, .h5ad or .zarr, and return its tables only.
+        Write the result to this path, as .h5ad or .zarr, and return its tables.
     overwrite
-        Whether a store that is there is replaced.
+        Whether to replace an existing result.
 
     Returns
     -------
     AnnData
         One row per gene: ``obsm["X_genevae"]``, its vector, and ``obsp["similarity"]``, the cosine with each of its
-        nearest genes, sparse; a gene is not its own neighbour.
+        nearest genes (sparse, without the gene itself).
 
     Raises
     ------
     DataError
-        If the model's decoder does not end in a vector per gene, or ``neighbours`` is negative.
+        If the model's decoder does not end in one vector per gene, or ``neighbours`` is negative.
     """
     if neighbours < 0:
         raise DataError(f"neighbours must be 0 or more, not {neighbours}.")
     require_writable(out, overwrite)
     with evaluation_mode(model) as module:
-        vector_gh = module.gene_vectors()
+        vector_gh = module.gene_embeddings()
     if vector_gh is None:
         raise DataError(
-            "This model's decoder does not end in one vector per gene, so that it has none to give. Train one that "
-            "does, with a recipe such as bulk, gaussian or nb."
+            "This model has no gene embeddings, because its decoder does not end in one vector per gene. Train a model "
+            "with a recipe such as bulk, gaussian or nb."
         )
     obs = pd.DataFrame(index=pd.Index(model.schema.genes, dtype=object))
-    return Answer(obs, (), _pieces(vector_gh.detach(), min(neighbours, len(obs) - 1))).give(out)
+    return TaskOutput(obs, (), _blocks(vector_gh.detach(), min(neighbours, len(obs) - 1))).to_anndata(out)
 
 
-def _pieces(vector_gh: Tensor, neighbours: int) -> Iterator[Block]:
-    direction_gh = F.normalize(vector_gh, dim=-1)
-    for first in range(0, len(vector_gh), AT_ONCE):
-        piece = {"obsm/X_genevae": numbers(vector_gh[first : first + AT_ONCE])}
+def _blocks(vector_gh: Tensor, neighbours: int) -> Iterator[Block]:
+    unit_gh = F.normalize(vector_gh, dim=-1)
+    for start in range(0, len(vector_gh), BLOCK_SIZE):
+        block = {"obsm/X_genevae": to_numpy(vector_gh[start : start + BLOCK_SIZE])}
         if neighbours > 0:
-            piece["obsp/similarity"] = _nearest(direction_gh, first, neighbours)
-        yield piece
+            block["obsp/similarity"] = _nearest(unit_gh, start, neighbours)
+        yield block
 
 
-def _nearest(direction_gh: Tensor, first: int, neighbours: int) -> sparse.csr_matrix:
-    """Return the largest cosines of some genes, those of a gene with itself left out."""
-    cosine_gg = direction_gh[first : first + AT_ONCE] @ direction_gh.T
+def _nearest(unit_gh: Tensor, start: int, neighbours: int) -> sparse.csr_matrix:
+    """Return the largest cosines of one block of genes with all genes but themselves."""
+    cosine_gg = unit_gh[start : start + BLOCK_SIZE] @ unit_gh.T
     n = len(cosine_gg)
-    cosine_gg[torch.arange(n), torch.arange(first, first + n)] = -torch.inf
+    cosine_gg[torch.arange(n), torch.arange(start, start + n)] = -torch.inf
     value, gene = cosine_gg.topk(neighbours)
     indptr = np.arange(n + 1) * neighbours
-    rows = sparse.csr_matrix((numbers(value).ravel(), numbers(gene).ravel(), indptr), (n, len(direction_gh)))
+    rows = sparse.csr_matrix((to_numpy(value).ravel(), to_numpy(gene).ravel(), indptr), (n, len(unit_gh)))
     rows.sort_indices()
     return rows

@@ -1,4 +1,4 @@
-"""New cells."""
+"""Generation of new cells."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.tasks.condition import Asked, every_combination, parse_condition
+from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, require_size, seeded
-from genevae.tasks.output import Answer, require_writable, sparsely, values_note
+from genevae.tasks.output import TaskOutput, csr_or_dense, require_writable, values_uns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,109 +42,110 @@ def generate(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
-    """Generate cells of some conditions.
+    """Generate cells in given conditions.
 
-    z first, then x ~ p(x | z, c). Every new cell starts from a remembered training cell of the asked condition, whose
-    size it takes, and whose other fields; each of them serves once before any serves again, so that few new cells are
-    as varied as the training cells were. Where no training cell had that condition, those that agree in most of the
-    fields serve.
+    z first, then x ~ p(x | z, c). Every new cell starts from a reference cell: a training cell in the target condition,
+    kept with the model. The new cell takes its size and its other covariates. Reference cells are used without
+    replacement until all have been used, so that even a few new cells are as diverse as the training cells. If no
+    training cell has the target condition, the reference cells that agree in most covariates are used.
 
     Parameters
     ----------
     model
         A trained model.
     n
-        Cells of each condition.
+        Cells per condition.
     condition
-        The condition, as FIELD=VALUE; every combination, where a field has several values.
+        The target condition, as FIELD=VALUE. Covariates with several values give all combinations.
     per_category
-        Cells of every category of a field, as FIELD=N, in place of n; the condition may set other fields.
+        Cells per category of a covariate, as FIELD=N, instead of n. The condition may set other covariates.
     latent
-        Draw z from the posterior of the remembered cell, which together is the aggregate posterior; or from the prior,
-        which a trained model never matches quite.
+        "aggregate": sample z from the posteriors of the reference cells, which form the aggregate posterior. "prior":
+        sample z from the prior, which never matches the aggregate posterior exactly.
     size
-        Counts per cell; by default those of the remembered cell.
+        Counts per cell; by default the size of the reference cell.
     batch_size
         Cells in one step.
     seed
-        Of the draws.
+        Seed of the samples.
     out
-        Write the answer here, as it comes, and return its tables: .h5ad or .zarr; .npy, for the expression alone; .h5,
-        one batch file; or .mtx, a folder as Cell Ranger's.
+        Write the result to this path block by block, and return its tables: .h5ad or .zarr; .npy, for X alone; .h5, one
+        batch file; or .mtx, a folder in Cell Ranger's format.
     overwrite
-        Whether a store that is there is replaced.
+        Whether to replace an existing result.
 
     Returns
     -------
     AnnData
-        n cells per condition (counts, or log-normalised values, as ``uns["genevae"]`` says),
-        their fields in obs; CSR where most values are zero.
+        n cells per condition, with their covariates in obs. X holds counts or log-normalised values (see
+        ``uns["genevae"]``), as CSR if most values are zero.
 
     Raises
     ------
     CategoryError
-        If a field or a category is unknown.
+        If a covariate or a category is unknown.
     DataError
-        If n or size is not positive, or a size is asked of a model of anything but counts.
+        If n or size is not positive, or a size is given but the model does not return counts.
     """
     require_size(model, size)
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
-        raise DataError(f"There is no latent '{latent}' to draw from. {nearest(latent, LATENTS)}")
-    wanted = _wanted(model.schema, n, condition or {}, per_category or {})
+        raise DataError(f"Unknown latent '{latent}'. {nearest(latent, LATENTS)}")
+    targets = _targets(model.schema, n, condition or {}, per_category or {})
     require_writable(out, overwrite)
     with seeded(model.module, seed):
-        start = [_start(model.reference, each, count) for each, count in wanted]
-    target = Condition.join([each.put(cells.condition) for (each, _), cells in zip(wanted, start, strict=True)])
+        starts = [_sample_reference(model.reference, target, count) for target, count in targets]
+    new = Condition.join([target.apply(start.condition) for (target, _), start in zip(targets, starts, strict=True)])
     if size is not None:
-        target = target.with_size(torch.full_like(target.size_n1, size))
-    cells = Reference(torch.cat([each.mean_nk for each in start]), torch.cat([each.scale_nk for each in start]), target)
-    pieces = _pieces(model, cells, latent, batch_size, seed)
-    return Answer(describe(model.schema, target), model.schema.genes, pieces, values_note(model.schema)).give(out)
+        new = new.with_size(torch.full_like(new.size_n1, size))
+    cells = Reference(torch.cat([each.mean_nk for each in starts]), torch.cat([each.scale_nk for each in starts]), new)
+    blocks = _blocks(model, cells, latent, batch_size, seed)
+    obs = _condition_obs(model.schema, new)
+    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
 
 
-def _pieces(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Block]:
+def _blocks(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Block]:
     as_csr = None
-    with evaluation_mode(model) as module, seeded(module, seed + 1):  # the first seed has drawn the cells
+    with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
         for at in torch.arange(cells.n_cells).split(batch_size):
             p = _expression(module, cells.take(at), latent)
             x_ng = model.schema.transform.draw(p, cells.condition.size_n1[at])
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
-            yield {"X": sparsely(x_ng, as_csr)}
+            yield {"X": csr_or_dense(x_ng, as_csr)}
 
 
-def _wanted(
+def _targets(
     schema: Schema, n: int, condition: Mapping[str, str | Sequence[str]], per_category: Mapping[str, int | str]
-) -> list[tuple[Asked, int]]:
-    """Return what is asked for, and how many cells of each."""
+) -> list[tuple[TargetCondition, int]]:
+    """Return the target conditions, and the number of cells of each."""
     if twice := set(condition) & set(per_category):
         raise CategoryError(
-            f"Every category of {shorten(sorted(twice))} is asked for, and single ones too. Choose one."
+            f"{shorten(sorted(twice))} is in both condition (--set) and per_category (--per-category). Choose one."
         )
-    runs: list[tuple[Mapping[str, object], int]] = [
+    options: list[tuple[Mapping[str, object], int]] = [
         ({**condition, name: schema.categorical_field(name).categories}, _count(count, name))
         for name, count in per_category.items()
     ] or [(condition, _count(n, "n"))]
-    return [(parse_condition(schema, words), count) for each, count in runs for words in every_combination(each)]
+    return [(parse_condition(schema, each), count) for values, count in options for each in all_combinations(values)]
 
 
 def _count(given: int | str, name: str) -> int:
-    """Return a number of cells, perhaps from a text."""
+    """Parse a number of cells."""
     if not str(given).isdecimal() or int(given) < 1:
-        raise DataError(f"The cells of each condition must be a whole number above 0, not {name}={given}.")
+        raise DataError(f"The number of cells per condition must be a whole number above 0, not {name}={given}.")
     return int(given)
 
 
-def _start(reference: Reference, asked: Asked, n: int) -> Reference:
-    """Draw remembered cells that agree best with what is asked; each serves once before any serves again."""
-    rows = reference.nearest_rows(asked.codes)
+def _sample_reference(reference: Reference, target: TargetCondition, n: int) -> Reference:
+    """Sample the reference cells that agree best with the target, each once before any is used again."""
+    rows = reference.nearest_rows(target.codes)
     rounds = -(-n // len(rows))
     return reference.take(rows[torch.rand(rounds, len(rows)).argsort(1).flatten()[:n]])
 
 
 def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistribution:
-    """Draw z of some cells, from their posterior or from the prior of their condition, and return p(x | z, c)."""
+    """Sample z from the posterior of the cells or from the prior of their condition, and return p(x | z, c)."""
     cells = cells.to(next(module.parameters()).device)
     mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
@@ -153,8 +154,8 @@ def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistrib
     return module.likelihood(mean + scale * torch.randn_like(mean), cells.condition)
 
 
-def describe(schema: Schema, condition: Condition) -> pd.DataFrame:
-    """Write a condition as an obs table: categories and values in their own words and units, and size."""
+def _condition_obs(schema: Schema, condition: Condition) -> pd.DataFrame:
+    """Return a condition as an obs table: category names, values in the units of the data, and size."""
     obs: dict[str, Any] = {
         field.name: pd.Categorical.from_codes(condition.codes[field.name].numpy(), list(field.labels))
         for field in schema.categorical

@@ -1,4 +1,4 @@
-"""Borrow a trained model and give it back as it was; open the cells that it is asked about."""
+"""What all tasks share: evaluation mode, seeded sampling, and the cells as minibatches."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ __all__ = [
 
 
 class TrainedModel(Protocol):
-    """What a task needs of a trained model."""
+    """What tasks need from a trained model."""
 
     @property
     def module(self) -> VAE:
-        """The model."""
+        """The network."""
 
     @property
     def schema(self) -> Schema:
-        """What it knows of its data."""
+        """Genes, covariates and kinds of values."""
 
     @property
     def reference(self) -> Reference:
-        """What it remembers of its training cells."""
+        """Posteriors and conditions of some training cells."""
 
     @property
     def calibration(self) -> Mapping[str, Calibration]:
-        """How each field's bounds become probabilities."""
+        """For each field, the calibration that turns bounds into probabilities."""
 
 
 @contextmanager
 def evaluation_mode(model: TrainedModel) -> Iterator[VAE]:
-    """Lend the module in evaluation mode and without gradients, and give every part its mode back."""
+    """Yield the module in evaluation mode and without gradients; restore the mode of every submodule afterwards."""
     modes = {part: part.training for part in model.module.modules()}
     model.module.eval()
     try:
@@ -71,7 +71,7 @@ def evaluation_mode(model: TrainedModel) -> Iterator[VAE]:
 
 @contextmanager
 def seeded(module: VAE, seed: int) -> Iterator[None]:
-    """Draw with a seed of its own, and leave the caller's random numbers as they were."""
+    """Sample with this seed; restore the caller's random state afterwards."""
     device = _device(module)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -87,12 +87,17 @@ def open_cells(
 ) -> Loader:
     """Open data as minibatches in order, with the model's genes and codes.
 
-    A model that was trained on cells of which some lacked genes is given such cells here too.
+    Cells may lack genes if some training cells did.
+
+    Parameters
+    ----------
+    fill
+        Categorical fields that the data may lack, because the task sets them.
 
     Raises
     ------
     DataError
-        If genes, columns or categories do not fit the model, or the values are of another kind.
+        If genes, columns or categories do not fit the model, or the kind of the values differs.
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
@@ -100,35 +105,35 @@ def open_cells(
     kind = probe(source)
     if kind.is_count != model.schema.kind.is_count:
         raise DataError(
-            f"{source.name} holds {kind} values, and this model was trained on {model.schema.kind}. "
+            f"{source.name} contains {kind} values, but this model was trained on {model.schema.kind}. "
             f"Give the same kind of values, perhaps from another layer (--layer)."
         )
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
 
 
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
-    """Move each minibatch to where the model is."""
+    """Move each minibatch to the model's device."""
     device = _device(module)
     for cells in minibatches:
         yield cells.to(device)
 
 
 def require_size(model: TrainedModel, size: float | None) -> None:
-    """Refuse a size that is none, or that the model cannot use.
+    """Check that a size, if given, is valid and that the model can use it.
 
     Raises
     ------
     DataError
-        If it is not positive, or the model is not one of counts.
+        If the size is not positive, or the model does not return counts.
     """
     if size is None:
         return
     if not size > 0:
-        raise DataError(f"size is counts per cell, and must be above 0, not {size}.")
-    if not model.schema.answers_in.is_count:
+        raise DataError(f"size (counts per cell) must be above 0, not {size}.")
+    if not model.schema.output_kind.is_count:
         raise DataError(
-            f"size is counts per cell, and this model answers in {model.schema.answers_in} values. Leave it out, "
-            "or use a recipe for counts, such as nb."
+            f"size (counts per cell) needs a model of counts, but this one returns {model.schema.output_kind} values. "
+            "Leave it out, or use a recipe for counts, such as nb."
         )
 
 

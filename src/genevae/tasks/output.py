@@ -1,4 +1,4 @@
-"""What a task that answers about cells gives back: an AnnData object, or a store that is written as it comes."""
+"""The result of a task on cells: an AnnData object, or a store written block by block."""
 
 from __future__ import annotations
 
@@ -20,75 +20,75 @@ if TYPE_CHECKING:
 
     from genevae.io.write.anndata import Block
 
-__all__ = ["Answer", "numbers", "require_writable", "sparsely", "values_note"]
+__all__ = ["TaskOutput", "csr_or_dense", "require_writable", "to_numpy", "values_uns"]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Rows that come piece by piece, and the tables beside them.
+class TaskOutput:
+    """Blocks of rows, and the tables that belong to them.
 
     Parameters
     ----------
     obs
         One row per cell.
     genes
-        The columns of X; none where there is no X.
-    pieces
-        Rows of the elements that the task makes, to be asked for once.
+        The columns of X; empty if there is no X.
+    blocks
+        Rows of the elements that the task computes. They can be iterated over once.
     uns
-        What else is to be said.
+        Unstructured annotation.
     """
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
-    pieces: Iterator[Block]
+    blocks: Iterator[Block]
     uns: dict[str, Any] = field(default_factory=dict)
 
-    def give(self, out: str | Path | None) -> AnnData:
-        """Return an AnnData object, or write a store and return its tables only."""
+    def to_anndata(self, out: str | Path | None) -> AnnData:
+        """Return an AnnData object. With ``out``, write a store instead and return an object with the tables only."""
         from anndata import AnnData
 
         var = pd.DataFrame(index=list(self.genes))
         if out is not None:
             from genevae.io.write.by_suffix import write_output
 
-            write_output(Path(out), self.pieces, self.obs, var, self.uns)
+            write_output(Path(out), self.blocks, self.obs, var, self.uns)
             return AnnData(obs=self.obs, var=var, uns=self.uns)
-        elements: defaultdict[str, list[Any]] = defaultdict(list)
-        for piece in self.pieces:
-            for name, rows in piece.items():
-                elements[name].append(rows)
-        whole = {name: _under(rows) for name, rows in elements.items()}
-        columns = {name.removeprefix("obs/"): whole.pop(name) for name in list(whole) if name.startswith("obs/")}
-        adata = AnnData(whole.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=self.uns)
-        for name, rows in whole.items():
-            place, key = name.split("/", 1)
-            getattr(adata, place)[key] = rows
+        blocks: defaultdict[str, list[Any]] = defaultdict(list)
+        for block in self.blocks:
+            for name, rows in block.items():
+                blocks[name].append(rows)
+        elements = {name: _stack(rows) for name, rows in blocks.items()}
+        columns = {name.removeprefix("obs/"): elements.pop(name) for name in list(elements) if name.startswith("obs/")}
+        adata = AnnData(elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=self.uns)
+        for name, rows in elements.items():
+            mapping, key = name.split("/", 1)
+            getattr(adata, mapping)[key] = rows
         return adata
 
 
-def _under(rows: list[Any]) -> Any:
+def _stack(rows: list[Any]) -> Any:
     return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
 
 
 def require_writable(out: str | Path | None, overwrite: bool) -> None:
-    """Make sure, before the work begins, that an answer can be written where one was asked for."""
+    """Check, before the work begins, that ``out`` can be written."""
     if out is not None:
         from genevae.io.write.by_suffix import require_output
 
         require_output(Path(out), overwrite)
 
 
-def numbers(x: Tensor) -> Any:
-    """Bring a tensor to the CPU, as an array."""
+def to_numpy(x: Tensor) -> Any:
+    """Copy a tensor to the CPU as an array."""
     return x.cpu().numpy()
 
 
-def sparsely(x: Tensor, as_csr: bool) -> Any:
-    """Give rows as CSR or dense."""
-    return sparse.csr_matrix(numbers(x)) if as_csr else numbers(x)
+def csr_or_dense(x: Tensor, as_csr: bool) -> Any:
+    """Return rows as a CSR matrix or as a dense array."""
+    return sparse.csr_matrix(to_numpy(x)) if as_csr else to_numpy(x)
 
 
-def values_note(schema: Schema) -> dict[str, Any]:
-    """Say what the values of an answer are, as ``uns["genevae"]["values"]``."""
-    return {"genevae": {"values": str(schema.answers_in)}}
+def values_uns(schema: Schema) -> dict[str, Any]:
+    """Return the ``uns`` entry that states the kind of the values: ``uns["genevae"]["values"]``."""
+    return {"genevae": {"values": str(schema.output_kind)}}

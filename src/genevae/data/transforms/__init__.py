@@ -1,1 +1,1 @@
-"""From the numbers in a file to the numbers that a model sees."""
+"""Transforms from the values in the data to the input of a model."""

@@ -1,4 +1,4 @@
-"""Read a transform back from JSON."""
+"""Restoring a transform from JSON."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["transform_from_json"]
 
 READERS: dict[str, Callable[[dict[str, Any]], Transform]] = {
     AsIs.name: lambda _: AsIs(),
-    LogNormalise.name: lambda written: LogNormalise(written["target"]),
-    Standardise.name: lambda written: Standardise(
-        transform_from_json(written["inner"]), torch.tensor(written["mean"]), torch.tensor(written["scale"])
+    LogNormalise.name: lambda content: LogNormalise(content["target"]),
+    Standardise.name: lambda content: Standardise(
+        transform_from_json(content["inner"]), torch.tensor(content["mean"]), torch.tensor(content["scale"])
     ),
-    ScaleToUnit.name: lambda written: ScaleToUnit(torch.tensor(written["highest"])),
-    Ordered.name: lambda written: Ordered(
-        transform_from_json(written["inner"]), written["by"], torch.tensor(written["order"])
+    ScaleToUnit.name: lambda content: ScaleToUnit(torch.tensor(content["highest"])),
+    Ordered.name: lambda content: Ordered(
+        transform_from_json(content["inner"]), content["by"], torch.tensor(content["order"])
     ),
 }
-"""For each transform, what reads its JSON."""
+"""The constructor of each transform from its JSON values."""
 
 
-def transform_from_json(written: dict[str, Any]) -> Transform:
-    """Read a transform back.
+def transform_from_json(content: dict[str, Any]) -> Transform:
+    """Restore a transform from its JSON values.
 
     Raises
     ------
     DataError
-        If there is no transform of that name.
+        If the transform is unknown.
     """
-    name = written["name"]
+    name = content["name"]
     if name not in READERS:
-        raise DataError(f"The schema names an unknown transform '{name}'. {nearest(name, READERS)}")
-    return READERS[name](written)
+        raise DataError(f"The schema has an unknown transform '{name}'. {nearest(name, READERS)}")
+    return READERS[name](content)

@@ -1,4 +1,4 @@
-"""The order of genes, learned from cells, for models to which neighbours matter."""
+"""Orders of genes, for convolutional models, where neighbouring genes should be related."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from genevae.data.transforms.transform import LogNormalise, Transform
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError, nearest
 
-__all__ = ["ORDERS", "Ordered", "along_neighbours"]
+__all__ = ["ORDERS", "Ordered", "order_by_similarity"]
 
 N_DIRECTIONS = 64
-"""Random directions that correlations are looked at from: distances then keep to about an eighth."""
+"""Dimensions of the random projection of correlations; distances are kept up to about 1/8."""
 N_ITERATIONS = 12
-"""Of the search for a principal direction, which need not be exact."""
+"""Power iterations for a principal direction, which need not be exact."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ordered:
-    """Another change, and the order in which a model is to lay the genes out; no number is changed by it.
+    """Another transform, with the order in which a convolutional model arranges the genes.
 
     Parameters
     ----------
     inner
-        What is done to the numbers.
+        The transform of the values.
     by
-        A name of :data:`ORDERS`.
+        A key of :data:`ORDERS`.
     order_g
-        The genes' numbers, first to last, once it was fitted.
+        Gene indices in order; empty before fitting.
     """
 
     inner: Transform
@@ -45,36 +45,36 @@ class Ordered:
     name: ClassVar[str] = "ordered"
 
     def __post_init__(self) -> None:
-        """Refuse an order that there is not."""
+        """Check the name of the order."""
         if self.by not in ORDERS:
-            raise DataError(f"There is no order of genes '{self.by}'. {nearest(self.by, ORDERS)}")
+            raise DataError(f"Unknown gene order '{self.by}'. {nearest(self.by, ORDERS)}")
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
-        """Learn the inner change and the order; the cells are gone through more than once."""
+        """Fit the inner transform and the order. Iterates over the cells more than once."""
         return Ordered(self.inner.fit(minibatches), self.by, torch.from_numpy(ORDERS[self.by](minibatches)))
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
-        """Do the inner change."""
+        """Apply the inner transform."""
         return self.inner.apply(x, size_n1)
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
-        """Undo the inner change."""
+        """Invert the inner transform."""
         return self.inner.invert(x_ng, size_n1)
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
-        """Draw as the inner change does."""
+        """Sample as the inner transform does."""
         return self.inner.draw(p, size_n1)
 
     def kind(self, before: Kind) -> Kind:
-        """Say what the inner change makes of the numbers."""
+        """Return the kind of the inner transform."""
         return self.inner.kind(before)
 
-    def answers_in(self, before: Kind) -> Kind:
-        """Say what the inner change returns."""
-        return self.inner.answers_in(before)
+    def output_kind(self, before: Kind) -> Kind:
+        """Return the output kind of the inner transform."""
+        return self.inner.output_kind(before)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {"name": self.name, "inner": self.inner.to_json(), "by": self.by, "order": self.order_g.tolist()}
 
 
@@ -84,24 +84,24 @@ def by_expression(minibatches: Iterable[Cells]) -> NDArray[np.int64]:
 
 
 def by_correlation(minibatches: Iterable[Cells]) -> NDArray[np.int64]:
-    """Order genes so that those whose correlations with all genes are alike are neighbours.
+    """Order genes so that genes with similar correlations to all genes are neighbours.
 
-    With z the standardised log expression and Ω random, each row of zᵀ(zΩ)/n = CΩ is a random projection of the row of
-    the correlation matrix C, so that distances between rows are kept without C ever being made.
+    With z the standardised log expression and Ω random, the rows of zᵀ(zΩ)/n = CΩ are random projections of the rows of
+    the correlation matrix C. So distances between rows are kept without computing C.
 
     References
     ----------
     Johnson and Lindenstrauss, Contemporary Mathematics 26:189 (1984).
     """
     mean_g, scale_g = _moments(minibatches)
-    directions = np.random.default_rng(0).normal(size=(len(mean_g), N_DIRECTIONS)).astype(np.float32)
+    directions = np.random.default_rng(0).normal(size=(len(mean_g), N_DIRECTIONS)).astype(np.float32)  # Ω
     projected = np.zeros_like(directions)
     n = 0
     for x_ng in _logged(minibatches):
         z_ng = ((x_ng - mean_g) / scale_g).astype(np.float32)
         projected += z_ng.T @ (z_ng @ directions)
         n += len(z_ng)
-    return along_neighbours(projected / max(n, 1))
+    return order_by_similarity(projected / max(n, 1))
 
 
 ORDERS: dict[str, Callable[[Iterable[Cells]], NDArray[np.int64]]] = {
@@ -110,10 +110,10 @@ ORDERS: dict[str, Callable[[Iterable[Cells]], NDArray[np.int64]]] = {
 }
 
 
-def along_neighbours(points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Order points so that near ones are neighbours: sorted along their principal direction, then half by half again.
+def order_by_similarity(points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Order points so that close points are neighbours: sort along the principal direction, then each half again.
 
-    Each half is turned the way in which the whole was sorted, so that its end meets the beginning of the next.
+    Each half is sorted in the direction of the previous order, so that its end is close to the start of the next half.
 
     References
     ----------
@@ -123,11 +123,11 @@ def along_neighbours(points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     pending = [slice(0, len(points))]
     while pending:
         part = pending.pop()
-        here = points[order[part]] - points[order[part]].mean(0)
-        along = here @ _principal_direction(here)
-        if along @ np.arange(len(along)) < along.sum() * (len(along) - 1) / 2:  # against the order so far
-            along = -along
-        order[part] = order[part][np.argsort(along, kind="stable")]
+        centred = points[order[part]] - points[order[part]].mean(0)
+        score = centred @ _principal_direction(centred)
+        if score @ np.arange(len(score)) < score.sum() * (len(score) - 1) / 2:  # opposite to the previous order
+            score = -score
+        order[part] = order[part][np.argsort(score, kind="stable")]
         middle = (part.start + part.stop) // 2
         pending += [
             half for half in (slice(part.start, middle), slice(middle, part.stop)) if half.stop - half.start > 2
@@ -136,7 +136,7 @@ def along_neighbours(points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
 
 
 def _principal_direction(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Return about the direction along which centred points vary most: power iterations from the farthest point."""
+    """Return the approximate first principal axis of centred points, by power iterations from the farthest point."""
     direction: NDArray[np.floating[Any]] = points[np.square(points).sum(1).argmax()]
     for _ in range(N_ITERATIONS):
         direction = (points @ direction) @ points
@@ -145,13 +145,13 @@ def _principal_direction(points: NDArray[np.floating[Any]]) -> NDArray[np.floati
 
 
 def _logged(minibatches: Iterable[Cells]) -> Iterable[NDArray[np.float64]]:
-    change = LogNormalise()
+    transform = LogNormalise()
     for cells in minibatches:
-        yield change.apply(cells.x, cells.condition.size_n1).dense().double().numpy()
+        yield transform.apply(cells.x, cells.condition.size_n1).dense().double().numpy()
 
 
 def _moments(minibatches: Iterable[Cells]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of the log expression of each gene; one where it does not vary."""
+    """Return mean and standard deviation of each gene's log expression; the latter is one for constant genes."""
     n, sum_g, square_g = 0, np.zeros(1), np.zeros(1)
     for x_ng in _logged(minibatches):
         n, sum_g, square_g = n + len(x_ng), sum_g + x_ng.sum(0), square_g + np.square(x_ng).sum(0)

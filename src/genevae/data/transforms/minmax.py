@@ -1,4 +1,4 @@
-"""Counts as numbers from nought to one, and back to counts."""
+"""Scaling of counts to values from zero to one, and back."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from genevae.cells import Cells, ExpressionRows
 from genevae.data.transforms.transform import Transform
 from genevae.data.value_kind import Kind
 
-__all__ = ["ScaleToUnit", "shared_out"]
+__all__ = ["ScaleToUnit", "sample_multinomial"]
 
 
 @dataclass(frozen=True, eq=False)
 class ScaleToUnit:
-    """(x / size) / highest: a gene's share of its cell's counts, over the highest share in any training cell.
+    """(x / size) / highest: a gene's proportion in its cell, relative to its highest proportion in training cells.
 
-    It is linear, so that what a model expects can be taken back to counts: x = unit · highest · size.
+    It is linear, so expectations can be inverted: x = unit · highest · size.
 
     Parameters
     ----------
     highest_g
-        Of the training cells, once it was fitted. A gene that none of them has is given the lowest of the others'.
+        Highest proportion in the training cells, after fitting. Genes without counts get the lowest of the others.
     """
 
     highest_g: Tensor = field(default_factory=lambda: torch.ones(1))
     name: ClassVar[str] = "scale-to-unit"
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
-        """Learn the highest shares in one pass."""
+        """Find the highest proportions in one pass."""
         highest_g = torch.zeros(1)
         for cells in minibatches:
             highest_g = torch.maximum(highest_g, (cells.x.dense() / cells.condition.size_n1.clamp(min=1)).amax(0))
@@ -43,45 +43,45 @@ class ScaleToUnit:
         return ScaleToUnit(highest_g.where(present, least))
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
-        """Scale; the result is dense, and above one only where a cell has more of a gene than any training cell."""
+        """Scale. The result is dense, and above one only where a proportion is above that of all training cells."""
         return ExpressionRows.from_dense(x.dense() / size_n1.clamp(min=1) / self.highest_g.to(size_n1))
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
-        """Return the counts of cells of these sizes."""
+        """Return counts for cells of these sizes."""
         return x_ng * self.highest_g.to(x_ng) * size_n1.to(x_ng)
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
-        """Share each cell's counts out in proportion to what p expects.
+        """Sample counts from a multinomial with the expected proportions.
 
-        p says how squared errors were weighed, and not how counts scatter: that is what the sharing out is for.
+        The noise comes from the multinomial, because p is a squared error, and does not model the noise of counts.
         """
-        return shared_out(self.invert(p.mean, size_n1), size_n1)
+        return sample_multinomial(self.invert(p.mean, size_n1), size_n1)
 
     def kind(self, before: Kind) -> Kind:  # noqa: ARG002 - the protocol's signature
-        """Say that the numbers are scaled."""
+        """Return "scaled"."""
         return Kind.SCALED
 
-    def answers_in(self, before: Kind) -> Kind:
-        """Say that the way back leads to what the numbers were."""
+    def output_kind(self, before: Kind) -> Kind:
+        """Return the kind of the data."""
         return before
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {"name": self.name, "highest": self.highest_g.tolist()}
 
 
-def shared_out(expected_ng: Tensor, size_n1: Tensor) -> Tensor:
-    """Draw counts of genes that sum to each cell's size: x ~ Multinomial(size, expected / Σ_g expected).
+def sample_multinomial(expected_ng: Tensor, size_n1: Tensor) -> Tensor:
+    """Sample counts that sum to each cell's size: x ~ Multinomial(size, expected / Σ_g expected).
 
     Parameters
     ----------
     expected_ng
-        Not negative, and not all zero in a cell.
+        Non-negative, and not all zero in a cell.
     size_n1
-        Counts of each cell; rounded.
+        Counts per cell, which are rounded.
     """
-    generator = np.random.default_rng(int(torch.randint(2**62, ())))  # as torch was seeded
-    share_ng = expected_ng.double().cpu().numpy()
-    share_ng = share_ng / share_ng.sum(-1, keepdims=True)
-    counts = generator.multinomial(size_n1.squeeze(-1).round().long().cpu().numpy(), share_ng)
+    generator = np.random.default_rng(int(torch.randint(2**62, ())))  # seeded from torch
+    proportion_ng = expected_ng.double().cpu().numpy()
+    proportion_ng = proportion_ng / proportion_ng.sum(-1, keepdims=True)
+    counts = generator.multinomial(size_n1.squeeze(-1).round().long().cpu().numpy(), proportion_ng)
     return torch.from_numpy(counts).to(expected_ng)

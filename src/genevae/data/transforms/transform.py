@@ -1,4 +1,4 @@
-"""From the numbers in a file to the numbers that a model sees."""
+"""Transforms from the values in the data to the input of a model, and back."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ __all__ = ["AsIs", "LogNormalise", "Standardise", "Transform"]
 
 
 class Transform(Protocol):
-    """A change of the numbers, cell by cell."""
+    """A transform of expression, cell by cell."""
 
     name: ClassVar[str]
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
-        """Learn what is to be learned from training cells, as the file holds them."""
+        """Fit to training cells, with the values of the data."""
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
-        """Change what a file holds into what a model sees."""
+        """Transform values of the data to the input of the model."""
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
-        """Change what a model says into what its tasks return: as far back as expectations can be taken."""
+        """Transform expectations of the model to the values that tasks return, as far as expectations allow."""
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
-        """Draw cells of these sizes, as tasks return them, where a model says p."""
+        """Sample cells of these sizes from p, in the values that tasks return."""
 
     def kind(self, before: Kind) -> Kind:
-        """Say what the numbers are that a model sees."""
+        """Return the kind of the model's input, given the kind of the data."""
 
-    def answers_in(self, before: Kind) -> Kind:
-        """Say what the numbers are that tasks return."""
+    def output_kind(self, before: Kind) -> Kind:
+        """Return the kind of the values that tasks return, given the kind of the data."""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
 
 
 @dataclass(frozen=True)
 class AsIs:
-    """No change."""
+    """The identity."""
 
     name: ClassVar[str] = "as-is"
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:  # noqa: ARG002 - the protocol's signature
-        """Learn nothing."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:  # noqa: ARG002 - the protocol's signature
@@ -58,29 +58,29 @@ class AsIs:
         return x
 
     def kind(self, before: Kind) -> Kind:
-        """Say that the numbers are what they were."""
+        """Return the kind of the data."""
         return before
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
-        """Return the numbers."""
+        """Return the values."""
         return x_ng
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
-        """Draw from p."""
+        """Sample from p."""
         return p.sample()
 
-    answers_in = kind
+    output_kind = kind
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {"name": self.name}
 
 
 @dataclass(frozen=True)
 class LogNormalise:
-    """log(1 + x · target / size): counts as if every cell had the same size.
+    """log(1 + x · target / size): log counts as if every cell had the same size.
 
-    There is no way back for what a model expects: turned back, a mean of logarithms falls short of the mean.
+    Expectations are not inverted, because the exponential of a mean of logarithms underestimates the mean.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class LogNormalise:
     name: ClassVar[str] = "log-normalise"
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:  # noqa: ARG002 - the protocol's signature
-        """Learn nothing."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
@@ -102,7 +102,7 @@ class LogNormalise:
         return x.map(lambda values: torch.log1p(values * factor))
 
     def kind(self, before: Kind) -> Kind:  # noqa: ARG002 - the protocol's signature
-        """Say that the numbers are log-normalised."""
+        """Return "log-normalised"."""
         return Kind.LOG
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
@@ -110,26 +110,26 @@ class LogNormalise:
         return x_ng
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
-        """Draw logarithms from p."""
+        """Sample logarithms from p."""
         return p.sample()
 
-    answers_in = kind
+    output_kind = kind
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
+        """Return the content as JSON values."""
         return {"name": self.name, "target": self.target}
 
 
 @dataclass(frozen=True, eq=False)
 class Standardise:
-    """(x − mean) / standard deviation of each gene, after another change.
+    """(x − mean) / standard deviation of each gene, after another transform.
 
     Parameters
     ----------
     inner
-        What is done first.
+        The transform to apply first.
     mean_g, scale_g
-        Of the training cells, once it was fitted; a gene that does not vary is only centred.
+        Mean and standard deviation in the training cells, after fitting. Constant genes are only centred.
     """
 
     inner: Transform
@@ -138,7 +138,7 @@ class Standardise:
     name: ClassVar[str] = "standardise"
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
-        """Learn mean and standard deviation in one pass, from the cells in which a gene was measured."""
+        """Compute mean and standard deviation in one pass, over the cells in which a gene was measured."""
         n, sum_g, square_g = torch.zeros(3, 1, dtype=torch.float64)
         for cells in minibatches:
             x_ng = self.inner.apply(cells.x, cells.condition.size_n1).dense().double()
@@ -151,26 +151,26 @@ class Standardise:
         return Standardise(self.inner.fit(()), mean_g.float(), scale_g.float())
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
-        """Change, centre and scale; the result is dense."""
+        """Transform, centre and scale. The result is dense."""
         return ExpressionRows.from_dense((self.inner.apply(x, size_n1).dense() - self.mean_g) / self.scale_g)
 
     def invert(self, x_ng: Tensor, size_n1: Tensor) -> Tensor:
-        """Undo the scaling and the centring."""
+        """Invert the scaling, the centring and the inner transform."""
         return self.inner.invert(x_ng * self.scale_g.to(x_ng) + self.mean_g.to(x_ng), size_n1)
 
     def draw(self, p: Distribution, size_n1: Tensor) -> Tensor:
-        """Draw from p, and undo the scaling and the centring."""
+        """Sample from p, and invert the scaling, the centring and the inner transform."""
         return self.invert(p.sample(), size_n1)
 
     def kind(self, before: Kind) -> Kind:  # noqa: ARG002 - the protocol's signature
-        """Say that the numbers are centred."""
+        """Return "scaled"."""
         return Kind.SCALED
 
-    def answers_in(self, before: Kind) -> Kind:
-        """Say what the inner change makes of the numbers."""
-        return self.inner.answers_in(before)
+    def output_kind(self, before: Kind) -> Kind:
+        """Return the output kind of the inner transform."""
+        return self.inner.output_kind(before)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it down."""
-        numbers = {"mean": self.mean_g.tolist(), "scale": self.scale_g.tolist()}
-        return {"name": self.name, "inner": self.inner.to_json(), **numbers}
+        """Return the content as JSON values."""
+        moments = {"mean": self.mean_g.tolist(), "scale": self.scale_g.tolist()}
+        return {"name": self.name, "inner": self.inner.to_json(), **moments}

@@ -25,7 +25,7 @@ Numbers = NDArray[np.float64]
 
 def can_be_hidden(run: Measured) -> bool:
     """Say whether a run takes counts and answers in counts, so that molecules can be hidden from it and asked for."""
-    return run.model.schema.kind.is_count and run.model.schema.answers_in.is_count
+    return run.model.schema.kind.is_count and run.model.schema.output_kind.is_count
 
 
 def recovery_scores(run: Measured) -> list[Score]:

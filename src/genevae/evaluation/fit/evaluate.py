@@ -74,15 +74,15 @@ def _sees(bench: Bench) -> dict[str, str]:
 
 def _scored_as(run: Trained) -> str:
     """Say which distribution per gene stands beside a run."""
-    return "none" if not run.schema.knows_scatter else "counts" if run.schema.seen_as.is_count else "values"
+    return "none" if not run.schema.has_noise_model else "counts" if run.schema.input_kind.is_count else "values"
 
 
 def _answers(bench: Bench) -> dict[str, str]:
     """Tell apart the baselines of runs that answer in different kinds of numbers, genes or scales."""
-    several = len({run.schema.answers_in for run in bench.runs.values()}) > 1
+    several = len({run.schema.output_kind for run in bench.runs.values()}) > 1
     return {
-        name: (f", {run.schema.answers_in}" if several else "")
-        + _first(bench, run, lambda other: (other.schema.answers_in, units(other)), "answers")
+        name: (f", {run.schema.output_kind}" if several else "")
+        + _first(bench, run, lambda other: (other.schema.output_kind, units(other)), "answers")
         for name, run in bench.runs.items()
     }
 
@@ -102,7 +102,7 @@ def _notes(runs: Sequence[Measured], n_cells: int) -> list[str]:
     if len({view(run.model) for run in runs}) > 1:
         notes.append(VIEWS_NOTE)
     for run in runs:
-        if not run.model.schema.knows_scatter:
+        if not run.model.schema.has_noise_model:
             notes.append(f"The likelihood of {run.name} is a squared error: it promises no spread, and has no bound.")
         elif run.bounds is None:
             notes.append(f"The posterior of {run.name} is a single point, which has no bound.")

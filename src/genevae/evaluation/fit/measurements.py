@@ -50,7 +50,7 @@ class Measured:
     @property
     def is_count(self) -> bool:
         """Whether the model sees counts."""
-        return self.model.schema.seen_as.is_count
+        return self.model.schema.input_kind.is_count
 
     @property
     def base_name(self) -> str:
@@ -92,7 +92,7 @@ class Measured:
     @cached_property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The bound and the importance-weighted bound of the first judged cells."""
-        if not self.model.schema.knows_scatter:
+        if not self.model.schema.has_noise_model:
             return None
         log_weight_sn = log_weights_sn(self.model, self.judged[:MAX_BOUND], N_PARTICLES, self.seed)
         return None if log_weight_sn is None else (bound(log_weight_sn), importance_weighted_bound(log_weight_sn))
@@ -112,7 +112,7 @@ class Measured:
     @cached_property
     def entries(self) -> Entries | None:
         """Those genes of the first judged cells, beside what the model says of them."""
-        promised = self.model.schema.knows_scatter
+        promised = self.model.schema.has_noise_model
         return entries(self.model, self.judged[:MAX_BOUND], self.genes, self.seed) if promised else None
 
     @cached_property

@@ -47,7 +47,7 @@ def scores_of(run: Measured) -> list[Score]:
 
 
 def _bound_scores(run: Measured) -> list[Score]:
-    if not run.model.schema.knows_scatter:
+    if not run.model.schema.has_noise_model:
         return []
     name, seed = "log-likelihood of the reconstruction, nats per cell", run.seed
     scores = [
@@ -83,7 +83,7 @@ def _expectation_scores(run: Measured) -> list[Score]:
         for of, genes in (("", slice(None)), (TOP, run.top_g)):
             value = float(np.nanmedian(explained_g[genes]))
             scores.append(Score(metric=R2, of=of, who=who, role=role, value=value, ideal=1))
-    if run.model.schema.knows_scatter:
+    if run.model.schema.has_noise_model:
         scores += _spread_scores(run)
     return scores
 
@@ -110,7 +110,7 @@ def _spread_scores(run: Measured) -> list[Score]:
 
 def _category_scores(run: Measured) -> list[Score]:
     """Compare the mean expression of every category, on a log scale where it is in counts."""
-    in_counts = run.model.schema.answers_in.is_count
+    in_counts = run.model.schema.output_kind.is_count
 
     def profile(x_ng: NDArray[np.float64]) -> NDArray[np.float64]:
         mean_g = np.asarray(x_ng.mean(0))

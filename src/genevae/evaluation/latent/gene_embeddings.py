@@ -12,7 +12,7 @@ from genevae.evaluation.latent.embeddings import Placed
 from genevae.io.gmt import read_gene_sets
 from genevae.metrics.gene_sets import SHARE, CoMembership, co_membership, in_sets, members_of, similarity
 from genevae.report.records import Score, Verdict
-from genevae.tasks.gene_embeddings import genes as gene_vectors
+from genevae.tasks.gene_embeddings import gene_embeddings
 
 __all__ = ["gene_likeness"]
 
@@ -58,7 +58,7 @@ def _vectors(placed: Placed) -> tuple[dict[str, dict[str, NDArray[Any]]], list[s
     notes = []
     for name, run in placed.runs.items():
         try:
-            answer = gene_vectors(run, neighbours=0)
+            answer = gene_embeddings(run, neighbours=0)
         except DataError:
             notes.append(f"{name} has no gene vectors: its decoder does not end in one vector per gene.")
         else:

@@ -148,7 +148,7 @@ def _predicted(field: _Field, case: Case) -> Prediction:
     bench, run = field.bench, field.run
     start = bench.cells[case.control_rows]
     told = counterfactual(run, start, condition={field.asked.field: case.state[1]}, n_draws=1, seed=bench.seed)
-    x_ng = logged(run, told.layers["moved"]).astype(np.float64)
+    x_ng = logged(run, told.layers["quantile_mapped"]).astype(np.float64)
     return Prediction(x_ng, x_ng.mean(0))
 
 
@@ -157,7 +157,7 @@ def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
     start = (
         "Control cells that were not trained on are asked for each perturbed state, where there are "
         f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer. Every cell keeps its "
-        "own noise (the layer moved of a counterfactual)."
+        "own noise (the layer quantile_mapped of a counterfactual)."
     )
     answers = "A held-out answer is a state of which no cell was trained on; of a seen combination other cells were."
     profiles = (

@@ -138,7 +138,7 @@ class _View:
         for number, kind in enumerate(self.kinds):
             x_ng = self.training[kind.training]
             size_n = x_ng.sum(1)
-            counts = self.run.schema.answers_in.is_count
+            counts = self.run.schema.output_kind.is_count
             fitted = GeneWiseNB.fit(x_ng, np.maximum(size_n, 1)) if counts else GeneWiseNormal.fit(x_ng)
             sizes = np.random.default_rng(seed + number).choice(np.maximum(size_n, 1), len(kind.real))
             made.append(fitted.draw_sng(sizes, 1, seed + number)[0])
@@ -192,7 +192,7 @@ def _group(view: _View, names: Sequence[str], bench: Bench, several: bool) -> Gr
 
 def _both(run: Trained, x_ng: Values) -> tuple[Values, Values | None]:
     """Return cells on the log scale, and the counts themselves where the run answers in counts."""
-    return logged(run, x_ng), x_ng if run.schema.answers_in.is_count else None
+    return logged(run, x_ng), x_ng if run.schema.output_kind.is_count else None
 
 
 def _types(view: _View) -> NDArray[Any] | None:

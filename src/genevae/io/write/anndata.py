@@ -16,7 +16,7 @@ from scipy import sparse
 
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.io.h5ad import MARKS, quietly
+from genevae.io.h5ad import MARKS, ignore_warnings
 
 __all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
 
@@ -81,7 +81,7 @@ def write_store(
 
 def write_anndata(path: Path, adata: AnnData) -> None:
     """Write an AnnData object whole or not at all; what is there is replaced at the end."""
-    with staging_folder(path) as folder, quietly():
+    with staging_folder(path) as folder, ignore_warnings():
         draft = folder / path.name
         adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
         replace_with(draft, path)
@@ -129,7 +129,7 @@ def _create(path: Path) -> Any:
 def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> None:
     obs, var = storable(obs), storable(var)
     root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
-    with quietly():
+    with ignore_warnings():
         write_elem(root, "obs", obs)
         write_elem(root, "var", var)
         write_elem(root, "uns", dict(uns))

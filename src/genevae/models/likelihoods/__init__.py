@@ -1,4 +1,4 @@
-"""p(x | z, c): one likelihood, one file."""
+"""Likelihoods: p(x | z, c), one per file."""
 
 from genevae.models.likelihoods.decoder import Decoder
 from genevae.models.likelihoods.dispersion import PerCell, PerGene, PerGeneCategory

@@ -1,4 +1,4 @@
-"""The trunk that every MLP likelihood shares: latent and condition to hidden units."""
+"""The decoder that MLP likelihoods share: from latent and condition to hidden units."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Decoder(nn.Module):
     n_latent
         Latent dimensions.
     conditioning
-        Makes a vector of the condition.
+        Encodes the condition as a vector.
     hidden
         Width of each hidden layer.
     style
-        What follows each linear layer.
+        Normalisation, activation and dropout after each linear layer.
     """
 
     def __init__(self, n_latent: int, conditioning: Conditioning, hidden: Sequence[int], style: LayerStyle) -> None:
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
 
 
 class Proportion(nn.Module):
-    """Share of each gene in a cell's counts, log-linear in hidden units."""
+    """Proportion of each gene in a cell's counts, log-linear in the hidden units."""
 
     def __init__(self, n_hidden: int, n_genes: int) -> None:
         super().__init__()
@@ -54,17 +54,17 @@ class Proportion(nn.Module):
 
 
 def proportions(logits: Tensor, condition: Condition) -> Tensor:
-    """Share of each gene in a cell's counts: a softmax over genes, which sums to one per cell.
+    """Proportion of each gene in a cell's counts: a softmax over genes.
 
-    Where only some genes were measured, it sums to one over those, as the cell's size is counted over those; the other
-    genes get the share that they would have had beside them.
+    If only some genes were measured, the proportions of those sum to one, as the cell's size is counted over them. The
+    other genes are scaled by the same factor.
 
     Parameters
     ----------
     logits
         ``(…, n, g)``.
     condition
-        Says which genes were measured.
+        Gives the genes that were measured.
     """
     if condition.measured_ng is None:
         return logits.softmax(-1)

@@ -1,4 +1,4 @@
-"""The inverse dispersion θ of a negative binomial: shared by all cells, by a category's, or by none."""
+"""The inverse dispersion θ of a negative binomial: per gene, per gene and category, or per gene and cell."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from genevae.cells import Condition
 __all__ = ["PerCell", "PerGene", "PerGeneCategory"]
 
 SPEED = 10.0
-"""log θ is this many times what is learned. An optimiser moves every number by about the learning rate in a step, and
-log θ has further to go than a weight: in the few hundred steps that small data allow it would stay where it started."""
+"""log θ is the parameter times this. An optimiser changes every parameter by about the learning rate per step, but
+log θ has a larger range than a weight: in the few hundred steps of small data it would stay near its initial value."""
 LOG_LIMIT = 13.8
-"""|log θ| is kept below this, so that θ lies between 1e-6 and 1e6."""
+"""Limit of |log θ|, so that θ is between 1e-6 and 1e6."""
 
 
 def _positive(log_theta: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def _learned(tenth: Tensor) -> Tensor:
 
 
 class PerGene(nn.Module):
-    """One θ per gene, started at one."""
+    """One θ per gene, initially one."""
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class PerGene(nn.Module):
 
 
 class PerGeneCategory(nn.Module):
-    """One θ per gene and category of one field, started at one."""
+    """One θ per gene and category of one field, initially one."""
 
     def __init__(self, n_genes: int, field: str, n_categories: int) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class PerGeneCategory(nn.Module):
 
 
 class PerCell(nn.Module):
-    """One θ per cell and gene, log-linear in the decoder's hidden units."""
+    """One θ per cell and gene, log-linear in the hidden units of the decoder."""
 
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__()
         self.log_theta = nn.Linear(n_hidden, n_genes)
 
-    def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - h already knows the condition
+    def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - h depends on the condition
         """Map ``(…, n, h)`` to ``(…, n, g)``."""
         return _positive(self.log_theta(h))

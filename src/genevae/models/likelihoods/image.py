@@ -1,4 +1,4 @@
-"""Expression given a latent, decoded as an image."""
+"""Likelihoods with a convolutional decoder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from genevae.models.likelihoods.decoder import proportions
 __all__ = ["ImageNegativeBinomialLikelihood", "ImageNormalLikelihood"]
 
 SQUARED_ERROR = math.sqrt(0.5)
-"""The σ with which −log p(x) is the squared error (x − μ)², up to a constant."""
+"""The σ for which −log p(x) is the squared error (x − μ)², up to a constant."""
 
 
 class ImageNormalLikelihood(nn.Module):
-    """x ~ Normal(sigmoid(image(z, c)), σ² = ½), over the genes, not the padding.
+    """x ~ Normal(sigmoid(image(z, c)), σ² = ½), over the genes, without the padding.
 
     −log p(x | z, c) = Σ_g (x_g − μ_g)² + ½ g log π: with weights of one, the loss is squared error plus KL.
 
     Parameters
     ----------
     decoder
-        Makes a number per gene.
+        Returns one value per gene.
     """
 
     scale: Tensor
@@ -38,7 +38,7 @@ class ImageNormalLikelihood(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Normal:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        return Normal(self.decoder(z, condition).sigmoid(), self.scale)
+        return Normal(self.decoder(z, condition).sigmoid(), self.scale, validate_args=False)
 
 
 class ImageNegativeBinomialLikelihood(nn.Module):
@@ -47,11 +47,11 @@ class ImageNegativeBinomialLikelihood(nn.Module):
     Parameters
     ----------
     decoder
-        Makes a number per gene.
+        Returns one value per gene.
     n_genes
         Genes of x.
     inverse_dispersion
-        Called with the numbers and the condition: one of the modules in ``dispersion``.
+        Called with these values and the condition: one of the modules in ``dispersion``.
     """
 
     def __init__(self, decoder: ImageDecoder, n_genes: int, inverse_dispersion: nn.Module) -> None:
@@ -63,6 +63,5 @@ class ImageNegativeBinomialLikelihood(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         logits = self.decoder(z, condition) + self.level_g
-        return NegativeBinomial(
-            condition.size_n1 * proportions(logits, condition), self.inverse_dispersion(logits, condition)
-        )
+        mean = condition.size_n1 * proportions(logits, condition)
+        return NegativeBinomial(mean, self.inverse_dispersion(logits, condition), validate_args=False)

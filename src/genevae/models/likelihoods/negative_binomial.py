@@ -1,4 +1,4 @@
-"""Negative binomial counts given a latent."""
+"""The negative binomial likelihood of counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NegativeBinomialLikelihood(nn.Module):
     Parameters
     ----------
     decoder
-        Makes the hidden units.
+        Returns the hidden units.
     n_genes
         Genes of x.
     inverse_dispersion
@@ -35,13 +35,12 @@ class NegativeBinomialLikelihood(nn.Module):
         self.inverse_dispersion = inverse_dispersion
 
     @property
-    def gene_vectors_gh(self) -> Tensor:
-        """What the hidden units are multiplied by to make each gene's logit."""
+    def gene_embeddings_gh(self) -> Tensor:
+        """Weights of the logit of each gene's proportion."""
         return self.proportion.logits.weight
 
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        return NegativeBinomial(
-            condition.size_n1 * self.proportion(h, condition), self.inverse_dispersion(h, condition)
-        )
+        mean = condition.size_n1 * self.proportion(h, condition)
+        return NegativeBinomial(mean, self.inverse_dispersion(h, condition), validate_args=False)

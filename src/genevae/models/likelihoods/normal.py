@@ -1,4 +1,4 @@
-"""Gaussian expression given a latent."""
+"""The Gaussian likelihood."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NormalLikelihood(nn.Module):
     Parameters
     ----------
     decoder
-        Makes the hidden units.
+        Returns the hidden units.
     n_genes
         Genes of x.
     """
@@ -30,10 +30,11 @@ class NormalLikelihood(nn.Module):
         self.log_scale_g = nn.Parameter(torch.zeros(n_genes))
 
     @property
-    def gene_vectors_gh(self) -> Tensor:
-        """What the hidden units are multiplied by to make each gene's mean."""
+    def gene_embeddings_gh(self) -> Tensor:
+        """Weights of each gene's mean."""
         return self.mean.weight
 
     def forward(self, z: Tensor, condition: Condition) -> Normal:
-        """Return p(x | z, c), of ``(…, n, g)``; σ stays above 0.01."""
-        return Normal(self.mean(self.decoder(z, condition)), self.log_scale_g.clamp(-4.6, 10).exp())
+        """Return p(x | z, c), of ``(…, n, g)``; σ is at least 0.01."""
+        scale_g = self.log_scale_g.clamp(-4.6, 10).exp()
+        return Normal(self.mean(self.decoder(z, condition)), scale_g, validate_args=False)

@@ -1,4 +1,4 @@
-"""Poisson counts given a latent."""
+"""The Poisson likelihood of counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PoissonLikelihood(nn.Module):
     Parameters
     ----------
     decoder
-        Makes the hidden units.
+        Returns the hidden units.
     n_genes
         Genes of x.
     """
@@ -28,10 +28,11 @@ class PoissonLikelihood(nn.Module):
         self.proportion = Proportion(decoder.n_out, n_genes)
 
     @property
-    def gene_vectors_gh(self) -> Tensor:
-        """What the hidden units are multiplied by to make each gene's logit."""
+    def gene_embeddings_gh(self) -> Tensor:
+        """Weights of the logit of each gene's proportion."""
         return self.proportion.logits.weight
 
     def forward(self, z: Tensor, condition: Condition) -> Poisson:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        return Poisson(condition.size_n1 * self.proportion(self.decoder(z, condition), condition))
+        mean = condition.size_n1 * self.proportion(self.decoder(z, condition), condition)
+        return Poisson(mean, validate_args=False)

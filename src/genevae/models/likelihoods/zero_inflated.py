@@ -1,4 +1,4 @@
-"""Zero-inflated counts given a latent."""
+"""The zero-inflated negative binomial likelihood of counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ZeroInflatedLikelihood(nn.Module):
     Parameters
     ----------
     decoder
-        Makes the hidden units, for the gate as for the mean.
+        Returns the hidden units, for both the gate and the mean.
     n_genes
         Genes of x.
     inverse_dispersion
@@ -36,14 +36,13 @@ class ZeroInflatedLikelihood(nn.Module):
         self.gate_logits = nn.Linear(decoder.n_out, n_genes)
 
     @property
-    def gene_vectors_gh(self) -> Tensor:
-        """What the hidden units are multiplied by to make each gene's logit."""
+    def gene_embeddings_gh(self) -> Tensor:
+        """Weights of the logit of each gene's proportion."""
         return self.proportion.logits.weight
 
     def forward(self, z: Tensor, condition: Condition) -> ZeroInflated:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        base = NegativeBinomial(
-            condition.size_n1 * self.proportion(h, condition), self.inverse_dispersion(h, condition)
-        )
-        return ZeroInflated(base, self.gate_logits(h))
+        mean = condition.size_n1 * self.proportion(h, condition)
+        base = NegativeBinomial(mean, self.inverse_dispersion(h, condition), validate_args=False)
+        return ZeroInflated(base, self.gate_logits(h), validate_args=False)
