@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genevae.data.covariates import Categorical
 from genevae.data.schema import Schema
 from genevae.errors import CategoryError
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 
 __all__ = ["Chosen", "chosen", "known_n", "lacks", "sample", "usable_n"]
 
@@ -42,14 +42,14 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def lacks(bench: Bench) -> str | None:
+def lacks(context: EvaluationContext) -> str | None:
     """Say in a sentence what the data lack that every question about single cells needs."""
-    for name, run in bench.runs.items():
+    for name, run in context.runs.items():
         schema = run.schema
         needed = [c.name for c in schema.categorical if not c.unknown] + [c.name for c in schema.continuous]
-        if missing := [field for field in needed if field not in bench.cells.obs]:
+        if missing := [field for field in needed if field not in context.cells.obs]:
             return f"The data have no column '{missing[0]}', which the run {name} is conditioned on."
-    if usable_n(bench).sum() < MIN_CELLS:
+    if usable_n(context).sum() < MIN_CELLS:
         return (
             f"There are fewer than {MIN_CELLS} cells to judge by: cells that no run was trained on, of conditions that "
             "all runs know."
@@ -57,32 +57,32 @@ def lacks(bench: Bench) -> str | None:
     return None
 
 
-def usable_n(bench: Bench, besides: str = "") -> NDArray[np.bool_]:
+def usable_n(context: EvaluationContext, besides: str = "") -> NDArray[np.bool_]:
     """Say which cells are fair to judge by, and of conditions that all runs know, whatever they have of one field."""
-    known = [known_n(run.schema, bench.cells.obs, besides) for run in bench.runs.values()]
-    return np.asarray(bench.judged_n & np.all(known, axis=0))
+    known = [known_n(run.schema, context.cells.obs, besides) for run in context.runs.values()]
+    return np.asarray(context.evaluation_n & np.all(known, axis=0))
 
 
-def chosen(bench: Bench, usable: NDArray[np.bool_], n_judged: int, n_training: int) -> Chosen:
+def chosen(context: EvaluationContext, usable: NDArray[np.bool_], n_evaluation: int, n_training: int) -> Chosen:
     """Choose cells to judge by, among the usable ones, and cells that baselines are fitted to.
 
     Those are training cells of the runs; where the data have none, half of the cells that could be judged by.
     """
-    notes = [bench.judged_by]
-    trained = bench.trained_n & np.all([known_n(run.schema, bench.cells.obs) for run in bench.runs.values()], axis=0)
+    notes = [context.evaluation_note]
+    trained = context.trained_n & np.all([known_n(run.schema, context.cells.obs) for run in context.runs.values()], axis=0)
     if trained.sum() < MIN_TRAINING:
-        rows = np.random.default_rng(bench.seed).permutation(np.flatnonzero(usable))
+        rows = np.random.default_rng(context.seed).permutation(np.flatnonzero(usable))
         trained, usable = np.zeros((2, len(usable)), dtype=bool)
         trained[rows[: len(rows) // 2]], usable[rows[len(rows) // 2 :]] = True, True
         notes.append(
             "The data have no training cells: baselines are fitted to half of the new cells, which helps them."
         )
-    judged = sample(usable, n_judged, bench.seed)
+    judged = sample(usable, n_evaluation, context.seed)
     if len(judged) < usable.sum():
-        notes.append(f"{len(judged):,} of the {usable.sum():,} cells were drawn, with seed {bench.seed}.")
-    training = sample(trained, n_training, bench.seed)
+        notes.append(f"{len(judged):,} of the {usable.sum():,} cells were drawn, with seed {context.seed}.")
+    training = sample(trained, n_training, context.seed)
     notes.append(f"Baselines are fitted to {len(training):,} cells.")
-    return Chosen(bench.cells[training], bench.cells[judged], tuple(notes))
+    return Chosen(context.cells[training], context.cells[judged], tuple(notes))
 
 
 def known_n(schema: Schema, obs: pd.DataFrame, besides: str = "") -> NDArray[np.bool_]:

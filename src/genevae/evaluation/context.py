@@ -16,13 +16,13 @@ from genevae.data.value_kind import Kind
 from genevae.report.records import Better
 from genevae.runs.trained import Trained
 
-__all__ = ["Bench", "Metric", "parts_of"]
+__all__ = ["EvaluationContext", "Metric", "parts_of"]
 
 Part = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationContext:
     """What every question is asked of.
 
     Parameters
@@ -61,17 +61,17 @@ class Bench:
         return self._any("training")
 
     @property
-    def judged_n(self) -> Part:
+    def evaluation_n(self) -> Part:
         """Which cells are fair to judge by: new or test cells; without such, those that chose the best weights."""
         seen = self.trained_n
         fair = ~seen & ~self._any("validation")
         return fair if fair.any() else ~seen
 
     @property
-    def judged_by(self) -> str:
+    def evaluation_note(self) -> str:
         """Say in words which cells these are, for the notes of a section."""
-        parts = {part for run in self.runs for part in self.part_n(run)[self.judged_n]}
-        n = int(self.judged_n.sum())
+        parts = {part for run in self.runs for part in self.part_n(run)[self.evaluation_n]}
+        n = int(self.evaluation_n.sum())
         if not n:
             return "Every cell was trained on, by one run at least: there is none to judge by."
         if parts == {"validation"}:

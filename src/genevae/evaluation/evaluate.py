@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from genevae.errors import DataError, GenevaeError, nearest
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.load_cells import draw
 from genevae.evaluation.overview import facts_of_data, facts_of_run, findings_of_data, training
 from genevae.io.atomic import replace_with, require_free, staging_folder
@@ -97,15 +97,15 @@ def evaluate(
         require_place(Path(out), overwrite)
     models = _opened(runs)
     source = open_source(data, layer)
-    bench, sampling = draw(models, source, cells, seed, gene_sets)
+    context, sampling = draw(models, source, cells, seed, gene_sets)
     inspection = inspect(source, seed=seed)
-    sections, not_asked = _ask(bench, asked, progress)
+    sections, skipped = _ask(context, asked, progress)
     report = Report(
         data=Path(source.name).name,
         runs={name: facts_of_run(model) for name, model in models.items()},
         training=training(models),
         sections=sections,
-        not_asked=not_asked,
+        skipped=skipped,
         inspection=facts_of_data(inspection),
         findings=findings_of_data(inspection),
         sampling=sampling,
@@ -146,24 +146,24 @@ def _opened(runs: Mapping[str, Trained | str | Path]) -> dict[str, Trained]:
     return {str(name): run if isinstance(run, Trained) else load(run) for name, run in runs.items()}
 
 
-def _ask(bench: Bench, asked: Sequence[str], progress: bool) -> tuple[list[Section], dict[str, str]]:
+def _ask(context: EvaluationContext, asked: Sequence[str], progress: bool) -> tuple[list[Section], dict[str, str]]:
     """Ask questions one after the other; a mistake that a user can mend leaves a reason in the place of an answer."""
     sections: list[Section] = []
-    not_asked: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     with _shown(asked, progress) as start:
         for name in asked:
             start(name)
             question = importlib.import_module(QUESTIONS[name])
             try:
-                reason = question.why_not(bench)
-                section = None if reason else question.ask(bench)
+                reason = question.unavailable_reason(context)
+                section = None if reason else question.evaluate(context)
             except GenevaeError as error:
                 reason, section = f"It could not be answered: {error}", None
             if section is None:
-                not_asked[name] = reason or "These runs and data do not allow it."
+                skipped[name] = reason or "These runs and data do not allow it."
             else:
                 sections.append(section)
-    return sections, not_asked
+    return sections, skipped
 
 
 @contextmanager

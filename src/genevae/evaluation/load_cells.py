@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from genevae.data.genes import match_genes
 from genevae.data.value_kind import probe
 from genevae.errors import DataError
-from genevae.evaluation.context import Bench, parts_of
+from genevae.evaluation.context import EvaluationContext, parts_of
 from genevae.io.formats import to_anndata
 from genevae.io.source import MemorySource, Source
 from genevae.metrics.latent import categories_of
@@ -27,7 +27,7 @@ MIN_CELLS = 20
 
 def draw(
     runs: Mapping[str, Trained], source: Source, n: int, seed: int, gene_sets: str | Path | None = None
-) -> tuple[Bench, list[str]]:
+) -> tuple[EvaluationContext, list[str]]:
     """Read cells with the genes of every run.
 
     Parameters
@@ -45,7 +45,7 @@ def draw(
 
     Returns
     -------
-    Bench, list of str
+    EvaluationContext, list of str
         What questions are asked of; and in sentences how the cells were chosen.
 
     Raises
@@ -60,11 +60,11 @@ def draw(
     rows = np.sort(np.concatenate([_some(part_n, parts, n, seed) for parts in _pools(part_n)]))
     adata = _read(_with_genes(runs, source), rows)
     fields = [str(name) for name in adata.obs if categories_of(adata.obs[name]) is not None]
-    bench = Bench(
+    context = EvaluationContext(
         runs=runs, cells=adata, kind=kind, seed=seed, fields=fields, n_left_out=len(source) - len(rows),
         gene_sets=None if gene_sets is None else Path(gene_sets),
     )  # fmt: skip
-    return bench, _sampling(bench, part_n, rows, seed)
+    return context, _sampling(context, part_n, rows, seed)
 
 
 def exposure(runs: Mapping[str, Trained], names: pd.Index[Any]) -> NDArray[Any]:
@@ -99,16 +99,16 @@ def _read(source: Source, rows: NDArray[np.int64]) -> AnnData:
     return to_anndata(drawn)
 
 
-def _sampling(bench: Bench, part_n: NDArray[Any], rows: NDArray[np.int64], seed: int) -> list[str]:
+def _sampling(context: EvaluationContext, part_n: NDArray[Any], rows: NDArray[np.int64], seed: int) -> list[str]:
     """Say in sentences how the cells were chosen."""
-    n_judged, n_trained = int(bench.judged_n.sum()), int((part_n[rows] == 2).sum())
-    said = [bench.judged_by]
+    n_evaluation, n_trained = int(context.evaluation_n.sum()), int((part_n[rows] == 2).sum())
+    said = [context.evaluation_note]
     if n_trained:
         said.append(f"Baselines learn from {n_trained:,} of the training cells.")
-    if bench.n_left_out:
+    if context.n_left_out:
         of = f"{len(part_n):,} cells, of which {int((part_n < 2).sum()):,} were not trained on"
         said.append(f"They were drawn at random, with seed {seed}, from {of}.")
-    if not n_judged and not n_trained:
+    if not n_evaluation and not n_trained:
         said.append("No cell could be used.")
     said.append("Cells are told apart by their names.")
     return said

@@ -60,7 +60,7 @@ class Expected(Seen):
     ----------
     x_ng, true_ng, size_n
         As for :class:`Seen`.
-    told_ng
+    predicted_ng
         Expectation, in the units of ``true_ng``.
     mean_ng, variance_ng
         Mean and variance of what is expected, in the units of ``x_ng``.
@@ -70,7 +70,7 @@ class Expected(Seen):
         Mean over draws of log p(x | z), in nats.
     """
 
-    told_ng: Numbers
+    predicted_ng: Numbers
     mean_ng: Numbers
     variance_ng: Numbers
     p_zero_ng: Numbers
@@ -87,7 +87,7 @@ class Entries:
         Expression, as the model sees it.
     below_ng, at_ng
         The probability of less, and of no more; averaged over draws of the latent.
-    drawn_sng
+    sample_sng
         Draws.
     size_n
         Counts per cell, over all genes.
@@ -96,7 +96,7 @@ class Entries:
     x_ng: Numbers
     below_ng: Numbers
     at_ng: Numbers
-    drawn_sng: Numbers
+    sample_sng: Numbers
     size_n: Numbers
 
 
@@ -133,9 +133,9 @@ def _expected(model: Trained, module: VAE, cells: Cells) -> list[Tensor]:
     mean_sng = p.mean
     mean_ng, variance_ng = mean_sng.mean(0), p.variance.expand_as(mean_sng).mean(0) + mean_sng.var(0, correction=0)
     zero_ng = p.log_prob_zero().exp().expand_as(mean_sng).mean(0) if model.schema.seen_as.is_count else mean_ng * 0
-    told_ng = _answer(model, mean_ng, cells.condition.size_n1)
+    predicted_ng = _answer(model, mean_ng, cells.condition.size_n1)
     log_px_n = p.log_prob_n(cells.x, condition.measured_ng).mean(0)
-    return [*_seen(model, cells), told_ng, mean_ng, variance_ng, zero_ng, log_px_n]
+    return [*_seen(model, cells), predicted_ng, mean_ng, variance_ng, zero_ng, log_px_n]
 
 
 def _answer(model: Trained, x_ng: Tensor, size_n1: Tensor) -> Tensor:

@@ -72,9 +72,9 @@ def variance_error(true_ng: ArrayLike, mean_ng: ArrayLike, variance_ng: ArrayLik
     """
     true_g = np.var(np.asarray(true_ng, dtype=np.float64), axis=0)
     means: Any = np.asarray(mean_ng, dtype=np.float64)
-    told_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
-    varies = (true_g > 0) & (told_g > 0)
-    return float(np.mean(np.abs(np.log2(told_g[varies] / true_g[varies])))) if varies.any() else float("nan")
+    predicted_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
+    varies = (true_g > 0) & (predicted_g > 0)
+    return float(np.mean(np.abs(np.log2(predicted_g[varies] / true_g[varies])))) if varies.any() else float("nan")
 
 
 def _ratio(above_g: NDArray[Any], below_g: NDArray[Any]) -> NDArray[np.float64]:

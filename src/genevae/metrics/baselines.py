@@ -79,7 +79,7 @@ def additive_shift(shifts: Mapping[str, Any], parts: Sequence[str]) -> Shift:
 
 
 def linear_latent(
-    shift_mg: ArrayLike, feature_mf: ArrayLike, asked_qf: ArrayLike, n_components: int = 10, ridge: float = 0.1
+    shift_mg: ArrayLike, feature_mf: ArrayLike, wanted_qf: ArrayLike, n_components: int = 10, ridge: float = 0.1
 ) -> NDArray[np.float64]:
     """Predict shifts that are linear in some features, within the directions in which the seen shifts vary.
 
@@ -96,7 +96,7 @@ def linear_latent(
         The shifts that were seen.
     feature_mf
         The features of each of them.
-    asked_qf
+    wanted_qf
         The features of those that are asked for.
     n_components
         Principal components at most.
@@ -118,7 +118,7 @@ def linear_latent(
     _, scale_k, loading_kg = np.linalg.svd(y_mg, full_matrices=False)
     g_gk = (loading_kg * scale_k[:, None])[:n_components].T
     w_kf = _ridge(g_gk, ridge) @ g_gk.T @ y_mg.T @ p_mf @ _ridge(p_mf, ridge)
-    return np.asarray((np.asarray(asked_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
+    return np.asarray((np.asarray(wanted_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
 
 
 def _ridge(x_mf: NDArray[np.float64], ridge: float) -> Any:

@@ -98,7 +98,7 @@ def _share_within(below: ArrayLike, at: ArrayLike, low: float, high: float) -> N
     return np.asarray(np.divide(inside, width, out=point, where=width > 1e-12))
 
 
-def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
+def crps(x: ArrayLike, sample_s: ArrayLike) -> NDArray[np.float64]:
     """Return the continuous ranked probability score of each value: E|X − x| − ½ E|X − X'|, lower is better.
 
     In the units of x; of a forecast without spread it is the absolute error. Without bias from the number of draws.
@@ -107,7 +107,7 @@ def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
     ----------
     x
         Values, of any shape.
-    drawn_s
+    sample_s
         Draws from the model: the same shape, with an axis of two draws or more in front.
 
     References
@@ -120,13 +120,13 @@ def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
     >>> crps([1.0], [[3.0], [3.0]])
     array([2.])
     """
-    drawn: Any = np.sort(np.asarray(drawn_s, dtype=np.float64), axis=0)
+    drawn: Any = np.sort(np.asarray(sample_s, dtype=np.float64), axis=0)
     n = len(drawn)
     weight_s = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))
     return np.asarray(np.abs(drawn - np.asarray(x)).mean(0) - np.tensordot(weight_s, drawn, 1))
 
 
-def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], float]) -> float:
+def predictive_p(x: ArrayLike, sample_s: ArrayLike, statistic: Callable[[Any], float]) -> float:
     """Return the Bayesian p-value of a statistic: the chance that replicated data have more of it than the data.
 
     P(T(X) > T(x)) + ½ P(T(X) = T(x)): near 0.5 where the model makes data like these; near 0 or 1 where it does not.
@@ -135,7 +135,7 @@ def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], fl
     ----------
     x
         The data.
-    drawn_s
+    sample_s
         Replicated data: the same shape, with an axis in front.
     statistic
         Makes one number of data, as the share of zeros.
@@ -145,5 +145,5 @@ def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], fl
     Gelman, Meng and Stern, Statistica Sinica 6:733 (1996).
     """
     seen = statistic(np.asarray(x))
-    made = np.array([statistic(drawn) for drawn in np.asarray(drawn_s)])
+    made = np.array([statistic(drawn) for drawn in np.asarray(sample_s)])
     return float(np.mean(made > seen) + np.mean(made == seen) / 2)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["e_distance", "mmd", "nearest_distances", "usual_distance"]
+__all__ = ["e_distance", "mmd", "nearest_distances", "median_distance"]
 
 
 def e_distance(x_nk: ArrayLike, y_nk: ArrayLike) -> float:
@@ -55,7 +55,7 @@ def mmd(x_nk: ArrayLike, y_nk: ArrayLike, width: float | None = None) -> float:
     from scipy.spatial.distance import cdist, pdist
 
     x, y = np.asarray(x_nk, dtype=np.float64), np.asarray(y_nk, dtype=np.float64)
-    scale = 2 * (usual_distance(x) if width is None else width) ** 2
+    scale = 2 * (median_distance(x) if width is None else width) ** 2
 
     def kernel(squared: Any) -> float:
         return float(np.exp(-squared / scale).mean())
@@ -64,7 +64,7 @@ def mmd(x_nk: ArrayLike, y_nk: ArrayLike, width: float | None = None) -> float:
     return within - 2 * kernel(cdist(x, y, "sqeuclidean"))
 
 
-def usual_distance(x_nk: ArrayLike) -> float:
+def median_distance(x_nk: ArrayLike) -> float:
     """Return the median distance between two cells; one where they all are the same."""
     from scipy.spatial.distance import pdist
 

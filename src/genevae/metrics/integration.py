@@ -121,10 +121,10 @@ def _cosine_silhouette(unit_nk: NDArray[Any], batch_n: NDArray[Any]) -> NDArray[
     sum_bk = np.zeros((len(size_b), unit_nk.shape[1]))
     np.add.at(sum_bk, code_n, unit_nk)
     size_n = size_b[code_n]
-    to_own_n = size_n - (unit_nk * sum_bk[code_n]).sum(1)
+    to_same_n = size_n - (unit_nk * sum_bk[code_n]).sum(1)
     to_all_n = len(code_n) - unit_nk @ sum_bk.sum(0)
-    a_n = to_own_n / np.maximum(size_n - 1, 1)
-    b_n = (to_all_n - to_own_n) / (len(code_n) - size_n)
+    a_n = to_same_n / np.maximum(size_n - 1, 1)
+    b_n = (to_all_n - to_same_n) / (len(code_n) - size_n)
     largest_n = np.maximum(a_n, b_n)
     width_n = np.divide(b_n - a_n, largest_n, out=np.zeros_like(a_n), where=largest_n > 1e-12)
     return np.where(size_n > 1, width_n, 0.0)

@@ -30,13 +30,13 @@ class Reliability(NamedTuple):
     n: NDArray[np.int64]
 
 
-def accuracy(true_n: ArrayLike, told_n: ArrayLike) -> float:
+def accuracy(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
     """Share of cells whose label was told right.
 
     >>> accuracy(["B", "T", "T"], ["B", "T", "B"])
     0.6666666666666666
     """
-    return float(np.mean(np.asarray(true_n) == np.asarray(told_n)))
+    return float(np.mean(np.asarray(true_n) == np.asarray(predicted_n)))
 
 
 def majority_accuracy(train_n: ArrayLike, true_n: ArrayLike) -> float:
@@ -92,12 +92,12 @@ def reliability(right_n: ArrayLike, probability_n: ArrayLike, n_bins: int = 10) 
     return Reliability(said, kept, n[n > 0])
 
 
-def confusion(true_n: ArrayLike, told_n: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
+def confusion(true_n: ArrayLike, predicted_n: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
     """Count the cells of each true label (rows) that were told each label (columns).
 
     Parameters
     ----------
-    true_n, told_n
+    true_n, predicted_n
         Labels, all among ``labels``.
     labels
         In the order of rows and columns.
@@ -109,13 +109,13 @@ def confusion(true_n: ArrayLike, told_n: ArrayLike, labels: Sequence[str]) -> ND
            [1, 1]])
     """
     place = {label: number for number, label in enumerate(labels)}
-    row_n, column_n = ([place[label] for label in np.asarray(given)] for given in (true_n, told_n))
+    row_n, column_n = ([place[label] for label in np.asarray(given)] for given in (true_n, predicted_n))
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(counts, (row_n, column_n), 1)
     return counts
 
 
-def macro_f1(true_n: ArrayLike, told_n: ArrayLike) -> float:
+def macro_f1(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
     """Return the mean over labels of F1 = 2·right / (cells of the label + cells told it), rare labels as common ones.
 
     The labels are all that a cell has or was told.
@@ -124,7 +124,7 @@ def macro_f1(true_n: ArrayLike, told_n: ArrayLike) -> float:
     ----------
     Van Rijsbergen, *Information Retrieval*, 2nd ed. (1979).
     """
-    true, told = np.asarray(true_n), np.asarray(told_n)
+    true, told = np.asarray(true_n), np.asarray(predicted_n)
     pairs = [(true == label, told == label) for label in np.union1d(true, told)]
     return float(np.mean([2 * np.sum(has & gets) / (has.sum() + gets.sum()) for has, gets in pairs]))
 

@@ -49,7 +49,7 @@ def _pit_bars(runs: Sequence[Measured]) -> Bars:
 
 def _mean_points(run: Measured) -> Points:
     in_counts = run.model.schema.answers_in.is_count
-    true, told = run.expected.true_ng.mean(0), run.expected.told_ng.mean(0)
+    true, told = run.expected.true_ng.mean(0), run.expected.predicted_ng.mean(0)
     if in_counts:
         true, told = np.log10(1 + np.maximum(true, 0)), np.log10(1 + np.maximum(told, 0))
     scale = "log10(1 + counts per 10,000)" if in_counts else str(run.model.schema.answers_in)

@@ -38,7 +38,7 @@ def recovery_scores(run: Measured) -> list[Score]:
     half.var_names = list(run.model.schema.genes)
     told = denoise(run.model, half, n_draws=N_DRAWS, seed=run.seed).X
     rows: list[tuple[str, Role, Numbers]] = [(run.name, "run", np.asarray(told, dtype=np.float64))]
-    for rival, mean_ng in zip(run.rivals, _baselines(run, first), strict=True):
+    for rival, mean_ng in zip(run.baselines, _baselines(run, first), strict=True):
         rows.append((rival + run.answers, "baseline", mean_ng))
     typical = float(np.median(_size_n(second)))
     scores = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from genevae.evaluation.cell_selection import chosen, lacks, usable_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.fit.charts import charts_of
 from genevae.evaluation.fit.denoising import can_be_hidden, recovery_scores
 from genevae.evaluation.fit.measurements import MAX_BOUND, MAX_GENES, N_PARTICLES, Measured
@@ -19,9 +19,9 @@ from genevae.evaluation.scale import units
 from genevae.report.records import Score, Section
 from genevae.runs.trained import Trained
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
-MAX_JUDGED = 1000
+MAX_EVALUATION = 1000
 MAX_TRAINING = 2000
 SEEN_NOTE = "What is expected of a cell, and its intervals, are given that the model has seen the cell."
 HIDDEN_NOTE = "Hidden molecules are the stricter test: half of every cell's are kept from the model, and asked for."
@@ -35,19 +35,19 @@ VIEWS_NOTE = (
 )
 
 
-def why_not(bench: Bench) -> str | None:
+def unavailable_reason(context: EvaluationContext) -> str | None:
     """Say what is lacking, where the question cannot be asked."""
-    return lacks(bench)
+    return lacks(context)
 
 
-def ask(bench: Bench) -> Section:
+def evaluate(context: EvaluationContext) -> Section:
     """Score every run on cells that it was not trained on, beside a distribution per gene, its mean and PCA."""
-    cells = chosen(bench, usable_n(bench), MAX_JUDGED, MAX_TRAINING)
-    rows = np.random.default_rng(bench.seed).permutation(cells.judged.n_obs)  # the first are then any of them
+    cells = chosen(context, usable_n(context), MAX_EVALUATION, MAX_TRAINING)
+    rows = np.random.default_rng(context.seed).permutation(cells.judged.n_obs)  # the first are then any of them
     judged, training = cells.judged[rows].copy(), cells.training.copy()
-    sees, answers = _sees(bench), _answers(bench)
+    sees, answers = _sees(context), _answers(context)
     runs = [
-        Measured(name, run, training, judged, bench.seed, sees[name], answers[name]) for name, run in bench.runs.items()
+        Measured(name, run, training, judged, context.seed, sees[name], answers[name]) for name, run in context.runs.items()
     ]
     scores: dict[tuple[str, str, str], Score] = {}
     for run in runs:
@@ -64,11 +64,11 @@ def ask(bench: Bench) -> Section:
     )
 
 
-def _sees(bench: Bench) -> dict[str, str]:
+def _sees(context: EvaluationContext) -> dict[str, str]:
     """Tell apart the baselines of runs that see counts, or other numbers, of different genes or on different scales."""
     return {
-        name: _first(bench, run, lambda other: (_scored_as(other), view(other)), "sees cells")
-        for name, run in bench.runs.items()
+        name: _first(context, run, lambda other: (_scored_as(other), view(other)), "sees cells")
+        for name, run in context.runs.items()
     }
 
 
@@ -77,20 +77,20 @@ def _scored_as(run: Trained) -> str:
     return "none" if not run.schema.knows_scatter else "counts" if run.schema.seen_as.is_count else "values"
 
 
-def _answers(bench: Bench) -> dict[str, str]:
+def _answers(context: EvaluationContext) -> dict[str, str]:
     """Tell apart the baselines of runs that answer in different kinds of numbers, genes or scales."""
-    several = len({run.schema.answers_in for run in bench.runs.values()}) > 1
+    several = len({run.schema.answers_in for run in context.runs.values()}) > 1
     return {
         name: (f", {run.schema.answers_in}" if several else "")
-        + _first(bench, run, lambda other: (other.schema.answers_in, units(other)), "answers")
-        for name, run in bench.runs.items()
+        + _first(context, run, lambda other: (other.schema.answers_in, units(other)), "answers")
+        for name, run in context.runs.items()
     }
 
 
-def _first(bench: Bench, run: Trained, key: Callable[[Trained], tuple[object, object]], verb: str) -> str:
+def _first(context: EvaluationContext, run: Trained, key: Callable[[Trained], tuple[object, object]], verb: str) -> str:
     """Name the first run of the same key, where runs that share the first half of it differ in the second."""
     kind, own = key(run)
-    alike = {name: key(other)[1] for name, other in bench.runs.items() if key(other)[0] == kind}
+    alike = {name: key(other)[1] for name, other in context.runs.items() if key(other)[0] == kind}
     first = next(name for name, other in alike.items() if other == own)
     return f" (as {first} {verb})" if len(set(alike.values())) > 1 else ""
 

@@ -63,7 +63,7 @@ class Measured:
         return int(self.model.reference.mean_nk.shape[1])
 
     @property
-    def rivals(self) -> tuple[str, str, str]:
+    def baselines(self) -> tuple[str, str, str]:
         """Name the baselines of expectations, in brief."""
         return "no denoising", "gene mean", f"PCA, {self.n_latent} axes"
 
@@ -124,4 +124,4 @@ class Measured:
         base, size_n = self.base.of(self.genes), own.size_n
         at_ng = base.cdf_ng(own.x_ng, size_n)
         below_ng = base.cdf_ng(own.x_ng - 1, size_n) if self.is_count else at_ng
-        return Entries(own.x_ng, below_ng, at_ng, base.draw_sng(size_n, len(own.drawn_sng), self.seed), size_n)
+        return Entries(own.x_ng, below_ng, at_ng, base.draw_sng(size_n, len(own.sample_sng), self.seed), size_n)

@@ -56,8 +56,8 @@ def _bound_scores(run: Measured) -> list[Score]:
     ]
     if run.bounds is not None:
         base = _mean(run.base_log_prob[:MAX_BOUND], seed)
-        for name, own_n in zip(("bound, nats per cell", BOUND), run.bounds, strict=True):
-            scores.append(Score(metric=name, who=run.name, **_mean(own_n, seed)))
+        for name, bound_n in zip(("bound, nats per cell", BOUND), run.bounds, strict=True):
+            scores.append(Score(metric=name, who=run.name, **_mean(bound_n, seed)))
             scores.append(Score(metric=name, who=run.base_name, role="baseline", **base))
     return scores
 
@@ -69,11 +69,11 @@ def _mean(value_n: NDArray[np.float64], seed: int) -> Averaged:
 
 def _expectation_scores(run: Measured) -> list[Score]:
     told, trained = run.expected, run.trained
-    _, mean, axes = (name + run.answers for name in run.rivals)
+    _, mean, axes = (name + run.answers for name in run.baselines)
     line = Principal.fit(trained.true_ng, run.n_latent, run.seed).reconstruct(told.true_ng)
     flat = np.tile(trained.true_ng.mean(0), (len(told.size_n), 1))
     rows: list[tuple[str, Role, NDArray[np.float64]]] = [
-        (run.name, "run", told.told_ng),
+        (run.name, "run", told.predicted_ng),
         (axes, "baseline", line),
         (mean, "baseline", flat),
     ]
@@ -117,15 +117,15 @@ def _category_scores(run: Measured) -> list[Score]:
         return np.log1p(mean_g) if in_counts else mean_g
 
     all_cells = profile(run.trained.true_ng)
-    rivals: tuple[tuple[str, Role, NDArray[np.float64] | None], ...] = (
+    baselines: tuple[tuple[str, Role, NDArray[np.float64] | None], ...] = (
         (run.name, "run", None),
         (f"mean of all training cells{run.answers}", "baseline", all_cells),
     )
     scores = []
     for of, here in _categories(run.model, run.judged.obs):
         true = profile(run.expected.true_ng[here])
-        for who, role, flat in rivals:
-            value = pearson(true, profile(run.expected.told_ng[here]) if flat is None else flat)
+        for who, role, flat in baselines:
+            value = pearson(true, profile(run.expected.predicted_ng[here]) if flat is None else flat)
             scores.append(Score(metric="Pearson of gene means", of=of, who=who, role=role, value=value, ideal=1))
     return scores
 
@@ -154,7 +154,7 @@ def _calibration_scores(run: Measured) -> list[Score]:
             mean = _mean(cover_ng[:, genes].mean(1), run.seed)
             scores.append(Score(metric=COVERAGE, of=of, who=who, role=role, better="closer", ideal=LEVEL, **mean))
         distance = distance_from_uniform(pit(each.below_ng, each.at_ng, run.seed))
-        score_n = crps(each.x_ng, each.drawn_sng).mean(1)
+        score_n = crps(each.x_ng, each.sample_sng).mean(1)
         scores += [
             Score(metric=PIT, who=who, role=role, better="lower", ideal=0, value=distance),
             Score(metric="CRPS", who=who, role=role, better="lower", ideal=0, **_mean(score_n, run.seed)),
@@ -169,6 +169,6 @@ def _predictive_scores(run: Measured, who: str, role: Role, each: Entries) -> li
     statistics |= {"variance": lambda x: np.mean(np.var(x, axis=0))}
     return [
         Score(metric="predictive p-value", of=name, who=who, role=role, better="closer", ideal=0.5,
-              value=predictive_p(each.x_ng, each.drawn_sng, statistic))
+              value=predictive_p(each.x_ng, each.sample_sng, statistic))
         for name, statistic in statistics.items()
     ]  # fmt: skip

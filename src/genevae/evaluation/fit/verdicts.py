@@ -71,8 +71,8 @@ def _recovery(run: Measured, scores: Sequence[Score]) -> Verdict | None:
     values = {score.who: score.value for score in scores if score.metric == RECOVERY}
     if run.name not in values:
         return None
-    beaten = [name for name in run.rivals if values[run.name] < values[name + run.answers]]
-    lost = [name for name in run.rivals if name not in beaten]
+    beaten = [name for name in run.baselines if values[run.name] < values[name + run.answers]]
+    lost = [name for name in run.baselines if name not in beaten]
     parts = [f"{word} than {_listed(some)}" for word, some in (("better", beaten), ("worse", lost)) if some]
     tone: Tone = "good" if not lost else "mixed" if beaten else "bad"
     return Verdict(f"{run.name} foretells hidden molecules {', and '.join(parts)}.", tone)
@@ -80,11 +80,11 @@ def _recovery(run: Measured, scores: Sequence[Score]) -> Verdict | None:
 
 def _mean(run: Measured, scores: Sequence[Score]) -> Verdict | None:
     values = {score.who: score.value for score in scores if score.metric == R2 and score.of == TOP}
-    own, line = (100 * values[name] for name in (run.name, run.rivals[-1] + run.answers))
+    own, line = (100 * values[name] for name in (run.name, run.baselines[-1] + run.answers))
     explained = f"{own:.3g} %" if own > 0 else "nothing"
     return Verdict(
         f"{run.name}: what it expects of each cell explains {explained} of the variance of the median gene among the "
-        f"most expressed tenth; {run.rivals[-1]}: {line:.3g} %."
+        f"most expressed tenth; {run.baselines[-1]}: {line:.3g} %."
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from genevae.data.value_kind import Kind
 from genevae.evaluation.cell_selection import Chosen, known_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.metrics.bootstrap import interval
 from genevae.metrics.labels import (
     accuracy,
@@ -78,15 +78,15 @@ class Labels:
         return [*self.runs, *self.baselines]
 
 
-def tell(bench: Bench, field: str, cells: Chosen) -> Labels:
+def tell(context: EvaluationContext, field: str, cells: Chosen) -> Labels:
     """Let every run that can tell a field, and the classifiers beside it."""
     labelled = cells.training[cells.training.obs[field].notna().to_numpy()]
     runs = [
-        _by_run(name, run, cells.judged, field, bench.seed)
-        for name, run in bench.runs.items()
+        _by_run(name, run, cells.judged, field, context.seed)
+        for name, run in context.runs.items()
         if field in run.calibration
     ]
-    return Labels(field, _words(cells.judged, field), runs, list(_by_others(bench, field, labelled, cells.judged)))
+    return Labels(field, _words(cells.judged, field), runs, list(_by_others(context, field, labelled, cells.judged)))
 
 
 def _words(cells: AnnData, field: str) -> NDArray[Any]:
@@ -98,7 +98,7 @@ def _by_run(name: str, run: Trained, cells: AnnData, field: str, seed: int) -> T
     return Told(name, "run", table["label"].to_numpy(dtype=str), table["probability"].to_numpy(dtype=np.float64))
 
 
-def _by_others(bench: Bench, field: str, training: AnnData, judged: AnnData) -> Iterator[Told]:
+def _by_others(context: EvaluationContext, field: str, training: AnnData, judged: AnnData) -> Iterator[Told]:
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -106,12 +106,12 @@ def _by_others(bench: Bench, field: str, training: AnnData, judged: AnnData) -> 
     from sklearn.preprocessing import StandardScaler
 
     label_n = _words(training, field)
-    spaces = _principal(bench, training, judged)
+    spaces = _principal(context, training, judged)
     n_axes, n_near = spaces[0].shape[1], min(N_NEIGHBOURS, len(label_n))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     yield _by(f"logistic regression on {n_axes} PCs", logistic, spaces, label_n)
     yield _by(f"nearest neighbours on {n_axes} PCs", KNeighborsClassifier(n_near), spaces, label_n)
-    for name, run in bench.runs.items():
+    for name, run in context.runs.items():
         told = field in run.schema.n_categories and run.recipe.encode_condition
         if not told and known_n(run.schema, judged.obs).all():
             latents = tuple(embed(run, cells).obsm["X_genevae"] for cells in (training, judged))
@@ -124,11 +124,11 @@ def _by(who: str, classifier: Any, spaces: tuple[NDArray[Any], ...], label_n: ND
     return Told(who, "baseline", classifier.classes_[p_nc.argmax(1)], p_nc.max(1))
 
 
-def _principal(bench: Bench, training: AnnData, judged: AnnData) -> tuple[NDArray[Any], ...]:
+def _principal(context: EvaluationContext, training: AnnData, judged: AnnData) -> tuple[NDArray[Any], ...]:
     """Return principal components of training and judged cells, of the genes that any run models."""
-    genes = list(dict.fromkeys(gene for run in bench.runs.values() for gene in run.schema.genes))
-    values = [_logarithms(cells[:, genes].X, bench.kind) for cells in (training, judged)]
-    axes = Principal.fit(values[0], N_AXES, bench.seed)
+    genes = list(dict.fromkeys(gene for run in context.runs.values() for gene in run.schema.genes))
+    values = [_logarithms(cells[:, genes].X, context.kind) for cells in (training, judged)]
+    axes = Principal.fit(values[0], N_AXES, context.seed)
     return tuple(axes.embed(x_ng) for x_ng in values)
 
 
@@ -162,11 +162,11 @@ def _scores(labels: Labels, told: Told, seed: int) -> list[Score]:
     ]
 
 
-def unknown_scores(labels: Labels, strangers: Labels) -> list[Score]:
+def unknown_scores(labels: Labels, unseen: Labels) -> list[Score]:
     """Score whether cells of labels that were never seen are less surely told than the others."""
     known = {told.who: told for told in labels.all}
     scores = []
-    for told in strangers.all:
+    for told in unseen.all:
         sure_n = np.concatenate([told.probability_n, known[told.who].probability_n])
         strange_n = np.arange(len(sure_n)) < len(told.probability_n)
         value, name = auroc(strange_n, 1 - sure_n), "AUROC of labels never seen"

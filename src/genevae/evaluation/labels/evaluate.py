@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from genevae.data.covariates import UNKNOWN
 from genevae.evaluation.cell_selection import Chosen, chosen, lacks, sample, usable_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.labels.classifiers import Labels, Told, confusion_of, scores_of, tell, unknown_scores
 from genevae.metrics.bootstrap import paired
 from genevae.metrics.labels import accuracy, reliability, risk_coverage
 from genevae.report.records import Chart, Heat, Lines, Score, Section, Tone, Verdict
 from genevae.runs.trained import Trained
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
-MAX_JUDGED = 1000
+MAX_EVALUATION = 1000
 MAX_TRAINING = 4000
-MAX_STRANGERS = 500
+MAX_UNSEEN = 500
 MAX_LABELS = 50
 MAX_FIELDS = 3
 MIN_CELLS = 20
 
 
-def why_not(bench: Bench) -> str | None:
+def unavailable_reason(context: EvaluationContext) -> str | None:
     """Say what is lacking, where the question cannot be asked."""
-    if reason := lacks(bench):
+    if reason := lacks(context):
         return reason
-    if not _fields(bench):
+    if not _fields(context):
         return (
             f"No run is conditioned on a field with 2 to {MAX_LABELS} categories, neither a batch nor a perturbation, "
             f"of which training cells and {MIN_CELLS} cells to judge by are labelled."
@@ -39,19 +39,19 @@ def why_not(bench: Bench) -> str | None:
     return None
 
 
-def ask(bench: Bench) -> Section:
+def evaluate(context: EvaluationContext) -> Section:
     """Tell each label from expression and the other conditions, beside classifiers that were made for it."""
     verdicts: list[Verdict] = []
     scores: list[Score] = []
     charts: list[Chart] = []
     notes: list[str] = []
-    for field in _fields(bench):
-        cells = chosen(bench, usable_n(bench) & _labelled_n(bench, field), MAX_JUDGED, MAX_TRAINING)
+    for field in _fields(context):
+        cells = chosen(context, usable_n(context) & _labelled_n(context, field), MAX_EVALUATION, MAX_TRAINING)
         notes += [note for note in cells.notes if note not in notes]
-        labels = tell(bench, field, cells)
-        scores += scores_of(labels, bench.seed)
-        scores += _of_strangers(bench, labels, cells)
-        verdicts += [_verdict(labels, told, bench.seed) for told in labels.runs]
+        labels = tell(context, field, cells)
+        scores += scores_of(labels, context.seed)
+        scores += _unseen_scores(context, labels, cells)
+        verdicts += [_verdict(labels, told, context.seed) for told in labels.runs]
         charts += _charts(labels)
     notes.append(
         "The label is hidden from the run and its other conditions are given. Classifiers beside it see principal "
@@ -61,25 +61,25 @@ def ask(bench: Bench) -> Section:
                    notes=notes)  # fmt: skip
 
 
-def _of_strangers(bench: Bench, labels: Labels, cells: Chosen) -> list[Score]:
+def _unseen_scores(context: EvaluationContext, labels: Labels, cells: Chosen) -> list[Score]:
     """Score how unsure all are of cells whose label no run has seen, where there are such."""
-    which = usable_n(bench, besides=labels.field) & _strange_n(bench, labels.field)
+    which = usable_n(context, besides=labels.field) & _strange_n(context, labels.field)
     if which.sum() < MIN_CELLS:
         return []
-    strangers = bench.cells[sample(which, MAX_STRANGERS, bench.seed)]
-    return unknown_scores(labels, tell(bench, labels.field, replace(cells, judged=strangers)))
+    unseen = context.cells[sample(which, MAX_UNSEEN, context.seed)]
+    return unknown_scores(labels, tell(context, labels.field, replace(cells, judged=unseen)))
 
 
-def _fields(bench: Bench) -> list[str]:
+def _fields(context: EvaluationContext) -> list[str]:
     """Return the fields that a run can tell, and the data can judge; to no run a batch or a perturbation."""
     other = {
-        field.name for run in bench.runs.values() for field in run.schema.categorical
+        field.name for run in context.runs.values() for field in run.schema.categorical
         if field.technical or field.control is not None or field.combined
     }  # fmt: skip
-    found = dict.fromkeys(name for run in bench.runs.values() for name in _told_by(run) if name not in other)
-    usable = usable_n(bench)
+    found = dict.fromkeys(name for run in context.runs.values() for name in _told_by(run) if name not in other)
+    usable = usable_n(context)
     return [
-        name for name in found if name in bench.cells.obs and (_labelled_n(bench, name) & usable).sum() >= MIN_CELLS
+        name for name in found if name in context.cells.obs and (_labelled_n(context, name) & usable).sum() >= MIN_CELLS
     ][:MAX_FIELDS]
 
 
@@ -87,23 +87,23 @@ def _told_by(run: Trained) -> list[str]:
     return [name for name, calibration in run.calibration.items() if 2 <= len(calibration.code_c) <= MAX_LABELS]
 
 
-def _labelled_n(bench: Bench, field: str) -> NDArray[np.bool_]:
+def _labelled_n(context: EvaluationContext, field: str) -> NDArray[np.bool_]:
     """Say which cells have a label that every run with this field has seen in training."""
-    words = bench.cells.obs[field].astype(str)
-    known = [words.isin(seen) for seen in _seen(bench, field)]
-    return np.asarray(np.all(known, axis=0) & bench.cells.obs[field].notna())
+    words = context.cells.obs[field].astype(str)
+    known = [words.isin(seen) for seen in _seen(context, field)]
+    return np.asarray(np.all(known, axis=0) & context.cells.obs[field].notna())
 
 
-def _strange_n(bench: Bench, field: str) -> NDArray[np.bool_]:
+def _strange_n(context: EvaluationContext, field: str) -> NDArray[np.bool_]:
     """Say which cells have a label that no run has seen in training."""
-    words = bench.cells.obs[field].astype(str)
-    known = {UNKNOWN}.union(*_seen(bench, field))
-    return np.asarray(~words.isin(known) & bench.cells.obs[field].notna())
+    words = context.cells.obs[field].astype(str)
+    known = {UNKNOWN}.union(*_seen(context, field))
+    return np.asarray(~words.isin(known) & context.cells.obs[field].notna())
 
 
-def _seen(bench: Bench, field: str) -> list[set[str]]:
+def _seen(context: EvaluationContext, field: str) -> list[set[str]]:
     """Return the labels that each run with this field has seen in training."""
-    runs = [run for run in bench.runs.values() if field in _told_by(run)]
+    runs = [run for run in context.runs.values() if field in _told_by(run)]
     return [{run.schema.categorical_field(field).categories[c] for c in run.calibration[field].code_c} for run in runs]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.errors import DataError, GeneError, shorten
-from genevae.evaluation.latent.embeddings import Placed
+from genevae.evaluation.latent.embeddings import Embeddings
 from genevae.io.gmt import read_gene_sets
 from genevae.metrics.gene_sets import SHARE, CoMembership, co_membership, in_sets, members_of, similarity
 from genevae.report.records import Score, Verdict
@@ -22,7 +22,7 @@ METRICS = ("gene pairs of one set (AUROC)", "gene pairs of one set (recall at 5 
 BY_CHANCE = CoMembership(0.5, SHARE)
 
 
-def gene_likeness(placed: Placed) -> tuple[list[Score], list[Verdict], list[str]]:
+def gene_likeness(embeddings: Embeddings) -> tuple[list[Score], list[Verdict], list[str]]:
     """Score gene vectors by gene sets, where a file of them was given.
 
     Raises
@@ -32,19 +32,19 @@ def gene_likeness(placed: Placed) -> tuple[list[Score], list[Verdict], list[str]
     GeneError
         If its genes are not those of the runs.
     """
-    path = placed.bench.gene_sets
+    path = embeddings.context.gene_sets
     if path is None:
         return [], [], []
     sets = read_gene_sets(path)
-    vectors, notes = _vectors(placed)
+    vectors, notes = _vectors(embeddings)
     if not vectors:
         return [], [], notes
-    asked = _asked(placed, sets, vectors)
+    asked = _asked(embeddings, sets, vectors)
     member_gs = in_sets(asked, sets.values())
-    found = {who: co_membership(similarity(v), member_gs) for who, v in _all(placed, vectors, asked).items()}
+    found = {who: co_membership(similarity(v), member_gs) for who, v in _all(embeddings, vectors, asked).items()}
     found["chance"] = BY_CHANCE
     scores = [
-        Score(metric=metric, who=who, value=value, role="run" if who in placed.runs else "baseline", ideal=1)
+        Score(metric=metric, who=who, value=value, role="run" if who in embeddings.runs else "baseline", ideal=1)
         for who, values in found.items()
         for metric, value in zip(METRICS, values, strict=True)
     ]
@@ -52,11 +52,11 @@ def gene_likeness(placed: Placed) -> tuple[list[Score], list[Verdict], list[str]
     return scores, [_verdict(run, found) for run in vectors], [*notes, note]
 
 
-def _vectors(placed: Placed) -> tuple[dict[str, dict[str, NDArray[Any]]], list[str]]:
+def _vectors(embeddings: Embeddings) -> tuple[dict[str, dict[str, NDArray[Any]]], list[str]]:
     """Return for each run the vector of each gene, and say which runs have none."""
     found: dict[str, dict[str, NDArray[Any]]] = {}
     notes = []
-    for name, run in placed.runs.items():
+    for name, run in embeddings.runs.items():
         try:
             answer = gene_vectors(run, neighbours=0)
         except DataError:
@@ -66,28 +66,28 @@ def _vectors(placed: Placed) -> tuple[dict[str, dict[str, NDArray[Any]]], list[s
     return found, notes
 
 
-def _asked(placed: Placed, sets: dict[str, Any], vectors: dict[str, Any]) -> list[str]:
+def _asked(embeddings: Embeddings, sets: dict[str, Any], vectors: dict[str, Any]) -> list[str]:
     """Return the genes that are in any set, in the data and in every run."""
-    shared = [gene for gene in placed.genes if all(gene in of_run for of_run in vectors.values())]
+    shared = [gene for gene in embeddings.genes if all(gene in of_run for of_run in vectors.values())]
     places = members_of(shared, sets.values())
     if len(places) < 3:
         listed = shorten([gene for members in sets.values() for gene in members], 3)
         raise GeneError(
-            f"{placed.bench.gene_sets} names {listed}, and the runs share the genes {shorten(shared, 3)}: "
+            f"{embeddings.context.gene_sets} names {listed}, and the runs share the genes {shorten(shared, 3)}: "
             f"{len(places)} genes are in both. Give sets with the names that the runs' genes have."
         )
     if len(places) > N_GENES:
-        places = np.sort(np.random.default_rng(placed.bench.seed).choice(places, N_GENES, replace=False))
+        places = np.sort(np.random.default_rng(embeddings.context.seed).choice(places, N_GENES, replace=False))
     return [shared[place] for place in places]
 
 
-def _all(placed: Placed, vectors: dict[str, Any], asked: list[str]) -> dict[str, NDArray[Any]]:
+def _all(embeddings: Embeddings, vectors: dict[str, Any], asked: list[str]) -> dict[str, NDArray[Any]]:
     """Return the asked genes' vectors: of runs, loadings of as many components as the first has, and expression."""
-    at = placed.genes.get_indexer(asked)
-    x = placed.log_x(placed.learned_n)
+    at = embeddings.genes.get_indexer(asked)
+    x = embeddings.log_x(embeddings.learned_n)
     found = {name: np.stack([of_run[gene] for gene in asked]) for name, of_run in vectors.items()}
-    for n in sorted({placed.latents[name].shape[1] for name in vectors}):
-        found[f"{placed.baseline(n)}: loadings"] = placed.principal[n].loading_gk[at]
+    for n in sorted({embeddings.latents[name].shape[1] for name in vectors}):
+        found[f"{embeddings.baseline(n)}: loadings"] = embeddings.principal[n].loading_gk[at]
     dense = np.asarray(x[:, at].todense() if hasattr(x, "todense") else x[:, at], dtype=np.float32)
     found["Pearson of expression"] = (dense - dense.mean(0)).T
     return found

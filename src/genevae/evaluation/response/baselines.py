@@ -13,12 +13,12 @@ from genevae.evaluation.response.states import State
 from genevae.metrics.baselines import additive_shift, linear_latent, matching_mean, mean_shift, perturbed_mean
 from genevae.metrics.principal import Principal
 
-__all__ = ["NO_CHANGE", "SAME_STATE", "USUAL", "guesses"]
+__all__ = ["NO_CHANGE", "SAME_STATE", "MAIN_BASELINES", "baseline_shifts"]
 
 NO_CHANGE = "no change"
 MEAN_SHIFT = "mean shift"
 SAME_STATE = "training cells of the same state"
-USUAL = (MEAN_SHIFT, "additive", "perturbed mean", NO_CHANGE)
+MAIN_BASELINES = (MEAN_SHIFT, "additive", "perturbed mean", NO_CHANGE)
 """The baselines that a run is first of all to beat: the first of them that there is."""
 N_FEATURES = 10
 LEAST_PAIRS = 3
@@ -28,7 +28,7 @@ Profile = NDArray[np.float64]
 Profiles = Mapping[State, Profile]
 
 
-def guesses(seen: Profiles, control: str, asked: State, reference_g: Profile) -> dict[str, Profile]:
+def baseline_shifts(seen: Profiles, control: str, asked: State, reference_g: Profile) -> dict[str, Profile]:
     """Return the shift that each baseline predicts, of those that the training cells allow.
 
     Parameters

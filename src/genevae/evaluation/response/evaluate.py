@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.evaluation.cell_selection import lacks
-from genevae.evaluation.context import Bench
-from genevae.evaluation.response.baselines import SAME_STATE, guesses
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.response.baselines import SAME_STATE, baseline_shifts
 from genevae.evaluation.response.charts import charts_of
 from genevae.evaluation.response.scores import Prediction, Truth
 from genevae.evaluation.response.states import (
@@ -32,7 +32,7 @@ from genevae.report.records import Section
 from genevae.runs.trained import Trained
 from genevae.tasks.counterfactual import counterfactual
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
 N_AXES = 50
 MAX_SPACE = 1500
@@ -41,21 +41,21 @@ MAX_SPACE = 1500
 Profile = NDArray[Any]
 
 
-def why_not(bench: Bench) -> str | None:
+def unavailable_reason(context: EvaluationContext) -> str | None:
     """Say what is lacking, where the question cannot be asked."""
-    asked = [(run, p) for run in bench.runs.values() for p in perturbations(run, bench)]
+    asked = [(run, p) for run in context.runs.values() for p in perturbations(run, context)]
     if not asked:
         return "No run is conditioned on a field with a control level (name one when you train: --control FIELD=LEVEL)."
-    if reason := lacks(bench):
+    if reason := lacks(context):
         return reason
-    if not any(cases(run, bench, p) for run, p in asked):
+    if not any(cases(run, context, p) for run, p in asked):
         return f"No perturbed state has {MIN_CELLS} cells to judge by and {MIN_CELLS} control cells of the same kind."
     return None
 
 
-def ask(bench: Bench) -> Section:
+def evaluate(context: EvaluationContext) -> Section:
     """Ask every run what control cells would look like perturbed, and lay the answer beside the true cells."""
-    fields = [_Field(bench, name, p) for name, run in bench.runs.items() for p in perturbations(run, bench)]
+    fields = [_Field(context, name, p) for name, run in context.runs.items() for p in perturbations(run, context)]
     alike: dict[tuple[object, ...], list[_Field]] = {}
     for field in fields:
         alike.setdefault(field.key, []).append(field)
@@ -64,9 +64,9 @@ def ask(bench: Bench) -> Section:
         name="response",
         title="Does it predict what a perturbation does?",
         verdicts=verdicts_of(judged),
-        scores=scores_of(judged, bench.seed),
+        scores=scores_of(judged, context.seed),
         charts=charts_of(judged),
-        notes=_notes(bench, judged),
+        notes=_notes(context, judged),
     )
 
 
@@ -74,38 +74,38 @@ def ask(bench: Bench) -> Section:
 class _Field:
     """One perturbation field of one run."""
 
-    bench: Bench
+    context: EvaluationContext
     name: str
     asked: Perturbation
 
     @property
     def run(self) -> Trained:
         """The model."""
-        return self.bench.runs[self.name]
+        return self.context.runs[self.name]
 
     @property
     def key(self) -> tuple[object, ...]:
         """What fields must share to have the same baselines, judged by the same cells."""
-        trained = (self.bench.part_n(self.name) == "training").to_numpy()
+        trained = (self.context.part_n(self.name) == "training").to_numpy()
         return (self.asked, *units(self.run), trained.tobytes())
 
 
 def _judged(fields: Sequence[_Field], several: bool) -> Iterator[Judged]:
     """Judge fields of the same units: every state once, with the baselines, then every run."""
     first = fields[0]
-    asked = cases(first.run, first.bench, first.asked)
+    asked = cases(first.run, first.context, first.asked)
     if not asked:
         return
-    states = training_rows(first.run, first.name, first.bench, first.asked)
+    states = training_rows(first.run, first.name, first.context, first.asked)
     view = _View(first, asked, states)
     suffix = f" ({first.name})" if several else ""
     for case in asked:
-        truth, shifts = view.truth(case), view.guesses(case)
+        truth, shifts = view.truth(case), view.baseline_shifts(case)
         told = {f.name: _predicted(f, case) for f in fields}
         baselines = {
             name + suffix: Prediction.moved(truth.control_ng, s) for name, s in shifts.items() if name != SAME_STATE
         }
-        ceilings = {f"split halves{suffix}": truth.ceiling(first.bench.seed)}
+        ceilings = {f"split halves{suffix}": truth.ceiling(first.context.seed)}
         if SAME_STATE in shifts:
             cells = view.cells(states[case.state])
             ceilings[SAME_STATE + suffix] = truth.scores(Prediction(cells, cells.mean(0)))
@@ -118,12 +118,12 @@ class _View:
     def __init__(self, field: _Field, asked: Sequence[Case], states: dict[State, Any]) -> None:
         rows = [*states.values(), *(r for case in asked for r in (case.control_rows, case.true_rows))]
         self._rows = np.unique(np.concatenate(rows))
-        bench, run = field.bench, field.run
-        self._x_ng: Expression = logged(run, in_units_of(run, bench.cells[self._rows]))
+        context, run = field.context, field.run
+        self._x_ng: Expression = logged(run, in_units_of(run, context.cells[self._rows]))
         self._control = field.asked.control
         self._profiles = {state: self.cells(rows).mean(0, dtype=np.float64) for state, rows in states.items()}
         learned = np.unique(np.concatenate([*states.values()] or [self._rows]))
-        some = np.random.default_rng(bench.seed).permutation(learned)[:MAX_SPACE]
+        some = np.random.default_rng(context.seed).permutation(learned)[:MAX_SPACE]
         self._space = Principal.fit(self.cells(some), N_AXES)
 
     def cells(self, rows: Any) -> Expression:
@@ -137,22 +137,22 @@ class _View:
         control_ng, x_ng = (self.cells(rows).astype(np.float64) for rows in (case.control_rows, case.true_rows))
         return Truth(control_ng, x_ng, np.mean(near, axis=0) if len(near) > 1 else None, self._space)
 
-    def guesses(self, case: Case) -> dict[str, Profile]:
+    def baseline_shifts(self, case: Case) -> dict[str, Profile]:
         """Return the shifts that the baselines predict."""
         reference_g = self.cells(case.control_rows).mean(0, dtype=np.float64)
-        return guesses(self._profiles, self._control, case.state, reference_g)
+        return baseline_shifts(self._profiles, self._control, case.state, reference_g)
 
 
 def _predicted(field: _Field, case: Case) -> Prediction:
     """Ask a run for its control cells, moved: their own noise stays, as it does where baselines add a shift."""
-    bench, run = field.bench, field.run
-    start = bench.cells[case.control_rows]
-    told = counterfactual(run, start, condition={field.asked.field: case.state[1]}, n_draws=1, seed=bench.seed)
+    context, run = field.context, field.run
+    start = context.cells[case.control_rows]
+    told = counterfactual(run, start, condition={field.asked.field: case.state[1]}, n_draws=1, seed=context.seed)
     x_ng = logged(run, told.layers["moved"]).astype(np.float64)
     return Prediction(x_ng, x_ng.mean(0))
 
 
-def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
+def _notes(context: EvaluationContext, judged: Sequence[Judged]) -> list[str]:
     """Say what the numbers rest on."""
     start = (
         "Control cells that were not trained on are asked for each perturbed state, where there are "
@@ -170,7 +170,7 @@ def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
         "good model may pass them."
     )
     drawn = (
-        f"At most {MAX_CELLS} cells of a state and {MAX_CASES} states, drawn with seed {bench.seed}; {len(judged)} "
+        f"At most {MAX_CELLS} cells of a state and {MAX_CASES} states, drawn with seed {context.seed}; {len(judged)} "
         "were asked for. Means, and their intervals, are over the states that a baseline can be asked for."
     )
-    return [bench.judged_by, start, answers, profiles, ceiling, drawn]
+    return [context.evaluation_note, start, answers, profiles, ceiling, drawn]

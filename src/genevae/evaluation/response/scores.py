@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from genevae.evaluation.context import Metric
 from genevae.metrics import response
 from genevae.metrics.ceiling import split_half_ceiling
-from genevae.metrics.distances import e_distance, mmd, usual_distance
+from genevae.metrics.distances import e_distance, mmd, median_distance
 from genevae.metrics.principal import Principal
 from genevae.metrics.ranking import standard_error, top_genes, top_overlap
 
@@ -109,7 +109,7 @@ class Truth:
             *(top_overlap(found_g, surely_g, k) for k in (20, 50, 100)),
             response.direction_agreement(shift_g, self.shift_g, top_genes(surely_g, N_CLEAR)),
             e_distance(cells, made),
-            mmd(cells, made, usual_distance(cells)),
+            mmd(cells, made, median_distance(cells)),
         ]
         return dict(zip(METRICS, values, strict=True))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genevae.errors import CategoryError
 from genevae.evaluation.cell_selection import known_n, sample
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.runs.trained import Trained
 
 __all__ = ["MAX_CELLS", "MIN_CELLS", "Case", "Perturbation", "cases", "perturbations", "training_rows"]
@@ -58,7 +58,7 @@ class Case:
     held_out
         Whether no cell of that state was trained on.
     control_rows, true_rows
-        Rows of the bench's cells.
+        Rows of the context's cells.
     """
 
     state: State
@@ -68,32 +68,32 @@ class Case:
     true_rows: RowNumbers
 
 
-def perturbations(run: Trained, bench: Bench) -> Iterator[Perturbation]:
+def perturbations(run: Trained, context: EvaluationContext) -> Iterator[Perturbation]:
     """Yield every field of a run that has a control level."""
     for field in run.schema.categorical:
-        if field.control is not None and field.name in bench.cells.obs:
+        if field.control is not None and field.name in context.cells.obs:
             others = (c.name for c in run.schema.categorical if c is not field and not c.technical)
-            context = next((name for name in others if name in bench.cells.obs), "")
+            context = next((name for name in others if name in context.cells.obs), "")
             yield Perturbation(field.name, field.control, context)
 
 
-def cases(run: Trained, bench: Bench, asked: Perturbation) -> list[Case]:
+def cases(run: Trained, context: EvaluationContext, asked: Perturbation) -> list[Case]:
     """Return the states with 20 judged cells, and as many control cells of the same context.
 
     Control cells are judged ones too where there are enough of them; otherwise any, since they are not the answer.
     """
-    state_n, usable_n, judged_n = _states(bench, asked), known_n(run.schema, bench.cells.obs), bench.judged_n
+    state_n, usable_n, evaluation_n = _states(context, asked), known_n(run.schema, context.cells.obs), context.evaluation_n
     found = []
-    for state in sorted(set(state_n[usable_n & judged_n])):
+    for state in sorted(set(state_n[usable_n & evaluation_n])):
         control_n = usable_n & _is(state_n, (state[0], asked.control))
-        fair_n = control_n & judged_n
+        fair_n = control_n & evaluation_n
         control_n = fair_n if fair_n.sum() >= MIN_CELLS else control_n
-        true_n = usable_n & judged_n & _is(state_n, state)
+        true_n = usable_n & evaluation_n & _is(state_n, state)
         codes = _codes(run, asked, state)
         if codes and state[1] != asked.control and min(true_n.sum(), control_n.sum()) >= MIN_CELLS:
-            rows = (sample(here, MAX_CELLS, bench.seed) for here in (control_n, true_n))
+            rows = (sample(here, MAX_CELLS, context.seed) for here in (control_n, true_n))
             found.append(Case(state, _words(state), not _was_trained_on(run, codes), *rows))
-    return _shortly([found[i] for i in sample(np.ones(len(found), dtype=bool), MAX_CASES, bench.seed)])
+    return _shortly([found[i] for i in sample(np.ones(len(found), dtype=bool), MAX_CASES, context.seed)])
 
 
 def _codes(run: Trained, asked: Perturbation, state: State) -> dict[str, int]:
@@ -107,20 +107,20 @@ def _codes(run: Trained, asked: Perturbation, state: State) -> dict[str, int]:
 
 
 def _was_trained_on(run: Trained, codes: dict[str, int]) -> bool:
-    """Say whether the run remembers a training cell of a state, be it among the bench's cells or not."""
+    """Say whether the run remembers a training cell of a state, be it among the context's cells or not."""
     return bool((run.reference.agreement_n(codes) == len(codes)).any())
 
 
-def training_rows(run: Trained, name: str, bench: Bench, asked: Perturbation) -> dict[State, RowNumbers]:
+def training_rows(run: Trained, name: str, context: EvaluationContext, asked: Perturbation) -> dict[State, RowNumbers]:
     """Return the training cells of every state that has 20 of them: all that a baseline may know."""
-    usable_n = known_n(run.schema, bench.cells.obs) & (bench.part_n(name) == "training").to_numpy()
-    state_n = _states(bench, asked)
+    usable_n = known_n(run.schema, context.cells.obs) & (context.part_n(name) == "training").to_numpy()
+    state_n = _states(context, asked)
     members = {state: usable_n & _is(state_n, state) for state in sorted(set(state_n[usable_n]))}
-    return {state: sample(here, MAX_CELLS, bench.seed) for state, here in members.items() if here.sum() >= MIN_CELLS}
+    return {state: sample(here, MAX_CELLS, context.seed) for state, here in members.items() if here.sum() >= MIN_CELLS}
 
 
-def _states(bench: Bench, asked: Perturbation) -> NDArray[Any]:
-    obs = bench.cells.obs
+def _states(context: EvaluationContext, asked: Perturbation) -> NDArray[Any]:
+    obs = context.cells.obs
     context_n = obs[asked.context].astype(str) if asked.context else [""] * len(obs)
     states = np.empty(len(obs), dtype=object)
     states[:] = list(zip(context_n, obs[asked.field].astype(str), strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genevae.errors import shorten
-from genevae.evaluation.response.baselines import NO_CHANGE, USUAL
+from genevae.evaluation.response.baselines import NO_CHANGE, MAIN_BASELINES
 from genevae.evaluation.response.scores import E_DISTANCE, METRICS, MSE, OVERLAP, PEARSON, Prediction, Truth
 from genevae.evaluation.response.states import Case, Perturbation
 from genevae.metrics.bootstrap import interval
@@ -67,7 +67,7 @@ class Judged:
     @property
     def usual(self) -> str:
         """The baseline that a run is first of all to beat."""
-        return next(each for name in USUAL for each in self.baselines if each.startswith(name))
+        return next(each for name in MAIN_BASELINES for each in self.baselines if each.startswith(name))
 
     @property
     def ceiling(self) -> float:
@@ -159,8 +159,8 @@ def _against_usual(mine: Sequence[Judged], who: str, held_out: bool) -> Verdict:
 
 def _against_best(mine: Sequence[Judged], who: str, held_out: bool) -> list[Verdict]:
     """Name the baseline that does better than a run, where there is one that could be asked for every state."""
-    rivals = [name for name in mine[0].baselines if all(name in one.baselines for one in mine)]
-    means = {name: float(np.mean([one.value(name, PEARSON) for one in mine])) for name in (who, *rivals)}
+    baselines = [name for name in mine[0].baselines if all(name in one.baselines for one in mine)]
+    means = {name: float(np.mean([one.value(name, PEARSON) for one in mine])) for name in (who, *baselines)}
     best = max(means, key=lambda name: means[name])
     if best == who:
         return []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from genevae.data.schema import Categorical
 from genevae.errors import DataError
 from genevae.evaluation.cell_selection import known_n, lacks, sample, usable_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.scale import in_units_of, logged, units
 from genevae.evaluation.simulation.charts import charts_of
 from genevae.evaluation.simulation.scores import MIN_OF_TYPE, Group, Likeness, Simulated, scores_of, verdicts_of
@@ -21,7 +21,7 @@ from genevae.report.records import Role, Section
 from genevae.runs.trained import Trained
 from genevae.tasks.generate import generate
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
 MAX_CELLS = 400
 """Real cells, and as many simulated ones: what a forest needs to see a difference that matters."""
@@ -34,23 +34,23 @@ RowNumbers = NDArray[np.int64]
 Values = NDArray[Any]
 
 
-def why_not(bench: Bench) -> str | None:
+def unavailable_reason(context: EvaluationContext) -> str | None:
     """Say what is lacking, where the question cannot be asked."""
-    needed = {c.name for run in bench.runs.values() for c in run.schema.covariates if not getattr(c, "unknown", False)}
-    if needed - set(bench.cells.obs):
-        return lacks(bench)
-    enough = usable_n(bench).sum() >= MIN_CELLS or _trained_n(bench).sum() >= 2 * MIN_CELLS
-    return None if enough else lacks(bench)
+    needed = {c.name for run in context.runs.values() for c in run.schema.covariates if not getattr(c, "unknown", False)}
+    if needed - set(context.cells.obs):
+        return lacks(context)
+    enough = usable_n(context).sum() >= MIN_CELLS or _trained_n(context).sum() >= 2 * MIN_CELLS
+    return None if enough else lacks(context)
 
 
-def ask(bench: Bench) -> Section:
+def evaluate(context: EvaluationContext) -> Section:
     """Let every run simulate cells of the conditions of real ones, and compare the two."""
     alike: dict[tuple[object, ...], list[str]] = {}
-    for name, run in bench.runs.items():
+    for name, run in context.runs.items():
         alike.setdefault((*units(run), run.schema.categorical), []).append(name)
-    real_rows, training_rows, note = _chosen(bench)
+    real_rows, training_rows, note = _chosen(context)
     groups = [
-        _group(_View(bench, bench.runs[names[0]], real_rows, training_rows), names, bench, several=len(alike) > 1)
+        _group(_View(context, context.runs[names[0]], real_rows, training_rows), names, context, several=len(alike) > 1)
         for names in alike.values()
     ]
     return Section(
@@ -59,27 +59,27 @@ def ask(bench: Bench) -> Section:
         verdicts=[verdict for group in groups for verdict in verdicts_of(group)],
         scores=[score for group in groups for score in scores_of(group)],
         charts=[chart for group in groups for chart in charts_of(group)],
-        notes=[*note, *_notes(bench, groups, len(real_rows))],
+        notes=[*note, *_notes(context, groups, len(real_rows))],
     )
 
 
-def _chosen(bench: Bench) -> tuple[RowNumbers, RowNumbers, list[str]]:
+def _chosen(context: EvaluationContext) -> tuple[RowNumbers, RowNumbers, list[str]]:
     """Choose real cells to compare with, and training cells that baselines are made of."""
-    usable, trained, notes = usable_n(bench), _trained_n(bench), [bench.judged_by]
+    usable, trained, notes = usable_n(context), _trained_n(context), [context.evaluation_note]
     pool, said = (usable, "new") if usable.sum() >= MIN_CELLS else (trained, "training")
     if said == "training" or trained.sum() < MIN_CELLS:
-        rows = np.random.default_rng(bench.seed).permutation(np.flatnonzero(pool))
+        rows = np.random.default_rng(context.seed).permutation(np.flatnonzero(pool))
         notes.append(f"Half of the {said} cells stand for the real ones, and baselines are made of the other half.")
         halves = np.zeros((2, len(pool)), dtype=bool)
         halves[0, rows[::2]], halves[1, rows[1::2]] = True, True
         usable, trained = halves
-    return sample(usable, MAX_CELLS, bench.seed), sample(trained, MAX_TRAINING, bench.seed), notes
+    return sample(usable, MAX_CELLS, context.seed), sample(trained, MAX_TRAINING, context.seed), notes
 
 
-def _trained_n(bench: Bench) -> NDArray[np.bool_]:
+def _trained_n(context: EvaluationContext) -> NDArray[np.bool_]:
     """Say which cells were trained on, and have conditions that all runs know."""
-    known = [known_n(run.schema, bench.cells.obs) for run in bench.runs.values()]
-    return np.asarray(bench.trained_n & np.all(known, axis=0))
+    known = [known_n(run.schema, context.cells.obs) for run in context.runs.values()]
+    return np.asarray(context.trained_n & np.all(known, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +98,10 @@ class _View:
     be, and neither the axes nor the distances to training cells know of them.
     """
 
-    def __init__(self, bench: Bench, run: Trained, real_rows: RowNumbers, training_rows: RowNumbers) -> None:
+    def __init__(self, context: EvaluationContext, run: Trained, real_rows: RowNumbers, training_rows: RowNumbers) -> None:
         self.run = run
-        self.real, self.training = (in_units_of(run, bench.cells[rows]) for rows in (real_rows, training_rows))
-        real_n, training_n = (_conditions(run, bench, rows) for rows in (real_rows, training_rows))
+        self.real, self.training = (in_units_of(run, context.cells[rows]) for rows in (real_rows, training_rows))
+        real_n, training_n = (_conditions(run, context, rows) for rows in (real_rows, training_rows))
         fields = [field.name for field in run.schema.categorical]
         self.kinds = [
             _Kind(dict(zip(fields, words, strict=True)), *(_places(each, words) for each in (real_n, training_n)))
@@ -114,7 +114,7 @@ class _View:
                 "so that there is nothing to compare simulated cells with. Draw more cells (--cells)."
             )
         self.real = self.real[np.concatenate([kind.real for kind in self.kinds])]
-        rng = np.random.default_rng(bench.seed)
+        rng = np.random.default_rng(context.seed)
         aside = np.concatenate([_some(kind, rng) for kind in self.kinds])
         self.aside = self.training[aside]
         self.rest = np.delete(self.training, aside, axis=0)
@@ -153,9 +153,9 @@ class _View:
         return np.concatenate([x.toarray() if hasattr(x, "toarray") else x for x in made])
 
 
-def _conditions(run: Trained, bench: Bench, rows: RowNumbers) -> list[tuple[str, ...]]:
+def _conditions(run: Trained, context: EvaluationContext, rows: RowNumbers) -> list[tuple[str, ...]]:
     """Return the categories of each cell, in the model's own words."""
-    codes = run.schema.encode(bench.cells.obs.iloc[rows]).codes
+    codes = run.schema.encode(context.cells.obs.iloc[rows]).codes
     columns = [_words(field, codes[field.name].tolist()) for field in run.schema.categorical]
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
@@ -174,16 +174,16 @@ def _some(kind: _Kind, rng: np.random.Generator) -> RowNumbers:
     return rng.choice(kind.training, n, replace=n > len(kind.training))
 
 
-def _group(view: _View, names: Sequence[str], bench: Bench, several: bool) -> Group:
+def _group(view: _View, names: Sequence[str], context: EvaluationContext, several: bool) -> Group:
     """Compare what runs of the same units simulate, and the baselines, with the real cells."""
-    likeness = Likeness.of(*_both(view.run, view.real), _both(view.run, view.rest)[0], _types(view), bench.seed)
+    likeness = Likeness.of(*_both(view.run, view.real), _both(view.run, view.rest)[0], _types(view), context.seed)
     suffix = f" ({names[0]})" if several else ""
 
     def made() -> Iterator[tuple[str, Role, Values]]:
         for name in names:
-            yield name, "run", view.simulated(bench.runs[name], bench.seed)
-        yield f"genes shuffled within kinds{suffix}", "baseline", view.shuffled(bench.seed)
-        yield f"one distribution per gene and kind{suffix}", "baseline", view.gene_wise(bench.seed)
+            yield name, "run", view.simulated(context.runs[name], context.seed)
+        yield f"genes shuffled within kinds{suffix}", "baseline", view.shuffled(context.seed)
+        yield f"one distribution per gene and kind{suffix}", "baseline", view.gene_wise(context.seed)
         yield f"training cells{suffix}", "ceiling", view.aside
 
     found = [Simulated(who, role, likeness, *_both(view.run, x_ng)) for who, role, x_ng in made()]
@@ -204,11 +204,11 @@ def _types(view: _View) -> NDArray[Any] | None:
     return None
 
 
-def _notes(bench: Bench, groups: Sequence[Group], n_drawn: int) -> list[str]:
+def _notes(context: EvaluationContext, groups: Sequence[Group], n_drawn: int) -> list[str]:
     """Say what the numbers rest on."""
     n = min(len(group.likeness.real_ng) for group in groups)
     compared = (
-        f"{n:,} real cells, drawn with seed {bench.seed}, and as many simulated ones of the same conditions, "
+        f"{n:,} real cells, drawn with seed {context.seed}, and as many simulated ones of the same conditions, "
         "are compared on a log scale."
     )
     rare = (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.evaluation.context import Metric
-from genevae.metrics.distances import mmd, usual_distance
+from genevae.metrics.distances import mmd, median_distance
 from genevae.metrics.neighbourhoods import lisi_n, nearest_cells
 from genevae.metrics.principal import Principal
 from genevae.metrics.simulation import (
@@ -120,7 +120,7 @@ class Simulated:
         found = {
             AUC: two_sample_auc(self.to.real_ng, self.x_ng, self.to.seed, N_TREES),
             "mixing with real cells (iLISI)": float(lisi_n(near, source).mean()),
-            "MMD to real cells": mmd(real, made, usual_distance(real)),
+            "MMD to real cells": mmd(real, made, median_distance(real)),
             COPIES: memorisation(made, real, self.to.training_nk),
         }
         if self.to.type_n is not None:
@@ -164,8 +164,8 @@ def verdicts_of(group: Group) -> Iterator[Verdict]:
     ceiling = next(made for made in group.made if made.role == "ceiling").scores
     for made in group.made:
         if made.role == "run":
-            rivals = [other.scores[AUC] for other in group.made if other.role == "baseline"]
-            yield _told_apart(made, ceiling[AUC], min(rivals))
+            baselines = [other.scores[AUC] for other in group.made if other.role == "baseline"]
+            yield _told_apart(made, ceiling[AUC], min(baselines))
             yield _copied(made)
             if SLOPE in made.scores:
                 yield _differing(made, ceiling[SLOPE])
