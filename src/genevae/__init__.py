@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError
+    from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.io.formats import read as read
     from genevae.preprocessing.inspect import inspect as inspect
@@ -56,7 +57,8 @@ _HOMES = {
     "generate": "genevae.tasks.generate",
     "genes": "genevae.tasks.gene_embeddings",
     "influence": "genevae.tasks.influence",
-    # judging
+    # evaluation
+    "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
     # errors
     "GenevaeError": "genevae.errors",
@@ -69,7 +71,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import genevae` stays light."""
     if name not in _HOMES:
         raise AttributeError(f"module 'genevae' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if name == "adapters" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

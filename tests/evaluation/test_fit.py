@@ -10,7 +10,8 @@ import genevae as gv
 from genevae.data.value_kind import Kind
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.fit import evaluate as fit
-from genevae.evaluation.predictions import entries, expected, log_weights_sn
+from genevae.evaluation.adapters import as_evaluated
+from genevae.evaluation.predictions import entries, expected
 from genevae.report.records import Section
 
 BOUND = "importance-weighted bound, nats per cell"
@@ -67,7 +68,7 @@ def test_molecules_that_were_hidden_are_told_better_than_without_denoising(secti
 
 
 def test_the_notes_say_which_cells(section):
-    assert any("80 cells that no run was trained on (test)" in note for note in section.notes)
+    assert any("80 cells that no model was trained on (test)" in note for note in section.notes)
 
 
 def test_the_same_seed_gives_the_same_answer(cells, nb, section):
@@ -108,10 +109,10 @@ def test_a_reason_is_given_where_it_cannot_be_asked(cells, nb):
     lacking = cells.copy()
     del lacking.obs["drug"]
     assert fit.unavailable_reason(EvaluationContext({"nb": nb}, lacking, Kind.COUNTS)) == (
-        "The data have no column 'drug', which the run nb is conditioned on."
+        "The data have no column 'drug', which nb is conditioned on."
     )
     few = cells[(nb.split == "training").reindex(cells.obs_names).to_numpy()].copy()
-    assert "fewer than 20 cells" in fit.unavailable_reason(EvaluationContext({"nb": nb}, few, Kind.COUNTS))
+    assert "fewer than 20 evaluation cells" in fit.unavailable_reason(EvaluationContext({"nb": nb}, few, Kind.COUNTS))
 
 
 def test_cells_of_unknown_conditions_are_left_out(cells, nb):
@@ -126,7 +127,7 @@ def test_the_mean_of_the_log_weights_is_the_models_own_bound(cells, settings):
     from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
     run = train(cells, "nb", epochs=2, setting=settings)
-    log_weight_sn = log_weights_sn(run, cells[:50], 600, seed=0)
+    log_weight_sn = as_evaluated(run).log_weights(cells[:50], 600, 0)
     with evaluation_mode(run) as module, seeded(module, 1):
         (minibatch,) = open_cells(run, cells[:50], None, 64)
         own_sn = np.array([module.bound_n(minibatch).numpy() for _ in range(600)])
@@ -136,11 +137,11 @@ def test_the_mean_of_the_log_weights_is_the_models_own_bound(cells, settings):
 
 def test_entries_are_those_of_the_cells_and_their_distributions(cells, nb):
     genes = np.array([2, 7, 29])
-    found = entries(nb, cells[:300], genes, seed=0)
+    found = entries(as_evaluated(nb), cells[:300], genes, seed=0)
     np.testing.assert_array_equal(found.x_ng, cells[:300, list(np.array(nb.schema.genes)[genes])].X.toarray())
     assert ((found.below_ng < found.at_ng) & (found.at_ng <= 1)).all()
     assert (found.below_ng[found.x_ng == 0] == 0).all()
-    mean_ng = expected(nb, cells[:300], seed=0).mean_ng[:, genes]
+    mean_ng = expected(as_evaluated(nb), cells[:300], seed=0).mean_ng[:, genes]
     np.testing.assert_allclose(found.sample_sng.mean((0, 1)), mean_ng.mean(0), rtol=0.1)
     empirical = (found.sample_sng <= found.x_ng).mean(0)
     assert np.abs(empirical - found.at_ng).mean() < 0.06

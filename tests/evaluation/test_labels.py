@@ -43,7 +43,7 @@ def test_a_trained_model_tells_types_and_stands_beside_classifiers(cells, nb):
     }  # fmt: skip
     assert found["nb"] > 0.8 > 0.6 > found["commonest label"]
     assert [type(chart) for chart in section.charts] == [Heat, Lines, Lines]
-    assert "nb tells type right in" in section.verdicts[0].text
+    assert "nb predicts type right in" in section.verdicts[0].text
     assert "of 80 cells" in section.verdicts[0].text
     np.testing.assert_allclose(section.charts[0].values.sum(1), 1)
 
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_answer(cells, nb):
 def test_a_reason_is_given_where_it_cannot_be_asked(cells):
     plain = train(cells, condition=["drug"], epochs=1)
     assert labels.unavailable_reason(EvaluationContext({"plain": plain}, cells, Kind.COUNTS)).startswith(
-        "No run is conditioned on a field with 2 to 50 categories"
+        "No model is conditioned on a field with 2 to 50 categories"
     )
 
 

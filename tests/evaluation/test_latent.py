@@ -108,7 +108,7 @@ def test_new_cells_are_judged_and_baselines_learn_from_them(nb, make_adata):
     new = make_adata(120, seed=8)
     new.obs_names = [f"new{i}" for i in range(120)]
     found = latent.evaluate(EvaluationContext({"nb": nb}, new, Kind.COUNTS, fields=["type"]))
-    assert any("no training cells are at hand" in note for note in found.notes)
+    assert any("there are no training cells" in note for note in found.notes)
     assert any("too few cells" in note for note in found.notes)
 
 

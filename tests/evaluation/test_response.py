@@ -9,10 +9,11 @@ from genevae.data.value_kind import Kind
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.response import evaluate as response
 from genevae.evaluation.response.baselines import SAME_STATE, baseline_shifts
-from genevae.evaluation.response.scores import E_DISTANCE, METRICS, PEARSON
+from genevae.evaluation.response.scores import METRICS
 from genevae.evaluation.response.states import cases, perturbations, training_rows
 from genevae.evaluation.scale import in_units_of, logged
-from genevae.metrics.response import log_normalised
+from genevae.metrics.distances import E_DISTANCE
+from genevae.metrics.response import SHIFT_PEARSON, log_normalised
 from genevae.report.records import Bars, Points, scores_to_frame
 from genevae.runs.fit import fit
 
@@ -42,8 +43,8 @@ def section(context):
 
 
 def test_the_held_out_state_is_asked_for_from_control_cells_of_its_type(context):
-    asked = next(perturbations(context.runs["counts"], context))
-    (case,) = cases(context.runs["counts"], context, asked)
+    perturbation = next(perturbations(context.models["counts"], context))
+    (case,) = cases(context.models["counts"], "counts", context, perturbation)
     assert (case.state, case.name, case.held_out) == (("B", "stim"), "B", True)
     obs = context.cells.obs
     assert set(zip(obs["type"].iloc[case.true_rows], obs["drug"].iloc[case.true_rows], strict=True)) == {("B", "stim")}
@@ -53,8 +54,8 @@ def test_the_held_out_state_is_asked_for_from_control_cells_of_its_type(context)
 
 
 def test_baselines_know_training_cells_only(context):
-    asked = next(perturbations(context.runs["counts"], context))
-    rows = training_rows(context.runs["counts"], "counts", context, asked)
+    perturbation = next(perturbations(context.models["counts"], context))
+    rows = training_rows(context.models["counts"], "counts", context, perturbation)
     assert set(rows) == {("A", "ctrl"), ("A", "stim"), ("B", "ctrl"), ("C", "ctrl")}
     trained = (context.part_n("counts") == "training").to_numpy()
     assert all(trained[each].all() for each in rows.values())
@@ -72,18 +73,18 @@ def test_seen_combinations_are_told_from_held_out_answers(make_adata):
 def test_every_run_stands_beside_baselines_and_a_ceiling(section):
     table = scores_to_frame([section])
     means = table[table["of"] == "held-out answers"]
-    of_counts = means[means["metric"] == PEARSON].set_index("who")["value"]
+    of_counts = means[means["metric"] == SHIFT_PEARSON.name].set_index("who")["value"]
     assert {"counts", "values", "mean shift (counts)", "no change (values)", "split halves (counts)"} <= set(
         of_counts.index
     )
     assert of_counts["no change (counts)"] == 0
     assert of_counts["counts"] > 0.5
-    assert set(METRICS) - set(means["metric"]) == {"Pearson of the shift from the mean perturbation"}  # one level only
+    assert {metric.name for metric in METRICS} - set(means["metric"]) == {"Pearson of the shift from the mean perturbation"}  # one level only
     assert table["value"].notna().all()
 
 
 def test_cells_lie_nearer_to_the_true_ones_than_unchanged_cells_do(section):
-    found = {score.who: score.value for score in section.scores if score.metric == E_DISTANCE and score.of == "B"}
+    found = {score.who: score.value for score in section.scores if score.metric == E_DISTANCE.name and score.of == "B"}
     assert found["counts"] < found["no change (counts)"]
     assert found["split halves (counts)"] < found["counts"]
 
@@ -111,17 +112,17 @@ def test_runs_without_a_control_level_are_not_asked(make_adata):
 
 
 def test_states_of_few_cells_are_not_asked_for(context):
-    few = EvaluationContext(context.runs, context.cells[:40].copy(), Kind.COUNTS)
-    assert "20 cells" in response.unavailable_reason(few)
+    few = EvaluationContext(context.given, context.cells[:40].copy(), Kind.COUNTS)
+    assert "20 evaluation cells" in response.unavailable_reason(few)
 
 
 @pytest.mark.parametrize("run", ["counts", "values"])
 def test_true_cells_come_in_the_units_of_the_answers(context, run):
-    model, counts = context.runs[run], context.cells.X.toarray()
-    told = in_units_of(model, context.cells)
+    model, counts = context.models[run], context.cells.X.toarray()
+    found = in_units_of(model, context.cells)
     expected = counts if run == "counts" else log_normalised(counts)
-    np.testing.assert_allclose(told, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(logged(model, told), log_normalised(counts), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logged(model, found), log_normalised(counts), rtol=1e-5, atol=1e-5)
 
 
 # baselines of states, on profiles made by hand

@@ -7,7 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["pearson_g", "r2_g", "spearman_g", "variance_error", "zero_fraction_error"]
+from genevae.metrics.metric import Metric
+
+__all__ = [
+    "R2_PER_GENE",
+    "VARIANCE_ERROR",
+    "ZERO_FRACTION_ERROR",
+    "pearson_g",
+    "r2_g",
+    "spearman_g",
+    "variance_error",
+    "zero_fraction_error",
+]
+
+R2_PER_GENE = Metric(
+    "R² per gene, median", "higher", 1, "Share of a gene's variance over cells that the expectation explains; median."
+)
+VARIANCE_ERROR = Metric(
+    "error of variance, doublings", "lower", 0,
+    "By how many doublings the expected variance of a gene misses the measured one, on average.",
+)  # fmt: skip
+ZERO_FRACTION_ERROR = Metric(
+    "error of the share of zeros", "lower", 0,
+    "Mean gap between a gene's expected and measured share of cells without a count.",
+)  # fmt: skip
 
 
 def r2_g(true_ng: ArrayLike, expected_ng: ArrayLike) -> NDArray[np.float64]:

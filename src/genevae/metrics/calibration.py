@@ -12,7 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["coverage", "covered", "crps", "distance_from_uniform", "pit", "pit_histogram", "predictive_p"]
+from genevae.metrics.metric import Metric
+
+__all__ = [
+    "COVERAGE",
+    "CRPS",
+    "PIT",
+    "PREDICTIVE_P",
+    "coverage",
+    "covered",
+    "crps",
+    "distance_from_uniform",
+    "pit",
+    "pit_histogram",
+    "predictive_p",
+]
+
+COVERAGE = Metric(
+    "coverage of 90 % intervals", "closer", 0.9, "Share of the values that fall in their 90 % intervals.",
+    "Czado, Gneiting and Held, Biometrics 65:1254 (2009)",
+)  # fmt: skip
+PIT = Metric(
+    "PIT, distance from uniform", "lower", 0,
+    "Ranks of values in their predicted distributions are uniform where those are right. The largest gap to that "
+    "(Kolmogorov and Smirnov).",
+    "Czado, Gneiting and Held, Biometrics 65:1254 (2009)",
+)  # fmt: skip
+CRPS = Metric(
+    "CRPS", "lower", 0,
+    "Distance of a predicted distribution from the observed value (continuous ranked probability score).",
+    "Gneiting and Raftery, Journal of the American Statistical Association 102:359 (2007)",
+)  # fmt: skip
+PREDICTIVE_P = Metric(
+    "predictive p-value", "closer", 0.5,
+    "How often data that the model generates have more of something than the real data; near 0 or 1 they differ.",
+    "Gelman, Meng and Stern, Statistica Sinica 6:733 (1996)",
+)  # fmt: skip
 
 
 def pit(below: ArrayLike, at: ArrayLike, seed: int = 0) -> NDArray[np.float64]:

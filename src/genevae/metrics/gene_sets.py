@@ -9,8 +9,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.labels import auroc
+from genevae.metrics.metric import Metric
 
-__all__ = ["SHARE", "CoMembership", "co_membership", "in_sets", "members_of", "similarity"]
+__all__ = [
+    "GENE_PAIRS_AUROC",
+    "GENE_PAIRS_RECALL",
+    "SHARE",
+    "CoMembership",
+    "co_membership",
+    "in_sets",
+    "members_of",
+    "similarity",
+]
+
+GENE_PAIRS_AUROC = Metric(
+    "gene pairs of one set (AUROC)", "higher", 1,
+    "How well the similarity of two genes' vectors predicts that they share a gene set.",
+)  # fmt: skip
+GENE_PAIRS_RECALL = Metric(
+    "gene pairs of one set (recall at 5 %)", "higher", 1,
+    "Share of the pairs of one set among the most similar 5 % of pairs.",
+)  # fmt: skip
+
 
 SHARE = 0.05
 """Of the pairs, the most alike, among which members of one set are looked for."""

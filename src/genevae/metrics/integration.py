@@ -1,4 +1,4 @@
-"""How well a latent keeps what cells are, and how little of their batch: the scores of the scIB benchmark.
+"""How well a latent keeps labels apart and mixes batches: the scores of the scIB benchmark.
 
 Each is between 0 and 1, and higher is better. They are computed here rather than by scib-metrics, which compiles for
 every size of every label; the tests compare the two. References for all: Luecken et al., Nature Methods 19:41 (2022).
@@ -12,13 +12,45 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.kbet import kbet
+from genevae.metrics.metric import Metric
 from genevae.metrics.neighbourhoods import Near, lisi_n, nearest_cells
 
-__all__ = ["BATCH", "BIO", "FEWEST", "TOTALS", "batch_share", "bras", "graph_connectivity", "integration_scores"]
+__all__ = [
+    "BATCH",
+    "BIO",
+    "FEWEST",
+    "SCIB",
+    "TOTALS",
+    "batch_share",
+    "bras",
+    "graph_connectivity",
+    "integration_scores",
+]
 
-BIO = ("Isolated labels", "KMeans NMI", "KMeans ARI", "Silhouette label", "cLISI")
-BATCH = ("BRAS", "iLISI", "KBET", "Graph connectivity", "PCR comparison")
-TOTALS = ("Bio conservation", "Batch correction", "Total")
+
+def _scib(name: str, meaning: str) -> Metric:
+    return Metric(name, "higher", 1, meaning, "Luecken et al., Nature Methods 19:41 (2022)")
+
+
+SCIB = {
+    metric.name: metric
+    for metric in (
+        _scib("Isolated labels", "Silhouette of the labels that are in the fewest batches, from 0 to 1 (scIB)."),
+        _scib("KMeans NMI", "Agreement of k-means clusters with labels, as normalised mutual information (scIB)."),
+        _scib("KMeans ARI", "Agreement of k-means clusters with labels, as the adjusted Rand index (scIB)."),
+        _scib("Silhouette label", "Silhouette of labels, scaled to 0 to 1 (scIB)."),
+        _scib("cLISI", "How uniform the labels around each cell are, from 0 to 1 (scIB)."),
+        _scib("BRAS", "How little the batches of one label lie apart, from 0 to 1."),
+        _scib("iLISI", "How many batches are mixed around each cell, from 0 to 1 (scIB)."),
+        _scib("KBET", "Share of the cells around which batches are as frequent as overall (scIB)."),
+        _scib("Graph connectivity", "Share of each label's cells that are connected in the neighbour graph (scIB)."),
+        _scib("PCR comparison", "How much of the variance that the batch explained is gone (scIB)."),
+        _scib("Bio conservation", "Mean of the scores of biology (scIB)."),
+        _scib("Batch correction", "Mean of the scores of batches (scIB)."),
+        _scib("Total", "0.6 of biology and 0.4 of batches (scIB)."),
+    )
+}
+BIO, BATCH, TOTALS = tuple(SCIB)[:5], tuple(SCIB)[5:10], tuple(SCIB)[10:]
 N_NEAREST = 90
 FEWEST = 300
 """Cells, below which neighbourhoods of 90 would be most of them."""

@@ -13,9 +13,52 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.distances import nearest_distances
+from genevae.metrics.metric import Metric
 from genevae.metrics.response import pearson
 
-__all__ = ["Line", "fold_changes", "ks_distance", "line", "memorisation", "properties", "two_sample_auc"]
+__all__ = [
+    "FOREST_AUC",
+    "MEMORISATION",
+    "PROPERTY_DISTANCES",
+    "TYPE_CORRELATION",
+    "TYPE_SLOPE",
+    "Line",
+    "fold_changes",
+    "ks_distance",
+    "line",
+    "memorisation",
+    "properties",
+    "two_sample_auc",
+]
+
+FOREST_AUC = Metric(
+    "AUC of a random forest, simulated against real", "closer", 0.5,
+    "How well a random forest distinguishes simulated from real cells; 0.5 is chance.",
+    "Lopez-Paz and Oquab, ICLR (2017)",
+)  # fmt: skip
+MEMORISATION = Metric(
+    "distance to training cells, over that of real cells", "closer", 1,
+    "How far a simulated cell is from the nearest training cell, beside a real one; far below 1, it is a copy.",
+    "Meehan, Chaudhuri and Dasgupta, AISTATS (2020)",
+)  # fmt: skip
+TYPE_SLOPE = Metric(
+    "slope of differences between types", "closer", 1,
+    "How large simulated differences between types are; 1 is as large as real ones.",
+)  # fmt: skip
+TYPE_CORRELATION = Metric(
+    "correlation of differences between types", "higher", 1,
+    "Correlation over genes of simulated and real differences of types.",
+)  # fmt: skip
+PROPERTY_DISTANCES = {
+    name: Metric(
+        f"distance of {name}", "lower", 0,
+        "Largest gap between the cumulative shares of simulated and real genes or cells (Kolmogorov and Smirnov).",
+        "Cao, Yang and Yang, Nature Communications 12:6911 (2021)",
+    )
+    for name in ("mean", "variance", "gene correlation", "cell correlation", "zero fraction", "library size")
+}  # fmt: skip
+"""The metric of each of :func:`properties`."""
+
 
 MAX_GENES = 200
 """Genes whose correlations are compared: those with the highest mean, as those of the others are mostly noise."""

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.metrics.metric import Direction, Metric
+
 __all__ = ["Bars", "Chart", "Heat", "Lines", "Map", "Points", "Score", "Section", "Verdict", "scores_to_frame"]
 
 Role = Literal["run", "baseline", "ceiling"]
-Better = Literal["higher", "lower", "closer"]
 Tone = Literal["good", "bad", "mixed", "plain"]
 
 
@@ -49,9 +50,29 @@ class Score:
     of: str = ""
     low: float | None = None
     high: float | None = None
-    better: Better = "higher"
+    better: Direction = "higher"
     ideal: float | None = None
     scale: str = ""
+
+    @classmethod
+    def of_metric(
+        cls,
+        metric: Metric,
+        who: str,
+        value: float,
+        role: Role = "run",
+        of: str = "",
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        ideal: float | None = None,
+    ) -> Score:
+        """Return a score with the direction of its metric, and its ideal unless that depends on the data."""
+        best = metric.ideal if ideal is None else ideal
+        return cls(
+            metric=metric.name, who=who, value=value, role=role, of=of, low=low, high=high, better=metric.direction,
+            ideal=best,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
