@@ -8,9 +8,9 @@ from anndata import AnnData
 
 import genevae as gv
 from genevae.data.value_kind import Kind
+from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.fit import evaluate as fit
-from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.predictions import entries, expected
 from genevae.report.records import Section
 
@@ -119,7 +119,9 @@ def test_cells_of_unknown_conditions_are_left_out(cells, nb):
     odd = cells.copy()
     odd.obs["type"] = odd.obs["type"].astype(str)
     odd.obs.iloc[:200, odd.obs.columns.get_loc("type")] = "Z"
-    assert np.isfinite([score.value for score in fit.evaluate(EvaluationContext({"nb": nb}, odd, Kind.COUNTS)).scores]).all()
+    assert np.isfinite(
+        [score.value for score in fit.evaluate(EvaluationContext({"nb": nb}, odd, Kind.COUNTS)).scores]
+    ).all()
 
 
 @pytest.mark.parametrize("settings", [{"size": "observed"}, {"size": "learned"}])

@@ -79,7 +79,9 @@ def test_every_run_stands_beside_baselines_and_a_ceiling(section):
     )
     assert of_counts["no change (counts)"] == 0
     assert of_counts["counts"] > 0.5
-    assert {metric.name for metric in METRICS} - set(means["metric"]) == {"Pearson of the shift from the mean perturbation"}  # one level only
+    assert {metric.name for metric in METRICS} - set(means["metric"]) == {
+        "Pearson of the shift from the mean perturbation"
+    }  # one level only
     assert table["value"].notna().all()
 
 

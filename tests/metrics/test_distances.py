@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import rbf_kernel
 
-from genevae.metrics.distances import e_distance, mmd, nearest_distances, median_distance
+from genevae.metrics.distances import e_distance, median_distance, mmd, nearest_distances
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 6)), RNG.normal(0.5, 2, size=(55, 6))

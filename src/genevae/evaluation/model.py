@@ -123,7 +123,7 @@ class EvaluatedModel:
     facts, history, best_epoch, ended
         What the report says of it, and of its training.
     was_trained_on
-        Whether training cells had a combination of categories; None where only the cells at hand can tell.
+        Whether training cells had a combination of categories; where it is None, the cells at hand decide.
     embed, log_weights, likelihoods, denoise, generate, counterfactual, classify, gene_vectors
         As in :class:`Model`.
     """

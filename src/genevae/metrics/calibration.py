@@ -111,8 +111,8 @@ def covered(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> NDArray[np.f
 def pit_histogram(below: ArrayLike, at: ArrayLike, n_bins: int = 10) -> NDArray[np.float64]:
     """Return the density of the probability integral transform in equal bins: 1 in each, under the true model.
 
-    Heaps in the middle tell that a model is too careful, heaps at both ends that it is too sure. Nothing is drawn: each
-    value is spread evenly from F(x⁻) to F(x).
+    A peak in the middle means that intervals are too wide, peaks at both ends that they are too narrow. Nothing is
+    drawn: each value is spread evenly from F(x⁻) to F(x).
 
     References
     ----------
@@ -155,10 +155,10 @@ def crps(x: ArrayLike, sample_s: ArrayLike) -> NDArray[np.float64]:
     >>> crps([1.0], [[3.0], [3.0]])
     array([2.])
     """
-    drawn: Any = np.sort(np.asarray(sample_s, dtype=np.float64), axis=0)
-    n = len(drawn)
+    samples: Any = np.sort(np.asarray(sample_s, dtype=np.float64), axis=0)
+    n = len(samples)
     weight_s = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))
-    return np.asarray(np.abs(drawn - np.asarray(x)).mean(0) - np.tensordot(weight_s, drawn, 1))
+    return np.asarray(np.abs(samples - np.asarray(x)).mean(0) - np.tensordot(weight_s, samples, 1))
 
 
 def predictive_p(x: ArrayLike, sample_s: ArrayLike, statistic: Callable[[Any], float]) -> float:
@@ -180,5 +180,5 @@ def predictive_p(x: ArrayLike, sample_s: ArrayLike, statistic: Callable[[Any], f
     Gelman, Meng and Stern, Statistica Sinica 6:733 (1996).
     """
     seen = statistic(np.asarray(x))
-    made = np.array([statistic(drawn) for drawn in np.asarray(sample_s)])
+    made = np.array([statistic(sample) for sample in np.asarray(sample_s)])
     return float(np.mean(made > seen) + np.mean(made == seen) / 2)

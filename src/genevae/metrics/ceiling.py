@@ -1,4 +1,4 @@
-"""How well a response could be predicted at best, given the noise of the cells that tell what it truly was."""
+"""How well a response could be predicted at best, given the noise of the true cells."""
 
 from __future__ import annotations
 

@@ -177,8 +177,8 @@ def macro_f1(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
     ----------
     Van Rijsbergen, *Information Retrieval*, 2nd ed. (1979).
     """
-    true, told = np.asarray(true_n), np.asarray(predicted_n)
-    pairs = [(true == label, told == label) for label in np.union1d(true, told)]
+    true, predicted = np.asarray(true_n), np.asarray(predicted_n)
+    pairs = [(true == label, predicted == label) for label in np.union1d(true, predicted)]
     return float(np.mean([2 * np.sum(has & gets) / (has.sum() + gets.sum()) for has, gets in pairs]))
 
 

@@ -1,4 +1,4 @@
-"""Which genes respond most, and which perturbation a prediction looks most like."""
+"""Which genes respond most, and which perturbation a prediction resembles most."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def top_overlap(predicted_g: ArrayLike, true_g: ArrayLike, k: int) -> float:
 
 
 def discrimination(predicted_pg: ArrayLike, true_pg: ArrayLike, metric: Distance = "cityblock") -> NDArray[np.float64]:
-    """Return for each perturbation how well its prediction is told from the other perturbations, from 0 to 1.
+    """Return for each perturbation how well its prediction is separated from the other perturbations, from 0 to 1.
 
     1 − (closer + ½ tied) / (P − 1), where ``closer`` counts the other perturbations whose true shift is nearer to the
     prediction than that of the right one, and ``tied`` those that are as near. 1 is perfect; 0.5 is chance, and also

@@ -1,6 +1,6 @@
-"""Whether simulated cells look like real ones.
+"""Whether simulated cells resemble real ones.
 
-Cells that look right one gene at a time may still be told from real ones at once, and cells that nobody can tell may be
+Cells that are right one gene at a time may still be recognised at once, and cells that no classifier recognises may be
 copies of the training cells: no single number is enough.
 """
 
@@ -142,7 +142,7 @@ def _pairwise(x_mg: NDArray[np.float64]) -> NDArray[np.float64]:
 def two_sample_auc(
     real_ng: ArrayLike, made_ng: ArrayLike, seed: int = 0, n_trees: int = 100, n_folds: int = 5
 ) -> float:
-    """Return how well a random forest tells real cells from made ones: the area under its ROC curve.
+    """Return how well a random forest distinguishes real cells from made ones: the area under its ROC curve.
 
     0.5 where it cannot, 1 where it always can; of cells that it was not given, by cross-validation.
 
@@ -213,5 +213,5 @@ def memorisation(made_nk: ArrayLike, held_out_nk: ArrayLike, train_nk: ArrayLike
     ----------
     Meehan, Chaudhuri and Dasgupta, AISTATS (2020), "A non-parametric test to detect data-copying".
     """
-    usual = float(np.median(nearest_distances(held_out_nk, train_nk)))
-    return float(np.median(nearest_distances(made_nk, train_nk))) / usual if usual > 0 else float("nan")
+    real = float(np.median(nearest_distances(held_out_nk, train_nk)))
+    return float(np.median(nearest_distances(made_nk, train_nk))) / real if real > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Every gene as a point: what is true of it, and what is said."""
+"""Every gene as a point: its true and its predicted value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gene_points(
     labels: tuple[str, str],
     caption: str,
 ) -> Points:
-    """Draw what is told of each gene over what is true, ``(g,)`` each; ``labels`` are those of the two axes."""
+    """Chart predicted against true values of each gene, ``(g,)`` each; ``labels`` are those of the two axes."""
     worst = np.argsort(-np.abs(true_g - predicted_g))[:N_NAMED]
     return Points(
         title=title,

@@ -173,9 +173,9 @@ class _Peer:
     def classify(self, cells: AnnData, field: str, seed: int) -> pd.DataFrame:  # noqa: ARG002 - as the verb is called
         """Return the most probable label of every cell, with its probability."""
         with _quiet():
-            given = self._prepared(cells)
+            given = self.model._validate_anndata(self._prepared(cells))
             table = self.model.predict(given, soft=True)
-            self.model.deregister_manager(given)
+            self._forget(given)
         p_nc = table.to_numpy()
         labels = table.columns.to_numpy()[p_nc.argmax(1)]
         return pd.DataFrame({"label": labels, "probability": p_nc.max(1)}, index=cells.obs_names)
@@ -196,8 +196,12 @@ class _Peer:
             loader = self.model._make_data_loader(adata=given, batch_size=BATCH_SIZE)
             device = self.model.device
             found = [{name: each.to(device) for name, each in tensors.items()} for tensors in loader]
-            self.model.deregister_manager(given)
+            self._forget(given)
         return found
+
+    def _forget(self, given: AnnData) -> None:
+        """Remove cells from the registry of the model, which would keep them in memory."""
+        self.model._per_instance_manager_store[self.model.id].pop(given.uns["_scvi_manager_uuid"], None)
 
     def _passes(self, minibatches: list[Tensors], n_draws: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield what the encoder and then the decoder say of every minibatch."""
