@@ -38,7 +38,7 @@ from genevae.io.gmt import read_gene_sets
 from genevae.metrics.gene_sets import co_membership, in_sets, members_of, similarity
 from genevae.metrics.labels import majority_accuracy
 from genevae.metrics.latent import calinski_harabasz, silhouette_n
-from genevae.objectives.masking import hide_genes
+from genevae.objectives.masking import mask_genes
 from genevae.tasks.inference import evaluation_mode, open_cells
 
 HIDDEN = 0.15
@@ -106,7 +106,7 @@ def through_model(model: gv.Trained, train: AnnData, test: AnnData) -> tuple[np.
     with evaluation_mode(model) as module:
         (seen,), (asked,) = (open_cells(model, each, None, 10_000) for each in (train, test))
         torch.manual_seed(0)
-        partly = hide_genes(asked, HIDDEN)
+        partly = mask_genes(asked, HIDDEN)
         z_train, z_test, z_partly = (module.posterior(cells).mean for cells in (seen, asked, partly))
         whole, partial = (module.likelihood(z, asked.condition).mean for z in (z_test, z_partly))
     is_hidden = ~partly.condition.measured_ng.numpy()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError
+    from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.io.formats import read as read
     from genevae.preprocessing.inspect import inspect as inspect
@@ -58,6 +59,7 @@ _HOMES = {
     "generate": "genevae.tasks.generate",
     "influence": "genevae.tasks.influence",
     # evaluation
+    "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
     # errors
     "GenevaeError": "genevae.errors",
@@ -77,7 +79,8 @@ def __getattr__(name: str) -> Any:
         name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module 'genevae' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if name == "adapters" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

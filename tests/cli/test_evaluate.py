@@ -19,8 +19,8 @@ import genevae as gv
 from genevae.cli import main
 from genevae.errors import DataError, GeneError, GenevaeError
 from genevae.evaluation import evaluate as evaluating
-from genevae.evaluation.context import Bench
-from genevae.evaluation.load_cells import draw
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.load_cells import load_cells
 from genevae.io.formats import open_source
 from genevae.report.records import Score, Section, Verdict
 
@@ -31,37 +31,37 @@ Question = Callable[..., str]
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put questions of the test's own in place of the real ones."""
 
-    def put(**asks: Callable[[Bench], Section | None]) -> None:
+    def put(**asks: Callable[[EvaluationContext], Section | None]) -> None:
         for name, ask in asks.items():
             module = ModuleType(f"fake_{name}")
-            module.ask = ask
+            module.evaluate = ask
             module.reason = getattr(ask, "reason", None)
-            module.why_not = partial(reason_of, module)
+            module.unavailable_reason = partial(reason_of, module)
             monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(evaluating, "QUESTIONS", {name: f"fake_{name}" for name in asks})
+        monkeypatch.setattr(evaluating, "SECTIONS", {name: f"fake_{name}" for name in asks})
 
     return put
 
 
-def reason_of(module: ModuleType, bench: Bench) -> str | None:
+def reason_of(module: ModuleType, context: EvaluationContext) -> str | None:
     return module.reason
 
 
-def counting(bench: Bench) -> Section:
-    n = float(bench.judged_n.sum())
-    scores = [Score(metric="cells", who=name, value=n) for name in bench.runs]
+def counting(context: EvaluationContext) -> Section:
+    n = float(context.evaluation_n.sum())
+    scores = [Score(metric="cells", who=name, value=n) for name in context.models]
     return Section(name="counting", title="How many?", verdicts=[Verdict(f"{n:.0f} cells.", "good")], scores=scores)
 
 
-def refusing(bench: Bench) -> Section:
+def refusing(context: EvaluationContext) -> Section:
     raise GenevaeError("The control is missing.")
 
 
-def failing(bench: Bench) -> Section:
+def failing(context: EvaluationContext) -> Section:
     raise ZeroDivisionError
 
 
-def unfit(bench: Bench) -> Section:
+def unfit(context: EvaluationContext) -> Section:
     raise AssertionError("this was not to be asked")
 
 
@@ -79,8 +79,8 @@ def test_answers_and_reasons_stand_in_the_report(asked, tiny_model, new_cells) -
     asked(counting=counting, refusing=refusing, unfit=unfit)
     report = gv.evaluate({"tiny": tiny_model}, new_cells, progress=False)
     assert [section.name for section in report.sections] == ["counting"]
-    assert report.not_asked == {
-        "refusing": "It could not be answered: The control is missing.",
+    assert report.skipped == {
+        "refusing": "It could not be computed: The control is missing.",
         "unfit": "No run has a control.",
     }
     assert "+ 60 cells." in str(report)
@@ -99,19 +99,19 @@ def test_a_bug_goes_up_and_leaves_nothing(asked, tiny_model, new_cells, tmp_path
 
 def test_only_the_chosen_questions_are_asked(asked, tiny_model, new_cells) -> None:
     asked(counting=counting, unfit=unfit)
-    report = gv.evaluate({"tiny": tiny_model}, new_cells, questions=["counting"], progress=False)
-    assert not report.not_asked
+    report = gv.evaluate({"tiny": tiny_model}, new_cells, sections=["counting"], progress=False)
+    assert not report.skipped
     with pytest.raises(DataError, match="counting"):
-        gv.evaluate({"tiny": tiny_model}, new_cells, questions=["couting"], progress=False)
+        gv.evaluate({"tiny": tiny_model}, new_cells, sections=["couting"], progress=False)
 
 
 def test_cells_of_the_training_are_not_judged_by(tiny_model, make_adata) -> None:
     adata = make_adata()
-    bench, said = draw({"tiny": tiny_model}, open_source(adata), 5000, 0)
+    context, said = load_cells({"tiny": tiny_model}, open_source(adata), 5000, 0)
     parts = tiny_model.split.value_counts()
-    assert bench.judged_n.sum() == parts["validation"]
-    assert bench.trained_n.sum() == parts["training"]
-    assert bench.cells.n_obs == parts["training"] + parts["validation"]
+    assert context.evaluation_n.sum() == parts["validation"]
+    assert context.trained_n.sum() == parts["training"]
+    assert context.cells.n_obs == parts["training"] + parts["validation"]
     assert "chose the best epoch" in said[0]
 
 
@@ -120,10 +120,10 @@ def test_the_draw_is_of_both_kinds_and_repeats(tiny_model, new_cells, make_adata
     both = AnnData(
         np.vstack([both.X.toarray(), new_cells.X.toarray()]), obs=pd.concat([both.obs, new_cells.obs]), var=both.var
     )
-    first, said = draw({"tiny": tiny_model}, open_source(both), 25, seed=3)
-    again, _ = draw({"tiny": tiny_model}, open_source(both), 25, seed=3)
-    other, _ = draw({"tiny": tiny_model}, open_source(both), 25, seed=4)
-    assert (first.judged_n.sum(), first.trained_n.sum()) == (25, 25)
+    first, said = load_cells({"tiny": tiny_model}, open_source(both), 25, seed=3)
+    again, _ = load_cells({"tiny": tiny_model}, open_source(both), 25, seed=3)
+    other, _ = load_cells({"tiny": tiny_model}, open_source(both), 25, seed=4)
+    assert (first.evaluation_n.sum(), first.trained_n.sum()) == (25, 25)
     assert first.n_left_out == both.n_obs - 50
     assert list(first.cells.obs_names) == list(again.cells.obs_names) != list(other.cells.obs_names)
     assert "seed 3" in " ".join(said)
@@ -133,12 +133,12 @@ def test_the_draw_is_of_both_kinds_and_repeats(tiny_model, new_cells, make_adata
 
 def test_runs_may_have_different_genes(tiny_model, new_cells, make_adata) -> None:
     few = gv.fit(make_adata(), genes=["G29", "G3", "G7"], epochs=1, progress=False)
-    some, _ = draw({"few": few}, open_source(new_cells), 50, 0)
+    some, _ = load_cells({"few": few}, open_source(new_cells), 50, 0)
     assert list(some.cells.var_names) == ["G29", "G3", "G7"]
-    all_of_them, _ = draw({"few": few, "tiny": tiny_model}, open_source(new_cells), 50, 0)
+    all_of_them, _ = load_cells({"few": few, "tiny": tiny_model}, open_source(new_cells), 50, 0)
     assert set(all_of_them.cells.var_names) == set(new_cells.var_names)
     with pytest.raises(GeneError, match="lacks"):
-        draw({"few": few, "tiny": tiny_model}, open_source(new_cells[:, :10].copy()), 50, 0)
+        load_cells({"few": few, "tiny": tiny_model}, open_source(new_cells[:, :10].copy()), 50, 0)
 
 
 def test_cells_of_one_name_count_as_seen_if_one_of_them_was(make_adata) -> None:
@@ -147,9 +147,9 @@ def test_cells_of_one_name_count_as_seen_if_one_of_them_was(make_adata) -> None:
     model = gv.fit(open_source(adata), epochs=1, progress=False, test=0.4)
     seen = {name for name, part in model.split.items() if part == "training"}
     with pytest.warns(UserWarning, match="unique"):
-        bench, _ = draw({"m": model}, open_source(adata), 60, 0)
-    assert set(bench.cells.obs_names[bench.trained_n]) == seen
-    assert not seen & set(bench.cells.obs_names[bench.judged_n])
+        context, _ = load_cells({"m": model}, open_source(adata), 60, 0)
+    assert set(context.cells.obs_names[context.trained_n]) == seen
+    assert not seen & set(context.cells.obs_names[context.evaluation_n])
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_the_command_leaves_three_files(asked, places, tmp_path, capsys) -> None
     ("words", "said"),
     [
         (["{one}"], "one run or more"),
-        (["{one}", "{new}", "--questions", "guess"], "There is no question 'guess'"),
+        (["{one}", "{new}", "--sections", "guess"], "There is no section 'guess'"),
         (["{one}", "{new}", "--cells", "3"], "20 or more"),
         (["nowhere", "{new}"], "There is no folder nowhere"),
         (["{one}", "nothing.h5ad"], "There is no nothing.h5ad"),
@@ -211,10 +211,10 @@ def test_a_missing_jinja_is_told_before_the_work(asked, places, tmp_path, capsys
 def test_every_question_answers_both_ways() -> None:
     import importlib
 
-    for name, path in evaluating.QUESTIONS.items():
+    for name, path in evaluating.SECTIONS.items():
         question: Any = importlib.import_module(path)
-        assert callable(question.ask), name
-        assert callable(question.why_not), name
+        assert callable(question.evaluate), name
+        assert callable(question.unavailable_reason), name
 
 
 @pytest.mark.slow
@@ -225,8 +225,8 @@ def test_every_question_is_answered_on_real_cells(shared_data, tmp_path) -> None
     told = {"condition": ["cell_type", "condition"], "control": {"condition": "ctrl"}, "batch": "subset"}
     model = gv.fit(path, **told, genes=200, test=0.3, epochs=5, progress=False)
     report = gv.evaluate({"kang": model}, path, cells=800, out=tmp_path / "report", progress=False)
-    assert [section.name for section in report.sections] == list(evaluating.QUESTIONS)
-    assert not report.not_asked
+    assert [section.name for section in report.sections] == list(evaluating.SECTIONS)
+    assert not report.skipped
     assert [metric for metric in report.scores["metric"].unique() if not meaning(metric)] == []
     for section in report.sections:
         assert section.verdicts, section.name

@@ -8,9 +8,10 @@ from anndata import AnnData
 
 import genevae as gv
 from genevae.data.value_kind import Kind
-from genevae.evaluation.context import Bench
+from genevae.evaluation.adapters import as_evaluated
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.fit import evaluate as fit
-from genevae.evaluation.predictions import entries, expected, log_weights_sn
+from genevae.evaluation.predictions import entries, expected
 from genevae.report.records import Section
 
 BOUND = "importance-weighted bound, nats per cell"
@@ -37,7 +38,7 @@ def nb(cells):
 
 @pytest.fixture(scope="module")
 def section(cells, nb) -> Section:
-    return fit.ask(Bench({"nb": nb}, cells, Kind.COUNTS))
+    return fit.evaluate(EvaluationContext({"nb": nb}, cells, Kind.COUNTS))
 
 
 def test_a_trained_model_explains_cells_better_than_one_distribution_per_gene(section):
@@ -67,18 +68,18 @@ def test_molecules_that_were_hidden_are_told_better_than_without_denoising(secti
 
 
 def test_the_notes_say_which_cells(section):
-    assert any("80 cells that no run was trained on (test)" in note for note in section.notes)
+    assert any("80 cells that no model was trained on (test)" in note for note in section.notes)
 
 
 def test_the_same_seed_gives_the_same_answer(cells, nb, section):
-    again = fit.ask(Bench({"nb": nb}, cells, Kind.COUNTS))
+    again = fit.evaluate(EvaluationContext({"nb": nb}, cells, Kind.COUNTS))
     assert again.scores == section.scores
     assert again.verdicts == section.verdicts
 
 
 def test_runs_of_one_view_share_their_baselines_and_are_compared(cells, nb):
     poor = train(cells, "nb", epochs=1)
-    section = fit.ask(Bench({"good": nb, "poor": poor}, cells, Kind.COUNTS))
+    section = fit.evaluate(EvaluationContext({"good": nb, "poor": poor}, cells, Kind.COUNTS))
     assert len(values(section, BOUND)) == 3
     assert any(v.text.startswith("good explains held-out cells better than poor, by") for v in section.verdicts)
 
@@ -86,7 +87,7 @@ def test_runs_of_one_view_share_their_baselines_and_are_compared(cells, nb):
 def test_runs_that_see_other_numbers_have_baselines_of_their_own(cells, nb):
     runs = {"nb": nb, "gaussian": train(cells, "gaussian", epochs=3), "cycle": train(cells, "cycle", epochs=3),
             "image": train(cells, "convolutional", epochs=1, setting={"image_size": 8})}  # fmt: skip
-    section = fit.ask(Bench(runs, cells, Kind.COUNTS))
+    section = fit.evaluate(EvaluationContext(runs, cells, Kind.COUNTS))
     assert set(values(section, BOUND)) == {
         "nb", "gaussian", "gene-wise negative binomial", "gene-wise normal"
     }  # fmt: skip
@@ -99,26 +100,28 @@ def test_runs_that_see_other_numbers_have_baselines_of_their_own(cells, nb):
 def test_new_cells_are_judged_too_and_the_baselines_learn_from_half_of_them(nb, make_adata):
     new = make_adata(120, seed=9)
     new.obs_names = [f"new{i}" for i in range(120)]
-    section = fit.ask(Bench({"nb": nb}, new, Kind.COUNTS))
+    section = fit.evaluate(EvaluationContext({"nb": nb}, new, Kind.COUNTS))
     assert any("half of the new cells" in note for note in section.notes)
 
 
 def test_a_reason_is_given_where_it_cannot_be_asked(cells, nb):
-    assert fit.why_not(Bench({"nb": nb}, cells, Kind.COUNTS)) is None
+    assert fit.unavailable_reason(EvaluationContext({"nb": nb}, cells, Kind.COUNTS)) is None
     lacking = cells.copy()
     del lacking.obs["drug"]
-    assert fit.why_not(Bench({"nb": nb}, lacking, Kind.COUNTS)) == (
-        "The data have no column 'drug', which the run nb is conditioned on."
+    assert fit.unavailable_reason(EvaluationContext({"nb": nb}, lacking, Kind.COUNTS)) == (
+        "The data have no column 'drug', which nb is conditioned on."
     )
     few = cells[(nb.split == "training").reindex(cells.obs_names).to_numpy()].copy()
-    assert "fewer than 20 cells" in fit.why_not(Bench({"nb": nb}, few, Kind.COUNTS))
+    assert "fewer than 20 evaluation cells" in fit.unavailable_reason(EvaluationContext({"nb": nb}, few, Kind.COUNTS))
 
 
 def test_cells_of_unknown_conditions_are_left_out(cells, nb):
     odd = cells.copy()
     odd.obs["type"] = odd.obs["type"].astype(str)
     odd.obs.iloc[:200, odd.obs.columns.get_loc("type")] = "Z"
-    assert np.isfinite([score.value for score in fit.ask(Bench({"nb": nb}, odd, Kind.COUNTS)).scores]).all()
+    assert np.isfinite(
+        [score.value for score in fit.evaluate(EvaluationContext({"nb": nb}, odd, Kind.COUNTS)).scores]
+    ).all()
 
 
 @pytest.mark.parametrize("settings", [{"size": "observed"}, {"size": "learned"}])
@@ -126,7 +129,7 @@ def test_the_mean_of_the_log_weights_is_the_models_own_bound(cells, settings):
     from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
     run = train(cells, "nb", epochs=2, setting=settings)
-    log_weight_sn = log_weights_sn(run, cells[:50], 600, seed=0)
+    log_weight_sn = as_evaluated(run).log_weights(cells[:50], 600, 0)
     with evaluation_mode(run) as module, seeded(module, 1):
         (minibatch,) = open_cells(run, cells[:50], None, 64)
         own_sn = np.array([module.bound_n(minibatch).numpy() for _ in range(600)])
@@ -136,13 +139,13 @@ def test_the_mean_of_the_log_weights_is_the_models_own_bound(cells, settings):
 
 def test_entries_are_those_of_the_cells_and_their_distributions(cells, nb):
     genes = np.array([2, 7, 29])
-    found = entries(nb, cells[:300], genes, seed=0)
+    found = entries(as_evaluated(nb), cells[:300], genes, seed=0)
     np.testing.assert_array_equal(found.x_ng, cells[:300, list(np.array(nb.schema.genes)[genes])].X.toarray())
     assert ((found.below_ng < found.at_ng) & (found.at_ng <= 1)).all()
     assert (found.below_ng[found.x_ng == 0] == 0).all()
-    mean_ng = expected(nb, cells[:300], seed=0).mean_ng[:, genes]
-    np.testing.assert_allclose(found.drawn_sng.mean((0, 1)), mean_ng.mean(0), rtol=0.1)
-    empirical = (found.drawn_sng <= found.x_ng).mean(0)
+    mean_ng = expected(as_evaluated(nb), cells[:300], seed=0).mean_ng[:, genes]
+    np.testing.assert_allclose(found.sample_sng.mean((0, 1)), mean_ng.mean(0), rtol=0.1)
+    empirical = (found.sample_sng <= found.x_ng).mean(0)
     assert np.abs(empirical - found.at_ng).mean() < 0.06
 
 
@@ -152,6 +155,6 @@ def test_real_cells(shared_data):
     run = gv.fit(path, genes=200, epochs=5, test=0.2, condition=["cell_type"], progress=False, device="cpu")
     import anndata
 
-    section = fit.ask(Bench({"nb": run}, anndata.read_h5ad(path), Kind.COUNTS))
+    section = fit.evaluate(EvaluationContext({"nb": run}, anndata.read_h5ad(path), Kind.COUNTS))
     assert 0.8 < values(section, "coverage of 90 % intervals")["nb"] < 1
     assert len(section.charts) == 3

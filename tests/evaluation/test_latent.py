@@ -11,7 +11,7 @@ from anndata import AnnData
 import genevae as gv
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError, GeneError
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.latent import evaluate as latent
 from genevae.plotting import projections
 from genevae.report.records import Bars, Map, Section, scores_to_frame
@@ -45,9 +45,9 @@ def nb(cells):
 
 @pytest.fixture(scope="module")
 def section(cells, nb) -> Section:
-    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type", "drug", "lane"])
-    assert latent.why_not(bench) is None
-    return latent.ask(bench)
+    context = EvaluationContext({"nb": nb}, cells, Kind.COUNTS, fields=["type", "drug", "lane"])
+    assert latent.unavailable_reason(context) is None
+    return latent.evaluate(context)
 
 
 def value(section: Section, metric: str, who: str, of: str = "") -> float:
@@ -97,8 +97,8 @@ def test_the_map_shows_all_cells_by_every_field_and_the_bars_every_dimension(sec
 
 def test_runs_of_other_genes_and_dimensions_stand_side_by_side(cells, nb):
     small = train(cells[:, 5:25].copy(), n_latent=3, condition=["type"], control=None, batch=None, epochs=3)
-    bench = Bench({"nb": nb, "small": small}, cells, Kind.COUNTS, fields=["type", "drug"])
-    found = latent.ask(bench)
+    context = EvaluationContext({"nb": nb, "small": small}, cells, Kind.COUNTS, fields=["type", "drug"])
+    found = latent.evaluate(context)
     told = {s.who for s in found.scores if s.metric == "silhouette" and s.of == "type"}
     assert told == {"nb", "small", "PCA (3 dimensions)", "PCA (4 dimensions)", "labels at random"}
     assert {s.of for s in found.scores if s.metric == "leakage"} == {"type", "drug", "lane"}
@@ -107,22 +107,22 @@ def test_runs_of_other_genes_and_dimensions_stand_side_by_side(cells, nb):
 def test_new_cells_are_judged_and_baselines_learn_from_them(nb, make_adata):
     new = make_adata(120, seed=8)
     new.obs_names = [f"new{i}" for i in range(120)]
-    found = latent.ask(Bench({"nb": nb}, new, Kind.COUNTS, fields=["type"]))
-    assert any("no training cells are at hand" in note for note in found.notes)
+    found = latent.evaluate(EvaluationContext({"nb": nb}, new, Kind.COUNTS, fields=["type"]))
+    assert any("there are no training cells" in note for note in found.notes)
     assert any("too few cells" in note for note in found.notes)
 
 
 def test_where_all_cells_were_trained_on_the_question_is_not_asked(cells, nb):
     training = cells[(nb.split.reindex(cells.obs_names) == "training").to_numpy()]
-    assert latent.why_not(Bench({"nb": nb}, training, Kind.COUNTS)) is not None
+    assert latent.unavailable_reason(EvaluationContext({"nb": nb}, training, Kind.COUNTS)) is not None
 
 
 def test_gene_vectors_are_compared_with_sets(cells, nb, tmp_path):
     path = tmp_path / "sets.gmt"
     markers = ["\t".join(f"G{i}" for i in range(start, start + 5)) for start in (0, 5, 10, 20, 25)]
     path.write_text("".join(f"set{i}\t\t{genes}\n" for i, genes in enumerate(markers)))
-    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
-    found = latent.ask(replace(bench, gene_sets=path))
+    context = EvaluationContext({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
+    found = latent.evaluate(replace(context, gene_sets=path))
     auroc = {s.who: s.value for s in found.scores if s.metric == "gene pairs of one set (AUROC)"}
     assert set(auroc) == {"nb", "PCA (4 dimensions): loadings", "Pearson of expression", "chance"}
     assert auroc["chance"] == 0.5
@@ -131,9 +131,9 @@ def test_gene_vectors_are_compared_with_sets(cells, nb, tmp_path):
 
 
 def test_gene_sets_that_cannot_be_used_are_an_error(cells, nb, tmp_path):
-    bench = Bench({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
+    context = EvaluationContext({"nb": nb}, cells, Kind.COUNTS, fields=["type"])
     (tmp_path / "sets.gmt").write_text("human\t\tTP53\tMYC\n")
     with pytest.raises(GeneError, match="0 genes are in both"):
-        latent.ask(replace(bench, gene_sets=tmp_path / "sets.gmt"))
+        latent.evaluate(replace(context, gene_sets=tmp_path / "sets.gmt"))
     with pytest.raises(DataError, match="There is no"):
-        latent.ask(replace(bench, gene_sets=tmp_path / "missing.gmt"))
+        latent.evaluate(replace(context, gene_sets=tmp_path / "missing.gmt"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from genevae.data.value_kind import Kind
 from genevae.errors import DataError
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.simulation import evaluate as simulation
 from genevae.evaluation.simulation import scores as simulation_scores
-from genevae.evaluation.simulation.scores import AUC, COPIES, SLOPE
+from genevae.metrics.simulation import FOREST_AUC, MEMORISATION, TYPE_SLOPE
 from genevae.report.records import Lines, Points, scores_to_frame
 from genevae.runs.fit import fit
 
@@ -30,18 +32,18 @@ def small_forests():
 
 
 @pytest.fixture(scope="module")
-def bench(make_adata):
+def context(make_adata):
     """A trained run, one that hardly was, and one of values, with a third of the cells kept away."""
     adata = make_adata(400)
     known = {"condition": ["type"], "test": 0.3}
     runs = {"good": train(adata, **known), "poor": train(adata, epochs=1, **known)}
-    return Bench(runs | {"values": train(adata, "conditional", **known)}, adata, Kind.COUNTS)
+    return EvaluationContext(runs | {"values": train(adata, "conditional", **known)}, adata, Kind.COUNTS)
 
 
 @pytest.fixture(scope="module")
-def section(bench):
-    assert simulation.why_not(bench) is None
-    return simulation.ask(bench)
+def section(context):
+    assert simulation.unavailable_reason(context) is None
+    return simulation.evaluate(context)
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +52,19 @@ def table(section):
 
 
 def test_a_trained_run_is_harder_to_tell_than_one_that_hardly_was(table):
-    assert table.loc[AUC, "good"] < table.loc[AUC, "poor"]
-    assert abs(table.loc[SLOPE, "good"] - 1) < abs(table.loc[SLOPE, "poor"] - 1)
+    assert table.loc[FOREST_AUC.name, "good"] < table.loc[FOREST_AUC.name, "poor"]
+    assert abs(table.loc[TYPE_SLOPE.name, "good"] - 1) < abs(table.loc[TYPE_SLOPE.name, "poor"] - 1)
 
 
 def test_training_cells_are_what_real_cells_are(table):
     real = table["training cells (good)"]
-    assert abs(real[AUC] - 0.5) < 0.12
-    assert 0.85 < real[COPIES] < 1.15
+    assert abs(real[FOREST_AUC.name] - 0.5) < 0.12
+    assert 0.85 < real[MEMORISATION.name] < 1.15
     assert real.filter(like="distance of").max() < 0.35
 
 
 def test_shuffled_genes_keep_each_gene_of_each_kind(table):
-    shuffled = table["genes shuffled within kinds (good)"]
+    shuffled = table["genes shuffled within conditions (good)"]
     assert table.loc["distance of mean", "poor"] > shuffled["distance of mean"]
 
 
@@ -82,53 +84,53 @@ def test_runs_of_values_are_not_asked_about_zeros(section, table):
     assert any("zeros" in note for note in section.notes)
 
 
-def test_verdicts_and_charts(section, bench):
+def test_verdicts_and_charts(section, context):
     assert len(section.verdicts) == 9
     assert all(verdict.text.endswith(".") for verdict in section.verdicts)
     points = [chart for chart in section.charts if isinstance(chart, Points)]
     assert len(points) == 2 * 2 + 1
-    assert all(len(chart.x) == bench.cells.n_vars for chart in points)
+    assert all(len(chart.x) == context.cells.n_vars for chart in points)
     (sizes,) = [chart for chart in section.charts if isinstance(chart, Lines)]
     assert set(sizes.series) == {"real cells", "good", "poor"}
     assert all(sum(share) == pytest.approx(1, abs=1e-2) for _, share in sizes.series.values())
 
 
-def test_copies_are_called_copies(bench, monkeypatch):
-    def copying(run, *, n, condition, seed):
-        cells = bench.cells[(bench.part_n("good") == "training").to_numpy()]
-        return cells[cells.obs["type"] == condition["type"]][:n].copy()
+def test_copies_are_called_copies(context):
+    def copying(n, condition, seed):
+        cells = context.cells[(context.part_n("good") == "training").to_numpy()]
+        return cells[cells.obs["type"] == condition["type"]][:n].X.toarray()
 
-    monkeypatch.setattr(simulation, "generate", copying)
-    alone = Bench({"good": bench.runs["good"]}, bench.cells, Kind.COUNTS)
-    section = simulation.ask(alone)
-    assert {s.metric: s.value for s in section.scores if s.who == "good"}[COPIES] < 0.7
+    good = replace(context.models["good"], generate=copying)
+    alone = EvaluationContext({"good": good}, context.cells, Kind.COUNTS)
+    section = simulation.evaluate(alone)
+    assert {s.metric: s.value for s in section.scores if s.who == "good"}[MEMORISATION.name] < 0.7
     assert any("copies" in verdict.text and verdict.tone == "bad" for verdict in section.verdicts)
 
 
 def test_a_run_without_conditions_simulates_too_and_types_are_left_out(make_adata):
     adata = make_adata(200)
-    section = simulation.ask(Bench({"run": train(adata, epochs=2, test=0.3)}, adata, Kind.COUNTS))
-    assert SLOPE not in {score.metric for score in section.scores}
+    section = simulation.evaluate(EvaluationContext({"run": train(adata, epochs=2, test=0.3)}, adata, Kind.COUNTS))
+    assert TYPE_SLOPE.name not in {score.metric for score in section.scores}
 
 
-def test_combinations_without_training_cells_are_refused_in_words(bench, make_adata):
+def test_combinations_without_training_cells_are_refused_in_words(context, make_adata):
     adata = make_adata(120)
     adata.obs["own"] = [f"k{i // 2}" for i in range(120)]
     model = train(adata, epochs=1, condition=["own"], validation=0.3)
     with pytest.raises(DataError, match="No combination of own"):
-        simulation.ask(Bench({"run": model}, adata, Kind.COUNTS))
+        simulation.evaluate(EvaluationContext({"run": model}, adata, Kind.COUNTS))
 
 
-def test_data_without_cells_or_columns_are_not_asked(bench):
-    few = Bench(bench.runs, bench.cells[:5].copy(), Kind.COUNTS)
-    assert "fewer than 20" in simulation.why_not(few)
-    bare = bench.cells.copy()
+def test_data_without_cells_or_columns_are_not_asked(context):
+    few = EvaluationContext(context.given, context.cells[:5].copy(), Kind.COUNTS)
+    assert "fewer than 20" in simulation.unavailable_reason(few)
+    bare = context.cells.copy()
     del bare.obs["type"]
-    assert "no column 'type'" in simulation.why_not(Bench(bench.runs, bare, Kind.COUNTS))
+    assert "no column 'type'" in simulation.unavailable_reason(EvaluationContext(context.given, bare, Kind.COUNTS))
 
 
-def test_where_all_cells_were_trained_on_half_of_them_stand_for_real_ones(bench):
-    trained = bench.cells[(bench.part_n("good") == "training").to_numpy()].copy()
-    seen = Bench({"good": bench.runs["good"]}, trained, Kind.COUNTS)
-    assert simulation.why_not(seen) is None
-    assert any("Half of the training cells" in note for note in simulation.ask(seen).notes)
+def test_where_all_cells_were_trained_on_half_of_them_stand_for_real_ones(context):
+    trained = context.cells[(context.part_n("good") == "training").to_numpy()].copy()
+    seen = EvaluationContext({"good": context.given["good"]}, trained, Kind.COUNTS)
+    assert simulation.unavailable_reason(seen) is None
+    assert any("Half of the training cells" in note for note in simulation.evaluate(seen).notes)

@@ -20,7 +20,7 @@ def example(n_cells: int = 3000, seed: int = 0) -> Report:
         runs={name: {"Recipe": name, "Epochs": "60, the best 41", "Cells": "13,000 training"} for name in RUNS},
         training=_training(rng),
         sections=[_latent(rng, n_cells), _response(rng), _labels(rng)],
-        not_asked={"simulation": f"No run is told {EVIL}."},
+        skipped={"simulation": f"No run is told {EVIL}."},
         inspection={"Size": "18,868 cells × 2,000 genes", "Columns": f"{EVIL} (2 levels)"},
         findings=[Verdict("Counts, as they should be.", "plain"), Verdict("12 cells are empty.", "mixed")],
         sampling=["2,500 cells that no run was trained on (new).", "They were drawn at random, with seed 0."],

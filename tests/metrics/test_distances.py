@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import rbf_kernel
 
-from genevae.metrics.distances import e_distance, mmd, nearest_distances, usual_distance
+from genevae.metrics.distances import e_distance, median_distance, mmd, nearest_distances
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 6)), RNG.normal(0.5, 2, size=(55, 6))
@@ -41,7 +41,7 @@ def test_e_distance_of_one_distribution_is_zero_on_average():
 
 def test_mmd_is_made_of_scikit_learns_kernels():
     width = np.median(pairwise_distances(X)[np.triu_indices(40, 1)])
-    assert usual_distance(X) == pytest.approx(width)
+    assert median_distance(X) == pytest.approx(width)
     gamma = 1 / (2 * width**2)
 
     def within(z: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def test_mmd_is_zero_on_average_for_one_distribution_and_above_it_for_two():
 
 
 def test_cells_that_are_all_the_same_have_a_width_still():
-    assert usual_distance(np.zeros((4, 2))) == 1
+    assert median_distance(np.zeros((4, 2))) == 1
 
 
 def test_the_nearest_is_found():

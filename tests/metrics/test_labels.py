@@ -37,8 +37,8 @@ def test_reliability_counts_every_cell_once():
     probability = RNG.uniform(0.3, 1, 200)
     bins = reliability(RNG.random(200) < probability, probability)
     assert bins.n.sum() == 200
-    assert (np.diff(bins.said) > 0).all()
-    assert bins.n @ bins.said / 200 == pytest.approx(probability.mean())
+    assert (np.diff(bins.predicted) > 0).all()
+    assert bins.n @ bins.predicted / 200 == pytest.approx(probability.mean())
 
 
 def test_the_risk_of_all_cells_is_the_share_of_wrong_ones_and_the_surest_come_first():

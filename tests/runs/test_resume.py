@@ -210,9 +210,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_named_and_the_one_before_it_offered(na
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    with pytest.raises(
-        RunError, match=rf"{name}.*Or remove .*step_00000007, .* from step_00000006"
-    ):
+    with pytest.raises(RunError, match=rf"{name}.*Or remove .*step_00000007, .* from step_00000006"):
         resume(half, progress=False)
     shutil.rmtree(latest(half))
     whole = half.with_name("whole")

@@ -20,7 +20,6 @@ from genevae.evaluation.evaluate import require_place, write_report
 __all__ = ["evaluate"]
 
 OPTIONS = options_of(gv.evaluate, {}, leave_out=["layer", "out", "overwrite", "progress"])
-EVERY = "all that the data allow"
 
 
 def _evaluate(*runs_and_data: str, out: Path, force: bool = False, **given: Any) -> None:
@@ -31,7 +30,7 @@ def _evaluate(*runs_and_data: str, out: Path, force: bool = False, **given: Any)
     command = _command(runs_and_data, out, given)
     files = files_of(data, given)
     options = {name: OPTIONS[name][1](value) for name, value in given.items() if value is not None}
-    options["questions"] = [name for word in options.get("questions", ()) for name in word.split(",")]
+    options["sections"] = [name for given in options.get("sections", ()) for name in given.split(",")]
     report = replace(gv.evaluate(_named(runs), files, **options), command=command)
     write_report(report, out)
     Console(soft_wrap=True, highlight=False).print(
@@ -46,15 +45,15 @@ def _named(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _command(places: Sequence[str], out: Path, given: dict[str, Any]) -> str:
-    """Return the words that repeat this."""
-    words = ["genevae", "evaluate", *places, "--out", str(out)]
+    """Return the command that repeats this."""
+    parts = ["genevae", "evaluate", *places, "--out", str(out)]
     for name, value in given.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
-            words.append(flag)
+            parts.append(flag)
         elif value is not None and value is not False and value != []:
-            words += [flag, ",".join(value) if isinstance(value, list) else str(value)]
-    return shlex.join(words)
+            parts += [flag, ",".join(value) if isinstance(value, list) else str(value)]
+    return shlex.join(parts)
 
 
 def _parameters() -> list[inspect.Parameter]:

@@ -1,4 +1,1 @@
-"""What one asks of trained models: each question borrows them, and answers beside baselines.
-
-The only layer that sees both models and `evaluation`.
-"""
+"""Any models, ours or others', compared with baselines on held-out cells."""

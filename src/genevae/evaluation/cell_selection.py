@@ -1,4 +1,4 @@
-"""Which cells a question can be asked of."""
+"""Which cells a section can use."""
 
 from __future__ import annotations
 
@@ -11,107 +11,119 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.data.covariates import Categorical
-from genevae.data.schema import Schema
 from genevae.errors import CategoryError
-from genevae.evaluation.context import Bench
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.model import EvaluatedModel
+from genevae.metrics.sampling import subsample
 
-__all__ = ["Chosen", "chosen", "known_n", "lacks", "sample", "usable_n"]
+__all__ = ["Selection", "known_n", "missing_requirement", "select", "trained_n", "usable_n"]
 
 MIN_CELLS = 20
-"""Fewer tell nothing of a model."""
+"""Fewer say too little about a model."""
 MIN_TRAINING = 50
 """Fewer do not make a fair baseline."""
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """The cells of a question.
+class Selection:
+    """The cells of a section.
 
     Parameters
     ----------
     training
         What baselines are fitted to.
-    judged
-        What all are judged by.
+    evaluation
+        What models and baselines are scored on.
     notes
         How they were chosen.
     """
 
     training: AnnData
-    judged: AnnData
+    evaluation: AnnData
     notes: tuple[str, ...]
 
 
-def lacks(bench: Bench) -> str | None:
-    """Say in a sentence what the data lack that every question about single cells needs."""
-    for name, run in bench.runs.items():
-        schema = run.schema
+def missing_requirement(context: EvaluationContext, verb: str = "") -> str | None:
+    """Return why no section about single cells is possible; None where one is.
+
+    Parameters
+    ----------
+    context
+        Models and data.
+    verb
+        What one model at least must be able to do.
+    """
+    if verb and not context.having(verb):
+        return f"No model has the method {verb}."
+    for name, model in context.models.items():
+        schema = model.schema
         needed = [c.name for c in schema.categorical if not c.unknown] + [c.name for c in schema.continuous]
-        if missing := [field for field in needed if field not in bench.cells.obs]:
-            return f"The data have no column '{missing[0]}', which the run {name} is conditioned on."
-    if usable_n(bench).sum() < MIN_CELLS:
+        if missing := [field for field in needed if field not in context.cells.obs]:
+            return f"The data have no column '{missing[0]}', which {name} is conditioned on."
+    if usable_n(context).sum() < MIN_CELLS:
         return (
-            f"There are fewer than {MIN_CELLS} cells to judge by: cells that no run was trained on, of conditions that "
-            "all runs know."
+            f"There are fewer than {MIN_CELLS} evaluation cells: cells that no model was trained on, of conditions "
+            "that all models know."
         )
     return None
 
 
-def usable_n(bench: Bench, besides: str = "") -> NDArray[np.bool_]:
-    """Say which cells are fair to judge by, and of conditions that all runs know, whatever they have of one field."""
-    known = [known_n(run.schema, bench.cells.obs, besides) for run in bench.runs.values()]
-    return np.asarray(bench.judged_n & np.all(known, axis=0))
+def usable_n(context: EvaluationContext, besides: str = "") -> NDArray[np.bool_]:
+    """Return which evaluation cells have conditions that all models know, disregarding one field."""
+    return np.asarray(context.evaluation_n & _known_to_all(context, besides))
 
 
-def chosen(bench: Bench, usable: NDArray[np.bool_], n_judged: int, n_training: int) -> Chosen:
-    """Choose cells to judge by, among the usable ones, and cells that baselines are fitted to.
+def trained_n(context: EvaluationContext) -> NDArray[np.bool_]:
+    """Return which training cells have conditions that all models know."""
+    return np.asarray(context.trained_n & _known_to_all(context))
 
-    Those are training cells of the runs; where the data have none, half of the cells that could be judged by.
+
+def _known_to_all(context: EvaluationContext, besides: str = "") -> NDArray[np.bool_]:
+    known = [known_n(model, context.cells.obs, besides) for model in context.models.values()]
+    return np.asarray(np.all(known, axis=0))
+
+
+def select(context: EvaluationContext, usable: NDArray[np.bool_], n_evaluation: int, n_training: int) -> Selection:
+    """Choose evaluation cells among the usable ones, and training cells that baselines are fitted to.
+
+    Where the data have no training cells, half of the usable cells take their place.
     """
-    notes = [bench.judged_by]
-    trained = bench.trained_n & np.all([known_n(run.schema, bench.cells.obs) for run in bench.runs.values()], axis=0)
+    notes = [context.evaluation_note]
+    trained = trained_n(context)
     if trained.sum() < MIN_TRAINING:
-        rows = np.random.default_rng(bench.seed).permutation(np.flatnonzero(usable))
+        rows = np.random.default_rng(context.seed).permutation(np.flatnonzero(usable))
         trained, usable = np.zeros((2, len(usable)), dtype=bool)
         trained[rows[: len(rows) // 2]], usable[rows[len(rows) // 2 :]] = True, True
         notes.append(
             "The data have no training cells: baselines are fitted to half of the new cells, which helps them."
         )
-    judged = sample(usable, n_judged, bench.seed)
-    if len(judged) < usable.sum():
-        notes.append(f"{len(judged):,} of the {usable.sum():,} cells were drawn, with seed {bench.seed}.")
-    training = sample(trained, n_training, bench.seed)
+    evaluation = subsample(usable, n_evaluation, context.seed)
+    if len(evaluation) < usable.sum():
+        notes.append(f"{len(evaluation):,} of the {usable.sum():,} cells were sampled, with seed {context.seed}.")
+    training = subsample(trained, n_training, context.seed)
     notes.append(f"Baselines are fitted to {len(training):,} cells.")
-    return Chosen(bench.cells[training], bench.cells[judged], tuple(notes))
+    return Selection(context.cells[training], context.cells[evaluation], tuple(notes))
 
 
-def known_n(schema: Schema, obs: pd.DataFrame, besides: str = "") -> NDArray[np.bool_]:
-    """Say which cells have conditions that a model knows, whatever they have of one field."""
+def known_n(model: EvaluatedModel, obs: pd.DataFrame, besides: str = "") -> NDArray[np.bool_]:
+    """Return which cells have conditions that a model knows, disregarding one field."""
     known = np.ones(len(obs), dtype=bool)
-    for field in schema.categorical:
+    for field in model.schema.categorical:
         if not field.unknown and field.name != besides:
             known &= _among(field, obs[field.name])
-    for number in schema.continuous:
+    for number in model.schema.continuous:
         known &= np.isfinite(pd.to_numeric(obs[number.name], errors="coerce").to_numpy(dtype=np.float64))
     return known
 
 
 def _among(field: Categorical, column: pd.Series[Any]) -> NDArray[np.bool_]:
-    def is_known(word: object) -> bool:
+    def is_known(value: object) -> bool:
         try:
-            field.code(word)
+            field.code(value)
         except CategoryError:
             return False
         return True
 
-    words = column.astype(object)
-    known = {word: is_known(word) for word in words.dropna().unique()}
-    return np.asarray([bool(known.get(word, False)) for word in words])
-
-
-def sample(which_n: NDArray[np.bool_], n_most: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows that are marked, in order; some of them, drawn with a seed, where there are more than asked."""
-    rows = np.flatnonzero(which_n)
-    if len(rows) > n_most:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, n_most, replace=False))
-    return rows
+    values = column.astype(object)
+    known = {value: is_known(value) for value in values.dropna().unique()}
+    return np.asarray([bool(known.get(value, False)) for value in values])

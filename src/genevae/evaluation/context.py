@@ -1,11 +1,12 @@
-"""Some trained models side by side, and the cells that they are judged on."""
+"""Models side by side, and the cells that they are evaluated on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,37 +14,37 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.data.value_kind import Kind
-from genevae.report.records import Better
-from genevae.runs.trained import Trained
+from genevae.evaluation.adapters import as_evaluated
+from genevae.evaluation.model import EvaluatedModel
 
-__all__ = ["Bench", "Metric", "parts_of"]
+__all__ = ["EvaluationContext", "parts_of"]
 
 Part = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every question is asked of.
+class EvaluationContext:
+    """What every section of a report is computed from.
 
     Parameters
     ----------
-    runs
-        The models, by name.
+    given
+        The models, by name: of this package, of scvi-tools, or any that follow the protocol.
     cells
-        The cells, with all genes of every run, in memory: a sample with a seed where there were more.
+        The cells, with the genes of all models, in memory: a sample with a seed where there were more.
     kind
         What the numbers in ``cells.X`` are.
     seed
-        Of all that is drawn.
+        Of all random choices.
     fields
-        Categorical columns of obs that may be asked about.
+        Categorical columns of obs.
     n_left_out
-        Cells of the data that were not drawn.
+        Cells of the data that were not sampled.
     gene_sets
         A GMT file of gene sets that similar genes are compared with, where one was given.
     """
 
-    runs: Mapping[str, Trained]
+    given: Mapping[str, Any]
     cells: AnnData
     kind: Kind
     seed: int = 0
@@ -51,52 +52,62 @@ class Bench:
     n_left_out: int = 0
     gene_sets: Path | None = None
 
-    def part_n(self, run: str) -> pd.Series[Any]:
-        """Return the part that each cell had in a run's training: training, validation or test; or new."""
-        return parts_of(self.runs[run], self.cells.obs_names)
+    @cached_property
+    def models(self) -> dict[str, EvaluatedModel]:
+        """The models as evaluation sees them."""
+        return {name: as_evaluated(model) for name, model in self.given.items()}
 
-    @property
+    def having(self, verb: str) -> dict[str, EvaluatedModel]:
+        """Return the models that have a verb."""
+        return {name: model for name, model in self.models.items() if getattr(model, verb) is not None}
+
+    def lacking(self, verb: str) -> list[str]:
+        """Say of each model that lacks a verb that it is left out, for the notes of a section."""
+        return [
+            f"{name} has no {verb}, and is left out."
+            for name in self.models
+            if getattr(self.models[name], verb) is None
+        ]
+
+    def part_n(self, name: str) -> pd.Series[Any]:
+        """Return the part that each cell had in a model's training: training, validation or test; or new."""
+        return parts_of(self.models[name], self.cells.obs_names)
+
+    @cached_property
     def trained_n(self) -> Part:
-        """Which cells any run was trained on."""
+        """Which cells any model was trained on."""
         return self._any("training")
 
-    @property
-    def judged_n(self) -> Part:
-        """Which cells are fair to judge by: new or test cells; without such, those that chose the best weights."""
-        seen = self.trained_n
-        fair = ~seen & ~self._any("validation")
-        return fair if fair.any() else ~seen
+    @cached_property
+    def evaluation_n(self) -> Part:
+        """Which cells are fair to evaluate on: new or test cells; without such, those that chose the best weights."""
+        unseen = ~self.trained_n
+        fair = unseen & ~self._any("validation")
+        return fair if fair.any() else unseen
 
     @property
-    def judged_by(self) -> str:
-        """Say in words which cells these are, for the notes of a section."""
-        parts = {part for run in self.runs for part in self.part_n(run)[self.judged_n]}
-        n = int(self.judged_n.sum())
+    def evaluation_note(self) -> str:
+        """Say which cells these are, for the notes of a section."""
+        parts = {part for name in self.models for part in self.part_n(name)[self.evaluation_n]}
+        n = int(self.evaluation_n.sum())
         if not n:
-            return "Every cell was trained on, by one run at least: there is none to judge by."
+            return "Every cell was a training cell of some model: none is left for evaluation."
         if parts == {"validation"}:
             return f"{n:,} cells that were not trained on, but chose the best epoch."
-        return f"{n:,} cells that no run was trained on ({', '.join(sorted(parts))})."
+        return f"{n:,} cells that no model was trained on ({', '.join(sorted(parts))})."
 
     def _any(self, part: str) -> Part:
-        return np.asarray(np.any([(self.part_n(run) == part).to_numpy() for run in self.runs], axis=0))
+        return np.asarray(np.any([(self.part_n(name) == part).to_numpy() for name in self.models], axis=0))
 
 
-def parts_of(run: Trained, names: pd.Index[Any]) -> pd.Series[Any]:
-    """Return the part that each cell had in a run's training, by name: training, validation or test; or new.
+def parts_of(model: EvaluatedModel, names: pd.Index[Any]) -> pd.Series[Any]:
+    """Return the part that each cell had in a model's training, by name: training, validation or test; or new.
 
-    Where training had several cells of one name, each of them counts as the one that was seen most.
+    Where training had several cells of one name, training counts before validation, and that before test.
     """
-    split = run.split
+    split = model.split
     if not split.index.is_unique:
         order = ["training", "validation", "test"]
         split = split.sort_values(key=lambda part: part.map(order.index), kind="stable")
         split = split[~split.index.duplicated()]
     return split.reindex(names).fillna("new").astype(str)
-
-
-class Metric(NamedTuple):
-    """Which way a score is better, and what a perfect model has."""
-
-    better: Better
-    ideal: float

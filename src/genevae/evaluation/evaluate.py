@@ -1,4 +1,4 @@
-"""Ask every question of some runs that the data can answer, and write down the answers."""
+"""Compare models on the same cells: a report with one section for each thing that a model can be good at."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from genevae.errors import DataError, GenevaeError, nearest
-from genevae.evaluation.context import Bench
-from genevae.evaluation.load_cells import draw
-from genevae.evaluation.overview import facts_of_data, facts_of_run, findings_of_data, training
+from genevae.evaluation.adapters import as_evaluated
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.load_cells import load_cells
+from genevae.evaluation.overview import facts_of_data, findings_of_data, training
 from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
@@ -23,30 +24,30 @@ from genevae.preprocessing.inspect import inspect
 from genevae.report.page import require_jinja, write_page
 from genevae.report.records import Section
 from genevae.report.report import Report, write_metrics
-from genevae.runs.trained import Trained, load
+from genevae.runs.trained import load
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["QUESTIONS", "evaluate", "require_place", "write_report"]
+__all__ = ["SECTIONS", "evaluate", "require_place", "write_report"]
 
-QUESTIONS = {
+SECTIONS = {
     "fit": "genevae.evaluation.fit.evaluate",
     "latent": "genevae.evaluation.latent.evaluate",
     "response": "genevae.evaluation.response.evaluate",
     "simulation": "genevae.evaluation.simulation.evaluate",
     "labels": "genevae.evaluation.labels.evaluate",
 }
-"""Every question, in the order of the report, and the module that asks it."""
+"""Every section, in the order of the report, and the module that computes it."""
 PACKAGES = ("genevae", "torch", "numpy", "scipy", "scikit-learn", "anndata")
 MARK = "metrics.json"
 
 
 def evaluate(
-    runs: Mapping[str, Trained | str | Path],
+    models: Mapping[str, Any],
     data: AnnData | Source | ReadOptions | str | Path,
     *,
-    questions: Sequence[str] = (),
+    sections: Sequence[str] = (),
     gene_sets: str | Path | None = None,
     cells: int = 5000,
     seed: int = 0,
@@ -55,22 +56,24 @@ def evaluate(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Judge trained models on data, every number beside its baselines.
+    """Evaluate trained models on data, every score beside its baselines.
 
     Parameters
     ----------
-    runs
-        Models, or the folders that fit wrote, by the names that the report calls them.
+    models
+        Models by the names that the report calls them: trained models or the folders that fit wrote, models of
+        scvi-tools (``gv.adapters.scvi(model)``), or any object that follows
+        :class:`~genevae.evaluation.model.Model`.
     data
         Cells with the genes and conditions of every model.
-    questions
-        What to ask: fit, latent, response, simulation, labels; all that the data allow by default.
+    sections
+        Which of fit, latent, response, simulation and labels; all that the data allow by default.
     gene_sets
         A GMT file of gene sets that similar genes are compared with.
     cells
-        Cells to judge by, drawn at random where there are more, and as many training cells for the baselines.
+        Evaluation cells, sampled where there are more, and as many training cells for the baselines.
     seed
-        Of all that is drawn.
+        Of all random choices.
     layer
         The layer that holds the expression, or "raw"; X by default.
     out
@@ -78,7 +81,7 @@ def evaluate(
     overwrite
         Whether a folder that is there is replaced.
     progress
-        Whether to show which question is being asked.
+        Whether to show which section is being computed.
 
     Returns
     -------
@@ -88,24 +91,26 @@ def evaluate(
     Raises
     ------
     DataError
-        If the data cannot be opened or lack genes of a model; if a question is unknown.
+        If the data cannot be opened or lack genes of a model; if a section is unknown; if a model has no verb.
     RunError
         If a run is damaged, or ``out`` is there already.
     """
-    asked = _chosen(questions)
+    chosen = _chosen(sections)
     if out is not None:
         require_place(Path(out), overwrite)
-    models = _opened(runs)
+    if not models:
+        raise DataError("There is no model to evaluate: give one or more, by name.")
+    opened = {str(name): as_evaluated(load(m) if isinstance(m, str | Path) else m) for name, m in models.items()}
     source = open_source(data, layer)
-    bench, sampling = draw(models, source, cells, seed, gene_sets)
+    context, sampling = load_cells(opened, source, cells, seed, gene_sets)
     inspection = inspect(source, seed=seed)
-    sections, not_asked = _ask(bench, asked, progress)
+    found, skipped = _computed(context, chosen, progress)
     report = Report(
         data=Path(source.name).name,
-        runs={name: facts_of_run(model) for name, model in models.items()},
-        training=training(models),
-        sections=sections,
-        not_asked=not_asked,
+        runs={name: model.facts for name, model in opened.items()},
+        training=training(opened),
+        sections=found,
+        skipped=skipped,
         inspection=facts_of_data(inspection),
         findings=findings_of_data(inspection),
         sampling=sampling,
@@ -133,45 +138,38 @@ def write_report(report: Report, out: Path) -> None:
         replace_with(draft, out)
 
 
-def _chosen(questions: Sequence[str]) -> list[str]:
-    for name in questions:
-        if name not in QUESTIONS:
-            raise DataError(f"There is no question '{name}'. {nearest(name, QUESTIONS)}")
-    return [name for name in QUESTIONS if name in questions] or list(QUESTIONS)
+def _chosen(sections: Sequence[str]) -> list[str]:
+    for name in sections:
+        if name not in SECTIONS:
+            raise DataError(f"There is no section '{name}'. {nearest(name, SECTIONS)}")
+    return [name for name in SECTIONS if name in sections] or list(SECTIONS)
 
 
-def _opened(runs: Mapping[str, Trained | str | Path]) -> dict[str, Trained]:
-    if not runs:
-        raise DataError("There is no run to evaluate: give one or more, by name.")
-    return {str(name): run if isinstance(run, Trained) else load(run) for name, run in runs.items()}
-
-
-def _ask(bench: Bench, asked: Sequence[str], progress: bool) -> tuple[list[Section], dict[str, str]]:
-    """Ask questions one after the other; a mistake that a user can mend leaves a reason in the place of an answer."""
+def _computed(context: EvaluationContext, names: Sequence[str], progress: bool) -> tuple[list[Section], dict[str, str]]:
+    """Compute sections one after the other; an error of ours becomes the reason why one was skipped."""
     sections: list[Section] = []
-    not_asked: dict[str, str] = {}
-    with _shown(asked, progress) as start:
-        for name in asked:
+    skipped: dict[str, str] = {}
+    with _shown(names, progress) as start:
+        for name in names:
             start(name)
-            question = importlib.import_module(QUESTIONS[name])
+            module = importlib.import_module(SECTIONS[name])
             try:
-                reason = question.why_not(bench)
-                section = None if reason else question.ask(bench)
+                reason = module.unavailable_reason(context)
+                if reason is None:
+                    sections.append(module.evaluate(context))
             except GenevaeError as error:
-                reason, section = f"It could not be answered: {error}", None
-            if section is None:
-                not_asked[name] = reason or "These runs and data do not allow it."
-            else:
-                sections.append(section)
-    return sections, not_asked
+                reason = f"It could not be computed: {error}"
+            if reason is not None:
+                skipped[name] = reason
+    return sections, skipped
 
 
 @contextmanager
-def _shown(asked: Sequence[str], progress: bool) -> Iterator[Callable[[str], None]]:
-    """Show which question is being asked, and for how long."""
+def _shown(names: Sequence[str], progress: bool) -> Iterator[Callable[[str], None]]:
+    """Show which section is being computed, and for how long."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, disable=not progress) as bars:
-        tasks = {name: bars.add_task(name, total=1, start=False) for name in asked}
+        tasks = {name: bars.add_task(name, total=1, start=False) for name in names}
         running: list[str] = []
 
         def start(name: str) -> None:
@@ -181,7 +179,7 @@ def _shown(asked: Sequence[str], progress: bool) -> Iterator[Callable[[str], Non
             bars.start_task(tasks[name])
 
         yield start
-        for name in asked:
+        for name in names:
             bars.update(tasks[name], completed=1)
 
 

@@ -1,4 +1,4 @@
-"""The cells that runs are judged on, and those that baselines learn from, drawn where there are more."""
+"""The cells that models are evaluated on, and those that baselines are fitted to, sampled where there are more."""
 
 from __future__ import annotations
 
@@ -7,46 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.data.genes import match_genes
 from genevae.data.value_kind import probe
 from genevae.errors import DataError
-from genevae.evaluation.context import Bench, parts_of
+from genevae.evaluation.adapters import as_evaluated
+from genevae.evaluation.cell_selection import MIN_CELLS
+from genevae.evaluation.context import EvaluationContext, parts_of
+from genevae.evaluation.model import EvaluatedModel
 from genevae.io.formats import to_anndata
 from genevae.io.source import MemorySource, Source
 from genevae.metrics.latent import categories_of
-from genevae.runs.trained import Trained
+from genevae.metrics.sampling import subsample
 
-__all__ = ["draw"]
+__all__ = ["load_cells"]
 
-MIN_CELLS = 20
+EXPOSURE = {"training": 2, "validation": 1, "test": 0, "new": 0}
+"""How much a model has seen of a cell of each part."""
 
 
-def draw(
-    runs: Mapping[str, Trained], source: Source, n: int, seed: int, gene_sets: str | Path | None = None
-) -> tuple[Bench, list[str]]:
-    """Read cells with the genes of every run.
+def load_cells(
+    given: Mapping[str, Any], source: Source, n: int, seed: int, gene_sets: str | Path | None = None
+) -> tuple[EvaluationContext, list[str]]:
+    """Read cells with the genes of every model.
 
     Parameters
     ----------
-    runs
+    given
         The models, by name.
     source
         The data.
     n
-        How many cells to judge by, and how many training cells, at most.
+        How many evaluation cells, and how many training cells, at most.
     seed
         Of the choice.
     gene_sets
-        A GMT file, for the questions that compare genes.
+        A GMT file, for the section that compares genes.
 
     Returns
     -------
-    Bench, list of str
-        What questions are asked of; and in sentences how the cells were chosen.
+    EvaluationContext, list of str
+        What sections are computed from; and in sentences how the cells were chosen.
 
     Raises
     ------
@@ -55,60 +57,40 @@ def draw(
     """
     if n < MIN_CELLS:
         raise DataError(f"cells must be {MIN_CELLS} or more, not {n}.")
+    models = {name: as_evaluated(model) for name, model in given.items()}
     kind = probe(source)
-    part_n = exposure(runs, source.obs.index)
-    rows = np.sort(np.concatenate([_some(part_n, parts, n, seed) for parts in _pools(part_n)]))
-    adata = _read(_with_genes(runs, source), rows)
+    exposure_n = np.max([parts_of(model, source.obs.index).map(EXPOSURE) for model in models.values()], axis=0)
+    fair = 0 if (exposure_n == 0).any() else 1
+    rows = np.sort(np.concatenate([subsample(exposure_n == grade, n, seed) for grade in (fair, 2)]))
+    matched = _with_genes(models, source)
+    adata = to_anndata(MemorySource(matched.name, matched.read(rows), matched.genes, matched.obs.iloc[rows]))
     fields = [str(name) for name in adata.obs if categories_of(adata.obs[name]) is not None]
-    bench = Bench(
-        runs=runs, cells=adata, kind=kind, seed=seed, fields=fields, n_left_out=len(source) - len(rows),
-        gene_sets=None if gene_sets is None else Path(gene_sets),
-    )  # fmt: skip
-    return bench, _sampling(bench, part_n, rows, seed)
+    context = EvaluationContext(
+        models, adata, kind, seed, fields, len(source) - len(rows), None if gene_sets is None else Path(gene_sets)
+    )
+    return context, _sampling(context, exposure_n)
 
 
-def exposure(runs: Mapping[str, Trained], names: pd.Index[Any]) -> NDArray[Any]:
-    """Return for each cell how much any run has seen of it: 2 trained on it, 1 chose its weights by it, 0 neither."""
-    grade = {"training": 2, "validation": 1, "test": 0, "new": 0}
-    seen_rn = [parts_of(run, names).map(grade).to_numpy(dtype=np.int64) for run in runs.values()]
-    return np.asarray(np.max(seen_rn, axis=0))
-
-
-def _pools(part_n: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return which cells to judge by, if need be those that chose the weights, and which to train baselines on."""
-    return ((0,) if (part_n == 0).any() else (1,)), (2,)
-
-
-def _some(part_n: NDArray[Any], parts: tuple[int, ...], n: int, seed: int) -> NDArray[np.int64]:
-    rows = np.flatnonzero(np.isin(part_n, parts))
-    return rows if len(rows) <= n else np.random.default_rng(seed).choice(rows, n, replace=False)
-
-
-def _with_genes(runs: Mapping[str, Trained], source: Source) -> Source:
-    """Keep the genes that any run models; those that a run can do without and the data lack are left out."""
+def _with_genes(models: Mapping[str, EvaluatedModel], source: Source) -> Source:
+    """Keep the genes of any model; those that a model can do without and the data lack are left out."""
     names: dict[str, None] = {}
-    for run in runs.values():
-        matched = match_genes(source, run.schema.genes, run.schema.missing)
+    for model in models.values():
+        matched = match_genes(source, model.schema.genes, model.schema.missing)
         there = np.ones((1, len(matched.genes)), dtype=bool) if matched.panels is None else matched.panels.measured_pg
         names.update(dict.fromkeys(matched.genes[place] for place in np.flatnonzero(np.any(there, axis=0))))
     return match_genes(source, list(names))
 
 
-def _read(source: Source, rows: NDArray[np.int64]) -> AnnData:
-    drawn = MemorySource(source.name, source.read(rows), source.genes, source.obs.iloc[rows])
-    return to_anndata(drawn)
-
-
-def _sampling(bench: Bench, part_n: NDArray[Any], rows: NDArray[np.int64], seed: int) -> list[str]:
+def _sampling(context: EvaluationContext, exposure_n: NDArray[Any]) -> list[str]:
     """Say in sentences how the cells were chosen."""
-    n_judged, n_trained = int(bench.judged_n.sum()), int((part_n[rows] == 2).sum())
-    said = [bench.judged_by]
+    n_trained = int(context.trained_n.sum())
+    notes = [context.evaluation_note]
     if n_trained:
-        said.append(f"Baselines learn from {n_trained:,} of the training cells.")
-    if bench.n_left_out:
-        of = f"{len(part_n):,} cells, of which {int((part_n < 2).sum()):,} were not trained on"
-        said.append(f"They were drawn at random, with seed {seed}, from {of}.")
-    if not n_judged and not n_trained:
-        said.append("No cell could be used.")
-    said.append("Cells are told apart by their names.")
-    return said
+        notes.append(f"Baselines are fitted to {n_trained:,} of the training cells.")
+    if context.n_left_out:
+        of = f"{len(exposure_n):,} cells, of which {int((exposure_n < 2).sum()):,} were not trained on"
+        notes.append(f"They were sampled at random, with seed {context.seed}, from {of}.")
+    unknown = [name for name, model in context.models.items() if model.split.empty]
+    if unknown:
+        notes.append(f"{', '.join(unknown)} does not say which cells it was trained on: all count as new.")
+    return [*notes, "Cells are identified by their names."]

@@ -1,4 +1,4 @@
-"""What a report says before any question is asked: which runs these are, how they were trained, what the data hold."""
+"""What a report says before its sections: how the models were trained, and what the data hold."""
 
 from __future__ import annotations
 
@@ -7,46 +7,30 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from genevae.metrics.latent import dead_dimensions
+from genevae.evaluation.model import EvaluatedModel
 from genevae.preprocessing.inspect import Inspection
 from genevae.report.records import Lines, Section, Tone, Verdict
-from genevae.runs.trained import Trained
 
-__all__ = ["facts_of_data", "facts_of_run", "findings_of_data", "training"]
+__all__ = ["facts_of_data", "findings_of_data", "training"]
 
 _TONES: dict[str, Tone] = {"error": "bad", "warning": "mixed", "note": "plain"}
 
 
-def facts_of_run(run: Trained) -> dict[str, str]:
-    """Return what a reader wants to know of a run, by name."""
-    schema, facts = run.schema, run.facts
-    parts = run.split.value_counts()
-    return {
-        "Recipe": run.recipe.name,
-        "Trained on": str(facts.get("data", "unknown data")),
-        "Cells": ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts),
-        "Genes": f"{len(schema.genes):,}",
-        "Values": f"{schema.kind}, seen as {schema.input_kind}",
-        "Conditions": ", ".join(schema.fields) or "none",
-        "Latent dimensions": _dimensions(run),
-        "Epochs": f"{len(run.history)}, the best {facts['best_epoch']}; {facts['ended']}",
-        "Seed": str(facts.get("seed", "unknown")),
-        "Made with": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
-        or "this version",
-    }
-
-
-def training(runs: Mapping[str, Trained]) -> Section:
-    """Tell how training went, from the history of each run."""
+def training(models: Mapping[str, EvaluatedModel]) -> Section:
+    """Say how training went, from the history of each model that has one."""
+    known = {name: model for name, model in models.items() if model.history is not None and len(model.history)}
+    unknown = [f"{name} has no history of its training." for name in models if name not in known]
     return Section(
         name="training",
         title="Did training go well?",
-        verdicts=[_how_it_ended(name, run) for name, run in runs.items()],
-        charts=[_curves(name, run) for name, run in runs.items()],
+        verdicts=[_how_it_ended(name, model) for name, model in known.items()],
+        charts=[_curves(name, model) for name, model in known.items()],
         notes=[
             "A loss is minus the bound per cell. Losses of different recipes, genes or data are not on one scale.",
             "The training loss is measured with dropout and hidden genes, so it may lie above the validation loss.",
+            *unknown,
         ],
     )
 
@@ -73,33 +57,30 @@ def findings_of_data(found: Inspection) -> list[Verdict]:
     return odd or [Verdict("Nothing odd was found.", "good")]
 
 
-def _dimensions(run: Trained) -> str:
-    """Say how many there are, and in how many of them the training cells hardly differ."""
-    mean_nk = run.reference.mean_nk.cpu().numpy()
-    n_dead = dead_dimensions(mean_nk)
-    return f"{mean_nk.shape[1]}, of which {n_dead or 'none'} {'are' if n_dead > 1 else 'is'} dead"
-
-
-def _how_it_ended(name: str, run: Trained) -> Verdict:
-    best, n = int(run.facts["best_epoch"]), len(run.history)
+def _how_it_ended(name: str, model: EvaluatedModel) -> Verdict:
+    best, n = model.best_epoch, len(_history(model))
     if best == n and n > 1:
         return Verdict(f"{name} was still improving in its last epoch ({n}): train it longer, with --epochs.", "mixed")
-    return Verdict(f"{name} was best after epoch {best} of {n}; {run.facts['ended']}.", "good")
+    return Verdict(f"{name} was best after epoch {best} of {n}; {model.ended}.", "good")
 
 
-def _curves(name: str, run: Trained) -> Lines:
-    """Draw both losses; the first epochs, whose losses are far above all others, are cut off."""
+def _history(model: EvaluatedModel) -> pd.DataFrame:
+    return pd.DataFrame() if model.history is None else model.history
+
+
+def _curves(name: str, model: EvaluatedModel) -> Lines:
+    """Plot both losses; the first epochs, whose losses are far above all others, are cut off."""
+    history = _history(model)
     columns = {"training": "train_loss", "validation": "validation_loss"}
-    losses = {title: run.history[column].to_numpy(dtype=np.float64) for title, column in columns.items()}
-    epoch_e = run.history["epoch"].to_numpy(dtype=np.float64)
-    best = float(run.facts["best_epoch"])
+    losses = {title: history[column].to_numpy(dtype=np.float64) for title, column in columns.items()}
+    epoch_e = history["epoch"].to_numpy(dtype=np.float64)
     return Lines(
         title=f"Losses of {name}",
-        caption="Loss per cell after each epoch. The dotted line is the epoch whose weights were kept.",
+        caption="Loss per cell after each epoch. The dotted line is the epoch with the lowest validation loss.",
         x_label="epoch",
         y_label="loss per cell",
         series={title: (epoch_e.tolist(), loss_e.tolist()) for title, loss_e in losses.items()},
-        marks={f"best epoch {best:.0f}": best},
+        marks={f"best epoch {model.best_epoch}": float(model.best_epoch)},
         y_range=_shown(losses),
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +13,11 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genevae.cells import Cells, ExpressionRows
-from genevae.distributions import ExpressionDistribution
-from genevae.models.vae import VAE
-from genevae.runs.trained import Trained
-from genevae.tasks.inference import evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_blocks, latents_snk
+from genevae.cells import ExpressionRows
+from genevae.evaluation.model import Decoded, EvaluatedModel
+from genevae.tasks.inference import open_cells
 
-__all__ = [
-    "TARGET", "Entries", "Expected", "Seen", "entries", "expected", "log_weights_sn", "seen", "view",
-]  # fmt: skip
+__all__ = ["TARGET", "Entries", "Expected", "Observed", "entries", "expected", "observed", "view"]
 
 Numbers = NDArray[np.float64]
 
@@ -34,7 +31,7 @@ BATCH_SIZE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Observed:
     """Cells as a model sees them.
 
     Parameters
@@ -53,24 +50,22 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Expected(Seen):
-    """The same cells as they are expected, given their own posterior.
+class Expected:
+    """What a model expects of cells, averaged over their posterior.
 
     Parameters
     ----------
-    x_ng, true_ng, size_n
-        As for :class:`Seen`.
-    told_ng
-        Expectation, in the units of ``true_ng``.
+    predicted_ng
+        Expectation, in the units of ``Observed.true_ng``.
     mean_ng, variance_ng
-        Mean and variance of what is expected, in the units of ``x_ng``.
+        Mean and variance of what is expected, in the units of ``Observed.x_ng``.
     p_zero_ng
         The probability of zero; of counts only.
     log_px_n
         Mean over draws of log p(x | z), in nats.
     """
 
-    told_ng: Numbers
+    predicted_ng: Numbers
     mean_ng: Numbers
     variance_ng: Numbers
     p_zero_ng: Numbers
@@ -87,7 +82,7 @@ class Entries:
         Expression, as the model sees it.
     below_ng, at_ng
         The probability of less, and of no more; averaged over draws of the latent.
-    drawn_sng
+    sample_sng
         Draws.
     size_n
         Counts per cell, over all genes.
@@ -96,110 +91,71 @@ class Entries:
     x_ng: Numbers
     below_ng: Numbers
     at_ng: Numbers
-    drawn_sng: Numbers
+    sample_sng: Numbers
     size_n: Numbers
 
 
-def view(model: Trained) -> str:
+def view(model: EvaluatedModel) -> str:
     """Name what a model sees of data: models of one view give probabilities to the same numbers."""
     return json.dumps([model.schema.genes, model.schema.transform.to_json()])
 
 
-def seen(model: Trained, cells: AnnData) -> Seen:
-    """Read cells as the model sees them."""
-    read = [
-        _seen(model, minibatch) for minibatch in on_device(model.module, open_cells(model, cells, None, BATCH_SIZE))
-    ]
-    return Seen(*(torch.cat(part).double().cpu().numpy() for part in zip(*read, strict=True)))
+def observed(model: EvaluatedModel, cells: AnnData) -> Observed:
+    """Read cells as a model sees them."""
+    source: Any = model  # of which the schema is read
+    rows = []
+    for minibatch in open_cells(source, cells, None, BATCH_SIZE):
+        x_ng, size_n1 = minibatch.x.dense(), minibatch.condition.size_n1
+        rows.append((x_ng, _returned(model, x_ng, size_n1), size_n1.squeeze(-1)))
+    return Observed(*(torch.cat(part).double().numpy() for part in zip(*rows, strict=True)))
 
 
-def _seen(model: Trained, cells: Cells) -> list[Tensor]:
-    x_ng, size_n1 = cells.x.dense(), cells.condition.size_n1
-    return [x_ng, _answer(model, x_ng, size_n1), size_n1.squeeze(-1)]
+def expected(model: EvaluatedModel, cells: AnnData, seed: int) -> Expected:
+    """Return what a model expects of cells, averaged over draws of their latents."""
+    rows = [_expected(model, decoded) for decoded in _decoded(model, cells, seed)]
+    return Expected(*(torch.cat(part).double().cpu().numpy() for part in zip(*rows, strict=True)))
 
 
-def expected(model: Trained, cells: AnnData, seed: int) -> Expected:
-    """Read cells, and what the model expects of them, averaged over draws of their latents."""
-    found: list[list[Tensor]] = []
-    with evaluation_mode(model) as module, seeded(module, seed):
-        for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
-            found += [_expected(model, module, part) for part in in_blocks(minibatch, N_DRAWS)]
-    return Expected(*(torch.cat(part).double().cpu().numpy() for part in zip(*found, strict=True)))
+def _decoded(model: EvaluatedModel, cells: AnnData, seed: int) -> Iterator[Decoded]:
+    if model.likelihoods is None:
+        raise ValueError("this model has no likelihoods")
+    return model.likelihoods(cells, N_DRAWS, seed)
 
 
-def _expected(model: Trained, module: VAE, cells: Cells) -> list[Tensor]:
-    condition = module.sized(cells)
-    p = module.likelihood(latents_snk(module, cells, N_DRAWS), condition)
-    mean_sng = p.mean
+def _expected(model: EvaluatedModel, decoded: Decoded) -> tuple[Tensor, ...]:
+    p, mean_sng = decoded.p, decoded.p.mean
     mean_ng, variance_ng = mean_sng.mean(0), p.variance.expand_as(mean_sng).mean(0) + mean_sng.var(0, correction=0)
     zero_ng = p.log_prob_zero().exp().expand_as(mean_sng).mean(0) if model.schema.input_kind.is_count else mean_ng * 0
-    told_ng = _answer(model, mean_ng, cells.condition.size_n1)
-    log_px_n = p.log_prob_n(cells.x, condition.measured_ng).mean(0)
-    return [*_seen(model, cells), told_ng, mean_ng, variance_ng, zero_ng, log_px_n]
+    predicted_ng = _returned(model, mean_ng, decoded.size_n1)
+    return predicted_ng, mean_ng, variance_ng, zero_ng, p.log_prob_n(decoded.x, decoded.measured_ng).mean(0)
 
 
-def _answer(model: Trained, x_ng: Tensor, size_n1: Tensor) -> Tensor:
+def _returned(model: EvaluatedModel, x_ng: Tensor, size_n1: Tensor) -> Tensor:
+    """Bring what a model sees to the units in which it answers; counts, to counts per 10,000."""
     answer = model.schema.transform.invert(x_ng, size_n1)
     return answer * (TARGET / size_n1) if model.schema.output_kind.is_count else answer
 
 
-def entries(model: Trained, cells: AnnData, genes: NDArray[np.int64], seed: int) -> Entries:
-    """Read some genes of cells, and the distribution that the model gives each of them, given the cell."""
-    found: list[tuple[Tensor, ...]] = []
-    with evaluation_mode(model) as module, seeded(module, seed):
-        for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
-            for part in in_blocks(minibatch, N_DRAWS):
-                p = module.likelihood(latents_snk(module, part, N_DRAWS), module.sized(part))
-                whole = model.schema.input_kind.is_count
-                found.append((*_at_genes(p, part, torch.as_tensor(genes), whole), part.condition.size_n1.squeeze(-1)))
+def entries(model: EvaluatedModel, cells: AnnData, genes: NDArray[np.int64], seed: int) -> Entries:
+    """Return some genes of cells, and the distribution that the model gives each of them, given the cell."""
+    whole = model.schema.input_kind.is_count
+    found = [_at_genes(decoded, torch.as_tensor(genes), whole) for decoded in _decoded(model, cells, seed)]
     parts = [np.concatenate([p.double().cpu().numpy() for p in each], axis=-2 if each[0].ndim > 1 else 0)
              for each in zip(*found, strict=True)]  # fmt: skip
     return Entries(*parts)
 
 
-def _at_genes(p: ExpressionDistribution, cells: Cells, genes: Tensor, whole: bool) -> tuple[Tensor, ...]:
+def _at_genes(decoded: Decoded, genes: Tensor, whole: bool) -> tuple[Tensor, ...]:
     """Return x, F(x⁻), F(x) and draws at some genes, by treating these as the entries that sparse rows store."""
-    n, g = cells.n_cells, len(genes)
-    genes = genes.to(cells.condition.size_n1.device)
-    values = cells.x.dense()[:, genes].flatten()
-    rows = ExpressionRows(values, cells.x.n_genes, torch.arange(n + 1, device=genes.device) * g, genes.repeat(n))
-    some = p.at(rows)
+    n, g = decoded.x.n_cells, len(genes)
+    genes = genes.to(decoded.size_n1.device)
+    values = decoded.x.dense()[:, genes].flatten()
+    rows = ExpressionRows(values, decoded.x.n_genes, torch.arange(n + 1, device=genes.device) * g, genes.repeat(n))
+    some = decoded.p.at(rows)
     at = some.cdf(values)
     below = some.cdf(values - 1) if whole else at
-    drawn = some.sample((N_EACH,))
-    shape = (-1, n, g)
-    return values.view(n, g), _mean(below, shape), _mean(at, shape), drawn.reshape(shape)
-
-
-def _mean(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return values.reshape(shape).mean(0)
-
-
-def log_weights_sn(model: Trained, cells: AnnData, n_draws: int, seed: int) -> Numbers | None:
-    """Draw latents, and return log p(x | z) + log p(z) − log q(z | x), draws × cells; the size is drawn too if learned.
-
-    None where the posterior is a single point, which has no density and no bound.
-    """
-    found = []
-    with evaluation_mode(model) as module, seeded(module, seed):
-        for minibatch in on_device(module, open_cells(model, cells, None, BATCH_SIZE)):
-            if not bool((module.posterior(minibatch).scale > 0).all()):
-                return None
-            at_once = 1 if module.size else max(1, MAX_NUMBERS // (4 * minibatch.n_cells * minibatch.x.n_genes))
-            each = [_log_weight(module, minibatch, len(some)) for some in torch.arange(n_draws).split(at_once)]
-            found.append(torch.cat(each))
-    return np.asarray(torch.cat(found, 1).double().cpu().numpy())
-
-
-def _log_weight(module: VAE, cells: Cells, n_draws: int) -> Tensor:
-    q, condition = module.posterior(cells), cells.condition
-    z_snk = q.sample((n_draws,))
-    log_weight = (module.prior(condition).log_prob(z_snk) - q.log_prob(z_snk)).sum(-1)
-    if module.size is not None:
-        q_size, p_size = module.size.posterior(cells), module.size.prior(condition)
-        log_size_n1 = q_size.sample()
-        log_weight = log_weight + (p_size.log_prob(log_size_n1) - q_size.log_prob(log_size_n1)).sum(-1)
-        condition = condition.with_size(log_size_n1.exp())
-    log_px_sn: Tensor = module.likelihood(z_snk, condition).log_prob_n(cells.x, condition.measured_ng)
-    weighted: Tensor = log_px_sn + log_weight
-    return weighted
+    samples, shape = some.sample((N_EACH,)), (-1, n, g)
+    return (
+        values.view(n, g), below.reshape(shape).mean(0), at.reshape(shape).mean(0), samples.reshape(shape),
+        decoded.size_n1.squeeze(-1),
+    )  # fmt: skip

@@ -7,7 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["pearson_g", "r2_g", "spearman_g", "variance_error", "zero_fraction_error"]
+from genevae.metrics.metric import Metric
+
+__all__ = [
+    "R2_PER_GENE",
+    "VARIANCE_ERROR",
+    "ZERO_FRACTION_ERROR",
+    "pearson_g",
+    "r2_g",
+    "spearman_g",
+    "variance_error",
+    "zero_fraction_error",
+]
+
+R2_PER_GENE = Metric(
+    "R² per gene, median", "higher", 1, "Share of a gene's variance over cells that the expectation explains; median."
+)
+VARIANCE_ERROR = Metric(
+    "error of variance, doublings", "lower", 0,
+    "By how many doublings the expected variance of a gene misses the measured one, on average.",
+)  # fmt: skip
+ZERO_FRACTION_ERROR = Metric(
+    "error of the share of zeros", "lower", 0,
+    "Mean gap between a gene's expected and measured share of cells without a count.",
+)  # fmt: skip
 
 
 def r2_g(true_ng: ArrayLike, expected_ng: ArrayLike) -> NDArray[np.float64]:
@@ -72,9 +95,9 @@ def variance_error(true_ng: ArrayLike, mean_ng: ArrayLike, variance_ng: ArrayLik
     """
     true_g = np.var(np.asarray(true_ng, dtype=np.float64), axis=0)
     means: Any = np.asarray(mean_ng, dtype=np.float64)
-    told_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
-    varies = (true_g > 0) & (told_g > 0)
-    return float(np.mean(np.abs(np.log2(told_g[varies] / true_g[varies])))) if varies.any() else float("nan")
+    predicted_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
+    varies = (true_g > 0) & (predicted_g > 0)
+    return float(np.mean(np.abs(np.log2(predicted_g[varies] / true_g[varies])))) if varies.any() else float("nan")
 
 
 def _ratio(above_g: NDArray[Any], below_g: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a response may be guessed to be without any model of cells."""
+"""Predictions of a response without any model of cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Profiles = Mapping[str, Any]
 
 
 def mean_shift(before: Profiles, after: Profiles) -> Shift:
-    """Return the mean over contexts of their shifts: the baseline that says every context responds alike.
+    """Return the mean over contexts of their shifts: the baseline that every context responds alike.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def perturbed_mean(profiles: Profiles) -> Shift:
 
 
 def matching_mean(profiles: Profiles, matching: Sequence[str]) -> Shift:
-    """Return the mean profile of those states that match what is asked.
+    """Return the mean profile of those states that match the wanted one.
 
     For a combination A+B these are A and B; for a context in which a perturbation was never seen, the same perturbation
     in the other contexts.
@@ -62,7 +62,7 @@ def matching_mean(profiles: Profiles, matching: Sequence[str]) -> Shift:
 
 
 def additive_shift(shifts: Mapping[str, Any], parts: Sequence[str]) -> Shift:
-    """Return Σ over parts of their shifts: the baseline that the parts of a combination do not know of each other.
+    """Return Σ over parts of their shifts: the baseline that the parts of a combination do not interact.
 
     Parameters
     ----------
@@ -79,13 +79,13 @@ def additive_shift(shifts: Mapping[str, Any], parts: Sequence[str]) -> Shift:
 
 
 def linear_latent(
-    shift_mg: ArrayLike, feature_mf: ArrayLike, asked_qf: ArrayLike, n_components: int = 10, ridge: float = 0.1
+    shift_mg: ArrayLike, feature_mf: ArrayLike, wanted_qf: ArrayLike, n_components: int = 10, ridge: float = 0.1
 ) -> NDArray[np.float64]:
     """Predict shifts that are linear in some features, within the directions in which the seen shifts vary.
 
     Y ≈ G W Pᵀ + b, where the columns of Y are the seen shifts, b is their mean, G the genes' scores on the principal
     components of Y − b, P the features of each shift less their mean, and
-    W = (GᵀG + λI)⁻¹ Gᵀ (Y − b) P (PᵀP + λI)⁻¹. An asked shift is G W p + b.
+    W = (GᵀG + λI)⁻¹ Gᵀ (Y − b) P (PᵀP + λI)⁻¹. A wanted shift is G W p + b.
 
     The published form embeds a perturbation by its target gene's row of G; here any features serve, such as the
     control profile of the context on principal components.
@@ -96,8 +96,8 @@ def linear_latent(
         The shifts that were seen.
     feature_mf
         The features of each of them.
-    asked_qf
-        The features of those that are asked for.
+    wanted_qf
+        The features of those that are to be predicted.
     n_components
         Principal components at most.
     ridge
@@ -106,7 +106,7 @@ def linear_latent(
     Returns
     -------
     array
-        The asked shifts, q × g.
+        The predicted shifts, q × g.
 
     References
     ----------
@@ -118,7 +118,7 @@ def linear_latent(
     _, scale_k, loading_kg = np.linalg.svd(y_mg, full_matrices=False)
     g_gk = (loading_kg * scale_k[:, None])[:n_components].T
     w_kf = _ridge(g_gk, ridge) @ g_gk.T @ y_mg.T @ p_mf @ _ridge(p_mf, ridge)
-    return np.asarray((np.asarray(asked_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
+    return np.asarray((np.asarray(wanted_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
 
 
 def _ridge(x_mf: NDArray[np.float64], ridge: float) -> Any:

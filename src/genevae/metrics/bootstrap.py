@@ -1,4 +1,4 @@
-"""How far a number might be off, had other cells been drawn."""
+"""How uncertain a number is, given the cells that it was computed from."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def interval(
     seed
         Of the draws.
     groups
-        A label per cell, such as its donor. Whole groups are drawn then, since cells of one donor are alike and tell
-        less than as many cells of many donors.
+        A label per cell, such as its donor. Whole groups are then drawn, since cells of one donor are alike and hold
+        less information than as many cells of many donors.
     level
         The share of experiments in which such an interval is to hold the truth.
     n_draws
@@ -83,7 +83,7 @@ def paired(
 ) -> Paired:
     """Compare two numbers per cell: the mean of a − b, its bootstrap interval, and how often it was above zero.
 
-    What makes a cell hard for both drops out of the difference, so that this tells apart what two intervals cannot.
+    What makes a cell hard for both drops out of the difference, so that this can separate what two intervals cannot.
 
     Parameters
     ----------
@@ -113,4 +113,4 @@ def _draws(n_cells: int, groups: ArrayLike | None, seed: int, n_draws: int) -> I
     _, group_n = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(group_n == group) for group in range(group_n.max() + 1)]
     for _ in range(n_draws):
-        yield np.concatenate([members[drawn] for drawn in rng.integers(len(members), size=len(members))])
+        yield np.concatenate([members[group] for group in rng.integers(len(members), size=len(members))])

@@ -7,7 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["bound", "importance_weighted_bound"]
+from genevae.metrics.metric import Metric
+
+__all__ = ["BOUND", "IMPORTANCE_WEIGHTED_BOUND", "RECONSTRUCTION", "bound", "importance_weighted_bound"]
+
+RECONSTRUCTION = Metric(
+    "log-likelihood of the reconstruction, nats per cell", "higher", None,
+    "How probable a cell is under the distribution that the model gives it after seeing it. It flatters: the cost of "
+    "the latent is not subtracted.",
+)  # fmt: skip
+BOUND = Metric(
+    "bound, nats per cell", "higher", None,
+    "A lower bound on the log-probability of a cell (ELBO); the cost of the latent is subtracted.",
+    "Kingma and Welling, ICLR (2014)",
+)  # fmt: skip
+IMPORTANCE_WEIGHTED_BOUND = Metric(
+    "importance-weighted bound, nats per cell", "higher", None,
+    "The same bound with many draws of the latent, which bring it nearer to the log-probability.",
+    "Burda, Grosse and Salakhutdinov, ICLR (2016)",
+)  # fmt: skip
 
 
 def bound(log_weight_sn: ArrayLike) -> NDArray[np.float64]:

@@ -12,7 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["coverage", "covered", "crps", "distance_from_uniform", "pit", "pit_histogram", "predictive_p"]
+from genevae.metrics.metric import Metric
+
+__all__ = [
+    "COVERAGE",
+    "CRPS",
+    "PIT",
+    "PREDICTIVE_P",
+    "coverage",
+    "covered",
+    "crps",
+    "distance_from_uniform",
+    "pit",
+    "pit_histogram",
+    "predictive_p",
+]
+
+COVERAGE = Metric(
+    "coverage of 90 % intervals", "closer", 0.9, "Share of the values that fall in their 90 % intervals.",
+    "Czado, Gneiting and Held, Biometrics 65:1254 (2009)",
+)  # fmt: skip
+PIT = Metric(
+    "PIT, distance from uniform", "lower", 0,
+    "Ranks of values in their predicted distributions are uniform where those are right. The largest gap to that "
+    "(Kolmogorov and Smirnov).",
+    "Czado, Gneiting and Held, Biometrics 65:1254 (2009)",
+)  # fmt: skip
+CRPS = Metric(
+    "CRPS", "lower", 0,
+    "Distance of a predicted distribution from the observed value (continuous ranked probability score).",
+    "Gneiting and Raftery, Journal of the American Statistical Association 102:359 (2007)",
+)  # fmt: skip
+PREDICTIVE_P = Metric(
+    "predictive p-value", "closer", 0.5,
+    "How often data that the model generates have more of something than the real data; near 0 or 1 they differ.",
+    "Gelman, Meng and Stern, Statistica Sinica 6:733 (1996)",
+)  # fmt: skip
 
 
 def pit(below: ArrayLike, at: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
@@ -76,8 +111,8 @@ def covered(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> NDArray[np.f
 def pit_histogram(below: ArrayLike, at: ArrayLike, n_bins: int = 10) -> NDArray[np.float64]:
     """Return the density of the probability integral transform in equal bins: 1 in each, under the true model.
 
-    Heaps in the middle tell that a model is too careful, heaps at both ends that it is too sure. Nothing is drawn: each
-    value is spread evenly from F(x⁻) to F(x).
+    A peak in the middle means that intervals are too wide, peaks at both ends that they are too narrow. Nothing is
+    drawn: each value is spread evenly from F(x⁻) to F(x).
 
     References
     ----------
@@ -98,7 +133,7 @@ def _share_within(below: ArrayLike, at: ArrayLike, low: float, high: float) -> N
     return np.asarray(np.divide(inside, width, out=point, where=width > 1e-12))
 
 
-def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
+def crps(x: ArrayLike, sample_s: ArrayLike) -> NDArray[np.float64]:
     """Return the continuous ranked probability score of each value: E|X − x| − ½ E|X − X'|, lower is better.
 
     In the units of x; of a forecast without spread it is the absolute error. Without bias from the number of draws.
@@ -107,7 +142,7 @@ def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
     ----------
     x
         Values, of any shape.
-    drawn_s
+    sample_s
         Draws from the model: the same shape, with an axis of two draws or more in front.
 
     References
@@ -120,13 +155,13 @@ def crps(x: ArrayLike, drawn_s: ArrayLike) -> NDArray[np.float64]:
     >>> crps([1.0], [[3.0], [3.0]])
     array([2.])
     """
-    drawn: Any = np.sort(np.asarray(drawn_s, dtype=np.float64), axis=0)
-    n = len(drawn)
+    samples: Any = np.sort(np.asarray(sample_s, dtype=np.float64), axis=0)
+    n = len(samples)
     weight_s = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))
-    return np.asarray(np.abs(drawn - np.asarray(x)).mean(0) - np.tensordot(weight_s, drawn, 1))
+    return np.asarray(np.abs(samples - np.asarray(x)).mean(0) - np.tensordot(weight_s, samples, 1))
 
 
-def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], float]) -> float:
+def predictive_p(x: ArrayLike, sample_s: ArrayLike, statistic: Callable[[Any], float]) -> float:
     """Return the Bayesian p-value of a statistic: the chance that replicated data have more of it than the data.
 
     P(T(X) > T(x)) + ½ P(T(X) = T(x)): near 0.5 where the model makes data like these; near 0 or 1 where it does not.
@@ -135,7 +170,7 @@ def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], fl
     ----------
     x
         The data.
-    drawn_s
+    sample_s
         Replicated data: the same shape, with an axis in front.
     statistic
         Makes one number of data, as the share of zeros.
@@ -145,5 +180,5 @@ def predictive_p(x: ArrayLike, drawn_s: ArrayLike, statistic: Callable[[Any], fl
     Gelman, Meng and Stern, Statistica Sinica 6:733 (1996).
     """
     seen = statistic(np.asarray(x))
-    made = np.array([statistic(drawn) for drawn in np.asarray(drawn_s)])
+    made = np.array([statistic(sample) for sample in np.asarray(sample_s)])
     return float(np.mean(made > seen) + np.mean(made == seen) / 2)

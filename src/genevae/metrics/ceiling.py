@@ -1,4 +1,4 @@
-"""How well a response could be predicted at best, given the noise of the cells that tell what it truly was."""
+"""How well a response could be predicted at best, given the noise of the true cells."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from genevae.metrics.metric import Metric
 from genevae.metrics.response import pearson
 
-__all__ = ["calibrated", "spearman_brown", "split_half_ceiling"]
+__all__ = ["CALIBRATED_SHIFT_PEARSON", "calibrated", "spearman_brown", "split_half_ceiling"]
+
+CALIBRATED_SHIFT_PEARSON = Metric(
+    "Pearson of the shift, calibrated", "higher", 1,
+    "Pearson of the shift on a scale where 0 is the main baseline and 1 is what the noise of the data allows.",
+)  # fmt: skip
 
 
 def split_half_ceiling(x_ng: ArrayLike, reference_g: ArrayLike, seed: int = 0, n_splits: int = 10) -> float:

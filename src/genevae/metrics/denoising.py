@@ -1,4 +1,4 @@
-"""Molecular cross-validation: hide half of the molecules, and ask for them back."""
+"""Molecular cross-validation: hide half of the molecules, and predict them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["normalised_error", "poisson_deviance", "thin"]
+from genevae.metrics.metric import Metric
+from genevae.metrics.response import log_normalised
+
+__all__ = ["NORMALISED_ERROR", "POISSON_DEVIANCE", "normalised_error", "poisson_deviance", "thin"]
+
+POISSON_DEVIANCE = Metric(
+    "hidden molecules, Poisson deviance", "lower", 0,
+    "Half of each cell's molecules are hidden and predicted from the other half; Poisson deviance of the prediction.",
+    "Batson, Royer and Webber, bioRxiv 786269 (2019)",
+)  # fmt: skip
+NORMALISED_ERROR = Metric(
+    "hidden molecules, squared error of logarithms", "lower", 0,
+    "Half of each cell's molecules are hidden and predicted; squared error of log-normalised expression.",
+    "Luecken et al., Nature Biotechnology 43:1035 (2025)",
+)  # fmt: skip
 
 
 def thin(counts: sparse.csr_matrix, share: float, seed: int = 0) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Split every count in two at random: x ~ Binomial(count, share), and the rest.
 
-    Given the cell's true expression the two parts are independent where counts are Poisson, so that one can judge what
-    was made of the other.
+    Given the cell's true expression the two parts are independent where counts are Poisson, so that one can
+    score what was predicted from the other.
 
     Parameters
     ----------
@@ -73,10 +87,5 @@ def normalised_error(counts: sparse.csr_matrix, mean_ng: NDArray[np.float64], ta
     ----------
     Luecken et al., Nature Biotechnology 43:1035 (2025), the task of denoising; after Batson, Royer and Webber (2019).
     """
-    x_ng = _log_normalised(counts.toarray().astype(np.float64), target)
-    return float(np.mean(np.square(x_ng - _log_normalised(np.asarray(mean_ng, dtype=np.float64), target))))
-
-
-def _log_normalised(x_ng: NDArray[np.float64], target: float) -> NDArray[np.float64]:
-    size_n1 = x_ng.sum(1, keepdims=True)
-    return np.asarray(np.log1p(np.divide(x_ng * target, size_n1, out=np.zeros_like(x_ng), where=size_n1 > 0)))
+    gap_ng = log_normalised(counts, target) - log_normalised(np.asarray(mean_ng, dtype=np.float64), target)
+    return float(np.mean(np.square(gap_ng)))

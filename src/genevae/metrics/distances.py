@@ -7,7 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["e_distance", "mmd", "nearest_distances", "usual_distance"]
+from genevae.metrics.metric import Metric
+
+__all__ = ["E_DISTANCE", "MMD", "SIMULATED_MMD", "e_distance", "median_distance", "mmd", "nearest_distances"]
+
+E_DISTANCE = Metric(
+    "E-distance to the true cells", "lower", 0,
+    "Energy distance of predicted and true cells, in principal components.",
+    "Székely and Rizzo, Journal of Statistical Planning and Inference 143:1249 (2013)",
+)  # fmt: skip
+MMD = Metric(
+    "MMD to the true cells", "lower", 0,
+    "Maximum mean discrepancy of predicted and true cells: a distance of whole distributions.",
+    "Gretton et al., Journal of Machine Learning Research 13:723 (2012)",
+)  # fmt: skip
+SIMULATED_MMD = Metric(
+    "MMD to real cells", "lower", 0, "Maximum mean discrepancy of simulated and real cells; 0 where they are alike.",
+    "Gretton et al., Journal of Machine Learning Research 13:723 (2012)",
+)  # fmt: skip
 
 
 def e_distance(x_nk: ArrayLike, y_nk: ArrayLike) -> float:
@@ -55,7 +72,7 @@ def mmd(x_nk: ArrayLike, y_nk: ArrayLike, width: float | None = None) -> float:
     from scipy.spatial.distance import cdist, pdist
 
     x, y = np.asarray(x_nk, dtype=np.float64), np.asarray(y_nk, dtype=np.float64)
-    scale = 2 * (usual_distance(x) if width is None else width) ** 2
+    scale = 2 * (median_distance(x) if width is None else width) ** 2
 
     def kernel(squared: Any) -> float:
         return float(np.exp(-squared / scale).mean())
@@ -64,7 +81,7 @@ def mmd(x_nk: ArrayLike, y_nk: ArrayLike, width: float | None = None) -> float:
     return within - 2 * kernel(cdist(x, y, "sqeuclidean"))
 
 
-def usual_distance(x_nk: ArrayLike) -> float:
+def median_distance(x_nk: ArrayLike) -> float:
     """Return the median distance between two cells; one where they all are the same."""
     from scipy.spatial.distance import pdist
 

@@ -1,4 +1,4 @@
-"""Whether genes of one set are told from others by how alike their vectors are."""
+"""Whether genes of one set have more similar vectors than others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,35 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.labels import auroc
+from genevae.metrics.metric import Metric
 
-__all__ = ["SHARE", "CoMembership", "co_membership", "in_sets", "members_of", "similarity"]
+__all__ = [
+    "GENE_PAIRS_AUROC",
+    "GENE_PAIRS_RECALL",
+    "SHARE",
+    "CoMembership",
+    "co_membership",
+    "in_sets",
+    "members_of",
+    "similarity",
+]
+
+GENE_PAIRS_AUROC = Metric(
+    "gene pairs of one set (AUROC)", "higher", 1,
+    "How well the similarity of two genes' vectors predicts that they share a gene set.",
+)  # fmt: skip
+GENE_PAIRS_RECALL = Metric(
+    "gene pairs of one set (recall at 5 %)", "higher", 1,
+    "Share of the pairs of one set among the most similar 5 % of pairs.",
+)  # fmt: skip
+
 
 SHARE = 0.05
-"""Of the pairs, the most alike, among which members of one set are looked for."""
+"""The most similar pairs, among which pairs of one set are counted."""
 
 
 class CoMembership(NamedTuple):
-    """How well pairs of genes that share a set are told from pairs that do not.
+    """How well similarity predicts which pairs of genes share a set.
 
     Parameters
     ----------
@@ -54,12 +74,12 @@ def similarity(vector_gk: ArrayLike) -> NDArray[np.float32]:
 
 
 def co_membership(similarity_gg: ArrayLike, member_gs: ArrayLike) -> CoMembership:
-    """Score how well likeness tells, over all pairs of genes, which share a set.
+    """Score how well similarity predicts, over all pairs of genes, which share a set.
 
     Parameters
     ----------
     similarity_gg
-        How alike every two genes are; the diagonal does not count.
+        How similar every two genes are; the diagonal does not count.
     member_gs
         Which genes are members of which sets; every gene is in one at least.
 
@@ -70,10 +90,10 @@ def co_membership(similarity_gg: ArrayLike, member_gs: ArrayLike) -> CoMembershi
     """
     member: Any = np.asarray(member_gs, dtype=np.float32)
     upper = np.triu_indices(len(member), 1)
-    together = (member @ member.T)[upper] > 0
+    share_set = (member @ member.T)[upper] > 0
     alike = np.asarray(similarity_gg)[upper]
-    if not together.any() or together.all():
+    if not share_set.any() or share_set.all():
         return CoMembership(float("nan"), float("nan"))
     n_top = max(1, round(SHARE * len(alike)))
     top = np.argpartition(-alike, n_top - 1)[:n_top]
-    return CoMembership(auroc(together, alike), float(together[top].sum() / together.sum()))
+    return CoMembership(auroc(share_set, alike), float(share_set[top].sum() / share_set.sum()))

@@ -1,4 +1,4 @@
-"""One distribution per gene and nothing else: what every model of cells must beat."""
+"""One distribution per gene and nothing else: the baseline of every model of cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["GeneWise", "GeneWiseNB", "GeneWiseNormal"]
 
 LOWEST, HIGHEST = -7.0, 9.0
-"""The logarithm of θ is looked for between these: from far more variable than counts are, to Poisson."""
+"""The logarithm of θ is searched between these: from far more variable than counts are, to Poisson."""
 N_STEPS = 20
 """Of the search, each of which leaves 62 % of the rest: 0.1 % of θ in the end."""
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -187,8 +187,8 @@ def _best_log_theta(x_ng: Numbers, mean_ng: Numbers) -> Numbers:
     for _ in range(N_STEPS):
         rises = at_left < at_right
         low, high = np.where(rises, left, low), np.where(rises, high, right)
-        asked = np.where(rises, low + GOLDEN * (high - low), high - GOLDEN * (high - low))
-        left, right = np.where(rises, right, asked), np.where(rises, asked, left)
-        found = likelihood_g(asked)
+        middle = np.where(rises, low + GOLDEN * (high - low), high - GOLDEN * (high - low))
+        left, right = np.where(rises, right, middle), np.where(rises, middle, left)
+        found = likelihood_g(middle)
         at_left, at_right = np.where(rises, at_right, found), np.where(rises, found, at_left)
     return np.asarray((low + high) / 2)

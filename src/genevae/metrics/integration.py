@@ -1,4 +1,4 @@
-"""How well a latent keeps what cells are, and how little of their batch: the scores of the scIB benchmark.
+"""How well a latent keeps labels apart and mixes batches: the scores of the scIB benchmark.
 
 Each is between 0 and 1, and higher is better. They are computed here rather than by scib-metrics, which compiles for
 every size of every label; the tests compare the two. References for all: Luecken et al., Nature Methods 19:41 (2022).
@@ -12,13 +12,45 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.kbet import kbet
+from genevae.metrics.metric import Metric
 from genevae.metrics.neighbourhoods import Near, lisi_n, nearest_cells
 
-__all__ = ["BATCH", "BIO", "FEWEST", "TOTALS", "batch_share", "bras", "graph_connectivity", "integration_scores"]
+__all__ = [
+    "BATCH",
+    "BIO",
+    "FEWEST",
+    "SCIB",
+    "TOTALS",
+    "batch_share",
+    "bras",
+    "graph_connectivity",
+    "integration_scores",
+]
 
-BIO = ("Isolated labels", "KMeans NMI", "KMeans ARI", "Silhouette label", "cLISI")
-BATCH = ("BRAS", "iLISI", "KBET", "Graph connectivity", "PCR comparison")
-TOTALS = ("Bio conservation", "Batch correction", "Total")
+
+def _scib(name: str, meaning: str) -> Metric:
+    return Metric(name, "higher", 1, meaning, "Luecken et al., Nature Methods 19:41 (2022)")
+
+
+SCIB = {
+    metric.name: metric
+    for metric in (
+        _scib("Isolated labels", "Silhouette of the labels that are in the fewest batches, from 0 to 1 (scIB)."),
+        _scib("KMeans NMI", "Agreement of k-means clusters with labels, as normalised mutual information (scIB)."),
+        _scib("KMeans ARI", "Agreement of k-means clusters with labels, as the adjusted Rand index (scIB)."),
+        _scib("Silhouette label", "Silhouette of labels, scaled to 0 to 1 (scIB)."),
+        _scib("cLISI", "How uniform the labels around each cell are, from 0 to 1 (scIB)."),
+        _scib("BRAS", "How little the batches of one label lie apart, from 0 to 1."),
+        _scib("iLISI", "How many batches are mixed around each cell, from 0 to 1 (scIB)."),
+        _scib("KBET", "Share of the cells around which batches are as frequent as overall (scIB)."),
+        _scib("Graph connectivity", "Share of each label's cells that are connected in the neighbour graph (scIB)."),
+        _scib("PCR comparison", "How much of the variance that the batch explained is gone (scIB)."),
+        _scib("Bio conservation", "Mean of the scores of biology (scIB)."),
+        _scib("Batch correction", "Mean of the scores of batches (scIB)."),
+        _scib("Total", "0.6 of biology and 0.4 of batches (scIB)."),
+    )
+}
+BIO, BATCH, TOTALS = tuple(SCIB)[:5], tuple(SCIB)[5:10], tuple(SCIB)[10:]
 N_NEAREST = 90
 FEWEST = 300
 """Cells, below which neighbourhoods of 90 would be most of them."""
@@ -121,10 +153,10 @@ def _cosine_silhouette(unit_nk: NDArray[Any], batch_n: NDArray[Any]) -> NDArray[
     sum_bk = np.zeros((len(size_b), unit_nk.shape[1]))
     np.add.at(sum_bk, code_n, unit_nk)
     size_n = size_b[code_n]
-    to_own_n = size_n - (unit_nk * sum_bk[code_n]).sum(1)
+    to_same_n = size_n - (unit_nk * sum_bk[code_n]).sum(1)
     to_all_n = len(code_n) - unit_nk @ sum_bk.sum(0)
-    a_n = to_own_n / np.maximum(size_n - 1, 1)
-    b_n = (to_all_n - to_own_n) / (len(code_n) - size_n)
+    a_n = to_same_n / np.maximum(size_n - 1, 1)
+    b_n = (to_all_n - to_same_n) / (len(code_n) - size_n)
     largest_n = np.maximum(a_n, b_n)
     width_n = np.divide(b_n - a_n, largest_n, out=np.zeros_like(a_n), where=largest_n > 1e-12)
     return np.where(size_n > 1, width_n, 0.0)

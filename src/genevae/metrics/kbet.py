@@ -1,4 +1,4 @@
-"""Whether the batches around each cell of a kind are those of all cells of that kind."""
+"""Whether the batches around each cell of a label are those of all cells of that label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["kbet"]
 
 LEVEL = 0.05
 FEWEST = 10
-"""Cells of a label, below which it is not asked about."""
+"""Cells of a label, below which it is left out."""
 N_COMPONENTS = 100
 """Of the diffusion map of one label's cells."""
 
@@ -23,7 +23,7 @@ def kbet(near: Near, batch_n: ArrayLike, label_n: ArrayLike) -> float:
     """Return the share of cells whose neighbours' batches pass as a draw from their label's: the mean over labels.
 
     Pearson's χ² test at level 0.05 among the nearest cells of one label, in a diffusion map of them, so that labels of
-    any size are asked in the same way. Labels with fewer than 10 cells, or with one batch, are left out; one whose
+    any size are tested in the same way. Labels with fewer than 10 cells, or with one batch, are left out; one whose
     graph falls into many small pieces counts as zero.
 
     Parameters
@@ -36,7 +36,7 @@ def kbet(near: Near, batch_n: ArrayLike, label_n: ArrayLike) -> float:
     Returns
     -------
     float
-        From 0 to 1, where batches are mixed; NaN where no label can be asked about.
+        From 0 to 1, where batches are mixed; NaN where no label can be tested.
 
     References
     ----------
@@ -79,7 +79,7 @@ def _diffusion(graph: sparse.csr_matrix) -> NDArray[np.float64]:
         k=min(N_COMPONENTS, n - 1),
         v0=np.random.default_rng(0).random(n),
     )
-    stays = 1 - values < np.finfo(np.float32).eps  # what does not decay tells of no distance
+    stays = 1 - values < np.finfo(np.float32).eps  # what does not decay holds no distance
     return np.asarray(vectors * np.where(stays, 1.0, values / np.where(stays, 1.0, 1 - values)))
 
 

@@ -1,4 +1,4 @@
-"""How well labels were told."""
+"""How well labels are predicted."""
 
 from __future__ import annotations
 
@@ -8,45 +8,98 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from genevae.metrics.metric import Metric
+
 __all__ = [
-    "Reliability", "accuracy", "auroc", "confusion", "expected_calibration_error", "macro_f1", "majority_accuracy",
-    "reliability", "risk_coverage", "risk_coverage_area",
-]  # fmt: skip
+    "ACCURACY",
+    "CALIBRATION_ERROR",
+    "MACRO_F1",
+    "RISK_COVERAGE_AREA",
+    "UNSEEN_AUROC",
+    "Majority",
+    "Reliability",
+    "accuracy",
+    "auroc",
+    "confusion",
+    "expected_calibration_error",
+    "macro_f1",
+    "majority",
+    "majority_accuracy",
+    "reliability",
+    "risk_coverage",
+    "risk_coverage_area",
+]
+
+ACCURACY = Metric("accuracy", "higher", 1, "Share of the cells whose label is predicted right.")
+MACRO_F1 = Metric(
+    "macro-F1", "higher", 1, "Harmonic mean of precision and recall; rare labels count as much as others.",
+    "Van Rijsbergen, Information Retrieval, 2nd ed. (1979)",
+)  # fmt: skip
+CALIBRATION_ERROR = Metric(
+    "calibration error", "lower", 0, "Mean gap between the probability of labels and how often they are right.",
+    "Naeini, Cooper and Hauskrecht, AAAI (2015)",
+)  # fmt: skip
+RISK_COVERAGE_AREA = Metric(
+    "area under risk-coverage", "lower", 0,
+    "Mean share of wrong labels among the most certain cells, over all shares of cells.",
+    "Geifman, Uziel and El-Yaniv, ICLR (2019)",
+)  # fmt: skip
+UNSEEN_AUROC = Metric(
+    "AUROC of labels never seen", "higher", 1,
+    "How well a low probability identifies cells of a label that was left out of training.",
+    "Hanley and McNeil, Radiology 143:29 (1982)",
+)  # fmt: skip
 
 
 class Reliability(NamedTuple):
-    """What was promised, and what was kept, in each bin of probabilities that has cells.
+    """Predicted and observed shares of right labels, in each bin of probabilities that has cells.
 
     Parameters
     ----------
-    said, right
+    predicted, right
         Mean probability, and share of the labels that are right.
     n
         Cells.
     """
 
-    said: NDArray[np.float64]
+    predicted: NDArray[np.float64]
     right: NDArray[np.float64]
     n: NDArray[np.int64]
 
 
-def accuracy(true_n: ArrayLike, told_n: ArrayLike) -> float:
-    """Share of cells whose label was told right.
+def accuracy(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
+    """Share of cells whose label is predicted right.
 
     >>> accuracy(["B", "T", "T"], ["B", "T", "B"])
     0.6666666666666666
     """
-    return float(np.mean(np.asarray(true_n) == np.asarray(told_n)))
+    return float(np.mean(np.asarray(true_n) == np.asarray(predicted_n)))
+
+
+class Majority(NamedTuple):
+    """The commonest label, and the share of the cells that have it: the baseline of every classifier."""
+
+    label: Any
+    share: float
+
+
+def majority(label_n: ArrayLike) -> Majority:
+    """Return the commonest label; of those that are equally common, the first in order.
+
+    >>> majority(["a", "b", "b", "b"])
+    Majority(label='b', share=0.75)
+    """
+    labels, counts = np.unique(np.asarray(label_n), return_counts=True)
+    return Majority(labels.tolist()[counts.argmax()], float(counts.max() / counts.sum()))
 
 
 def majority_accuracy(train_n: ArrayLike, true_n: ArrayLike) -> float:
-    """Accuracy of calling every cell by the commonest training label: the baseline of every classifier."""
-    labels, counts = np.unique(np.asarray(train_n), return_counts=True)
-    return float(np.mean(np.asarray(true_n) == labels[counts.argmax()]))
+    """Return the accuracy of giving every cell the commonest training label."""
+    return float(np.mean(np.asarray(true_n) == majority(train_n).label))
 
 
 def expected_calibration_error(right_n: ArrayLike, probability_n: ArrayLike, n_bins: int = 10) -> float:
-    """Mean gap between how often labels are right and how probable they were said to be.
+    """Mean gap between how often labels are right and their probability.
 
     Σ_bins (cells in the bin / all cells) · |share that is right − mean probability|, over equal-width bins.
 
@@ -69,7 +122,7 @@ def expected_calibration_error(right_n: ArrayLike, probability_n: ArrayLike, n_b
     0.5
     """
     bins = reliability(right_n, probability_n, n_bins)
-    return float(np.sum(bins.n * np.abs(bins.right - bins.said)) / bins.n.sum())
+    return float(np.sum(bins.n * np.abs(bins.right - bins.predicted)) / bins.n.sum())
 
 
 def reliability(right_n: ArrayLike, probability_n: ArrayLike, n_bins: int = 10) -> Reliability:
@@ -88,16 +141,16 @@ def reliability(right_n: ArrayLike, probability_n: ArrayLike, n_bins: int = 10) 
     probability: Any = np.asarray(probability_n, dtype=float)
     bin_n = np.minimum((probability * n_bins).astype(int), n_bins - 1)
     n = np.bincount(bin_n, minlength=n_bins)
-    said, kept = (np.bincount(bin_n, values, n_bins)[n > 0] / n[n > 0] for values in (probability, right))
-    return Reliability(said, kept, n[n > 0])
+    predicted, right_share = (np.bincount(bin_n, values, n_bins)[n > 0] / n[n > 0] for values in (probability, right))
+    return Reliability(predicted, right_share, n[n > 0])
 
 
-def confusion(true_n: ArrayLike, told_n: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
-    """Count the cells of each true label (rows) that were told each label (columns).
+def confusion(true_n: ArrayLike, predicted_n: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:
+    """Count the cells of each true label (rows) that were given each label (columns).
 
     Parameters
     ----------
-    true_n, told_n
+    true_n, predicted_n
         Labels, all among ``labels``.
     labels
         In the order of rows and columns.
@@ -109,23 +162,23 @@ def confusion(true_n: ArrayLike, told_n: ArrayLike, labels: Sequence[str]) -> ND
            [1, 1]])
     """
     place = {label: number for number, label in enumerate(labels)}
-    row_n, column_n = ([place[label] for label in np.asarray(given)] for given in (true_n, told_n))
+    row_n, column_n = ([place[label] for label in np.asarray(given)] for given in (true_n, predicted_n))
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(counts, (row_n, column_n), 1)
     return counts
 
 
-def macro_f1(true_n: ArrayLike, told_n: ArrayLike) -> float:
-    """Return the mean over labels of F1 = 2·right / (cells of the label + cells told it), rare labels as common ones.
+def macro_f1(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
+    """Return the mean over labels of F1 = 2·right / (cells of the label + cells given it), rare labels as common ones.
 
-    The labels are all that a cell has or was told.
+    The labels are all that a cell has or was given.
 
     References
     ----------
     Van Rijsbergen, *Information Retrieval*, 2nd ed. (1979).
     """
-    true, told = np.asarray(true_n), np.asarray(told_n)
-    pairs = [(true == label, told == label) for label in np.union1d(true, told)]
+    true, predicted = np.asarray(true_n), np.asarray(predicted_n)
+    pairs = [(true == label, predicted == label) for label in np.union1d(true, predicted)]
     return float(np.mean([2 * np.sum(has & gets) / (has.sum() + gets.sum()) for has, gets in pairs]))
 
 
@@ -160,7 +213,7 @@ def risk_coverage(right_n: ArrayLike, probability_n: ArrayLike) -> tuple[NDArray
 def risk_coverage_area(right_n: ArrayLike, probability_n: ArrayLike) -> float:
     """Return the area under the risk-coverage curve, the mean of its risks: lower is better.
 
-    It is the share of wrong labels where probabilities tell nothing, and little where the wrong ones come last.
+    It is the share of wrong labels where probabilities are uninformative, and little where the wrong ones come last.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What a latent tells of the cells' fields, beside principal components of as many dimensions."""
+"""How well the fields of cells separate in a latent, beside principal components of as many dimensions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from genevae.metrics.labels import majority
+from genevae.metrics.metric import Metric
+
 __all__ = [
+    "CALINSKI_HARABASZ",
+    "DEAD_DIMENSIONS",
+    "DIMENSION_CORRELATION",
     "MAX_LEVELS",
+    "NEIGHBOUR_ACCURACY",
     "SCORES",
+    "SILHOUETTE",
     "calinski_harabasz",
     "categories_of",
     "correlation_of_dimensions",
@@ -23,13 +31,36 @@ __all__ = [
     "silhouette_n",
 ]
 
+SILHOUETTE = Metric(
+    "silhouette", "higher", None, "How much nearer a cell lies to its own category than to the next, from −1 to 1.",
+    "Rousseeuw, Journal of Computational and Applied Mathematics 20:53 (1987)",
+)  # fmt: skip
+CALINSKI_HARABASZ = Metric(
+    "Calinski-Harabasz", "higher", None, "Variance between categories over that within them.",
+    "Caliński and Harabasz, Communications in Statistics 3:1 (1974)",
+)  # fmt: skip
+NEIGHBOUR_ACCURACY = Metric(
+    "accuracy of 15 neighbours", "higher", 1,
+    "How often the 15 nearest cells of other folds predict a cell's category right.",
+)  # fmt: skip
+DEAD_DIMENSIONS = Metric(
+    "dead dimensions", "lower", 0,
+    "Latent dimensions in which cells hardly differ: their posterior means vary by less than 0.01.",
+    "Burda, Grosse and Salakhutdinov, ICLR (2016)",
+)  # fmt: skip
+DIMENSION_CORRELATION = Metric(
+    "correlation of dimensions", "lower", 0,
+    "Mean absolute correlation of two latent dimensions; 0 where none repeats another.",
+)  # fmt: skip
+
+
 MAX_LEVELS = 50
 """Fields with more categories name the cells, or nearly."""
 N_NEIGHBOURS = 15
 N_FOLDS = 5
 DEAD = 1e-2
-SCORES = ("silhouette", "Calinski-Harabasz", "accuracy of 15 neighbours")
-"""What is asked of every field of categories."""
+SCORES = (SILHOUETTE, CALINSKI_HARABASZ, NEIGHBOUR_ACCURACY)
+"""The scores of a field of categories."""
 
 
 def categories_of(column: pd.Series[Any]) -> NDArray[Any] | None:
@@ -39,8 +70,8 @@ def categories_of(column: pd.Series[Any]) -> NDArray[Any] | None:
     """
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return None
-    words = column.astype(object).where(column.notna(), None).map(lambda word: None if word is None else str(word))
-    return words.to_numpy(dtype=object) if 2 <= words.nunique() <= MAX_LEVELS else None
+    labels = column.astype(object).where(column.notna(), None).map(lambda label: None if label is None else str(label))
+    return labels.to_numpy(dtype=object) if 2 <= labels.nunique() <= MAX_LEVELS else None
 
 
 def shown_fields(obs: pd.DataFrame) -> dict[str, NDArray[Any]]:
@@ -60,7 +91,7 @@ def _varies(column: pd.Series[Any]) -> bool:
 
 
 def dead_dimensions(mean_nk: ArrayLike) -> int:
-    """Count the dimensions that tell nothing: those in which the posterior's mean varies by less than 0.01.
+    """Count the dimensions that hold nothing: those in which the posterior's mean varies by less than 0.01.
 
     Parameters
     ----------
@@ -174,13 +205,12 @@ def scored_n(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _score(field: str, spaces: Mapping[str, NDArray[Any]], labels: NDArray[Any], seed: int) -> list[dict[str, Any]]:
-    commonest = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
     found = (
         ({title: float(silhouette_n(z, labels).mean()) for title, z in spaces.items()}, 0.0),
         ({title: calinski_harabasz(z, labels) for title, z in spaces.items()}, 1.0),
-        ({title: float(right_n(z, labels, seed).mean()) for title, z in spaces.items()}, commonest),
+        ({title: float(right_n(z, labels, seed).mean()) for title, z in spaces.items()}, majority(labels).share),
     )
     return [
-        {"field": field, "score": score, **values, "baseline": baseline}
-        for score, (values, baseline) in zip(SCORES, found, strict=True)
+        {"field": field, "score": metric.name, **values, "baseline": baseline}
+        for metric, (values, baseline) in zip(SCORES, found, strict=True)
     ]

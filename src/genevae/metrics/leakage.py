@@ -1,4 +1,4 @@
-"""How much of a label, such as the technical batch, can be read from a latent by a classifier of one's own."""
+"""How much of a label, such as the technical batch, can be read from a latent by an independent classifier."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Reader", "chance", "local_mixing", "readable", "readable_n", "readable_number"]
+from genevae.metrics.labels import majority
+from genevae.metrics.metric import Metric
+from genevae.metrics.neighbourhoods import lisi_n, nearest_cells
+
+__all__ = ["LEAKAGE", "NUMBER_LEAKAGE", "Reader", "chance", "local_mixing", "readable", "readable_n", "readable_number"]
+
+LEAKAGE = Metric(
+    "leakage", "lower", None,
+    "How often a condition that the model was given can be read from the latent, which need not hold it.",
+)  # fmt: skip
+NUMBER_LEAKAGE = Metric(
+    "leakage (R²)", "lower", 0, "The same for numbers: the share of their variance that can be read from the latent."
+)
+
 
 Reader = Literal["logistic", "neighbours"]
 
@@ -16,7 +29,7 @@ N_FOLDS = 5
 
 
 def readable(z_nk: ArrayLike, label_n: ArrayLike, reader: Reader = "logistic", seed: int = 0) -> float:
-    """Return the accuracy with which a label is told from points, on points that the classifier was not given.
+    """Return the accuracy with which a label is predicted from points, by cross-validation.
 
     Five-fold cross-validation, each fold with the label's own proportions; every dimension is standardised.
 
@@ -35,7 +48,7 @@ def readable(z_nk: ArrayLike, label_n: ArrayLike, reader: Reader = "logistic", s
 
 
 def readable_n(z_nk: ArrayLike, label_n: ArrayLike, reader: Reader = "logistic", seed: int = 0) -> NDArray[np.float64]:
-    """Return whether each point's label was told right (1) or not (0), as :func:`readable` asks.
+    """Return whether each point's label was predicted right (1) or not (0); see :func:`readable`.
 
     Every label must come five times or more, so that each fold has it.
     """
@@ -50,15 +63,15 @@ def readable_n(z_nk: ArrayLike, label_n: ArrayLike, reader: Reader = "logistic",
         LogisticRegression(max_iter=2000) if reader == "logistic" else KNeighborsClassifier(n_neighbors=N_NEIGHBOURS)
     )
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
-    told = cross_val_predict(make_pipeline(StandardScaler(), classifier), np.asarray(z_nk), labels, cv=folds)
-    return np.asarray(told == labels, dtype=np.float64)
+    predicted_n = cross_val_predict(make_pipeline(StandardScaler(), classifier), np.asarray(z_nk), labels, cv=folds)
+    return np.asarray(predicted_n == labels, dtype=np.float64)
 
 
 def readable_number(z_nk: ArrayLike, value_n: ArrayLike, seed: int = 0) -> float:
-    """Return the R² with which a number is told from points: 1 − squared errors / squared distances from the mean.
+    """Return the R² with which a number is predicted from points: 1 − squared errors / squared distances from the mean.
 
-    Ridge regression (weight 1) on standardised dimensions, five-fold cross-validation; below 0 where the mean tells
-    more, and 0 for a number that does not vary.
+    Ridge regression (weight 1) on standardised dimensions, five-fold cross-validation; below 0 where the mean is
+    better, and 0 for a number that does not vary.
 
     Parameters
     ----------
@@ -79,24 +92,21 @@ def readable_number(z_nk: ArrayLike, value_n: ArrayLike, seed: int = 0) -> float
     if about_mean <= 0:
         return 0.0
     folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
-    told = cross_val_predict(make_pipeline(StandardScaler(), Ridge()), np.asarray(z_nk), value, cv=folds)
-    return 1 - float(np.square(value - told).sum()) / about_mean
+    predicted_n = cross_val_predict(make_pipeline(StandardScaler(), Ridge()), np.asarray(z_nk), value, cv=folds)
+    return 1 - float(np.square(value - predicted_n).sum()) / about_mean
 
 
 def chance(label_n: ArrayLike) -> float:
-    """Return the share of the commonest label: what is reached by a classifier that sees nothing.
+    """Return the share of the commonest label: the accuracy of a classifier that sees nothing.
 
     >>> chance(["a", "a", "b", "c"])
     0.5
     """
-    return float(np.unique(np.asarray(label_n), return_counts=True)[1].max() / np.size(label_n))
+    return majority(label_n).share
 
 
 def local_mixing(z_nk: ArrayLike, label_n: ArrayLike, n_neighbours: int = 30) -> float:
-    """Return how many labels meet around a point: the mean of 1 / Σ_c p_c², p the shares among its nearest neighbours.
-
-    From 1, where every point has its own label around it, to the number of labels. As the integration score iLISI, with
-    equal weights for all neighbours.
+    """Return how many labels meet around a point: the mean of :func:`~genevae.metrics.neighbourhoods.lisi_n`.
 
     Parameters
     ----------
@@ -105,15 +115,10 @@ def local_mixing(z_nk: ArrayLike, label_n: ArrayLike, n_neighbours: int = 30) ->
     label_n
         The label of each.
     n_neighbours
-        Neighbours of a point, without itself.
+        The perplexity: three times as many neighbours are weighted by their distance.
 
     References
     ----------
     Korsunsky et al., Nature Methods 16:1289 (2019).
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    _, code_n = np.unique(np.asarray(label_n), return_inverse=True)
-    near = NearestNeighbors(n_neighbors=n_neighbours).fit(np.asarray(z_nk)).kneighbors(return_distance=False)
-    share_nc = np.stack([(code_n[near] == code).mean(1) for code in range(code_n.max() + 1)], 1)
-    return float(np.mean(1 / np.square(share_nc).sum(1)))
+    return float(lisi_n(nearest_cells(z_nk, 3 * n_neighbours + 1), label_n).mean())

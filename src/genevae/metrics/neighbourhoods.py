@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-__all__ = ["Near", "fuzzy_graph", "lisi_n", "nearest_cells"]
+from genevae.metrics.metric import Metric
+
+__all__ = ["SIMULATED_MIXING", "Near", "fuzzy_graph", "lisi_n", "nearest_cells"]
+
+SIMULATED_MIXING = Metric(
+    "mixing with real cells (iLISI)", "closer", 2,
+    "How many sources, real and simulated, are around each cell; 2 where they mix.",
+    "Korsunsky et al., Nature Methods 16:1289 (2019)",
+)  # fmt: skip
+
 
 _Floats = NDArray[np.float64]
 N_STEPS = 60

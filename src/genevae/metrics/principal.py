@@ -34,7 +34,7 @@ class Principal:
 
     @classmethod
     def fit(cls, x_ng: ArrayLike | sparse.csr_matrix, n_axes: int, seed: int = 0) -> Self:
-        """Fit as many axes as asked for, or as there can be, to dense or sparse rows.
+        """Fit so many axes, or as many as there can be, to dense or sparse rows.
 
         References
         ----------

@@ -1,4 +1,4 @@
-"""Which genes respond most, and which perturbation a prediction looks most like."""
+"""Which genes respond most, and which perturbation a prediction resembles most."""
 
 from __future__ import annotations
 
@@ -7,9 +7,34 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["differential", "discrimination", "standard_error", "top_genes", "top_overlap"]
+from genevae.metrics.metric import Metric
 
-Metric = Literal["cityblock", "euclidean", "cosine"]
+__all__ = [
+    "DISCRIMINATION",
+    "TOP_OVERLAPS",
+    "TOP_SIZES",
+    "differential",
+    "discrimination",
+    "standard_error",
+    "top_genes",
+    "top_overlap",
+]
+
+TOP_SIZES = (20, 50, 100)
+TOP_OVERLAPS = tuple(
+    Metric(
+        f"overlap of the top {k} genes", "higher", 1, f"Share of the {k} genes that change most that are predicted to."
+    )
+    for k in TOP_SIZES
+)
+DISCRIMINATION = Metric(
+    "discrimination of perturbations", "higher", 1,
+    "How much nearer a prediction is to its own perturbation than to the others; 0.5 is chance.",
+    "Wu et al., arXiv 2408.10609 (2024)",
+)  # fmt: skip
+
+
+Distance = Literal["cityblock", "euclidean", "cosine"]
 
 
 def differential(x_ng: ArrayLike, y_ng: ArrayLike, test: Literal["welch", "wilcoxon"] = "welch") -> NDArray[np.float64]:
@@ -82,8 +107,8 @@ def top_overlap(predicted_g: ArrayLike, true_g: ArrayLike, k: int) -> float:
     return float(np.isin(top_genes(size_g, k), top_genes(true_g, k)).mean())
 
 
-def discrimination(predicted_pg: ArrayLike, true_pg: ArrayLike, metric: Metric = "cityblock") -> NDArray[np.float64]:
-    """Return for each perturbation how well its prediction is told from the other perturbations, from 0 to 1.
+def discrimination(predicted_pg: ArrayLike, true_pg: ArrayLike, metric: Distance = "cityblock") -> NDArray[np.float64]:
+    """Return for each perturbation how well its prediction is separated from the other perturbations, from 0 to 1.
 
     1 − (closer + ½ tied) / (P − 1), where ``closer`` counts the other perturbations whose true shift is nearer to the
     prediction than that of the right one, and ``tied`` those that are as near. 1 is perfect; 0.5 is chance, and also

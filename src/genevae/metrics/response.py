@@ -11,8 +11,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from genevae.metrics.metric import Metric
 
 __all__ = [
+    "CENTRED_SHIFT_PEARSON",
+    "DIRECTION_AGREEMENT",
+    "GENE_MEANS_PEARSON",
+    "PROFILE_R2",
+    "PROFILE_SQUARED_PEARSON",
+    "SHIFT_COSINE",
+    "SHIFT_MAE",
+    "SHIFT_MSE",
+    "SHIFT_PEARSON",
     "Shift",
     "cosine",
     "direction_agreement",
@@ -27,23 +39,63 @@ __all__ = [
     "squared_pearson",
 ]
 
+GENE_MEANS_PEARSON = Metric(
+    "Pearson of gene means", "higher", 1,
+    "Correlation over genes of the mean expression of a category, expected and measured.",
+)  # fmt: skip
+SHIFT_PEARSON = Metric(
+    "Pearson of the shift", "higher", 1,
+    "Correlation over genes of the predicted and the true change from control; the mean expression cancels out.",
+    "Roohani, Huang and Leskovec, Nature Biotechnology 42:927 (2024)",
+)  # fmt: skip
+CENTRED_SHIFT_PEARSON = Metric(
+    "Pearson of the shift from the mean perturbation", "higher", 1,
+    "The same, where changes are from the mean of all perturbations: what is specific to this one.",
+    "Viñas Torné et al., Nature Biotechnology (2025)",
+)  # fmt: skip
+SHIFT_MSE = Metric("mean squared error of the shift", "lower", 0, "Of the predicted change, over genes.")
+SHIFT_MAE = Metric("mean absolute error of the shift", "lower", 0, "Of the predicted change, over genes.")
+SHIFT_COSINE = Metric(
+    "cosine of the shift", "higher", 1, "Cosine of the angle between the predicted and the true change."
+)
+PROFILE_SQUARED_PEARSON = Metric(
+    "squared Pearson of the profile (R² of scGen)", "higher", 1,
+    "Of whole profiles, as scGen reports it; near 1 for any profile, since genes differ more than conditions do.",
+    "Lotfollahi, Wolf and Theis, Nature Methods 16:715 (2019)",
+)  # fmt: skip
+PROFILE_R2 = Metric(
+    "R² of the profile", "higher", 1,
+    "Share of the variance of the true profile over genes that the predicted one explains.",
+)  # fmt: skip
+DIRECTION_AGREEMENT = Metric(
+    "agreement of direction", "higher", 1,
+    "Share of the genes that truly change whose change has the predicted sign.",
+)  # fmt: skip
+
+
 Shift = NDArray[np.float64]
 """A change of every gene's profile, on the log scale."""
 
 
-def log_normalised(counts_ng: Any, target: float = 1e4) -> NDArray[np.float64]:
-    """Return log(1 + target · x / Σ_g x) of every cell, dense; an empty cell has zeros.
+def log_normalised(x_ng: Any, target: float = 1e4, *, dtype: Any = np.float64, keep_sparse: bool = False) -> Any:
+    """Return log(1 + target · x / Σ_g x) of every cell; an empty cell has zeros.
 
     Parameters
     ----------
-    counts_ng
+    x_ng
         Counts, dense or sparse; cells × genes.
     target
         The size that every cell is scaled to.
+    dtype
+        The precision of all steps.
+    keep_sparse
+        Whether sparse counts stay sparse; they become dense by default.
     """
-    weight_n = _weights(counts_ng, target)
-    dense: Any = counts_ng.toarray() if hasattr(counts_ng, "toarray") else np.asarray(counts_ng)
-    return np.asarray(np.log1p(weight_n[:, None] * dense), dtype=np.float64)
+    weight_n = _weights(x_ng, target).astype(dtype)
+    if sparse.issparse(x_ng) and keep_sparse:
+        return sparse.csr_matrix(x_ng).astype(dtype).multiply(weight_n[:, None]).tocsr().log1p()
+    dense: Any = x_ng.toarray() if sparse.issparse(x_ng) else np.asarray(x_ng)
+    return np.log1p(weight_n[:, None] * dense.astype(dtype, copy=False))
 
 
 def mean_log_profile(counts_ng: Any, target: float = 1e4) -> NDArray[np.float64]:
@@ -88,7 +140,7 @@ def _weights(counts_ng: Any, target: float) -> NDArray[np.float64]:
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:
-    """Pearson's correlation; zero where either side does not vary, since it then tells nothing.
+    """Pearson's correlation; zero where either side does not vary, since it then says nothing.
 
     >>> pearson([1, 2, 3], [2, 4, 6.0])
     1.0

@@ -1,6 +1,6 @@
-"""Whether simulated cells look like real ones.
+"""Whether simulated cells resemble real ones.
 
-Cells that look right one gene at a time may still be told from real ones at once, and cells that nobody can tell may be
+Cells that are right one gene at a time may still be recognised at once, and cells that no classifier recognises may be
 copies of the training cells: no single number is enough.
 """
 
@@ -13,9 +13,52 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.distances import nearest_distances
+from genevae.metrics.metric import Metric
 from genevae.metrics.response import pearson
 
-__all__ = ["Line", "fold_changes", "ks_distance", "line", "memorisation", "properties", "two_sample_auc"]
+__all__ = [
+    "FOREST_AUC",
+    "MEMORISATION",
+    "PROPERTY_DISTANCES",
+    "TYPE_CORRELATION",
+    "TYPE_SLOPE",
+    "Line",
+    "fold_changes",
+    "ks_distance",
+    "line",
+    "memorisation",
+    "properties",
+    "two_sample_auc",
+]
+
+FOREST_AUC = Metric(
+    "AUC of a random forest, simulated against real", "closer", 0.5,
+    "How well a random forest distinguishes simulated from real cells; 0.5 is chance.",
+    "Lopez-Paz and Oquab, ICLR (2017)",
+)  # fmt: skip
+MEMORISATION = Metric(
+    "distance to training cells, over that of real cells", "closer", 1,
+    "How far a simulated cell is from the nearest training cell, beside a real one; far below 1, it is a copy.",
+    "Meehan, Chaudhuri and Dasgupta, AISTATS (2020)",
+)  # fmt: skip
+TYPE_SLOPE = Metric(
+    "slope of differences between types", "closer", 1,
+    "How large simulated differences between types are; 1 is as large as real ones.",
+)  # fmt: skip
+TYPE_CORRELATION = Metric(
+    "correlation of differences between types", "higher", 1,
+    "Correlation over genes of simulated and real differences of types.",
+)  # fmt: skip
+PROPERTY_DISTANCES = {
+    name: Metric(
+        f"distance of {name}", "lower", 0,
+        "Largest gap between the cumulative shares of simulated and real genes or cells (Kolmogorov and Smirnov).",
+        "Cao, Yang and Yang, Nature Communications 12:6911 (2021)",
+    )
+    for name in ("mean", "variance", "gene correlation", "cell correlation", "zero fraction", "library size")
+}  # fmt: skip
+"""The metric of each of :func:`properties`."""
+
 
 MAX_GENES = 200
 """Genes whose correlations are compared: those with the highest mean, as those of the others are mostly noise."""
@@ -99,7 +142,7 @@ def _pairwise(x_mg: NDArray[np.float64]) -> NDArray[np.float64]:
 def two_sample_auc(
     real_ng: ArrayLike, made_ng: ArrayLike, seed: int = 0, n_trees: int = 100, n_folds: int = 5
 ) -> float:
-    """Return how well a random forest tells real cells from made ones: the area under its ROC curve.
+    """Return how well a random forest distinguishes real cells from made ones: the area under its ROC curve.
 
     0.5 where it cannot, 1 where it always can; of cells that it was not given, by cross-validation.
 
@@ -170,5 +213,5 @@ def memorisation(made_nk: ArrayLike, held_out_nk: ArrayLike, train_nk: ArrayLike
     ----------
     Meehan, Chaudhuri and Dasgupta, AISTATS (2020), "A non-parametric test to detect data-copying".
     """
-    usual = float(np.median(nearest_distances(held_out_nk, train_nk)))
-    return float(np.median(nearest_distances(made_nk, train_nk))) / usual if usual > 0 else float("nan")
+    real = float(np.median(nearest_distances(held_out_nk, train_nk)))
+    return float(np.median(nearest_distances(made_nk, train_nk))) / real if real > 0 else float("nan")

@@ -21,21 +21,21 @@ __all__ = ["effect_picture", "field_picture"]
 
 MISSING = "0.85"
 MARKERS = "o^sDv"
-"""With ten colours, fifty categories that can be told apart."""
+"""With ten colours, fifty categories can be distinguished."""
 MAX_COLUMNS = 3
 WIDTH = 38
-"""Letters of a category's name that a legend shows."""
+"""Characters of a category's name that a legend shows."""
 
 
 def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: str, path: Path) -> None:
-    """Draw one map of cells again and again, coloured by each field.
+    """Draw one map of cells several times, coloured by each field.
 
     Parameters
     ----------
     xy
         Coordinates, cells × 2.
     fields
-        For each title, one number or one text per cell; None and NaN are drawn in grey, beneath the others.
+        For each title, one number or one text per cell; None and NaN are drawn in grey, under the others.
     title
         What the map is.
     path
@@ -83,8 +83,8 @@ def _numbers(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[Any])
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
     low, high = np.nanpercentile(values[known].astype(float), (1, 99)) if known.any() else (0.0, 1.0)
     style: dict[str, Any] = {"c": values[order], "cmap": "cividis", "vmin": low, "vmax": high}
-    drawn = axis.scatter(xy[order, 0], xy[order, 1], s=_area(len(xy)), linewidths=0, **style)
-    figure.colorbar(drawn, ax=axis, shrink=0.6, pad=0.02)
+    points = axis.scatter(xy[order, 0], xy[order, 1], s=_area(len(xy)), linewidths=0, **style)
+    figure.colorbar(points, ax=axis, shrink=0.6, pad=0.02)
 
 
 def _dots(axis: Axes, xy: NDArray[Any], which: NDArray[Any], colour: str, marker: str = "o") -> None:
@@ -97,7 +97,7 @@ def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
     Parameters
     ----------
     lfc
-        A row per gene, in the order of the picture, and a column for each perturbation of each kind of cell.
+        A row per gene, in the order of the picture, and a column for each perturbation of each context.
     path
         The file to write.
     """
@@ -105,12 +105,12 @@ def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
     figure = _canvas(max(width, 4.5), 0.19 * lfc.shape[0] + 2.4)
     axis = figure.subplots()
     end = max(float(np.nanpercentile(np.abs(lfc.to_numpy()), 97)), 1e-6)
-    drawn = axis.imshow(lfc.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=-end, vmax=end, interpolation="nearest")
+    image = axis.imshow(lfc.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=-end, vmax=end, interpolation="nearest")
     axis.set_xticks(range(lfc.shape[1]), list(lfc.columns), rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axis.set_yticks(range(lfc.shape[0]), list(lfc.index), fontsize=7.5)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axis, label="log2 fold change", fraction=0.05, pad=0.03)
+    figure.colorbar(image, ax=axis, label="log2 fold change", fraction=0.05, pad=0.03)
     figure.savefig(path, dpi=130)
 
 

@@ -1,4 +1,4 @@
-"""Points of many dimensions in two, so that they can be looked at."""
+"""Points of many dimensions in two, for maps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genevae.metrics.principal import Principal
+from genevae.metrics.sampling import subsample
+
 __all__ = ["MAPS", "TITLES", "has_umap", "project_2d"]
 
 _Points = NDArray[np.float32]
-N_PLACED_BY = 3
-"""Drawn cells by which a cell that came later is placed."""
+N_NEAREST = 3
+"""Sampled cells between which any other cell is put."""
 
 
 def has_umap() -> bool:
@@ -33,28 +36,26 @@ def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = N
     z_nk
         Points of any number of dimensions.
     seed
-        Of what is drawn.
+        Of all random choices.
     at_most
-        Points that the map is made of, where it is not PCA, whose time grows slowly: others, drawn at random, are put
-        at the mean of the 3 that are nearest in the many dimensions.
+        Points that t-SNE and UMAP are computed from, sampled where there are more. Each other point is put at the mean
+        of the 3 sampled points that are nearest to it in the many dimensions.
     """
     if name == "pca" or at_most is None or len(z_nk) <= at_most:
         return np.asarray(MAPS[name](z_nk, seed), dtype=np.float32)
     from sklearn.neighbors import NearestNeighbors
 
-    drawn = np.sort(np.random.default_rng(seed).choice(len(z_nk), at_most, replace=False))
-    others = np.setdiff1d(np.arange(len(z_nk)), drawn)
+    chosen = subsample(np.ones(len(z_nk)), at_most, seed)
+    others = np.setdiff1d(np.arange(len(z_nk)), chosen)
     xy = np.empty((len(z_nk), 2), dtype=np.float32)
-    xy[drawn] = MAPS[name](z_nk[drawn], seed)
-    near = NearestNeighbors(n_neighbors=N_PLACED_BY).fit(z_nk[drawn]).kneighbors(z_nk[others], return_distance=False)
-    xy[others] = xy[drawn][near].mean(1)
+    xy[chosen] = MAPS[name](z_nk[chosen], seed)
+    nearest = NearestNeighbors(n_neighbors=N_NEAREST).fit(z_nk[chosen]).kneighbors(z_nk[others], return_distance=False)
+    xy[others] = xy[chosen][nearest].mean(1)
     return xy
 
 
 def _pca(z: NDArray[Any], seed: int) -> NDArray[Any]:
-    from sklearn.decomposition import PCA
-
-    found = PCA(min(2, *z.shape), random_state=seed).fit_transform(z)
+    found = Principal.fit(z, 2, seed).embed(z)
     return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
 
 

@@ -1,4 +1,4 @@
-"""Pictures as files."""
+"""Figures of training, of generated cells and of genes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
     "#56B4E9", "#8C6D1F", "#5E3C99", "#333333", "#B3B300",
 )  # fmt: skip
-"""Okabe and Ito's colours, which the colour-blind can tell apart, and four darker ones."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish, and four darker ones."""
 
 
 def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None:
@@ -104,9 +104,9 @@ def gene_picture(values: Mapping[str, Mapping[str, NDArray[Any]]], labels_n: Seq
     labels, names = np.asarray(labels_n), sorted(set(labels_n))
     figure, axes = _figure(len(values))
     for axis, (title, genes) in zip(axes, values.items(), strict=True):
-        grid = np.array([[x[labels == name].mean() for x in genes.values()] for name in names])
-        grid /= grid.max(0, keepdims=True)
-        axis.imshow(grid, aspect="auto", cmap="cividis", vmin=0, vmax=1)
+        mean_cg = np.array([[x[labels == name].mean() for x in genes.values()] for name in names])
+        mean_cg /= mean_cg.max(0, keepdims=True)
+        axis.imshow(mean_cg, aspect="auto", cmap="cividis", vmin=0, vmax=1)
         axis.set(title=title, xticks=range(len(genes)), xticklabels=list(genes), yticks=range(len(names)))
         axis.set_yticklabels(names if axis is axes[0] else [], fontsize=8)
         axis.tick_params(axis="x", rotation=60)

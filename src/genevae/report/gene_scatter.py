@@ -1,4 +1,4 @@
-"""Every gene as a point: what is true of it, and what is said."""
+"""Every gene as a point: its true and its predicted value."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def gene_points(
     title: str,
     genes: Sequence[str],
     true_g: NDArray[Any],
-    told_g: NDArray[Any],
+    predicted_g: NDArray[Any],
     labels: tuple[str, str],
     caption: str,
 ) -> Points:
-    """Draw what is told of each gene over what is true, ``(g,)`` each; ``labels`` are those of the two axes."""
-    worst = np.argsort(-np.abs(true_g - told_g))[:N_NAMED]
+    """Chart predicted against true values of each gene, ``(g,)`` each; ``labels`` are those of the two axes."""
+    worst = np.argsort(-np.abs(true_g - predicted_g))[:N_NAMED]
     return Points(
         title=title,
         x=np.round(true_g, N_DIGITS).tolist(),
-        y=np.round(told_g, N_DIGITS).tolist(),
+        y=np.round(predicted_g, N_DIGITS).tolist(),
         names=list(genes),
         x_label=labels[0],
         y_label=labels[1],

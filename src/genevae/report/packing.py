@@ -38,8 +38,8 @@ class Packer:
         packers: dict[type, Any] = {
             Lines: self._lines, Points: self._points, Map: self._map, Bars: self._bars, Heat: self._heat,
         }  # fmt: skip
-        own = packers[type(chart)](chart)
-        return {"type": type(chart).__name__.lower(), "title": chart.title, "caption": chart.caption, **own}
+        content = packers[type(chart)](chart)
+        return {"type": type(chart).__name__.lower(), "title": chart.title, "caption": chart.caption, **content}
 
     def _lines(self, chart: Lines) -> dict[str, Any]:
         return {
@@ -98,14 +98,14 @@ class Packer:
         """Pack one value per cell: numbers as their place in their range, anything else as the code of its text."""
         if np.issubdtype(values.dtype, np.number):
             return {"kind": "number", **self._coded(values)}
-        words = pd.Series(values, dtype=object)
-        words = words.where(words.notna(), None).map(lambda word: None if word is None else str(word))
-        counts = words.value_counts()
+        texts = pd.Series(values, dtype=object)
+        texts = texts.where(texts.notna(), None).map(lambda text: None if text is None else str(text))
+        counts = texts.value_counts()
         if len(counts) > MAX_CATEGORIES:
             kept = set(counts.index[: MAX_CATEGORIES - 1])
-            words = words.map(lambda word: word if word is None or word in kept else "other")
-        names = sorted(set(words.dropna()), key=_in_order)
-        code_n = words.map({name: code for code, name in enumerate(names)}).fillna(MISSING_BYTE)
+            texts = texts.map(lambda text: text if text is None or text in kept else "other")
+        names = sorted(set(texts.dropna()), key=_in_order)
+        code_n = texts.map({name: code for code, name in enumerate(names)}).fillna(MISSING_BYTE)
         return {"kind": "category", "names": names, "codes": self._array(code_n.to_numpy(dtype=np.uint8))}
 
     def _coded(self, values: ArrayLike) -> dict[str, Any]:

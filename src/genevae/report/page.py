@@ -1,4 +1,4 @@
-"""The report as one HTML file that works from disk and asks nothing of any network.
+"""The report as one HTML file that works from disk, without a network.
 
 The charts are drawn by the scripts beside this file, some 45 kB; plotly's bundle alone would be 4.5 MB. The page's
 security policy admits only this very script and style, by their hashes, so that no name in the data can run as code.
@@ -40,7 +40,7 @@ def require_jinja() -> None:
         If jinja2 is not installed.
     """
     try:
-        import jinja2  # noqa: F401 - asked whether it is there
+        import jinja2  # noqa: F401 - only whether it is installed
     except ImportError as error:
         raise DataError("The report needs jinja2, which is not installed: pip install 'genevae[report]'.") from error
 
@@ -91,7 +91,7 @@ def _shown(section: Section, packer: Packer) -> dict[str, Any]:
 
 
 def _columns(section: Section) -> int:
-    """Return how many charts stand side by side: as many as leave no hole."""
+    """Return how many charts stand side by side: as many as fill the rows."""
     n = sum(not isinstance(chart, Map) for chart in section.charts)
     return 3 if (n > 4 or n == 3) and _maps(section) < 2 else 2
 
@@ -101,7 +101,7 @@ def _maps(section: Section) -> int:
 
 
 def _charts(report: Report, sections: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the charts in the order of their figures, and who is no run, for their colours."""
+    """Return the charts in the order of their figures, and the role of each name, for their colours."""
     roles = {score.who: score.role for section in report.sections for score in section.scores}
     return {"charts": [chart["packed"] for shown in sections for chart in shown["charts"]], "roles": roles}
 

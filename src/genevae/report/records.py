@@ -9,23 +9,24 @@ from typing import Any, Literal
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.metrics.metric import Direction, Metric
+
 __all__ = ["Bars", "Chart", "Heat", "Lines", "Map", "Points", "Score", "Section", "Verdict", "scores_to_frame"]
 
 Role = Literal["run", "baseline", "ceiling"]
-Better = Literal["higher", "lower", "closer"]
 Tone = Literal["good", "bad", "mixed", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number of a run, of a baseline, or of a ceiling that noise sets.
+    """One number of a model, of a baseline, or of a ceiling that noise sets.
 
     Parameters
     ----------
     metric
         What is measured, as in "Pearson of the shift".
     who
-        The run's or the baseline's name.
+        The model's or the baseline's name.
     value
         The number; NaN where it cannot be had.
     role
@@ -39,7 +40,7 @@ class Score:
     ideal
         The number of a perfect model, where there is one.
     scale
-        What sets it apart from scores of the same metric that it cannot be compared with; empty by default.
+        Scores of one metric are comparable where this is the same; empty by default.
     """
 
     metric: str
@@ -49,9 +50,29 @@ class Score:
     of: str = ""
     low: float | None = None
     high: float | None = None
-    better: Better = "higher"
+    better: Direction = "higher"
     ideal: float | None = None
     scale: str = ""
+
+    @classmethod
+    def of_metric(
+        cls,
+        metric: Metric,
+        who: str,
+        value: float,
+        role: Role = "run",
+        of: str = "",
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        ideal: float | None = None,
+    ) -> Score:
+        """Return a score with the direction of its metric, and its ideal unless that depends on the data."""
+        best = metric.ideal if ideal is None else ideal
+        return cls(
+            metric=metric.name, who=who, value=value, role=role, of=of, low=low, high=high, better=metric.direction,
+            ideal=best,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -202,22 +223,22 @@ Chart = Lines | Points | Map | Bars | Heat
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """The answer to one question about some runs.
+    """One part of a report: what was found of one question.
 
     Parameters
     ----------
     name
         One word, as in "response"; the ``section`` column of the table of scores.
     title
-        The question, as a reader would ask it.
+        The question that it answers.
     verdicts
         What was found, in sentences, the most important first.
     scores
         All numbers, of runs, baselines and ceilings.
     charts
-        What to look at.
+        The charts.
     notes
-        What the reader must know to believe the numbers: which cells, how many, which seed, what was left out.
+        How the numbers were computed: which cells, how many, which seed, what was left out.
     """
 
     name: str

@@ -18,20 +18,20 @@ __all__ = ["Report", "metrics_json", "write_metrics"]
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found about some runs, and how.
+    """What was found about some models, and how.
 
     Parameters
     ----------
     data
         What the data are called.
     runs
-        For each run, its facts by name: recipe, cells, epochs and the like.
+        For each model, its facts by name: recipe, cells, epochs and the like.
     training
         How training went.
     sections
-        The answers, one per question that was asked.
-    not_asked
-        For each other question, why not.
+        One for each thing that was evaluated.
+    skipped
+        For each other section, why it was not computed.
     inspection
         Facts of the data by name.
     findings
@@ -39,7 +39,7 @@ class Report:
     sampling
         How the cells were chosen, in sentences.
     seed
-        Of all that is drawn.
+        Of all random choices.
     versions
         Of the software.
     command
@@ -50,7 +50,7 @@ class Report:
     runs: Mapping[str, Mapping[str, str]]
     training: Section
     sections: Sequence[Section]
-    not_asked: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
     inspection: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Verdict] = ()
     sampling: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Report:
         lines = []
         for section in (self.training, *self.sections):
             lines += [section.title, *(f"  {_SIGNS[verdict.tone]} {verdict.text}" for verdict in section.verdicts)]
-        return "\n".join([*lines, *(f"Not asked: {name}. {reason}" for name, reason in self.not_asked.items())])
+        return "\n".join([*lines, *(f"Skipped: {name}. {reason}" for name, reason in self.skipped.items())])
 
 
 _SIGNS = {"good": "+", "bad": "−", "mixed": "±", "plain": "·"}
@@ -87,7 +87,7 @@ def metrics_json(report: Report) -> dict[str, Any]:
         "data": report.data,
         "runs": {name: dict(facts) for name, facts in report.runs.items()},
         "sections": [_section(section) for section in (report.training, *report.sections)],
-        "not_asked": dict(report.not_asked),
+        "skipped": dict(report.skipped),
         "inspection": dict(report.inspection),
         "findings": [asdict(finding) for finding in report.findings],
         "sampling": list(report.sampling),

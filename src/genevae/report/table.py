@@ -76,10 +76,9 @@ def score_table(scores: Sequence[Score]) -> ScoreTable:
 
 
 def _row(key: tuple[str, str], found: dict[Column, Score], columns: Sequence[Column]) -> Row:
-    rivals = [score for score in found.values() if score.role != "ceiling"]
-    best = [
-        score for scale in {score.scale for score in rivals} for score in _best([s for s in rivals if s.scale == scale])
-    ]
+    competing = [score for score in found.values() if score.role != "ceiling"]
+    scales = {score.scale for score in competing}
+    best = [score for scale in scales for score in _best([each for each in competing if each.scale == scale])]
     cells = (_cell(found[column], found[column] in best) if column in found else None for column in columns)
     return Row(*key, _aim(next(iter(found.values()))), tuple(cells))
 

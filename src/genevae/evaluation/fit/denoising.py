@@ -1,4 +1,4 @@
-"""Molecular cross-validation of runs: half of the molecules are hidden, and asked for."""
+"""Molecular cross-validation of models: half of the molecules are hidden, and predicted from the other half."""
 
 from __future__ import annotations
 
@@ -9,50 +9,49 @@ from scipy import sparse
 
 from genevae.evaluation.fit.measurements import Measured
 from genevae.evaluation.predictions import TARGET
-from genevae.metrics.denoising import normalised_error, poisson_deviance, thin
+from genevae.metrics.denoising import NORMALISED_ERROR, POISSON_DEVIANCE, normalised_error, poisson_deviance, thin
 from genevae.metrics.principal import Principal
 from genevae.report.records import Role, Score
-from genevae.tasks.denoise import denoise
 
-__all__ = ["METRIC", "can_be_hidden", "recovery_scores"]
+__all__ = ["can_be_hidden", "recovery_scores"]
 
-METRIC = "hidden molecules, Poisson deviance"
-LOGARITHMS = "hidden molecules, squared error of logarithms"
 N_DRAWS = 5
 
 Numbers = NDArray[np.float64]
 
 
 def can_be_hidden(run: Measured) -> bool:
-    """Say whether a run takes counts and answers in counts, so that molecules can be hidden from it and asked for."""
-    return run.model.schema.kind.is_count and run.model.schema.output_kind.is_count
+    """Return whether a model can denoise counts, so that molecules can be hidden from it."""
+    return run.model.denoise is not None and run.model.schema.output_kind.is_count
 
 
 def recovery_scores(run: Measured) -> list[Score]:
-    """Hide half of the molecules of the judged cells, and score what is expected of them given the other half."""
-    counts = sparse.csr_matrix(run.judged[:, list(run.model.schema.genes)].X)
+    """Hide half of the molecules of the evaluation cells, and score what is expected of them given the other half."""
+    if run.model.denoise is None:
+        return []
+    counts = sparse.csr_matrix(run.evaluation[:, list(run.model.schema.genes)].X)
     first, second = thin(counts, 0.5, run.seed)
     kept = (_size_n(first) > 0) & (_size_n(second) > 0)
-    first, second, obs = first[kept], second[kept], run.judged.obs[kept]
+    first, second, obs = first[kept], second[kept], run.evaluation.obs[kept]
     half = AnnData(first, obs=obs)
     half.var_names = list(run.model.schema.genes)
-    told = denoise(run.model, half, n_draws=N_DRAWS, seed=run.seed).X
-    rows: list[tuple[str, Role, Numbers]] = [(run.name, "run", np.asarray(told, dtype=np.float64))]
-    for rival, mean_ng in zip(run.rivals, _baselines(run, first), strict=True):
-        rows.append((rival + run.answers, "baseline", mean_ng))
+    predicted_ng = np.asarray(run.model.denoise(half, N_DRAWS, run.seed), dtype=np.float64)
+    rows: list[tuple[str, Role, Numbers]] = [(run.name, "run", predicted_ng)]
+    for name, mean_ng in zip(run.baselines, _baselines(run, first), strict=True):
+        rows.append((name + run.answers, "baseline", mean_ng))
     typical = float(np.median(_size_n(second)))
     scores = []
     for who, role, mean_ng in rows:
         scaled = _scaled(mean_ng, _size_n(second))
-        errors = (METRIC, poisson_deviance(second, scaled)), (LOGARITHMS, normalised_error(second, scaled, typical))
         scores += [
-            Score(metric=metric, who=who, role=role, value=value, better="lower", ideal=0) for metric, value in errors
+            Score.of_metric(POISSON_DEVIANCE, who, poisson_deviance(second, scaled), role),
+            Score.of_metric(NORMALISED_ERROR, who, normalised_error(second, scaled, typical), role),
         ]
     return scores
 
 
 def _baselines(run: Measured, first: sparse.csr_matrix) -> tuple[Numbers, Numbers, Numbers]:
-    """Expect what was seen; what cells have on average; or what a few axes tell of square roots, which suit counts."""
+    """Return the counts that were seen, the mean of all cells, and principal components of square roots."""
     x_ng = first.toarray().astype(np.float64)
     share_g = run.trained.x_ng.sum(0) if run.is_count else run.trained.true_ng.mean(0)
     axes = Principal.fit(np.sqrt(run.trained.true_ng), run.n_latent, run.seed)
@@ -65,5 +64,5 @@ def _size_n(counts: sparse.csr_matrix) -> Numbers:
 
 
 def _scaled(x_ng: Numbers, size_n: Numbers) -> Numbers:
-    """Scale cells to some sizes."""
+    """Scale cells to given sizes."""
     return np.asarray(x_ng * (size_n / np.maximum(x_ng.sum(1), 1e-12))[:, None])

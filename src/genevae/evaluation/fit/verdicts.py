@@ -1,27 +1,29 @@
-"""How well runs fit, in sentences."""
+"""How well models fit, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
 
-from genevae.evaluation.fit.denoising import METRIC as RECOVERY
 from genevae.evaluation.fit.measurements import MAX_BOUND, Measured
-from genevae.evaluation.fit.scores import COVERAGE, R2, TOP
+from genevae.evaluation.fit.scores import TOP
 from genevae.evaluation.predictions import view
+from genevae.metrics.agreement import R2_PER_GENE
 from genevae.metrics.bootstrap import paired
+from genevae.metrics.calibration import COVERAGE
+from genevae.metrics.denoising import POISSON_DEVIANCE
 from genevae.report.records import Score, Tone, Verdict
 
 __all__ = ["verdicts_of"]
 
 COVERED_WELL = (0.86, 0.94)
-"""Coverage of 90 % intervals that is called kept."""
+"""Coverage of 90 % intervals that is called good."""
 
 
 def verdicts_of(runs: Sequence[Measured], scores: Sequence[Score]) -> list[Verdict]:
     """Say what was found, the most important first."""
     found = [_bound(run) for run in runs] + [_pair(a, b) for a, b in combinations(runs, 2)]
-    found += [say(run, scores) for say in (_coverage, _recovery, _mean) for run in runs]
+    found += [part(run, scores) for part in (_coverage, _recovery, _mean) for run in runs]
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -43,7 +45,7 @@ def _bound(run: Measured) -> Verdict | None:
 
 
 def _pair(a: Measured, b: Measured) -> Verdict | None:
-    """Compare runs that give probabilities to the same numbers."""
+    """Compare models that give probabilities to the same numbers."""
     if a.bounds is None or b.bounds is None or view(a.model) != view(b.model):
         return None
     gap = paired(a.bounds[1], b.bounds[1], a.seed)
@@ -55,7 +57,7 @@ def _pair(a: Measured, b: Measured) -> Verdict | None:
 
 
 def _coverage(run: Measured, scores: Sequence[Score]) -> Verdict | None:
-    found = [score.value for score in scores if score.metric == COVERAGE and score.who == run.name]
+    found = [score.value for score in scores if score.metric == COVERAGE.name and score.who == run.name]
     if not found:
         return None
     kept = [COVERED_WELL[0] <= value <= COVERED_WELL[1] for value in found]
@@ -68,23 +70,25 @@ def _coverage(run: Measured, scores: Sequence[Score]) -> Verdict | None:
 
 
 def _recovery(run: Measured, scores: Sequence[Score]) -> Verdict | None:
-    values = {score.who: score.value for score in scores if score.metric == RECOVERY}
+    values = {score.who: score.value for score in scores if score.metric == POISSON_DEVIANCE.name}
     if run.name not in values:
         return None
-    beaten = [name for name in run.rivals if values[run.name] < values[name + run.answers]]
-    lost = [name for name in run.rivals if name not in beaten]
-    parts = [f"{word} than {_listed(some)}" for word, some in (("better", beaten), ("worse", lost)) if some]
+    beaten = [name for name in run.baselines if values[run.name] < values[name + run.answers]]
+    lost = [name for name in run.baselines if name not in beaten]
+    parts = [f"{how} than {_listed(some)}" for how, some in (("better", beaten), ("worse", lost)) if some]
     tone: Tone = "good" if not lost else "mixed" if beaten else "bad"
-    return Verdict(f"{run.name} foretells hidden molecules {', and '.join(parts)}.", tone)
+    return Verdict(f"{run.name} predicts hidden molecules {', and '.join(parts)}.", tone)
 
 
 def _mean(run: Measured, scores: Sequence[Score]) -> Verdict | None:
-    values = {score.who: score.value for score in scores if score.metric == R2 and score.of == TOP}
-    own, line = (100 * values[name] for name in (run.name, run.rivals[-1] + run.answers))
-    explained = f"{own:.3g} %" if own > 0 else "nothing"
+    values = {score.who: score.value for score in scores if score.metric == R2_PER_GENE.name and score.of == TOP}
+    if run.name not in values:
+        return None
+    explained, line = (100 * values[name] for name in (run.name, run.baselines[-1] + run.answers))
+    share = f"{explained:.3g} %" if explained > 0 else "nothing"
     return Verdict(
-        f"{run.name}: what it expects of each cell explains {explained} of the variance of the median gene among the "
-        f"most expressed tenth; {run.rivals[-1]}: {line:.3g} %."
+        f"{run.name}: what it expects of each cell explains {share} of the variance of the median gene among the "
+        f"most expressed tenth; {run.baselines[-1]}: {line:.3g} %."
     )
 
 

@@ -1,1 +1,1 @@
-"""How well a model tells labels."""
+"""How well a model predicts labels."""

@@ -1,4 +1,4 @@
-"""The labels that runs tell, and those of classifiers that were made for it."""
+"""The labels that models predict, and those of classifiers that are trained for nothing else."""
 
 from __future__ import annotations
 
@@ -11,40 +11,47 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from genevae.data.value_kind import Kind
-from genevae.evaluation.cell_selection import Chosen, known_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.cell_selection import Selection, known_n
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.model import dense
 from genevae.metrics.bootstrap import interval
 from genevae.metrics.labels import (
+    ACCURACY,
+    CALIBRATION_ERROR,
+    MACRO_F1,
+    RISK_COVERAGE_AREA,
+    UNSEEN_AUROC,
     accuracy,
     auroc,
     confusion,
     expected_calibration_error,
     macro_f1,
+    majority,
     risk_coverage_area,
 )
 from genevae.metrics.principal import Principal
-from genevae.report.records import Better, Role, Score
-from genevae.runs.trained import Trained
-from genevae.tasks.classify import classify
-from genevae.tasks.embed import embed
+from genevae.metrics.response import log_normalised
+from genevae.report.records import Role, Score
 
-__all__ = ["Labels", "Told", "confusion_of", "scores_of", "tell", "unknown_scores"]
+__all__ = ["LabelPredictions", "Prediction", "confusion_of", "predict_labels", "scores_of", "unseen_scores"]
 
 N_AXES = 50
 N_NEIGHBOURS = 15
-TARGET = 1e4
+
+Spaces = Sequence[NDArray[Any]]
+"""Training cells and evaluation cells."""
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """What a run or a classifier tells of some cells.
+class Prediction:
+    """The labels that a model or a classifier predicts.
 
     Parameters
     ----------
     who, role
-        Its name, and whether it is a run.
+        Its name, and whether it is a model.
     label_n, probability_n
-        The label of each cell, and how probable it was said to be.
+        The label of each cell, and its probability.
     """
 
     who: str
@@ -54,128 +61,113 @@ class Told:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """A field, and what all tell of it.
+class LabelPredictions:
+    """A field, and all predictions of it.
 
     Parameters
     ----------
     field
         Its name.
     true_n
-        The label of each judged cell.
-    runs, baselines
-        What they tell.
+        The label of each evaluation cell.
+    models, baselines
+        Predictions.
     """
 
     field: str
     true_n: NDArray[Any]
-    runs: Sequence[Told]
-    baselines: Sequence[Told]
+    models: Sequence[Prediction]
+    baselines: Sequence[Prediction]
 
     @property
-    def all(self) -> list[Told]:
-        """What runs and baselines tell."""
-        return [*self.runs, *self.baselines]
+    def all(self) -> list[Prediction]:
+        """Predictions of models and baselines."""
+        return [*self.models, *self.baselines]
 
 
-def tell(bench: Bench, field: str, cells: Chosen) -> Labels:
-    """Let every run that can tell a field, and the classifiers beside it."""
+def predict_labels(context: EvaluationContext, field: str, cells: Selection) -> LabelPredictions:
+    """Predict a field by every model that can, and by the baselines."""
     labelled = cells.training[cells.training.obs[field].notna().to_numpy()]
-    runs = [
-        _by_run(name, run, cells.judged, field, bench.seed)
-        for name, run in bench.runs.items()
-        if field in run.calibration
-    ]
-    return Labels(field, _words(cells.judged, field), runs, list(_by_others(bench, field, labelled, cells.judged)))
+    models = []
+    for name, model in context.models.items():
+        if model.classify is not None and field in model.labels:
+            table = model.classify(cells.evaluation, field, context.seed)
+            probability_n = table["probability"].to_numpy(dtype=np.float64)
+            models.append(Prediction(name, "run", table["label"].to_numpy(dtype=str), probability_n))
+    baselines = list(_baselines(context, field, labelled, cells.evaluation))
+    return LabelPredictions(field, _labels(cells.evaluation, field), models, baselines)
 
 
-def _words(cells: AnnData, field: str) -> NDArray[Any]:
+def _labels(cells: AnnData, field: str) -> NDArray[Any]:
     return np.asarray(cells.obs[field].astype(str), dtype=str)
 
 
-def _by_run(name: str, run: Trained, cells: AnnData, field: str, seed: int) -> Told:
-    table = classify(run, cells, field=field, seed=seed)
-    return Told(name, "run", table["label"].to_numpy(dtype=str), table["probability"].to_numpy(dtype=np.float64))
-
-
-def _by_others(bench: Bench, field: str, training: AnnData, judged: AnnData) -> Iterator[Told]:
-    from sklearn.dummy import DummyClassifier
+def _baselines(context: EvaluationContext, field: str, training: AnnData, evaluation: AnnData) -> Iterator[Prediction]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    label_n = _words(training, field)
-    spaces = _principal(bench, training, judged)
+    label_n = _labels(training, field)
+    spaces = _principal(context, training, evaluation)
     n_axes, n_near = spaces[0].shape[1], min(N_NEIGHBOURS, len(label_n))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     yield _by(f"logistic regression on {n_axes} PCs", logistic, spaces, label_n)
     yield _by(f"nearest neighbours on {n_axes} PCs", KNeighborsClassifier(n_near), spaces, label_n)
-    for name, run in bench.runs.items():
-        told = field in run.schema.n_categories and run.recipe.settings().get("encode_condition", True)
-        if not told and known_n(run.schema, judged.obs).all():
-            latents = tuple(embed(run, cells).obsm["X_genevae"] for cells in (training, judged))
+    for name, model in context.models.items():
+        if model.embed is not None and field not in model.given and known_n(model, evaluation.obs).all():
+            latents = [model.embed(cells) for cells in (training, evaluation)]
             yield _by(f"nearest neighbours on the latent of {name}", KNeighborsClassifier(n_near), latents, label_n)
-    yield _by("commonest label", DummyClassifier(strategy="prior"), spaces, label_n)
+    label, share = majority(label_n)
+    n = evaluation.n_obs
+    yield Prediction("commonest label", "baseline", np.full(n, label), np.full(n, share))
 
 
-def _by(who: str, classifier: Any, spaces: tuple[NDArray[Any], ...], label_n: NDArray[Any]) -> Told:
+def _by(who: str, classifier: Any, spaces: Spaces, label_n: NDArray[Any]) -> Prediction:
     p_nc = classifier.fit(spaces[0], label_n).predict_proba(spaces[1])
-    return Told(who, "baseline", classifier.classes_[p_nc.argmax(1)], p_nc.max(1))
+    return Prediction(who, "baseline", classifier.classes_[p_nc.argmax(1)], p_nc.max(1))
 
 
-def _principal(bench: Bench, training: AnnData, judged: AnnData) -> tuple[NDArray[Any], ...]:
-    """Return principal components of training and judged cells, of the genes that any run models."""
-    genes = list(dict.fromkeys(gene for run in bench.runs.values() for gene in run.schema.genes))
-    values = [_logarithms(cells[:, genes].X, bench.kind) for cells in (training, judged)]
-    axes = Principal.fit(values[0], N_AXES, bench.seed)
-    return tuple(axes.embed(x_ng) for x_ng in values)
+def _principal(context: EvaluationContext, training: AnnData, evaluation: AnnData) -> Spaces:
+    """Return principal components of training and evaluation cells, of the genes of any model."""
+    genes = list(dict.fromkeys(gene for model in context.models.values() for gene in model.schema.genes))
+    linear = context.kind not in (Kind.LOG, Kind.SCALED)
+    values = [dense(cells[:, genes].X).astype(np.float32) for cells in (training, evaluation)]
+    values = [log_normalised(x_ng, dtype=np.float32) for x_ng in values] if linear else values
+    axes = Principal.fit(values[0], N_AXES, context.seed)
+    return [axes.embed(x_ng) for x_ng in values]
 
 
-def _logarithms(x: Any, kind: Kind) -> NDArray[np.float32]:
-    x_ng = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
-    if kind in (Kind.LOG, Kind.SCALED):
-        return x_ng
-    return np.asarray(np.log1p(x_ng * (TARGET / np.maximum(x_ng.sum(1, keepdims=True), 1e-6))))
+def scores_of(labels: LabelPredictions, seed: int) -> list[Score]:
+    """Score every prediction."""
+    return [score for predicted in labels.all for score in _scores(labels, predicted, seed)]
 
 
-def scores_of(labels: Labels, seed: int) -> list[Score]:
-    """Score what each tells."""
-    return [score for told in labels.all for score in _scores(labels, told, seed)]
-
-
-def _scores(labels: Labels, told: Told, seed: int) -> list[Score]:
-    right_n = told.label_n == labels.true_n
+def _scores(labels: LabelPredictions, predicted: Prediction, seed: int) -> Iterator[Score]:
+    right_n = predicted.label_n == labels.true_n
+    who, role, of = predicted.who, predicted.role, labels.field
     low, high = interval(right_n, seed=seed)
-    numbers: list[tuple[str, float, Better, float]] = [
-        ("macro-F1", macro_f1(labels.true_n, told.label_n), "higher", 1),
-        ("calibration error", expected_calibration_error(right_n, told.probability_n), "lower", 0),
-        ("area under risk-coverage", risk_coverage_area(right_n, told.probability_n), "lower", 0),
-    ]
-    first = Score(
-        metric="accuracy", who=told.who, value=accuracy(labels.true_n, told.label_n), role=told.role, of=labels.field,
-        low=low, high=high, ideal=1,
-    )  # fmt: skip
-    return [first] + [
-        Score(metric=metric, who=told.who, value=value, role=told.role, of=labels.field, better=better, ideal=ideal)
-        for metric, value, better, ideal in numbers
-    ]
+    value = accuracy(labels.true_n, predicted.label_n)
+    yield Score.of_metric(ACCURACY, who, value, role, of, low, high)
+    yield Score.of_metric(MACRO_F1, who, macro_f1(labels.true_n, predicted.label_n), role, of)
+    yield Score.of_metric(
+        CALIBRATION_ERROR, who, expected_calibration_error(right_n, predicted.probability_n), role, of
+    )
+    yield Score.of_metric(RISK_COVERAGE_AREA, who, risk_coverage_area(right_n, predicted.probability_n), role, of)
 
 
-def unknown_scores(labels: Labels, strangers: Labels) -> list[Score]:
-    """Score whether cells of labels that were never seen are less surely told than the others."""
-    known = {told.who: told for told in labels.all}
-    scores = []
-    for told in strangers.all:
-        sure_n = np.concatenate([told.probability_n, known[told.who].probability_n])
-        strange_n = np.arange(len(sure_n)) < len(told.probability_n)
-        value, name = auroc(strange_n, 1 - sure_n), "AUROC of labels never seen"
-        scores.append(Score(metric=name, who=told.who, value=value, role=told.role, of=labels.field, ideal=1))
-    return scores
+def unseen_scores(labels: LabelPredictions, unseen: LabelPredictions) -> Iterator[Score]:
+    """Score whether cells of labels that were never seen have lower probabilities than the others."""
+    known = {predicted.who: predicted for predicted in labels.all}
+    for predicted in unseen.all:
+        probability_n = np.concatenate([predicted.probability_n, known[predicted.who].probability_n])
+        is_unseen_n = np.arange(len(probability_n)) < len(predicted.probability_n)
+        value = auroc(is_unseen_n, 1 - probability_n)
+        yield Score.of_metric(UNSEEN_AUROC, predicted.who, value, predicted.role, labels.field)
 
 
-def confusion_of(labels: Labels, told: Told) -> tuple[list[str], NDArray[np.float64]]:
-    """Return labels, and the share of the cells of each that were told each; rows that no cell has are zero."""
-    names = sorted({*labels.true_n.tolist(), *told.label_n.tolist()})
-    counts = confusion(labels.true_n, told.label_n, names).astype(np.float64)
+def confusion_of(labels: LabelPredictions, predicted: Prediction) -> tuple[list[str], NDArray[np.float64]]:
+    """Return labels, and the share of the cells of each that were given each; rows that no cell has are zero."""
+    names = sorted({*labels.true_n.tolist(), *predicted.label_n.tolist()})
+    counts = confusion(labels.true_n, predicted.label_n, names).astype(np.float64)
     return names, counts / np.maximum(counts.sum(1, keepdims=True), 1)

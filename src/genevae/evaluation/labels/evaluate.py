@@ -1,4 +1,4 @@
-"""How well a model tells the label of a cell, and whether it knows when it cannot."""
+"""How well a model predicts the label of a cell, and whether its probabilities can be trusted."""
 
 from __future__ import annotations
 
@@ -9,113 +9,122 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.data.covariates import UNKNOWN
-from genevae.evaluation.cell_selection import Chosen, chosen, lacks, sample, usable_n
-from genevae.evaluation.context import Bench
-from genevae.evaluation.labels.classifiers import Labels, Told, confusion_of, scores_of, tell, unknown_scores
+from genevae.evaluation.cell_selection import Selection, missing_requirement, select, usable_n
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.labels.classifiers import (
+    LabelPredictions,
+    Prediction,
+    confusion_of,
+    predict_labels,
+    scores_of,
+    unseen_scores,
+)
+from genevae.evaluation.model import EvaluatedModel
 from genevae.metrics.bootstrap import paired
 from genevae.metrics.labels import accuracy, reliability, risk_coverage
+from genevae.metrics.sampling import subsample
 from genevae.report.records import Chart, Heat, Lines, Score, Section, Tone, Verdict
-from genevae.runs.trained import Trained
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
-MAX_JUDGED = 1000
+MAX_EVALUATION = 1000
 MAX_TRAINING = 4000
-MAX_STRANGERS = 500
+MAX_UNSEEN = 500
 MAX_LABELS = 50
 MAX_FIELDS = 3
 MIN_CELLS = 20
 
 
-def why_not(bench: Bench) -> str | None:
-    """Say what is lacking, where the question cannot be asked."""
-    if reason := lacks(bench):
+def unavailable_reason(context: EvaluationContext) -> str | None:
+    """Return why this section cannot be computed; None where it can."""
+    if reason := missing_requirement(context, "classify"):
         return reason
-    if not _fields(bench):
+    if not _fields(context):
         return (
-            f"No run is conditioned on a field with 2 to {MAX_LABELS} categories, neither a batch nor a perturbation, "
-            f"of which training cells and {MIN_CELLS} cells to judge by are labelled."
+            f"No model is conditioned on a field with 2 to {MAX_LABELS} categories, neither a batch nor a "
+            f"perturbation, of which training cells and {MIN_CELLS} evaluation cells are labelled."
         )
     return None
 
 
-def ask(bench: Bench) -> Section:
-    """Tell each label from expression and the other conditions, beside classifiers that were made for it."""
+def evaluate(context: EvaluationContext) -> Section:
+    """Predict each label from expression and the other conditions, beside classifiers."""
     verdicts: list[Verdict] = []
     scores: list[Score] = []
     charts: list[Chart] = []
     notes: list[str] = []
-    for field in _fields(bench):
-        cells = chosen(bench, usable_n(bench) & _labelled_n(bench, field), MAX_JUDGED, MAX_TRAINING)
+    for field in _fields(context):
+        cells = select(context, usable_n(context) & _labelled_n(context, field), MAX_EVALUATION, MAX_TRAINING)
         notes += [note for note in cells.notes if note not in notes]
-        labels = tell(bench, field, cells)
-        scores += scores_of(labels, bench.seed)
-        scores += _of_strangers(bench, labels, cells)
-        verdicts += [_verdict(labels, told, bench.seed) for told in labels.runs]
+        labels = predict_labels(context, field, cells)
+        scores += scores_of(labels, context.seed)
+        scores += _unseen_scores(context, labels, cells)
+        verdicts += [_verdict(labels, predicted, context.seed) for predicted in labels.models]
         charts += _charts(labels)
     notes.append(
-        "The label is hidden from the run and its other conditions are given. Classifiers beside it see principal "
-        "components of the logarithms of normalised expression, of the same genes."
+        "The label is hidden from the model and its other conditions are given. Baselines see principal components "
+        "of the logarithms of normalised expression, of the same genes."
     )
-    return Section(name="labels", title="Can it tell a cell's label?", verdicts=verdicts, scores=scores, charts=charts,
-                   notes=notes)  # fmt: skip
+    notes += context.lacking("classify")
+    return Section(name="labels", title="Can it predict a cell's label?", verdicts=verdicts, scores=scores,
+                   charts=charts, notes=notes)  # fmt: skip
 
 
-def _of_strangers(bench: Bench, labels: Labels, cells: Chosen) -> list[Score]:
-    """Score how unsure all are of cells whose label no run has seen, where there are such."""
-    which = usable_n(bench, besides=labels.field) & _strange_n(bench, labels.field)
+def _unseen_scores(context: EvaluationContext, labels: LabelPredictions, cells: Selection) -> Sequence[Score]:
+    """Score how uncertain predictions are for cells whose label no model has seen, where there are such."""
+    which = usable_n(context, besides=labels.field) & _unseen_n(context, labels.field)
     if which.sum() < MIN_CELLS:
         return []
-    strangers = bench.cells[sample(which, MAX_STRANGERS, bench.seed)]
-    return unknown_scores(labels, tell(bench, labels.field, replace(cells, judged=strangers)))
+    unseen = context.cells[subsample(which, MAX_UNSEEN, context.seed)]
+    return list(unseen_scores(labels, predict_labels(context, labels.field, replace(cells, evaluation=unseen))))
 
 
-def _fields(bench: Bench) -> list[str]:
-    """Return the fields that a run can tell, and the data can judge; to no run a batch or a perturbation."""
+def _fields(context: EvaluationContext) -> list[str]:
+    """Return the fields that a model can predict and the data hold; to no model a batch or a perturbation."""
     other = {
-        field.name for run in bench.runs.values() for field in run.schema.categorical
+        field.name for model in context.models.values() for field in model.schema.categorical
         if field.technical or field.control is not None or field.combined
     }  # fmt: skip
-    found = dict.fromkeys(name for run in bench.runs.values() for name in _told_by(run) if name not in other)
-    usable = usable_n(bench)
+    found = dict.fromkeys(
+        name for model in context.models.values() for name in _predicted_by(model) if name not in other
+    )
+    usable = usable_n(context)
     return [
-        name for name in found if name in bench.cells.obs and (_labelled_n(bench, name) & usable).sum() >= MIN_CELLS
+        name for name in found if name in context.cells.obs and (_labelled_n(context, name) & usable).sum() >= MIN_CELLS
     ][:MAX_FIELDS]
 
 
-def _told_by(run: Trained) -> list[str]:
-    return [name for name, calibration in run.calibration.items() if 2 <= len(calibration.code_c) <= MAX_LABELS]
+def _predicted_by(model: EvaluatedModel) -> list[str]:
+    return [name for name, labels in model.labels.items() if 2 <= len(labels) <= MAX_LABELS]
 
 
-def _labelled_n(bench: Bench, field: str) -> NDArray[np.bool_]:
-    """Say which cells have a label that every run with this field has seen in training."""
-    words = bench.cells.obs[field].astype(str)
-    known = [words.isin(seen) for seen in _seen(bench, field)]
-    return np.asarray(np.all(known, axis=0) & bench.cells.obs[field].notna())
+def _labelled_n(context: EvaluationContext, field: str) -> NDArray[np.bool_]:
+    """Return which cells have a label that every model of this field has seen in training."""
+    label_n = context.cells.obs[field].astype(str)
+    known = [label_n.isin(labels) for labels in _seen(context, field)]
+    return np.asarray(np.all(known, axis=0) & context.cells.obs[field].notna())
 
 
-def _strange_n(bench: Bench, field: str) -> NDArray[np.bool_]:
-    """Say which cells have a label that no run has seen in training."""
-    words = bench.cells.obs[field].astype(str)
-    known = {UNKNOWN}.union(*_seen(bench, field))
-    return np.asarray(~words.isin(known) & bench.cells.obs[field].notna())
+def _unseen_n(context: EvaluationContext, field: str) -> NDArray[np.bool_]:
+    """Return which cells have a label that no model has seen in training."""
+    known = {UNKNOWN}.union(*_seen(context, field))
+    return np.asarray(~context.cells.obs[field].astype(str).isin(known) & context.cells.obs[field].notna())
 
 
-def _seen(bench: Bench, field: str) -> list[set[str]]:
-    """Return the labels that each run with this field has seen in training."""
-    runs = [run for run in bench.runs.values() if field in _told_by(run)]
-    return [{run.schema.categorical_field(field).categories[c] for c in run.calibration[field].code_c} for run in runs]
+def _seen(context: EvaluationContext, field: str) -> list[set[str]]:
+    """Return the labels that each model of this field has seen in training."""
+    return [set(model.labels[field]) for model in context.models.values() if field in _predicted_by(model)]
 
 
-def _verdict(labels: Labels, run: Told, seed: int) -> Verdict:
-    """Compare a run with the best of the classifiers beside it, cell by cell."""
-    rival = max(labels.baselines, key=lambda told: accuracy(labels.true_n, told.label_n))
-    right, other = (100.0 * (told.label_n == labels.true_n) for told in (run, rival))
+def _verdict(labels: LabelPredictions, model: Prediction, seed: int) -> Verdict:
+    """Compare a model with the best baseline, cell by cell."""
+    best = max(labels.baselines, key=lambda predicted: accuracy(labels.true_n, predicted.label_n))
+    right, other = (100.0 * (predicted.label_n == labels.true_n) for predicted in (model, best))
     gap = paired(right, other, seed)
     outcome, tone = _outcome(gap.low, gap.high)
     return Verdict(
-        f"{run.who} tells {labels.field} right in {right.mean():.1f} % of {len(right):,} cells; {rival.who}, the best "
-        f"of the others, in {other.mean():.1f} %: {outcome} ({_points(gap.difference)} points; 95 % interval "
+        f"{model.who} predicts {labels.field} right in {right.mean():.1f} % of {len(right):,} cells; {best.who}, the "
+        f"best baseline, in {other.mean():.1f} %: {outcome} ({_points(gap.difference)} points; 95 % interval "
         f"{_points(gap.low)} to {_points(gap.high)}).",
         tone,
     )
@@ -129,40 +138,40 @@ def _outcome(low: float, high: float) -> tuple[str, Tone]:
     return ("it wins", "good") if low > 0 else ("it loses", "bad") if high < 0 else ("a tie", "mixed")
 
 
-def _charts(labels: Labels) -> list[Chart]:
-    return [*(_confusion(labels, run) for run in labels.runs), _risk(labels), _reliability(labels)]
+def _charts(labels: LabelPredictions) -> list[Chart]:
+    return [*(_confusion(labels, model) for model in labels.models), _risk(labels), _reliability(labels)]
 
 
-def _confusion(labels: Labels, run: Told) -> Heat:
-    names, share = confusion_of(labels, run)
+def _confusion(labels: LabelPredictions, model: Prediction) -> Heat:
+    names, share = confusion_of(labels, model)
     return Heat(
-        title=f"{labels.field}: what {run.who} tells", rows=names, columns=names, values=share,
-        row_label="true label", column_label="label told",
-        caption="Share of the cells of each true label (a row) that were told each label.",
+        title=f"{labels.field}: labels predicted by {model.who}", rows=names, columns=names, values=share,
+        row_label="true label", column_label="predicted label",
+        caption="Share of the cells of each true label (a row) that were given each predicted label.",
     )  # fmt: skip
 
 
-def _risk(labels: Labels) -> Lines:
+def _risk(labels: LabelPredictions) -> Lines:
     return Lines(
-        title=f"{labels.field}: wrong labels among the surest cells",
+        title=f"{labels.field}: wrong labels among the most certain cells",
         series={
-            told.who: _thinned(*risk_coverage(told.label_n == labels.true_n, told.probability_n)) for told in labels.all
+            each.who: _thinned(*risk_coverage(each.label_n == labels.true_n, each.probability_n)) for each in labels.all
         },
-        x_label="share of the cells that are labelled, the surest first",
+        x_label="share of the cells that are labelled, the most certain first",
         y_label="share of wrong labels among them",
-        caption="Lower is better. A curve that rises to the right knows which cells it cannot tell.",
+        caption="Lower is better. A good classifier is wrong only where it is uncertain: its curve rises to the right.",
     )
 
 
-def _reliability(labels: Labels) -> Lines:
+def _reliability(labels: LabelPredictions) -> Lines:
     series = {}
-    for told in labels.all:
-        bins = reliability(told.label_n == labels.true_n, told.probability_n)
-        series[told.who] = (bins.said.tolist(), bins.right.tolist())
+    for each in labels.all:
+        bins = reliability(each.label_n == labels.true_n, each.probability_n)
+        series[each.who] = (bins.predicted.tolist(), bins.right.tolist())
     return Lines(
-        title=f"{labels.field}: how often labels are right, by how probable they were said to be", series=series,
+        title=f"{labels.field}: how often labels are right, by their probability", series=series,
         x_label="probability", y_label="share that is right", diagonal=True,
-        caption="On the diagonal, probabilities are what they say. Below it, a classifier is too sure.",
+        caption="On the diagonal, probabilities are calibrated. Below it, a classifier is overconfident.",
     )  # fmt: skip
 
 

@@ -7,111 +7,117 @@ from typing import Any
 
 import numpy as np
 
-from genevae.evaluation.cell_selection import lacks, sample
-from genevae.evaluation.context import Bench
-from genevae.evaluation.latent.embeddings import Placed, place
-from genevae.evaluation.latent.gene_embeddings import gene_likeness
+from genevae.evaluation.cell_selection import missing_requirement
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.latent.embeddings import Embeddings, embed_cells
+from genevae.evaluation.latent.gene_embeddings import gene_similarity
 from genevae.evaluation.latent.integration import integrated
-from genevae.evaluation.latent.separation import leakage, told_apart
-from genevae.metrics.latent import correlation_of_dimensions, dead_dimensions, shown_fields
+from genevae.evaluation.latent.separation import leakage, separation
+from genevae.metrics.latent import (
+    DEAD_DIMENSIONS,
+    DIMENSION_CORRELATION,
+    correlation_of_dimensions,
+    dead_dimensions,
+    shown_fields,
+)
+from genevae.metrics.sampling import subsample
 from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
 from genevae.report.records import Bars, Map, Score, Section, Verdict
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
-N_JUDGED = 5000
+N_EVALUATION = 5000
 N_SHOWN = 50_000
-N_DRAWN = 1000
-"""Cells that t-SNE and UMAP are made of; others are put beside their neighbours."""
+N_PROJECTED = 1000
+"""Cells that t-SNE and UMAP are computed from; others are put between their neighbours."""
 
 
-def why_not(bench: Bench) -> str | None:
-    """Say in a sentence why the question cannot be asked; nothing where it can."""
-    return lacks(bench)
+def unavailable_reason(context: EvaluationContext) -> str | None:
+    """Return why this section cannot be computed; None where it can."""
+    return missing_requirement(context, "embed")
 
 
-def ask(bench: Bench) -> Section:
-    """Embed the cells, and score what can be read from where they lie.
+def evaluate(context: EvaluationContext) -> Section:
+    """Embed the cells, and score what can be read from the latent.
 
-    Fields that a run was not given should lie apart in it; of those that it was given, little should be left.
+    Fields that a model was not given should separate in it; of those that it was given, little should be left.
     """
-    placed = place(bench, N_JUDGED)
-    scores, verdicts = told_apart(placed)
-    leaks, findings = leakage(placed)
-    batches, batch_findings, batch_notes = integrated(placed)
-    likeness, gene_findings, gene_notes = gene_likeness(placed)
-    shape, dead = _dimensions(placed)
+    embeddings = embed_cells(context, N_EVALUATION)
+    scores, verdicts = separation(embeddings)
+    leaks, findings = leakage(embeddings)
+    batches, batch_findings, batch_notes = integrated(embeddings)
+    similarities, gene_findings, gene_notes = gene_similarity(embeddings)
+    shape, dead = _dimensions(embeddings)
     return Section(
         name="latent",
         title="What does the latent hold?",
         verdicts=[*batch_findings, *verdicts, *findings, *dead, *gene_findings],
-        scores=[*batches, *scores, *leaks, *shape, *likeness],
-        charts=[*_maps(placed), *_variances(placed)],
-        notes=[*_notes(placed), *batch_notes, *gene_notes],
+        scores=[*batches, *scores, *leaks, *shape, *similarities],
+        charts=[*_maps(embeddings), *_variances(embeddings)],
+        notes=[*_notes(embeddings), *batch_notes, *gene_notes, *context.lacking("embed")],
     )
 
 
-def _dimensions(placed: Placed) -> tuple[list[Score], list[Verdict]]:
-    """Count dead dimensions, and say how far the others repeat each other."""
+def _dimensions(embeddings: Embeddings) -> tuple[list[Score], list[Verdict]]:
+    """Count dead dimensions, and score how far the others repeat each other."""
     scores, verdicts = [], []
-    for who, z in placed.spaces.items():
-        n, n_dead, role = z.shape[1], dead_dimensions(z), "run" if who in placed.runs else "baseline"
-        same: Any = {"who": who, "role": role, "better": "lower", "ideal": 0}
+    for who, z in embeddings.spaces.items():
+        n, n_dead, role = z.shape[1], dead_dimensions(z), embeddings.role(who)
         scores += [
-            Score(metric="dead dimensions", value=n_dead, **same),
-            Score(metric="correlation of dimensions", value=correlation_of_dimensions(z), **same),
+            Score.of_metric(DEAD_DIMENSIONS, who, n_dead, role),
+            Score.of_metric(DIMENSION_CORRELATION, who, correlation_of_dimensions(z), role),
         ]
         if role == "run":
             tone: Any = "good" if not n_dead else "mixed" if n_dead <= n / 2 else "bad"
-            words = f"{n_dead} of the {n} dimensions of {who} are dead: they tell nothing of these cells"
-            verdicts.append(Verdict(f"{words}." if n_dead else f"All {n} dimensions of {who} are in use.", tone))
+            dead = f"{n_dead} of the {n} dimensions of {who} are dead: cells hardly differ in them."
+            verdicts.append(Verdict(dead if n_dead else f"All {n} dimensions of {who} are in use.", tone))
     return scores, verdicts
 
 
-def _maps(placed: Placed) -> Iterator[Map]:
-    """Draw the cells of each run in two dimensions."""
-    shown = sample(np.ones(len(placed.row_n), dtype=bool), N_SHOWN, placed.bench.seed)
-    rows = placed.row_n[shown]
-    obs = placed.bench.cells.obs.iloc[rows]
-    names = [name for name in MAPS if name != "umap" or has_umap()]
-    for run, z in placed.latents.items():
-        spaces = {TITLES[name]: project_2d(name, z[shown], placed.bench.seed, N_DRAWN) for name in names}
-        part = placed.bench.part_n(run).to_numpy(dtype=object)[rows]
+def _maps(embeddings: Embeddings) -> Iterator[Map]:
+    """Map the cells of each model in two dimensions."""
+    shown = subsample(np.ones(len(embeddings.row_n), dtype=bool), N_SHOWN, embeddings.context.seed)
+    rows = embeddings.row_n[shown]
+    obs = embeddings.context.cells.obs.iloc[rows]
+    maps = [each for each in MAPS if each != "umap" or has_umap()]
+    for name, z in embeddings.latents.items():
+        spaces = {TITLES[each]: project_2d(each, z[shown], embeddings.context.seed, N_PROJECTED) for each in maps}
+        part = embeddings.context.part_n(name).to_numpy(dtype=object)[rows]
         yield Map(
-            title=f"Cells in the latent of {run}",
+            title=f"Cells in the latent of {name}",
             spaces=spaces,
             fields={**shown_fields(obs), "part in training": part},
             caption="Each dot is a cell. Distances within a cloud mean more than those between clouds.",
         )
 
 
-def _variances(placed: Placed) -> Iterator[Bars]:
-    for run, z in placed.latents.items():
-        variance_k = np.sort(z[placed.judged].var(0))[::-1]
+def _variances(embeddings: Embeddings) -> Iterator[Bars]:
+    for name, z in embeddings.latents.items():
+        variance_k = np.sort(z[embeddings.evaluation].var(0))[::-1]
         yield Bars(
-            title=f"Variance of each dimension of {run}",
+            title=f"Variance of each dimension of {name}",
             names=[str(number) for number in range(1, len(variance_k) + 1)],
-            series={run: [float(v) for v in variance_k]},
-            x_label="variance of the posterior means over the judged cells",
+            series={name: [float(v) for v in variance_k]},
+            x_label="variance of the posterior means over the evaluation cells",
             caption="Sorted. Below 0.01 a dimension is dead.",
         )
 
 
-def _notes(placed: Placed) -> Iterator[str]:
-    n = len(placed.judged)
-    n_judged = int(placed.bench.judged_n.sum())
-    yield f"Scores are of {f'{n:,} of ' if n < n_judged else ''}{placed.bench.judged_by}"
+def _notes(embeddings: Embeddings) -> Iterator[str]:
+    n = len(embeddings.evaluation)
+    n_evaluation = int(embeddings.context.evaluation_n.sum())
+    yield f"Scores are of {f'{n:,} of ' if n < n_evaluation else ''}{embeddings.context.evaluation_note}"
     yield (
-        "PCA: principal components of log-normalised expression of the same genes, found on "
-        + ("training cells." if placed.learns else "the judged cells themselves, as no training cells are at hand.")
+        "PCA: principal components of log-normalised expression of the same genes, fitted to "
+        + ("training cells." if embeddings.has_training_cells else "the evaluation cells: there are no training cells.")
     )
-    for name, run in placed.runs.items():
-        if run.schema.fields:
-            yield f"{name} was given {', '.join(run.schema.fields)}; its latent need not hold what it was given."
-    if len(placed.row_n) > N_DRAWN:
+    for name, model in embeddings.models.items():
+        if model.schema.fields:
+            yield f"{name} was given {', '.join(model.schema.fields)}; its latent need not hold what it was given."
+    if len(embeddings.row_n) > N_PROJECTED:
         yield (
-            f"t-SNE and UMAP are made of {N_DRAWN:,} of the {len(placed.row_n):,} cells; the others are put between "
-            "their nearest."
+            f"t-SNE and UMAP are computed from {N_PROJECTED:,} of the {len(embeddings.row_n):,} cells; each other cell "
+            "is put between its nearest neighbours."
         )
     if not has_umap():
         yield "umap-learn is not installed (pip install 'genevae[umap]'): there is no UMAP."

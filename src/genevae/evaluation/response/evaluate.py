@@ -1,4 +1,4 @@
-"""Whether a perturbation's effect is predicted, and better than can be guessed without a model."""
+"""Whether a perturbation's effect is predicted, and better than by simple baselines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genevae.evaluation.cell_selection import lacks
-from genevae.evaluation.context import Bench
-from genevae.evaluation.response.baselines import SAME_STATE, guesses
+from genevae.evaluation.cell_selection import missing_requirement
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.model import EvaluatedModel
+from genevae.evaluation.response.baselines import SAME_STATE, baseline_shifts
 from genevae.evaluation.response.charts import charts_of
 from genevae.evaluation.response.scores import Prediction, Truth
 from genevae.evaluation.response.states import (
@@ -25,14 +26,12 @@ from genevae.evaluation.response.states import (
     perturbations,
     training_rows,
 )  # fmt: skip
-from genevae.evaluation.response.summary import Judged, scores_of, verdicts_of
+from genevae.evaluation.response.summary import StateResult, scores_of, verdicts_of
 from genevae.evaluation.scale import Expression, in_units_of, logged, units
 from genevae.metrics.principal import Principal
 from genevae.report.records import Section
-from genevae.runs.trained import Trained
-from genevae.tasks.counterfactual import counterfactual
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
 N_AXES = 50
 MAX_SPACE = 1500
@@ -41,89 +40,102 @@ MAX_SPACE = 1500
 Profile = NDArray[Any]
 
 
-def why_not(bench: Bench) -> str | None:
-    """Say what is lacking, where the question cannot be asked."""
-    asked = [(run, p) for run in bench.runs.values() for p in perturbations(run, bench)]
-    if not asked:
-        return "No run is conditioned on a field with a control level (name one when you train: --control FIELD=LEVEL)."
-    if reason := lacks(bench):
+def unavailable_reason(context: EvaluationContext) -> str | None:
+    """Return why this section cannot be computed; None where it can."""
+    fields = _fields(context)
+    if not fields:
+        return (
+            "No model that has counterfactuals is conditioned on a field with a control level (name one when you "
+            "train: --control FIELD=LEVEL)."
+        )
+    if reason := missing_requirement(context):
         return reason
-    if not any(cases(run, bench, p) for run, p in asked):
-        return f"No perturbed state has {MIN_CELLS} cells to judge by and {MIN_CELLS} control cells of the same kind."
+    if not any(cases(f.model, f.name, context, f.perturbation) for f in fields):
+        return f"No perturbed state has {MIN_CELLS} evaluation cells and {MIN_CELLS} control cells of the same context."
     return None
 
 
-def ask(bench: Bench) -> Section:
-    """Ask every run what control cells would look like perturbed, and lay the answer beside the true cells."""
-    fields = [_Field(bench, name, p) for name, run in bench.runs.items() for p in perturbations(run, bench)]
+def evaluate(context: EvaluationContext) -> Section:
+    """Predict perturbed cells from control cells by every model, and compare them with the true cells."""
     alike: dict[tuple[object, ...], list[_Field]] = {}
-    for field in fields:
+    for field in _fields(context):
         alike.setdefault(field.key, []).append(field)
-    judged = [one for group in alike.values() for one in _judged(group, several=len(alike) > 1)]
+    results = [one for group in alike.values() for one in _results(group, several=len(alike) > 1)]
     return Section(
         name="response",
         title="Does it predict what a perturbation does?",
-        verdicts=verdicts_of(judged),
-        scores=scores_of(judged, bench.seed),
-        charts=charts_of(judged),
-        notes=_notes(bench, judged),
+        verdicts=verdicts_of(results),
+        scores=scores_of(results, context.seed),
+        charts=charts_of(results),
+        notes=[*_notes(context, results), *context.lacking("counterfactual")],
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """One perturbation field of one run."""
+    """One perturbation field of one model."""
 
-    bench: Bench
+    context: EvaluationContext
     name: str
-    asked: Perturbation
-
-    @property
-    def run(self) -> Trained:
-        """The model."""
-        return self.bench.runs[self.name]
+    model: EvaluatedModel
+    perturbation: Perturbation
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What fields must share to have the same baselines, judged by the same cells."""
-        trained = (self.bench.part_n(self.name) == "training").to_numpy()
-        return (self.asked, *units(self.run), trained.tobytes())
+        """What fields must share to have the same baselines and evaluation cells."""
+        trained = (self.context.part_n(self.name) == "training").to_numpy()
+        return (self.perturbation, *units(self.model), trained.tobytes())
+
+    def predicted(self, case: Case) -> Prediction:
+        """Return the control cells of a case in the other condition: their noise stays, as it does in baselines."""
+        if self.model.counterfactual is None:
+            raise ValueError(f"{self.name} has no counterfactual")
+        start = self.context.cells[case.control_rows]
+        condition = {self.perturbation.field: case.state[1]}
+        x_ng = logged(self.model, self.model.counterfactual(start, condition, self.context.seed)).astype(np.float64)
+        return Prediction(x_ng, x_ng.mean(0))
 
 
-def _judged(fields: Sequence[_Field], several: bool) -> Iterator[Judged]:
-    """Judge fields of the same units: every state once, with the baselines, then every run."""
+def _fields(context: EvaluationContext) -> list[_Field]:
+    models = context.having("counterfactual")
+    return [_Field(context, name, model, p) for name, model in models.items() for p in perturbations(model, context)]
+
+
+def _results(fields: Sequence[_Field], several: bool) -> Iterator[StateResult]:
+    """Evaluate fields of the same units: every state once, with the baselines, then every model."""
     first = fields[0]
-    asked = cases(first.run, first.bench, first.asked)
-    if not asked:
+    wanted = cases(first.model, first.name, first.context, first.perturbation)
+    if not wanted:
         return
-    states = training_rows(first.run, first.name, first.bench, first.asked)
-    view = _View(first, asked, states)
+    states = training_rows(first.model, first.name, first.context, first.perturbation)
+    view = _View(first, wanted, states)
     suffix = f" ({first.name})" if several else ""
-    for case in asked:
-        truth, shifts = view.truth(case), view.guesses(case)
-        told = {f.name: _predicted(f, case) for f in fields}
+    for case in wanted:
+        truth, shifts = view.truth(case), view.baseline_shifts(case)
+        predictions = {f.name: f.predicted(case) for f in fields}
         baselines = {
-            name + suffix: Prediction.moved(truth.control_ng, s) for name, s in shifts.items() if name != SAME_STATE
+            name + suffix: Prediction.shifted(truth.control_ng, s) for name, s in shifts.items() if name != SAME_STATE
         }
-        ceilings = {f"split halves{suffix}": truth.ceiling(first.bench.seed)}
+        ceilings = {f"split halves{suffix}": truth.ceiling(first.context.seed)}
         if SAME_STATE in shifts:
             cells = view.cells(states[case.state])
             ceilings[SAME_STATE + suffix] = truth.scores(Prediction(cells, cells.mean(0)))
-        yield Judged(case, first.asked, first.run.schema.genes, truth, told, baselines, ceilings)
+        genes = first.model.schema.genes
+        yield StateResult(case, first.perturbation, genes, truth, predictions, baselines, ceilings)
 
 
 class _View:
-    """Cells in the units of a run, read once; and what is learned from its training cells."""
+    """Cells in the units of a model, read once; and what is fitted to its training cells."""
 
-    def __init__(self, field: _Field, asked: Sequence[Case], states: dict[State, Any]) -> None:
-        rows = [*states.values(), *(r for case in asked for r in (case.control_rows, case.true_rows))]
+    def __init__(self, field: _Field, wanted: Sequence[Case], states: dict[State, Any]) -> None:
+        rows = [*states.values(), *(r for case in wanted for r in (case.control_rows, case.true_rows))]
         self._rows = np.unique(np.concatenate(rows))
-        bench, run = field.bench, field.run
-        self._x_ng: Expression = logged(run, in_units_of(run, bench.cells[self._rows]))
-        self._control = field.asked.control
+        context, model = field.context, field.model
+        self._x_ng: Expression = logged(model, in_units_of(model, context.cells[self._rows]))
+        self._control = field.perturbation.control
         self._profiles = {state: self.cells(rows).mean(0, dtype=np.float64) for state, rows in states.items()}
-        learned = np.unique(np.concatenate([*states.values()] or [self._rows]))
-        some = np.random.default_rng(bench.seed).permutation(learned)[:MAX_SPACE]
+        fitted = np.unique(np.concatenate([*states.values()] or [self._rows]))
+        some = np.random.default_rng(context.seed).permutation(fitted)[:MAX_SPACE]
         self._space = Principal.fit(self.cells(some), N_AXES)
 
     def cells(self, rows: Any) -> Expression:
@@ -131,46 +143,37 @@ class _View:
         return np.asarray(self._x_ng[np.searchsorted(self._rows, rows)])
 
     def truth(self, case: Case) -> Truth:
-        """Return what a state truly looks like."""
+        """Return the true cells of a state."""
         context = case.state[0]
         near = [x for (c, level), x in self._profiles.items() if c == context and level != self._control]
         control_ng, x_ng = (self.cells(rows).astype(np.float64) for rows in (case.control_rows, case.true_rows))
         return Truth(control_ng, x_ng, np.mean(near, axis=0) if len(near) > 1 else None, self._space)
 
-    def guesses(self, case: Case) -> dict[str, Profile]:
+    def baseline_shifts(self, case: Case) -> dict[str, Profile]:
         """Return the shifts that the baselines predict."""
         reference_g = self.cells(case.control_rows).mean(0, dtype=np.float64)
-        return guesses(self._profiles, self._control, case.state, reference_g)
+        return baseline_shifts(self._profiles, self._control, case.state, reference_g)
 
 
-def _predicted(field: _Field, case: Case) -> Prediction:
-    """Ask a run for its control cells, moved: their own noise stays, as it does where baselines add a shift."""
-    bench, run = field.bench, field.run
-    start = bench.cells[case.control_rows]
-    told = counterfactual(run, start, condition={field.asked.field: case.state[1]}, n_draws=1, seed=bench.seed)
-    x_ng = logged(run, told.layers["quantile_mapped"]).astype(np.float64)
-    return Prediction(x_ng, x_ng.mean(0))
-
-
-def _notes(bench: Bench, judged: Sequence[Judged]) -> list[str]:
-    """Say what the numbers rest on."""
+def _notes(context: EvaluationContext, results: Sequence[StateResult]) -> list[str]:
+    """Say how the numbers were computed."""
     start = (
-        "Control cells that were not trained on are asked for each perturbed state, where there are "
-        f"{MIN_CELLS} of their kind, and any control cells otherwise: they are not the answer. Every cell keeps its "
-        "own noise (the layer quantile_mapped of a counterfactual)."
+        f"Each prediction starts from control cells that were not trained on, where there are {MIN_CELLS} of their "
+        "context, and from any control cells otherwise. Every gene of a cell keeps the rank that it had "
+        "(quantile-mapped counterfactual)."
     )
-    answers = "A held-out answer is a state of which no cell was trained on; of a seen combination other cells were."
+    answers = "No cell of a held-out state was trained on; of a seen combination, other cells were."
     profiles = (
         "Profiles are means over cells of log-normalised expression; a shift is a profile less that of the control "
         f"cells. Distances are in {N_AXES} principal components of the training cells."
     )
     ceiling = (
-        "Baselines know the training cells only. The ceiling is what one half of the true cells tells of the other: "
-        "the correlation is that of as many cells as there are, and the other scores are of half as many, so that a "
-        "good model may pass them."
+        "Baselines use the training cells alone. The ceiling is how well one half of the true cells predicts the "
+        "other: the correlation is corrected to the full number of cells, and the other scores are of half of them, "
+        "so a good model may exceed these."
     )
-    drawn = (
-        f"At most {MAX_CELLS} cells of a state and {MAX_CASES} states, drawn with seed {bench.seed}; {len(judged)} "
-        "were asked for. Means, and their intervals, are over the states that a baseline can be asked for."
+    sampled = (
+        f"At most {MAX_CELLS} cells of a state and {MAX_CASES} states, sampled with seed {context.seed}; "
+        f"{len(results)} were predicted. Means, and their intervals, are over the states that a baseline can predict."
     )
-    return [bench.judged_by, start, answers, profiles, ceiling, drawn]
+    return [context.evaluation_note, start, answers, profiles, ceiling, sampled]

@@ -1,48 +1,42 @@
-"""How well a perturbed state was predicted: every score of every prediction of it."""
+"""How well a perturbed state is predicted: every score of every prediction of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genevae.evaluation.context import Metric
 from genevae.metrics import response
 from genevae.metrics.ceiling import split_half_ceiling
-from genevae.metrics.distances import e_distance, mmd, usual_distance
+from genevae.metrics.distances import E_DISTANCE, MMD, e_distance, median_distance, mmd
+from genevae.metrics.metric import Metric
 from genevae.metrics.principal import Principal
-from genevae.metrics.ranking import standard_error, top_genes, top_overlap
+from genevae.metrics.ranking import TOP_OVERLAPS, TOP_SIZES, standard_error, top_genes, top_overlap
 
-__all__ = ["E_DISTANCE", "METRICS", "MSE", "OVERLAP", "PEARSON", "Prediction", "Truth"]
+__all__ = ["METRICS", "Prediction", "Table", "Truth"]
 
-PEARSON = "Pearson of the shift"
-MSE = "mean squared error of the shift"
-E_DISTANCE = "E-distance to the true cells"
-OVERLAP = "overlap of the top 50 genes"
 N_CLEAR = 100
 """Genes whose direction is compared: those that truly respond most surely."""
 
 Numbers = NDArray[Any]
+Table = dict[Metric, float]
 
 
-METRICS: Mapping[str, Metric] = {
-    PEARSON: Metric("higher", 1),
-    "Pearson of the shift from the mean perturbation": Metric("higher", 1),
-    MSE: Metric("lower", 0),
-    "mean absolute error of the shift": Metric("lower", 0),
-    "cosine of the shift": Metric("higher", 1),
-    "squared Pearson of the profile (R² of scGen)": Metric("higher", 1),
-    "R² of the profile": Metric("higher", 1),
-    "overlap of the top 20 genes": Metric("higher", 1),
-    OVERLAP: Metric("higher", 1),
-    "overlap of the top 100 genes": Metric("higher", 1),
-    "agreement of direction": Metric("higher", 1),
-    E_DISTANCE: Metric("lower", 0),
-    "MMD to the true cells": Metric("lower", 0),
-}
+METRICS: tuple[Metric, ...] = (
+    response.SHIFT_PEARSON,
+    response.CENTRED_SHIFT_PEARSON,
+    response.SHIFT_MSE,
+    response.SHIFT_MAE,
+    response.SHIFT_COSINE,
+    response.PROFILE_SQUARED_PEARSON,
+    response.PROFILE_R2,
+    *TOP_OVERLAPS,
+    response.DIRECTION_AGREEMENT,
+    E_DISTANCE,
+    MMD,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +47,8 @@ class Prediction:
     mean_g: Numbers
 
     @classmethod
-    def moved(cls, control_ng: Numbers, shift_g: Numbers) -> Prediction:
-        """Say that every control cell shifts alike: what a baseline that knows no cells says of cells."""
+    def shifted(cls, control_ng: Numbers, shift_g: Numbers) -> Prediction:
+        """Shift every control cell alike, as a baseline without a model of cells does."""
         x_ng = control_ng + shift_g
         return cls(x_ng, x_ng.mean(0))
 
@@ -88,34 +82,34 @@ class Truth:
         """The true shift."""
         return np.asarray(self.x_ng.mean(0) - self.reference_g)
 
-    def scores(self, told: Prediction) -> dict[str, float]:
+    def scores(self, predicted: Prediction) -> Table:
         """Return every score of a prediction, in the order of METRICS; NaN where there is none.
 
         Genes are ranked by their shift over its standard error in the true cells (Welch's t), the same for all
         predictions, since a shift that is the same for all cells has no error of its own.
         """
         true_g, start_g = self.x_ng.mean(0), self.reference_g
-        shift_g, error_g = told.mean_g - start_g, standard_error(self.control_ng, self.x_ng)
+        shift_g, error_g = predicted.mean_g - start_g, standard_error(self.control_ng, self.x_ng)
         found_g, surely_g = (np.divide(x, error_g, out=0 * x, where=error_g > 0) for x in (shift_g, self.shift_g))
-        cells, made = (self.space.embed(x) for x in (self.x_ng, told.x_ng))
+        cells, made = (self.space.embed(x) for x in (self.x_ng, predicted.x_ng))
         values = [
-            response.pearson_delta(told.mean_g, true_g, start_g),
-            np.nan if self.centre_g is None else response.pearson_delta(told.mean_g, true_g, self.centre_g),
-            response.mean_squared_error(told.mean_g, true_g),
-            response.mean_absolute_error(told.mean_g, true_g),
+            response.pearson_delta(predicted.mean_g, true_g, start_g),
+            np.nan if self.centre_g is None else response.pearson_delta(predicted.mean_g, true_g, self.centre_g),
+            response.mean_squared_error(predicted.mean_g, true_g),
+            response.mean_absolute_error(predicted.mean_g, true_g),
             response.cosine(shift_g, self.shift_g),
-            response.squared_pearson(told.mean_g, true_g),
-            response.r2_score(told.mean_g, true_g),
-            *(top_overlap(found_g, surely_g, k) for k in (20, 50, 100)),
+            response.squared_pearson(predicted.mean_g, true_g),
+            response.r2_score(predicted.mean_g, true_g),
+            *(top_overlap(found_g, surely_g, k) for k in TOP_SIZES),
             response.direction_agreement(shift_g, self.shift_g, top_genes(surely_g, N_CLEAR)),
             e_distance(cells, made),
-            mmd(cells, made, usual_distance(cells)),
+            mmd(cells, made, median_distance(cells)),
         ]
         return dict(zip(METRICS, values, strict=True))
 
-    def ceiling(self, seed: int) -> dict[str, float]:
-        """Return what one half of the true cells says of the other; the correlation, of as many cells as there are."""
+    def ceiling(self, seed: int) -> Table:
+        """Score one half of the true cells as a prediction of the other; the correlation is corrected to all cells."""
         rows = np.random.default_rng(seed).permutation(len(self.x_ng))
         half, other = (self.x_ng[part] for part in np.array_split(rows, 2))
         found = Truth(self.control_ng, half, self.centre_g, self.space).scores(Prediction(other, other.mean(0)))
-        return found | {PEARSON: split_half_ceiling(self.x_ng, self.reference_g, seed)}
+        return found | {response.SHIFT_PEARSON: split_half_ceiling(self.x_ng, self.reference_g, seed)}

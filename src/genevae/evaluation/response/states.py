@@ -1,18 +1,19 @@
-"""Which perturbed states of which cells can be asked for, and which cells tell the answer."""
+"""Which perturbed states can be predicted, and which cells are their truth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genevae.errors import CategoryError
-from genevae.evaluation.cell_selection import known_n, sample
-from genevae.evaluation.context import Bench
-from genevae.runs.trained import Trained
+from genevae.evaluation.cell_selection import known_n
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.model import EvaluatedModel
+from genevae.metrics.sampling import subsample
 
 __all__ = ["MAX_CELLS", "MIN_CELLS", "Case", "Perturbation", "cases", "perturbations", "training_rows"]
 
@@ -21,7 +22,7 @@ MIN_CELLS = 20
 MAX_CELLS = 500
 """Cells of a state at most: more change its profile little."""
 MAX_CASES = 30
-"""States that are asked for at most."""
+"""States at most."""
 
 RowNumbers = NDArray[np.int64]
 State = tuple[str, str]
@@ -30,14 +31,14 @@ State = tuple[str, str]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A field with a control level, and the field that tells in which kind of cell.
+    """A field with a control level, and the field of its contexts, such as the cell type.
 
     Parameters
     ----------
     field, control
         The obs column, and its reference level.
     context
-        Another categorical condition of the run; empty where there is none.
+        Another categorical condition of the model; empty where there is none.
     """
 
     field: str
@@ -47,18 +48,18 @@ class Perturbation:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One perturbed state: the cells to start from, and those that tell the answer.
+    """One perturbed state: the cells to start from, and the true cells.
 
     Parameters
     ----------
     state
-        What is asked for.
+        The context and the level.
     name
-        The same in words.
+        The same as text.
     held_out
         Whether no cell of that state was trained on.
     control_rows, true_rows
-        Rows of the bench's cells.
+        Rows of the context's cells.
     """
 
     state: State
@@ -68,62 +69,65 @@ class Case:
     true_rows: RowNumbers
 
 
-def perturbations(run: Trained, bench: Bench) -> Iterator[Perturbation]:
-    """Yield every field of a run that has a control level."""
-    for field in run.schema.categorical:
-        if field.control is not None and field.name in bench.cells.obs:
-            others = (c.name for c in run.schema.categorical if c is not field and not c.technical)
-            context = next((name for name in others if name in bench.cells.obs), "")
-            yield Perturbation(field.name, field.control, context)
+def perturbations(model: EvaluatedModel, context: EvaluationContext) -> Iterator[Perturbation]:
+    """Yield every field of a model that has a control level."""
+    for field in model.schema.categorical:
+        if field.control is not None and field.name in context.cells.obs:
+            others = (c.name for c in model.schema.categorical if c is not field and not c.technical)
+            of = next((name for name in others if name in context.cells.obs), "")
+            yield Perturbation(field.name, field.control, of)
 
 
-def cases(run: Trained, bench: Bench, asked: Perturbation) -> list[Case]:
-    """Return the states with 20 judged cells, and as many control cells of the same context.
+def cases(model: EvaluatedModel, name: str, context: EvaluationContext, perturbation: Perturbation) -> list[Case]:
+    """Return the states with 20 evaluation cells, and as many control cells of the same context.
 
-    Control cells are judged ones too where there are enough of them; otherwise any, since they are not the answer.
+    Control cells are evaluation cells too where there are enough of them; otherwise any, since they are not the answer.
     """
-    state_n, usable_n, judged_n = _states(bench, asked), known_n(run.schema, bench.cells.obs), bench.judged_n
+    state_n, usable_n = _states(context, perturbation), known_n(model, context.cells.obs)
+    evaluation_n, trained_n = context.evaluation_n, (context.part_n(name) == "training").to_numpy()
     found = []
-    for state in sorted(set(state_n[usable_n & judged_n])):
-        control_n = usable_n & _is(state_n, (state[0], asked.control))
-        fair_n = control_n & judged_n
+    for state in sorted(set(state_n[usable_n & evaluation_n])):
+        control_n = usable_n & _is(state_n, (state[0], perturbation.control))
+        fair_n = control_n & evaluation_n
         control_n = fair_n if fair_n.sum() >= MIN_CELLS else control_n
-        true_n = usable_n & judged_n & _is(state_n, state)
-        codes = _codes(run, asked, state)
-        if codes and state[1] != asked.control and min(true_n.sum(), control_n.sum()) >= MIN_CELLS:
-            rows = (sample(here, MAX_CELLS, bench.seed) for here in (control_n, true_n))
-            found.append(Case(state, _words(state), not _was_trained_on(run, codes), *rows))
-    return _shortly([found[i] for i in sample(np.ones(len(found), dtype=bool), MAX_CASES, bench.seed)])
+        true_n = usable_n & evaluation_n & _is(state_n, state)
+        named = _named(model, perturbation, state)
+        if named and state[1] != perturbation.control and min(true_n.sum(), control_n.sum()) >= MIN_CELLS:
+            was_seen = (trained_n & _is(state_n, state)).any()
+            if model.was_trained_on is not None:
+                was_seen = model.was_trained_on(named)
+            rows = (subsample(here, MAX_CELLS, context.seed) for here in (control_n, true_n))
+            found.append(Case(state, ", ".join(filter(None, state)), not was_seen, *rows))
+    return _without_level([found[i] for i in subsample(np.ones(len(found)), MAX_CASES, context.seed)])
 
 
-def _codes(run: Trained, asked: Perturbation, state: State) -> dict[str, int]:
-    """Return the codes of a state; none where its context or level is missing or unknown to the run."""
-    named = {name: value for name, value in zip((asked.context, asked.field), state, strict=True) if name}
+def _named(model: EvaluatedModel, perturbation: Perturbation, state: State) -> dict[str, str]:
+    """Return a state by field; nothing where its context or level is missing or unknown to the model."""
+    named = {name: value for name, value in zip((perturbation.context, perturbation.field), state, strict=True) if name}
     try:
-        codes = {name: run.schema.categorical_field(name).code(value) for name, value in named.items()}
+        codes = {name: model.schema.categorical_field(name).code(value) for name, value in named.items()}
     except CategoryError:
         return {}
-    return {} if any(code == run.schema.n_categories[name] for name, code in codes.items()) else codes
+    return {} if any(code == model.schema.n_categories[name] for name, code in codes.items()) else named
 
 
-def _was_trained_on(run: Trained, codes: dict[str, int]) -> bool:
-    """Say whether the run remembers a training cell of a state, be it among the bench's cells or not."""
-    return bool((run.reference.agreement_n(codes) == len(codes)).any())
-
-
-def training_rows(run: Trained, name: str, bench: Bench, asked: Perturbation) -> dict[State, RowNumbers]:
-    """Return the training cells of every state that has 20 of them: all that a baseline may know."""
-    usable_n = known_n(run.schema, bench.cells.obs) & (bench.part_n(name) == "training").to_numpy()
-    state_n = _states(bench, asked)
+def training_rows(
+    model: EvaluatedModel, name: str, context: EvaluationContext, perturbation: Perturbation
+) -> dict[State, RowNumbers]:
+    """Return the training cells of every state that has 20 of them: all that a baseline may use."""
+    usable_n = known_n(model, context.cells.obs) & (context.part_n(name) == "training").to_numpy()
+    state_n = _states(context, perturbation)
     members = {state: usable_n & _is(state_n, state) for state in sorted(set(state_n[usable_n]))}
-    return {state: sample(here, MAX_CELLS, bench.seed) for state, here in members.items() if here.sum() >= MIN_CELLS}
+    return {
+        state: subsample(here, MAX_CELLS, context.seed) for state, here in members.items() if here.sum() >= MIN_CELLS
+    }
 
 
-def _states(bench: Bench, asked: Perturbation) -> NDArray[Any]:
-    obs = bench.cells.obs
-    context_n = obs[asked.context].astype(str) if asked.context else [""] * len(obs)
+def _states(context: EvaluationContext, perturbation: Perturbation) -> NDArray[Any]:
+    obs = context.cells.obs
+    context_n = obs[perturbation.context].astype(str) if perturbation.context else [""] * len(obs)
     states = np.empty(len(obs), dtype=object)
-    states[:] = list(zip(context_n, obs[asked.field].astype(str), strict=True))
+    states[:] = list(zip(context_n, obs[perturbation.field].astype(str), strict=True))
     return states
 
 
@@ -131,12 +135,8 @@ def _is(state_n: NDArray[Any], state: State) -> NDArray[np.bool_]:
     return np.fromiter((each == state for each in state_n), dtype=bool, count=len(state_n))
 
 
-def _words(state: State) -> str:
-    return f"{state[0]}, {state[1]}" if state[0] else state[1]
-
-
-def _shortly(found: list[Case]) -> list[Case]:
-    """Leave the level out of the names where there is but one."""
+def _without_level(found: list[Case]) -> list[Case]:
+    """Leave the level out of the names where there is only one."""
     if len({case.state[1] for case in found}) > 1 or not all(case.state[0] for case in found):
         return found
-    return [Case(c.state, c.state[0], c.held_out, c.control_rows, c.true_rows) for c in found]
+    return [replace(case, name=case.state[0]) for case in found]

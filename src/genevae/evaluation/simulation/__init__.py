@@ -1,1 +1,1 @@
-"""Whether simulated cells can be told from real ones."""
+"""Whether simulated cells resemble real ones."""

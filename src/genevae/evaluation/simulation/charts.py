@@ -1,4 +1,4 @@
-"""Simulated beside real cells, to look at."""
+"""Charts of simulated and real cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _genes(group: Group, made: Simulated, name: str) -> Points:
 
 
 def _sizes(group: Group) -> Iterator[Chart]:
-    """Draw the distribution of counts per cell, on a logarithmic axis."""
+    """Chart the distribution of counts per cell, on a logarithmic axis."""
     name = "library size"
     if not group.likeness.has_counts:
         return

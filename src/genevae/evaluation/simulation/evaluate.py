@@ -1,4 +1,4 @@
-"""Whether simulated cells can be told from real ones."""
+"""Whether simulated cells resemble real ones."""
 
 from __future__ import annotations
 
@@ -9,219 +9,212 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genevae.data.schema import Categorical
 from genevae.errors import DataError
-from genevae.evaluation.cell_selection import known_n, lacks, sample, usable_n
-from genevae.evaluation.context import Bench
+from genevae.evaluation.cell_selection import missing_requirement, trained_n, usable_n
+from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.model import EvaluatedModel, dense
 from genevae.evaluation.scale import in_units_of, logged, units
 from genevae.evaluation.simulation.charts import charts_of
 from genevae.evaluation.simulation.scores import MIN_OF_TYPE, Group, Likeness, Simulated, scores_of, verdicts_of
 from genevae.metrics.gene_wise import GeneWiseNB, GeneWiseNormal
+from genevae.metrics.sampling import subsample
 from genevae.report.records import Role, Section
-from genevae.runs.trained import Trained
-from genevae.tasks.generate import generate
 
-__all__ = ["ask", "why_not"]
+__all__ = ["evaluate", "unavailable_reason"]
 
 MAX_CELLS = 400
-"""Real cells, and as many simulated ones: what a forest needs to see a difference that matters."""
+"""Real cells, and as many simulated ones: enough for a forest to find a difference that matters."""
 MAX_TRAINING = 1500
 MIN_CELLS = 20
-MIN_OF_KIND = 5
+MIN_OF_CONDITION = 5
 """Training cells of a combination of conditions at least: what all baselines are made of."""
 
 RowNumbers = NDArray[np.int64]
 Values = NDArray[Any]
 
 
-def why_not(bench: Bench) -> str | None:
-    """Say what is lacking, where the question cannot be asked."""
-    needed = {c.name for run in bench.runs.values() for c in run.schema.covariates if not getattr(c, "unknown", False)}
-    if needed - set(bench.cells.obs):
-        return lacks(bench)
-    enough = usable_n(bench).sum() >= MIN_CELLS or _trained_n(bench).sum() >= 2 * MIN_CELLS
-    return None if enough else lacks(bench)
+def unavailable_reason(context: EvaluationContext) -> str | None:
+    """Return why this section cannot be computed; None where it can."""
+    reason = missing_requirement(context, "generate")
+    needed = {c.name for m in context.models.values() for c in m.schema.covariates if not getattr(c, "unknown", False)}
+    if not context.having("generate") or needed - set(context.cells.obs):
+        return reason
+    return None if trained_n(context).sum() >= 2 * MIN_CELLS else reason
 
 
-def ask(bench: Bench) -> Section:
-    """Let every run simulate cells of the conditions of real ones, and compare the two."""
+def evaluate(context: EvaluationContext) -> Section:
+    """Simulate cells of the conditions of real ones by every model, and compare the two."""
     alike: dict[tuple[object, ...], list[str]] = {}
-    for name, run in bench.runs.items():
-        alike.setdefault((*units(run), run.schema.categorical), []).append(name)
-    real_rows, training_rows, note = _chosen(bench)
+    for name, model in context.having("generate").items():
+        alike.setdefault((*units(model), model.schema.categorical), []).append(name)
+    real_rows, training_rows, notes = _chosen(context)
     groups = [
-        _group(_View(bench, bench.runs[names[0]], real_rows, training_rows), names, bench, several=len(alike) > 1)
+        _group(_View(context, context.models[names[0]], real_rows, training_rows), names, context, len(alike) > 1)
         for names in alike.values()
     ]
     return Section(
         name="simulation",
-        title="Can its simulated cells be told from real ones?",
+        title="Do its simulated cells resemble real ones?",
         verdicts=[verdict for group in groups for verdict in verdicts_of(group)],
         scores=[score for group in groups for score in scores_of(group)],
         charts=[chart for group in groups for chart in charts_of(group)],
-        notes=[*note, *_notes(bench, groups, len(real_rows))],
+        notes=[*notes, *_notes(context, groups, len(real_rows)), *context.lacking("generate")],
     )
 
 
-def _chosen(bench: Bench) -> tuple[RowNumbers, RowNumbers, list[str]]:
+def _chosen(context: EvaluationContext) -> tuple[RowNumbers, RowNumbers, list[str]]:
     """Choose real cells to compare with, and training cells that baselines are made of."""
-    usable, trained, notes = usable_n(bench), _trained_n(bench), [bench.judged_by]
-    pool, said = (usable, "new") if usable.sum() >= MIN_CELLS else (trained, "training")
-    if said == "training" or trained.sum() < MIN_CELLS:
-        rows = np.random.default_rng(bench.seed).permutation(np.flatnonzero(pool))
-        notes.append(f"Half of the {said} cells stand for the real ones, and baselines are made of the other half.")
+    usable, trained, notes = usable_n(context), trained_n(context), [context.evaluation_note]
+    pool, which = (usable, "new") if usable.sum() >= MIN_CELLS else (trained, "training")
+    if which == "training" or trained.sum() < MIN_CELLS:
+        rows = np.random.default_rng(context.seed).permutation(np.flatnonzero(pool))
+        notes.append(f"Half of the {which} cells stand for the real ones, and baselines are made of the other half.")
         halves = np.zeros((2, len(pool)), dtype=bool)
         halves[0, rows[::2]], halves[1, rows[1::2]] = True, True
         usable, trained = halves
-    return sample(usable, MAX_CELLS, bench.seed), sample(trained, MAX_TRAINING, bench.seed), notes
-
-
-def _trained_n(bench: Bench) -> NDArray[np.bool_]:
-    """Say which cells were trained on, and have conditions that all runs know."""
-    known = [known_n(run.schema, bench.cells.obs) for run in bench.runs.values()]
-    return np.asarray(bench.trained_n & np.all(known, axis=0))
+    return subsample(usable, MAX_CELLS, context.seed), subsample(trained, MAX_TRAINING, context.seed), notes
 
 
 @dataclass(frozen=True, eq=False)
-class _Kind:
+class _Condition:
     """One combination of conditions, and the cells that have it."""
 
-    condition: dict[str, str]
+    values: dict[str, str]
     real: RowNumbers
     training: RowNumbers
 
+    def sampled(self, rng: np.random.Generator) -> RowNumbers:
+        """Sample as many training cells as there are real ones; each once where they suffice."""
+        n = len(self.real)
+        return rng.choice(self.training, n, replace=n > len(self.training))
+
 
 class _View:
-    """Real and training cells in the units of a run, by combination of its conditions.
+    """Real and training cells in the units of a model, by combination of its conditions.
 
-    Some training cells, as many of each combination as are real, are put aside: they are as good as a simulation can
-    be, and neither the axes nor the distances to training cells know of them.
+    Some training cells, as many of each combination as are real, are set aside: they show what real cells score, and
+    the axes and the distances to training cells do not use them.
     """
 
-    def __init__(self, bench: Bench, run: Trained, real_rows: RowNumbers, training_rows: RowNumbers) -> None:
-        self.run = run
-        self.real, self.training = (in_units_of(run, bench.cells[rows]) for rows in (real_rows, training_rows))
-        real_n, training_n = (_conditions(run, bench, rows) for rows in (real_rows, training_rows))
-        fields = [field.name for field in run.schema.categorical]
-        self.kinds = [
-            _Kind(dict(zip(fields, words, strict=True)), *(_places(each, words) for each in (real_n, training_n)))
-            for words in sorted(set(real_n))
-        ]
-        self.kinds = [kind for kind in self.kinds if len(kind.training) >= MIN_OF_KIND]
-        if not self.kinds:
-            raise DataError(
-                f"No combination of {', '.join(fields)} has {MIN_OF_KIND} training cells among those that were drawn, "
-                "so that there is nothing to compare simulated cells with. Draw more cells (--cells)."
+    def __init__(
+        self, context: EvaluationContext, model: EvaluatedModel, real_rows: RowNumbers, training_rows: RowNumbers
+    ) -> None:
+        self.model = model
+        self.real, self.training = (in_units_of(model, context.cells[rows]) for rows in (real_rows, training_rows))
+        real_n, training_n = (_combinations(model, context, rows) for rows in (real_rows, training_rows))
+        fields = [field.name for field in model.schema.categorical]
+        every = [
+            _Condition(
+                dict(zip(fields, values, strict=True)), *(_rows_of(each, values) for each in (real_n, training_n))
             )
-        self.real = self.real[np.concatenate([kind.real for kind in self.kinds])]
-        rng = np.random.default_rng(bench.seed)
-        aside = np.concatenate([_some(kind, rng) for kind in self.kinds])
+            for values in sorted(set(real_n))
+        ]
+        self.conditions = [condition for condition in every if len(condition.training) >= MIN_OF_CONDITION]
+        if not self.conditions:
+            raise DataError(
+                f"No combination of {', '.join(fields)} has {MIN_OF_CONDITION} training cells in the sample, "
+                "so that there is nothing to compare simulated cells with. Use more cells (--cells)."
+            )
+        self.real = self.real[np.concatenate([condition.real for condition in self.conditions])]
+        rng = np.random.default_rng(context.seed)
+        aside = np.concatenate([condition.sampled(rng) for condition in self.conditions])
         self.aside = self.training[aside]
         self.rest = np.delete(self.training, aside, axis=0)
 
     def labels(self, field: str) -> NDArray[Any]:
-        """Return the category of each real cell, in the order of the kinds."""
-        return np.repeat([kind.condition[field] for kind in self.kinds], [len(kind.real) for kind in self.kinds])
+        """Return the category of each real cell."""
+        return np.repeat([c.values[field] for c in self.conditions], [len(c.real) for c in self.conditions])
 
     def shuffled(self, seed: int) -> Values:
-        """Draw every gene from another training cell of the kind: each gene is right and no two go together."""
+        """Take every gene from another training cell of the condition, so that genes are independent."""
         rng = np.random.default_rng(seed)
         made = [
-            np.stack([self.training[_some(kind, rng), g] for g in range(self.training.shape[1])], axis=1)
-            for kind in self.kinds
+            np.stack([self.training[condition.sampled(rng), g] for g in range(self.training.shape[1])], axis=1)
+            for condition in self.conditions
         ]
         return np.concatenate(made)
 
     def gene_wise(self, seed: int) -> Values:
-        """Draw every gene from a distribution of its own, that was fitted to the training cells of the kind."""
+        """Draw every gene from a distribution that was fitted to the training cells of the condition."""
         made = []
-        for number, kind in enumerate(self.kinds):
-            x_ng = self.training[kind.training]
+        for number, condition in enumerate(self.conditions):
+            x_ng = self.training[condition.training]
             size_n = x_ng.sum(1)
-            counts = self.run.schema.output_kind.is_count
+            counts = self.model.schema.output_kind.is_count
             fitted = GeneWiseNB.fit(x_ng, np.maximum(size_n, 1)) if counts else GeneWiseNormal.fit(x_ng)
-            sizes = np.random.default_rng(seed + number).choice(np.maximum(size_n, 1), len(kind.real))
+            sizes = np.random.default_rng(seed + number).choice(np.maximum(size_n, 1), len(condition.real))
             made.append(fitted.draw_sng(sizes, 1, seed + number)[0])
         return np.concatenate(made)
 
-    def simulated(self, run: Trained, seed: int) -> Values:
-        """Let a run simulate as many cells of every kind as are real."""
-        made = [
-            generate(run, n=len(kind.real), condition=kind.condition, seed=seed + number).X
-            for number, kind in enumerate(self.kinds)
-        ]
-        return np.concatenate([x.toarray() if hasattr(x, "toarray") else x for x in made])
+    def simulated(self, model: EvaluatedModel, seed: int) -> Values:
+        """Simulate as many cells of every condition as are real."""
+        if model.generate is None:
+            raise ValueError("this model cannot generate")
+        return np.concatenate([
+            dense(model.generate(len(condition.real), condition.values, seed + number))
+            for number, condition in enumerate(self.conditions)
+        ])  # fmt: skip
 
 
-def _conditions(run: Trained, bench: Bench, rows: RowNumbers) -> list[tuple[str, ...]]:
-    """Return the categories of each cell, in the model's own words."""
-    codes = run.schema.encode(bench.cells.obs.iloc[rows]).codes
-    columns = [_words(field, codes[field.name].tolist()) for field in run.schema.categorical]
+def _combinations(model: EvaluatedModel, context: EvaluationContext, rows: RowNumbers) -> list[tuple[str, ...]]:
+    """Return the categories of each cell, as the model spells them."""
+    codes = model.schema.encode(context.cells.obs.iloc[rows]).codes
+    columns = [[field.labels[code] for code in codes[field.name].tolist()] for field in model.schema.categorical]
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
 
-def _words(field: Categorical, codes: Sequence[int]) -> list[str]:
-    return [field.labels[code] for code in codes]
+def _rows_of(values_n: Sequence[tuple[str, ...]], values: tuple[str, ...]) -> RowNumbers:
+    return np.flatnonzero([each == values for each in values_n])
 
 
-def _places(words_n: Sequence[tuple[str, ...]], words: tuple[str, ...]) -> RowNumbers:
-    return np.flatnonzero([each == words for each in words_n])
-
-
-def _some(kind: _Kind, rng: np.random.Generator) -> RowNumbers:
-    """Draw training cells of a kind, as many as are real; each once where they suffice."""
-    n = len(kind.real)
-    return rng.choice(kind.training, n, replace=n > len(kind.training))
-
-
-def _group(view: _View, names: Sequence[str], bench: Bench, several: bool) -> Group:
-    """Compare what runs of the same units simulate, and the baselines, with the real cells."""
-    likeness = Likeness.of(*_both(view.run, view.real), _both(view.run, view.rest)[0], _types(view), bench.seed)
+def _group(view: _View, names: Sequence[str], context: EvaluationContext, several: bool) -> Group:
+    """Compare the simulated cells of models of the same units, and the baselines, with the real cells."""
+    likeness = Likeness.of(*_both(view.model, view.real), _both(view.model, view.rest)[0], _types(view), context.seed)
     suffix = f" ({names[0]})" if several else ""
 
     def made() -> Iterator[tuple[str, Role, Values]]:
         for name in names:
-            yield name, "run", view.simulated(bench.runs[name], bench.seed)
-        yield f"genes shuffled within kinds{suffix}", "baseline", view.shuffled(bench.seed)
-        yield f"one distribution per gene and kind{suffix}", "baseline", view.gene_wise(bench.seed)
+            yield name, "run", view.simulated(context.models[name], context.seed)
+        yield f"genes shuffled within conditions{suffix}", "baseline", view.shuffled(context.seed)
+        yield f"one distribution per gene and condition{suffix}", "baseline", view.gene_wise(context.seed)
         yield f"training cells{suffix}", "ceiling", view.aside
 
-    found = [Simulated(who, role, likeness, *_both(view.run, x_ng)) for who, role, x_ng in made()]
-    return Group(view.run.schema.genes, likeness, found)
+    found = [Simulated(who, role, likeness, *_both(view.model, x_ng)) for who, role, x_ng in made()]
+    return Group(view.model.schema.genes, likeness, found)
 
 
-def _both(run: Trained, x_ng: Values) -> tuple[Values, Values | None]:
-    """Return cells on the log scale, and the counts themselves where the run answers in counts."""
-    return logged(run, x_ng), x_ng if run.schema.output_kind.is_count else None
+def _both(model: EvaluatedModel, x_ng: Values) -> tuple[Values, Values | None]:
+    """Return cells on the log scale, and the counts themselves where the model answers in counts."""
+    return logged(model, x_ng), x_ng if model.schema.output_kind.is_count else None
 
 
 def _types(view: _View) -> NDArray[Any] | None:
-    """Return the category of each real cell in the first field with two of 20 cells, the technical batch aside."""
-    for field in view.run.schema.categorical:
+    """Return the category of each real cell in the first non-technical field with two categories of 20 cells."""
+    for field in view.model.schema.categorical:
         label_n = view.labels(field.name)
         if not field.technical and (np.unique(label_n, return_counts=True)[1] >= MIN_OF_TYPE).sum() > 1:
             return label_n
     return None
 
 
-def _notes(bench: Bench, groups: Sequence[Group], n_drawn: int) -> list[str]:
-    """Say what the numbers rest on."""
+def _notes(context: EvaluationContext, groups: Sequence[Group], n_sampled: int) -> list[str]:
+    """Say how the numbers were computed."""
     n = min(len(group.likeness.real_ng) for group in groups)
     compared = (
-        f"{n:,} real cells, drawn with seed {bench.seed}, and as many simulated ones of the same conditions, "
+        f"{n:,} real cells, sampled with seed {context.seed}, and as many simulated ones of the same conditions, "
         "are compared on a log scale."
     )
     rare = (
-        f" {n_drawn - n:,} cells of combinations with fewer than {MIN_OF_KIND} training cells are left out."
-        if n < n_drawn else ""
+        f" {n_sampled - n:,} cells of combinations with fewer than {MIN_OF_CONDITION} training cells are left out."
+        if n < n_sampled else ""
     )  # fmt: skip
-    told = (
-        "Training cells show what real cells score against real ones; those that show it are left out where distances "
-        "to training cells are taken. A distance from 0 to 1 is the largest gap between two cumulative shares "
-        "(Kolmogorov and Smirnov)."
+    ceiling = (
+        "Training cells show what real cells score against real ones; those are left out where distances to training "
+        "cells are taken. A distance from 0 to 1 is the largest gap between two cumulative shares (Kolmogorov and "
+        "Smirnov)."
     )
     values = "" if all(group.likeness.has_counts for group in groups) else (
-        "Models that do not answer in counts are not asked about zeros and library sizes; a forest tells their cells "
-        "at once where real ones have exact zeros."
+        "Zeros and library sizes are compared for models that answer in counts. A forest recognises the cells of "
+        "other models at once where real ones have exact zeros."
     )  # fmt: skip
-    return [note for note in (compared + rare, told, values) if note]
+    return [note for note in (compared + rare, ceiling, values) if note]

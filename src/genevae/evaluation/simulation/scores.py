@@ -1,4 +1,4 @@
-"""How like real cells some simulated ones are: every score, and what they say in sentences."""
+"""How similar simulated cells are to real ones: every score, and what they say in sentences."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genevae.evaluation.context import Metric
-from genevae.metrics.distances import mmd, usual_distance
-from genevae.metrics.neighbourhoods import lisi_n, nearest_cells
+from genevae.metrics.distances import SIMULATED_MMD, median_distance, mmd
+from genevae.metrics.metric import Metric
+from genevae.metrics.neighbourhoods import SIMULATED_MIXING, lisi_n, nearest_cells
 from genevae.metrics.principal import Principal
 from genevae.metrics.simulation import (
+    FOREST_AUC,
+    MEMORISATION,
+    PROPERTY_DISTANCES,
+    TYPE_CORRELATION,
+    TYPE_SLOPE,
     common_genes,
     fold_changes,
     ks_distance,
@@ -22,18 +27,15 @@ from genevae.metrics.simulation import (
     memorisation,
     properties,
     two_sample_auc,
-)  # fmt: skip
+)
 from genevae.report.records import Role, Score, Verdict
 
-__all__ = ["AUC", "MIN_OF_TYPE", "Group", "Likeness", "Simulated", "scores_of", "verdicts_of"]
+__all__ = ["MIN_OF_TYPE", "Group", "Likeness", "Simulated", "scores_of", "verdicts_of"]
 
 N_AXES = 50
 N_TREES = 100
 N_NEAR = 91
-"""The nearest cells of each, itself among them: three times the usual perplexity of 30."""
-AUC = "AUC of telling them apart"
-SLOPE = "slope of differences between types"
-COPIES = "distance to training cells, over that of real cells"
+"""The nearest cells of each, itself among them: three times the perplexity of 30."""
 MIN_OF_TYPE = 20
 """Cells of a type at least, for its mean to be more than noise."""
 GOOD_AUC, FAIR_AUC = 0.6, 0.75
@@ -43,16 +45,6 @@ COPIED, FAR = 0.7, 1.4
 Values = NDArray[Any]
 
 
-METRICS: Mapping[str, Metric] = {
-    AUC: Metric("closer", 0.5),
-    "mixing with real cells (iLISI)": Metric("closer", 2),
-    "MMD to real cells": Metric("lower", 0),
-    SLOPE: Metric("closer", 1),
-    "correlation of differences between types": Metric("higher", 1),
-    COPIES: Metric("closer", 1),
-}
-
-
 @dataclass(frozen=True, eq=False)
 class Likeness:
     """Real cells, and what others are compared with them in.
@@ -60,13 +52,13 @@ class Likeness:
     Parameters
     ----------
     real_ng
-        Log-normalised; cells of one combination of conditions lie together, as in what is compared with them.
+        Log-normalised, sorted by combination of conditions, as the simulated cells are.
     properties
         Of :func:`~genevae.metrics.simulation.properties`.
     has_counts
         Whether there are counts.
     type_n
-        A category of each, to ask how types differ; None where there is no such field.
+        A category of each, to compare differences between types; None where there is no such field.
     space
         Principal components of training cells.
     training_nk
@@ -90,7 +82,7 @@ class Likeness:
     def of(
         cls, real_ng: Values, counts_ng: Values | None, training_ng: Values, type_n: NDArray[Any] | None, seed: int
     ) -> Likeness:
-        """Learn the space from training cells, and the properties from real ones."""
+        """Fit the space to training cells, and take the properties of real ones."""
         space, genes = Principal.fit(training_ng, N_AXES, seed), common_genes(real_ng)
         known = properties(real_ng, counts_ng, genes)
         return cls(real_ng, known, counts_ng is not None, type_n, space, space.embed(training_ng), genes, seed)
@@ -112,27 +104,27 @@ class Simulated:
         return properties(self.x_ng, self.counts_ng, self.to.genes)
 
     @cached_property
-    def scores(self) -> dict[str, float]:
+    def scores(self) -> dict[Metric, float]:
         """Every score."""
         real, made = (self.to.space.embed(x) for x in (self.to.real_ng, self.x_ng))
         source = np.repeat([0, 1], [len(real), len(made)])
         near = nearest_cells(np.concatenate([real, made]), N_NEAR)
         found = {
-            AUC: two_sample_auc(self.to.real_ng, self.x_ng, self.to.seed, N_TREES),
-            "mixing with real cells (iLISI)": float(lisi_n(near, source).mean()),
-            "MMD to real cells": mmd(real, made, usual_distance(real)),
-            COPIES: memorisation(made, real, self.to.training_nk),
+            FOREST_AUC: two_sample_auc(self.to.real_ng, self.x_ng, self.to.seed, N_TREES),
+            SIMULATED_MIXING: float(lisi_n(near, source).mean()),
+            SIMULATED_MMD: mmd(real, made, median_distance(real)),
+            MEMORISATION: memorisation(made, real, self.to.training_nk),
         }
         if self.to.type_n is not None:
             fit = line(*(fold_changes(x, self.to.type_n, MIN_OF_TYPE) for x in (self.to.real_ng, self.x_ng)))
-            found |= {SLOPE: fit.slope, "correlation of differences between types": fit.correlation}
+            found |= {TYPE_SLOPE: fit.slope, TYPE_CORRELATION: fit.correlation}
         known = self.to.properties
-        return found | {f"distance of {name}": ks_distance(known[name], self.properties[name]) for name in known}
+        return found | {PROPERTY_DISTANCES[name]: ks_distance(known[name], self.properties[name]) for name in known}
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """What runs of the same units simulate, the baselines, and the real cells.
+    """Simulated cells of models of the same units, the baselines, and the real cells.
 
     Parameters
     ----------
@@ -141,7 +133,7 @@ class Group:
     likeness
         The real cells.
     made
-        The runs', the baselines' and the training cells.
+        The models', the baselines' and the training cells.
     """
 
     genes: tuple[str, ...]
@@ -151,38 +143,35 @@ class Group:
 
 def scores_of(group: Group) -> Iterator[Score]:
     """Yield every score, by metric."""
-    for metric in dict.fromkeys(name for made in group.made for name in made.scores):
-        better, ideal = METRICS.get(metric, Metric("lower", 0))
+    for metric in dict.fromkeys(metric for made in group.made for metric in made.scores):
         for made in group.made:
-            yield Score(
-                metric=metric, who=made.who, value=made.scores[metric], role=made.role, better=better, ideal=ideal
-            )
+            yield Score.of_metric(metric, made.who, made.scores[metric], made.role)
 
 
 def verdicts_of(group: Group) -> Iterator[Verdict]:
-    """Say of each run whether its cells can be told, are copies, and differ between types as real ones do."""
+    """Say of each model whether its cells are recognised, are copies, and differ between types as real ones do."""
     ceiling = next(made for made in group.made if made.role == "ceiling").scores
     for made in group.made:
         if made.role == "run":
-            rivals = [other.scores[AUC] for other in group.made if other.role == "baseline"]
-            yield _told_apart(made, ceiling[AUC], min(rivals))
+            baselines = [other.scores[FOREST_AUC] for other in group.made if other.role == "baseline"]
+            yield _recognised(made, ceiling[FOREST_AUC], min(baselines))
             yield _copied(made)
-            if SLOPE in made.scores:
-                yield _differing(made, ceiling[SLOPE])
+            if TYPE_SLOPE in made.scores:
+                yield _differing(made, ceiling[TYPE_SLOPE])
 
 
-def _told_apart(made: Simulated, ceiling: float, rival: float) -> Verdict:
-    auc = made.scores[AUC]
-    word = "hardly tells" if auc <= GOOD_AUC else "often tells" if auc <= FAIR_AUC else "tells"
+def _recognised(made: Simulated, ceiling: float, baseline: float) -> Verdict:
+    auc = made.scores[FOREST_AUC]
+    how = "hardly distinguishes" if auc <= GOOD_AUC else "often distinguishes" if auc <= FAIR_AUC else "distinguishes"
     text = (
-        f"A random forest {word} the cells that {made.who} simulates from real ones: AUC {auc:.2f}, 0.5 being chance "
-        f"(training cells {ceiling:.2f}, the best baseline {rival:.2f})."
+        f"A random forest {how} the cells that {made.who} simulates from real ones: AUC {auc:.2f}, 0.5 being chance "
+        f"(training cells {ceiling:.2f}, the best baseline {baseline:.2f})."
     )
-    return Verdict(text, "good" if auc <= GOOD_AUC else "mixed" if auc <= FAIR_AUC and auc < rival else "bad")
+    return Verdict(text, "good" if auc <= GOOD_AUC else "mixed" if auc <= FAIR_AUC and auc < baseline else "bad")
 
 
 def _copied(made: Simulated) -> Verdict:
-    ratio = made.scores[COPIES]
+    ratio = made.scores[MEMORISATION]
     text = f"Cells that {made.who} simulates lie {ratio:.2f} times as far from training cells as real cells do"
     if ratio < COPIED:
         return Verdict(f"{text}: they may be copies, or lack the noise of real cells.", "bad")
@@ -192,7 +181,7 @@ def _copied(made: Simulated) -> Verdict:
 
 
 def _differing(made: Simulated, ceiling: float) -> Verdict:
-    slope = made.scores[SLOPE]
+    slope = made.scores[TYPE_SLOPE]
     text = f"Between types, the cells that {made.who} simulates differ {slope:.2f} times as much as real ones"
     off = abs(slope - ceiling)
     return Verdict(f"{text} (training cells {ceiling:.2f}).", "good" if off < 0.1 else "mixed" if off < 0.3 else "bad")
