@@ -19,7 +19,7 @@ from stopwatch import seconds_of
 from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.schema import Categorical, Schema
 from genevae.data.value_kind import Kind
-from genevae.recipes import RECIPES
+from genevae.recipes.registry import RECIPES
 from genevae.training.malloc import keep_freed_memory
 
 N_GENES, N_LABELS = 144 * 144, 11

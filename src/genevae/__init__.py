@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.io.formats import read as read
     from genevae.preprocessing.inspect import inspect as inspect
-    from genevae.recipes import RECIPES as RECIPES
+    from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
@@ -40,7 +40,7 @@ _HOMES = {
     "inspect": "genevae.preprocessing.inspect",
     "read": "genevae.io.formats",
     # training
-    "RECIPES": "genevae.recipes",
+    "RECIPES": "genevae.recipes.registry",
     "Trained": "genevae.runs.trained",
     "fit": "genevae.runs.fit",
     "load": "genevae.runs.trained",

@@ -97,7 +97,7 @@ MISTAKES = {
     "unknown join": ("fit counts.h5ad --join sideways --out new", '"inner", "outer"'),
     "unknown join for a task": ("embed run counts.h5ad --join sideways --out new.h5ad", '"inner", "outer"'),
     "unknown place to keep": ("fit counts.h5ad --keep nowhere --out new", '"auto", "memory", "disk"'),
-    "key without metadata": ("fit counts.h5ad --key donor --out new", "give the table too"),
+    "key without metadata": ("fit counts.h5ad --key donor --out new", "Give the table too"),
     "metadata of other cells": ("fit counts.h5ad --metadata other.csv --out new", "No cell is in other.csv"),
     "metadata are missing": ("fit counts.h5ad --metadata nothing.csv --out new", "There is no nothing.csv"),
     "key that is no column": (

@@ -1,26 +1,28 @@
-"""Signatures become options."""
+"""Texts of the command line become arguments, and help is quick."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.cli.options import assignments, option, options_of
-from genevae.errors import CategoryError
+from genevae.cli import COMMANDS, main
+from genevae.cli.options import assignments, names, numbers
+from genevae.errors import CategoryError, DataError
+from genevae.recipes.registry import RECIPES
 
-names = st.text(st.characters(exclude_characters="="), min_size=1)
+NAMES = st.text(st.characters(exclude_characters="="), min_size=1)
 
 
-@given(st.dictionaries(names, st.text(), min_size=1))
+@given(st.dictionaries(NAMES, st.text(), min_size=1))
 def test_assignments_give_back_what_was_written(fields: dict[str, str]) -> None:
     assert assignments([f"{name}={value}" for name, value in fields.items()]) == fields
 
 
-@given(names, st.lists(st.text(), min_size=2))
+@given(NAMES, st.lists(st.text(), min_size=2))
 def test_a_field_that_comes_often_keeps_every_value(name: str, values: list[str]) -> None:
     assert assignments([f"{name}={value}" for value in values]) == {name: values}
 
@@ -31,27 +33,26 @@ def test_a_word_without_a_field_is_refused(word: str) -> None:
         assignments([word])
 
 
-@pytest.mark.parametrize(
-    ("hint", "kind"),
-    [
-        (int | None, int | None),
-        (bool, bool),
-        (str | None, str),
-        (int | str | Path | Sequence[str] | None, str),
-        (Sequence[str], list[str]),
-        (Sequence[int] | None, str),
-        (Mapping[str, str] | None, list[str]),
-        (Mapping[str, str | Sequence[str]] | None, list[str]),
-    ],
-)
-def test_a_type_has_an_option(hint: object, kind: object) -> None:
-    assert option(hint)[0] == kind
+def test_names_come_in_several_options_or_with_commas() -> None:
+    assert names(["a,b", "c"]) == ["a", "b", "c"]
+    assert names(None) == []
 
 
-def test_only_keyword_parameters_become_options() -> None:
-    def task(model: object, data: object, *, n: int = 3, field: str) -> None: ...
+def test_numbers_have_commas_between_them() -> None:
+    assert numbers("0.5,1,10") == [0.5, 1.0, 10.0]
+    with pytest.raises(DataError, match="numbers with commas"):
+        numbers("a lot")
 
-    options = options_of(task, {})
-    assert list(options) == ["n", "field"]
-    assert options["n"][0].default == 3
-    assert options["field"][0].default is options["field"][0].empty
+
+def test_listing_recipes_loads_no_pytorch() -> None:
+    code = "import sys; from genevae.cli import main; main(['recipes']); print({'torch', 'anndata'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "set()"
+    assert all(name in shown for name in RECIPES)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "data"])
+def test_the_help_of_every_command_is_its_first_line_without_heavy_imports(command: str, capsys) -> None:
+    main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert " ".join(COMMANDS[command][1].split()[:3]) in shown

@@ -14,8 +14,8 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses, HillResponse, Response
-from genevae.recipes import Recipe
 from genevae.recipes.dose import DOSE
+from genevae.recipes.registry import Recipe
 
 N_DRUGS = 4
 LARGEST = 10.0

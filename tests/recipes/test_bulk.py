@@ -11,7 +11,7 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, RecipeError
 from genevae.objectives.masking import mask_genes
-from genevae.recipes import RECIPES
+from genevae.recipes.registry import RECIPES
 from genevae.runs.fit import fit
 from genevae.tasks.denoise import denoise
 from genevae.tasks.embed import embed

@@ -18,7 +18,7 @@ from genevae.data.transforms.transform import AsIs
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, RecipeError, RunError
 from genevae.models.vae import VAE
-from genevae.recipes import RECIPES
+from genevae.recipes.registry import RECIPES
 
 BOTH = ("convolutional", "convolutional-nb")
 

@@ -17,7 +17,7 @@ from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, RecipeError
 from genevae.objectives.objective import Progress
-from genevae.recipes import RECIPES, Recipe, recipe_named
+from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
 from genevae.runs.config_file import read_config, write_config
 from genevae.runs.fit import fit, resolve_device

@@ -13,7 +13,7 @@ from tests.training.runs import assert_same
 
 from genevae.errors import DataError, RecipeError, RunError, TrainingPaused
 from genevae.io.formats import ReadOptions
-from genevae.recipes import RECIPES
+from genevae.recipes.registry import RECIPES
 from genevae.runs.checkpoint import Checkpoints, latest
 from genevae.runs.config_file import read_config
 from genevae.runs.fit import fit

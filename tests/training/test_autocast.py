@@ -15,7 +15,7 @@ from genevae.data.value_kind import Kind
 from genevae.errors import RecipeError
 from genevae.nn.mlp import MLP
 from genevae.objectives.elbo import ELBO
-from genevae.recipes import RECIPES
+from genevae.recipes.registry import RECIPES
 from genevae.runs.fit import fit
 from genevae.training import autocast
 from genevae.training.autocast import compiled, half_precision, networks

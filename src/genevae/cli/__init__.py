@@ -1,92 +1,91 @@
-"""The verbs as commands."""
+"""The command line: one file per command, loaded when it is called."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-import genevae as gv
-from genevae.cli.data import app as data_app
-from genevae.cli.demo import demo
-from genevae.cli.effect import effect
-from genevae.cli.evaluate import evaluate
-from genevae.cli.fit import fit
-from genevae.cli.inspect import inspect, recipes
-from genevae.cli.latent import latent
-from genevae.cli.slurm import slurm
-from genevae.cli.task import task_command
+from genevae.cli.options import from_config
 from genevae.errors import GenevaeError, TrainingPaused
+from genevae.runs.peer_options import peer_option
 from genevae.training.launch_env import launched
 
 __all__ = ["app", "main"]
+
+COMMANDS = {
+    "fit": ("fit", "Train a model, and save it to a folder."),
+    "embed": ("embed", "Embed cells: the mean and standard deviation of the latent."),
+    "generate": ("generate", "Generate cells of some conditions."),
+    "counterfactual": ("counterfactual", "Predict what cells would look like in another condition."),
+    "denoise": ("denoise", "Denoise cells: the expected expression of each."),
+    "classify": ("classify", "Classify cells by a field that the model is conditioned on."),
+    "cluster": ("cluster", "Cluster cells in the latent, with the stability of each cluster."),
+    "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
+    "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
+    "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
+    "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
+    "influence": ("influence", "Measure how much every field and category adds to expression."),
+    "contributions": ("influence", "List the genes that every category adds most to."),
+    "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
+    "inspect": ("inspect", "Describe a file, and suggest a recipe."),
+    "recipes": ("recipes", "List the recipes."),
+    "data": ("data", "Describe data, convert them, and compute on them, of any size."),
+    "slurm": ("slurm", "Write another command as a job for SLURM."),
+    "demo": ("demo", "Run every task on a small real data set."),
+}
+"""For each command, its file in this folder, and one line of help."""
+RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
+"""Names of earlier versions, which work for one version more."""
 
 app = App(
     name="genevae",
     help="Generative models of gene expression: train one, embed cells, generate cells, ask what if.",
     version=lambda: version("genevae"),
     default_parameter=Parameter(negative=()),
+    config=(from_config,),
 )
-
-COMMANDS: tuple[Callable[..., Any], ...] = (
-    fit,
-    task_command(gv.embed),
-    task_command(gv.generate),
-    task_command(gv.counterfactual),
-    task_command(gv.denoise),
-    task_command(gv.classify),
-    task_command(gv.cluster),
-    task_command(gv.dose_response),
-    effect,
-    evaluate,
-    latent,
-    task_command(gv.influence),
-    task_command(gv.contributions),
-    task_command(gv.gene_embeddings),
-    inspect,
-    recipes,
-    slurm,
-    demo,
-)
-
-for command in COMMANDS:
-    app.command(command)
-app.command(data_app)
-
-
-RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
-"""Deprecated commands, for one version."""
+for command, (file, line) in COMMANDS.items():
+    member = "app" if command == "data" else command.replace("-", "_")
+    app.command(f"genevae.cli.{file}:{member}", name=command, help=line)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with exit code 2 and one paragraph, a pause in training with 75."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments and (new := RENAMED.get(arguments[0])):
-        print(f"genevae: the command {arguments[0]} is now {new}.", file=sys.stderr)  # noqa: T201 - a command speaks
-        arguments[0] = new
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in RENAMED:
+        print(f"genevae: {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
+        given[0] = RENAMED[given[0]]
     try:
-        app(arguments, exit_on_error=False, result_action="return_value")
+        app(given, exit_on_error=False, result_action="return_value")
     except CycloptsError:
+        _hint(given)
         sys.exit(2)
     except GenevaeError as error:
-        _say(error)
+        _print(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _say(error: GenevaeError) -> None:
-    """Print a message; of several processes the first speaks for all, and others only of what it may not know."""
+def _hint(given: Sequence[str]) -> None:
+    """Answer options of other packages with ours."""
+    for word in given:
+        if word.startswith("--") and (error := peer_option(word[2:].split("=")[0])):
+            _print(error)
+
+
+def _print(error: GenevaeError) -> None:
+    """Print a message; of several processes the first prints those of all, and the others only their own."""
     launch = launched(os.environ)
     who = "genevae"
     if not launch.is_first:
         who = f"genevae (process {launch.rank} of {launch.n_ranks})"
         if isinstance(error, TrainingPaused):
             return
-        time.sleep(1)  # where the first fails alike, it has said so by now, and torchrun ends the others
-    print(f"{who}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+        time.sleep(1)  # if the first fails too, its message is printed by now, and torchrun ends the others
+    print(f"{who}: {error}", file=sys.stderr)  # noqa: T201 - a command prints

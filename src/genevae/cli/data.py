@@ -1,63 +1,270 @@
-"""`genevae data`: look at data, convert them, and pass over them."""
+"""`genevae data`: describe data, convert them, and compute on them, of any size."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from anndata import AnnData
 from cyclopts import App, Parameter
-from rich import print as say
-from rich.console import Console
 
-from genevae.cli.inspect import inspect as inspect_command
-from genevae.cli.options import files_of, options_of, parameters, with_signature
-from genevae.cli.table_output import require_table, write_table
-from genevae.data.schema import obs_column
-from genevae.download.scbasecount import download as fetch
-from genevae.io.atomic import require_free
-from genevae.io.formats import Source, in_memory_if_fits, open_source
-from genevae.io.gene_lists import write_gene_list
-from genevae.io.tables.transpose import transpose
-from genevae.io.write.anndata import require_store, write_anndata
-from genevae.preprocessing.convert import convert
-from genevae.preprocessing.hvg import highly_variable
-from genevae.preprocessing.obs_summary import field_specifications
-from genevae.preprocessing.pseudobulk import mixtures, pseudobulk
+from genevae.cli.inspect import inspect
+from genevae.cli.options import Data, Force, names, say
 
 __all__ = ["app"]
 
-_POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+app = App(name="data", help="Describe data, convert them, and compute on them, of any size.")
+app.command(inspect)
+
+Store = Annotated[Path, Parameter(help="The store to write: .h5ad or .zarr.")]
+Workers = Annotated[int, Parameter(help="Threads that read and add up.")]
 
 
-def _parameter(name: str, kind: Any, meaning: str, **given: Any) -> inspect.Parameter:
-    place = _POSITIONAL if name == "data" else _KEYWORD
-    return inspect.Parameter(name, place, annotation=Annotated[kind, Parameter(help=meaning)], **given)
+@app.command
+def fields(data: Data, *, out: Path | None = None, force: Force = False) -> None:
+    """Describe each obs column: its values, how many cells have one, and whether it can be a condition.
+
+    Parameters
+    ----------
+    out
+        A table to write, .csv or .tsv; printed by default.
+    """
+    from genevae.cli.table_output import require_table, write_table
+    from genevae.io.formats import open_source
+    from genevae.preprocessing.obs_summary import field_specifications
+
+    if out is not None:
+        require_table(out, force)
+    table = field_specifications(open_source(data).obs).set_index("field")
+    if out is None:
+        say(table.to_string())
+        return
+    write_table(table, out, "field")
+    say(f"Wrote {out}")
 
 
-DATA = _parameter("data", str, "A file, a folder, or a pattern of many files.")
-FORCE = _parameter("force", bool, "Replace what is there.", default=False)
-WORKERS = _parameter("workers", int, "Threads that read and add up.", default=1)
+@app.command
+def convert(
+    data: Data,
+    *,
+    out: Annotated[Path, Parameter(help="A store (.h5ad, .zarr), or a folder to fill with files.")],
+    force: Force = False,
+    to: Literal["h5ad", "zarr", "batch"] | None = None,
+    cells_per_file: int | None = None,
+    shuffle: bool = False,
+    compression: Literal["gzip", "lzf", "none"] = "gzip",
+    seed: int = 0,
+) -> None:
+    """Convert data of any format, in memory that does not depend on the number of cells.
+
+    Parameters
+    ----------
+    to
+        The format of the files in a folder; batch files by default.
+    cells_per_file
+        Cells in each file of a folder; 100,000 by default.
+    shuffle
+        Whether to write cells in a random order, so that any contiguous block of them is a sample.
+    compression
+        Of HDF5 files: gzip makes them smaller, lzf is read three times as fast.
+    seed
+        Of the order.
+    """
+    from genevae.preprocessing import convert as module
+
+    module.convert(
+        data, out, to=to, cells_per_file=cells_per_file, shuffle=shuffle, compression=compression, seed=seed,
+        overwrite=force,
+    )  # fmt: skip
+    say(f"Wrote {out}")
 
 
-def _command(like: Callable[..., Any], run: Callable[..., None], out: str, extra: tuple[Any, ...] = ()) -> Any:
-    """Make a command of a function of data: its own options, those of reading, and where to write."""
-    options = options_of(like, {}, leave_out=["layer", "executor", "overwrite"])
+@app.command
+def transpose(data: Path, *, out: Path, force: Force = False) -> None:
+    """Transpose a table of any size, without changing its texts.
 
-    own = [parameter for parameter, _ in options.values()]
-    defaults = {parameter.name: parameter.default for parameter in (*own, *extra)}
+    Parameters
+    ----------
+    data
+        A .csv or .tsv table, plain, .gz or .zst.
+    out
+        The table to write; its suffix is the format.
+    """
+    from genevae.io.tables import transpose as module
 
-    def command(data: str, *, out: Path, force: bool = False, **given: Any) -> None:
-        files = files_of(data, given)
-        words = {**defaults, **{name: options[name][1](w) if name in options else w for name, w in given.items()}}
-        run(files, out, force, **words)
-        say(f"Wrote {out}")
+    module.transpose(data, out, overwrite=force)
+    say(f"Wrote {out}")
 
-    return with_signature(command, like, [DATA, _parameter("out", Path, out), FORCE, *own, *extra, *parameters()])
+
+@app.command
+def hvg(
+    data: Data,
+    *,
+    out: Annotated[Path, Parameter(help="The list to write: text, one gene per line.")],
+    force: Force = False,
+    n_genes: int = 2000,
+    flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
+    batch: str | None = None,
+    workers: Workers = 1,
+) -> None:
+    """Choose highly variable genes, as scanpy does, and write the list that fit --genes takes.
+
+    Parameters
+    ----------
+    n_genes
+        How many genes.
+    flavor
+        seurat_v3 for counts; seurat for log-normalised values.
+    batch
+        The obs column of the technical batch, within which genes are ranked.
+    """
+    from genevae.data.schema import obs_column
+    from genevae.io.atomic import require_free
+    from genevae.io.formats import in_memory_if_fits, open_source
+    from genevae.io.gene_lists import write_gene_list
+    from genevae.preprocessing.hvg import highly_variable
+
+    require_free(out, force, [])
+    source = in_memory_if_fits(open_source(data), data.keep)
+    labels = None if batch is None else obs_column(source.obs, batch)
+    with _pool(workers) as executor:
+        genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=executor)
+    write_gene_list(genes, out, flavor=flavor, source=source.name)
+    say(f"Wrote {out}")
+
+
+@app.command
+def pseudobulk(
+    data: Data,
+    *,
+    out: Store,
+    by: Sequence[str],
+    force: Force = False,
+    how: Literal["sum", "mean"] = "sum",
+    min_cells: int = 1,
+    workers: Workers = 1,
+) -> None:
+    """Add up, or average, all cells of each combination of obs columns, such as donor × cell type.
+
+    Parameters
+    ----------
+    by
+        The obs columns whose combinations are the groups.
+    how
+        Sums, or means: sums divided by the number of cells.
+    min_cells
+        Groups of fewer cells are left out.
+    """
+    from genevae.io.write.anndata import require_store, write_anndata
+    from genevae.preprocessing import pseudobulk as module
+
+    require_store(out, force)
+    with _pool(workers) as executor:
+        groups = module.pseudobulk(data, by=names(by), how=how, min_cells=min_cells, executor=executor)
+    write_anndata(out, groups)
+    say(f"Wrote {out}")
+
+
+@app.command
+def mixtures(
+    data: Data,
+    *,
+    out: Store,
+    by: str,
+    n: int,
+    force: Force = False,
+    cells: int = 500,
+    concentration: float = 1.0,
+    group: str | None = None,
+    seed: int = 0,
+    workers: Workers = 1,
+) -> None:
+    """Mix cells of several types at random, and add up their counts.
+
+    Parameters
+    ----------
+    by
+        The obs column of types to mix.
+    n
+        How many mixtures.
+    cells
+        How many cells each adds up.
+    concentration
+        Of the Dirichlet of the proportions: below 1, few types dominate a mixture; far above, all are equal.
+    group
+        An obs column, such as the donor: each mixture is of one of its levels.
+    seed
+        Same seed, same mixtures.
+    """
+    from genevae.io.write.anndata import require_store, write_anndata
+    from genevae.preprocessing import pseudobulk as module
+
+    require_store(out, force)
+    with _pool(workers) as executor:
+        mixed = module.mixtures(
+            data, by=by, n=n, cells=cells, concentration=concentration, group=group, seed=seed, executor=executor
+        )
+    write_anndata(out, mixed)
+    say(f"Wrote {out}")
+
+
+@app.command
+def download(
+    out: Annotated[Path, Parameter(help="The folder to fill: ACCESSION.h5ad, sample_metadata.csv and manifest.json.")],
+    *,
+    root: str | None = None,
+    feature: str = "GeneFull_Ex50pAS",
+    organism: str = "Homo_sapiens",
+    tissue: Sequence[str] | None = None,
+    perturbation: Sequence[str] | None = None,
+    accessions: Sequence[str] | None = None,
+    min_cells: int | None = None,
+    max_cells: int | None = None,
+    max_files: int | None = None,
+    dry_run: bool = False,
+    workers: int = 4,
+    retries: int = 5,
+) -> None:
+    """Download samples of scBaseCount; a download that was killed continues where it stopped.
+
+    Parameters
+    ----------
+    root
+        The release: a gs://, s3:// or https:// address, or a folder laid out like one. The default is the release that
+        the Arc Institute published in January 2026; it is public and needs no account.
+    feature
+        How reads were counted: Gene, GeneFull, GeneFull_Ex50pAS, GeneFull_ExonOverIntron or Velocyto.
+    organism
+        The organism, in full or in whole words ("mus").
+    tissue
+        Samples with any of these words in the column tissue.
+    perturbation
+        Samples with any of these words in the column perturbation.
+    accessions
+        These samples only (SRX, ERX or NRX numbers).
+    min_cells
+        Samples of at least so many cells.
+    max_cells
+        Samples of at most so many cells.
+    max_files
+        At most so many samples, in the order of their accessions.
+    dry_run
+        Print what would be downloaded, and download nothing.
+    workers
+        Files that are downloaded at the same time.
+    retries
+        Further tries when the store fails, with increasing waits.
+    """
+    from genevae.download import scbasecount
+
+    table = scbasecount.download(
+        out, root=root or scbasecount.ROOT, feature=feature, organism=organism, tissue=tissue or (),
+        perturbation=perturbation or (), accessions=accessions or (), min_cells=min_cells, max_cells=max_cells,
+        max_files=max_files, dry_run=dry_run, workers=workers, retries=retries,
+    )  # fmt: skip
+    say(table.to_string(index=False))
 
 
 @contextmanager
@@ -67,114 +274,3 @@ def _pool(workers: int) -> Iterator[Executor | None]:
         return
     with ThreadPoolExecutor(workers) as executor:
         yield executor
-
-
-def hvg(
-    data: Source | Any,
-    *,
-    n_genes: int = 2000,
-    flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
-    batch: str | None = None,
-) -> None:
-    """Choose the genes that vary most, as scanpy does, and write the list that fit --genes takes.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    n_genes
-        How many genes.
-    flavor
-        seurat_v3 for counts; seurat for log-normalised values.
-    batch
-        The obs column of the technical batch, within which genes are ranked.
-    """
-
-
-def _hvg(
-    files: Any, out: Path, force: bool, *, n_genes: int, flavor: Any, batch: str | None = None, workers: int
-) -> None:
-    require_free(out, force, [])
-    source = in_memory_if_fits(open_source(files), files.keep)
-    labels = None if batch is None else obs_column(source.obs, batch)
-    with _pool(workers) as executor:
-        genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=executor)
-    write_gene_list(genes, out, flavor=flavor, source=source.name)
-
-
-def _convert(files: Any, out: Path, force: bool, **words: Any) -> None:
-    convert(files, out, overwrite=force, **words)
-
-
-def _summing(function: Callable[..., AnnData]) -> Callable[..., None]:
-    def run(files: Any, out: Path, force: bool, *, workers: int, **words: Any) -> None:
-        require_store(out, force)
-        with _pool(workers) as executor:
-            write_anndata(out, function(files, executor=executor, **words))
-
-    return run
-
-
-def fields(data: str, *, out: Path | None = None, force: bool = False) -> None:
-    """Say what each obs column is: its levels, the share that is there, and whether it can be a condition.
-
-    Parameters
-    ----------
-    data
-        A file, a folder, or a pattern of many files.
-    out
-        A table to write, .csv or .tsv; shown by default.
-    force
-        Replace what is there.
-    """
-
-
-def _fields(data: str, *, out: Path | None = None, force: bool = False, **given: Any) -> None:
-    if out is not None:
-        require_table(out, force)
-    table = field_specifications(open_source(files_of(data, given)).obs).set_index("field")
-    if out is None:
-        Console(soft_wrap=True, highlight=False).print(table.to_string(), markup=False)
-        return
-    write_table(table, out, "field")
-    say(f"Wrote {out}")
-
-
-def _transpose(data: Path, *, out: Path, force: bool = False) -> None:
-    """Turn a table of any size: its rows become columns, its texts stay as they are.
-
-    Parameters
-    ----------
-    data
-        A .csv or .tsv table, plain, .gz or .zst.
-    out
-        The table to write; its name says the format.
-    force
-        Replace what is there.
-    """
-    transpose(data, out, overwrite=force)
-    say(f"Wrote {out}")
-
-
-def _download() -> Any:
-    options = options_of(fetch, {}, leave_out=["progress"])
-
-    def command(out: Path, **given: Any) -> None:
-        table = fetch(out, **{name: options[name][1](value) for name, value in given.items()})
-        Console(soft_wrap=True, highlight=False).print(table.to_string(index=False), markup=False)
-
-    folder = inspect.Parameter("out", _POSITIONAL, annotation=Annotated[Path, Parameter(help="The folder to fill.")])
-    return with_signature(command, fetch, [folder, *(parameter for parameter, _ in options.values())])
-
-
-app = App(name="data", help="Look at data, convert them, and pass over them, whatever their size.")
-app.command(inspect_command)
-app.command(
-    with_signature(_fields, fields, [*inspect.signature(fields, eval_str=True).parameters.values(), *parameters()])
-)
-app.command(_command(convert, _convert, "A store (.h5ad, .zarr), or a folder to fill with files."))
-app.command(_transpose, name="transpose")
-app.command(_command(hvg, _hvg, "The list to write: text, one gene per line.", (WORKERS,)))
-app.command(_command(pseudobulk, _summing(pseudobulk), "The store to write: .h5ad or .zarr.", (WORKERS,)))
-app.command(_command(mixtures, _summing(mixtures), "The store to write: .h5ad or .zarr.", (WORKERS,)))
-app.command(_download())

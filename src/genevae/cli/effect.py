@@ -2,37 +2,73 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
 
 import pandas as pd
-from cyclopts import Parameter
-from rich import print as say
 
 import genevae as gv
-from genevae.cli.options import files_of, options_of, parameters, with_signature
+from genevae.cli.options import Data, Force, Run, Table, say
 from genevae.cli.table_output import require_table, write_table
-from genevae.cli.task import paths
 from genevae.errors import RunError
 from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.plotting.embedding import effect_picture
 
 __all__ = ["effect"]
 
-OPTIONS = options_of(gv.effect, {}, leave_out=["layer"])
 MAX_GENES, MAX_COLUMNS = 50, 60
 
 
-def _effect(run: Path, data: str, *, out: Path, force: bool = False, picture: Path | None = None, **given: Any) -> None:
+def effect(
+    run: Run,
+    data: Data,
+    *,
+    out: Table,
+    field: str,
+    force: Force = False,
+    picture: Path | None = None,
+    control: str | None = None,
+    to: Sequence[str] | None = None,
+    by: Sequence[str] | None = None,
+    n_draws: int = 25,
+    interval: float = 0.9,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> None:
+    """Estimate the effect of each perturbation on each gene, in each context such as a cell type.
+
+    Parameters
+    ----------
+    field
+        The condition whose categories are the perturbations.
+    picture
+        A heat map of the largest effects to write: .png, .pdf or .svg.
+    control
+        The category to compare with; by default the control of the model.
+    to
+        The categories to compare; by default all others.
+    by
+        The conditions whose combinations are the contexts; by default every other categorical one but the batch.
+    n_draws
+        Draws from the posterior, each of all cells.
+    interval
+        Share of the draws in the interval.
+    batch_size
+        Cells in one step.
+    seed
+        Of the random draws.
+    """
     require_table(out, force)
     if picture is not None:
         _require_picture(picture, force)
-    files = files_of(data, given)
-    table = gv.effect(gv.load(run), files, **{name: OPTIONS[name][1](value) for name, value in given.items()})
+    table = gv.effect(
+        gv.load(run), data, field=field, control=control, to=to, by=by, n_draws=n_draws, interval=interval,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
     write_table(table, out, "row")
     say(f"Wrote {out}")
     if picture is not None:
+        from genevae.plotting.embedding import effect_picture
+
         with staging_folder(picture) as folder:
             effect_picture(largest(table), folder / picture.name)
             replace_with(folder / picture.name, picture)
@@ -61,13 +97,3 @@ def _require_picture(path: Path, overwrite: bool) -> None:
     if path.suffix not in {".png", ".pdf", ".svg"}:
         raise RunError(f"{path} cannot be drawn as '{path.suffix}'. There are: .png, .pdf, .svg.")
     require_free(path, overwrite, [])
-
-
-_PICTURE = inspect.Parameter(
-    "picture",
-    inspect.Parameter.KEYWORD_ONLY,
-    annotation=Annotated[Path | None, Parameter(help="A heat map of the largest effects: .png, .pdf or .svg.")],
-    default=None,
-)
-_OWN = [*paths(takes_data=True), *(parameter for parameter, _ in OPTIONS.values()), _PICTURE, *parameters()]
-effect = with_signature(_effect, gv.effect, _OWN)

@@ -2,81 +2,185 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich import print as say
 
-import genevae as gv
-from genevae.cli.options import READING, files_of, options_of, parameters, with_signature
-from genevae.cli.tensorboard import show, tensorboard_logs
-from genevae.errors import RecipeError, nearest, shorten
-from genevae.runs.config_file import read_config
-from genevae.runs.manifest import START
-from genevae.runs.trained import Trained
+from genevae.cli.options import FieldValues, Force, assignments, names, say
+from genevae.errors import RecipeError, shorten
+from genevae.io.read_options import ReadOptions
 from genevae.training.launch_env import launched
+
+if TYPE_CHECKING:
+    from genevae.runs.trained import Trained
 
 __all__ = ["fit"]
 
-OPTIONS = options_of(gv.fit, {}, leave_out=["progress", "layer", "out", "overwrite", "callbacks"])
-KNOWN = {**OPTIONS, **READING}
-LOG = "tensorboard: curves, the latent and pictures, in RUN-tensorboard beside the run."
+DataToFit = Annotated[ReadOptions | None, Parameter(name="*", group="How the data are read")]
 
 
-def _fit(
-    data: str | None = None,
+def fit(
+    data: DataToFit = None,
     *,
     out: Path | None = None,
     resume: Path | None = None,
-    force: bool = False,
+    force: Force = False,
     config: Path | None = None,
-    log: Sequence[str] = (),
-    **given: Any,
+    log: Sequence[str] | None = None,
+    recipe: str | None = None,
+    condition: Sequence[str] | None = None,
+    continuous: Sequence[str] | None = None,
+    batch: str | None = None,
+    control: FieldValues | None = None,
+    combine: Sequence[str] | None = None,
+    group: str | None = None,
+    genes: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    n_latent: int | None = None,
+    hidden: str | None = None,
+    learning_rate: float | None = None,
+    accumulate: int | None = None,
+    precision: str | None = None,
+    setting: FieldValues | None = None,
+    validation: float | None = None,
+    test: float | None = None,
+    stratify: str | None = None,
+    split_by: str | None = None,
+    hold_out: FieldValues | None = None,
+    balance: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    compile: bool = False,  # noqa: A002 - torch's name
+    checkpoint_every: str | None = None,
+    keep_checkpoints: int | None = None,
 ) -> None:
+    """Train a model, and save it to a folder.
+
+    Parameters
+    ----------
+    out
+        The folder to write.
+    resume
+        The folder of an interrupted fit with checkpoints: continue it as it began.
+    config
+        A TOML file of these options; a run folder keeps its own. Options win.
+    log
+        tensorboard: curves, the latent and pictures, in RUN-tensorboard.
+    recipe
+        The method; nb by default. `genevae recipes` lists them.
+    condition
+        Categorical obs columns that the model is given, such as cell type or perturbation (scvi-tools:
+        categorical_covariate_keys).
+    continuous
+        Numeric obs columns that the model is given, such as a dose (scvi-tools: continuous_covariate_keys).
+    batch
+        The obs column of the technical batch, which the model is given too (scvi-tools: batch_key).
+    control
+        The reference level of a condition, as FIELD=VALUE.
+    combine
+        Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    group
+        The obs column whose categories make pairs of cells, for recipes that compare pairs.
+    genes
+        Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
+    epochs
+        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
+    batch_size
+        Cells in one step; by default as in the recipe.
+    n_latent
+        Latent dimensions; by default as in the recipe.
+    hidden
+        Width of each hidden layer, as in 512,256; by default as in the recipe (scvi-tools: n_hidden, n_layers).
+    learning_rate
+        Of Adam; by default as in the recipe (scvi-tools: lr).
+    accumulate
+        Minibatches whose gradients are added up for one step, where a larger minibatch does not fit in memory.
+    precision
+        float32, bf16 or fp16, for the layers between expression and distributions.
+    setting
+        Any other setting of the recipe, as NAME=VALUE.
+    validation
+        Share of the cells that is not trained on and chooses the best weights; 0.1 by default.
+    test
+        Share of the cells that is kept out of training altogether; none by default. split.csv names them.
+    stratify
+        An obs column whose proportions are kept in every part.
+    split_by
+        An obs column, such as the donor; no group of it is in two parts.
+    hold_out
+        Keep all cells with this combination out of training, as FIELD=VALUE.
+    balance
+        An obs column whose categories are drawn equally often in training.
+    seed
+        Of the split, the initial weights, the order of cells and the noise; 0 by default. Same seed, same bits.
+    device
+        auto, cpu, cuda or mps.
+    compile
+        Whether to compile the layers; where that fails, one line says so, and training continues without.
+    checkpoint_every
+        Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
+        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+    keep_checkpoints
+        How many checkpoints are kept, the latest; 2 by default.
+    """
+    settings = {
+        "epochs": epochs, "batch_size": batch_size, "n_latent": n_latent, "hidden": hidden,
+        "learning_rate": learning_rate, "accumulate": accumulate, "precision": precision,
+    }  # fmt: skip
+    changed = {name: value for name, value in settings.items() if value is not None}
+    options = {
+        "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
+        "control": assignments(control), "combine": names(combine), "group": group, "genes": genes,
+        "setting": {**assignments(setting), **changed}, "validation": validation, "test": test, "stratify": stratify,
+        "split_by": split_by, "hold_out": assignments(hold_out), "balance": balance, "seed": seed,
+        "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value not in (None, [], {})}
     if resume is not None:
-        _go_on(resume, {"DATA": data, "out": out, "config": config, "force": force or None, **given}, log)
-        return
-    if out is not None and _was_begun(out):
-        _go_on(out, {"device": given.get("device")}, log)
+        _resume(resume, device, log, {"PATH": data, "out": out, "config": config, "force": force or None, **given})
         return
     if out is None:
-        raise RecipeError("Say where the model is to go: genevae fit DATA --out RUN.")
-    settings = {**_read(config), **{name: KNOWN[name][1](value) for name, value in given.items()}}
-    path = settings.pop("data", None)
-    if data is None and path is None:
+        raise RecipeError("Say where the model is to be saved: genevae fit DATA --out RUN.")
+    if _has_started(out):
+        _resume(out, device, log, {})
+        return
+    if data is None:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
-    with tensorboard_logs(log, out) as logs:
-        model = gv.fit(files_of(data or path, settings), **settings, out=out, overwrite=force, callbacks=logs)
+    _train(data, out, force, log, {**given, **({"device": device} if device else {})})
+
+
+def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None, options: dict[str, Any]) -> None:
+    import genevae as gv
+    from genevae.cli.tensorboard import show, tensorboard_logs
+
+    with tensorboard_logs(log or (), out) as logs:
+        model = gv.fit(data, **options, out=out, overwrite=force, callbacks=logs)
         show(logs, model)
     _report(model, out)
 
 
-def _was_begun(out: Path) -> bool:
-    """Say whether the queue, or torchrun, has started this very job again, after it had begun to train."""
+def _has_started(out: Path) -> bool:
+    """Whether the queue, or torchrun, has restarted this job after training had begun."""
+    from genevae.runs.manifest import START
+
     return launched(os.environ).restarts > 0 and (out / START).is_file()
 
 
-def _go_on(run: Path, given: dict[str, Any], log: Sequence[str]) -> None:
-    """Resume; the run knows all that it was told at first."""
-    device = given.pop("device", None)
-    if told := [name for name, value in given.items() if value is not None]:
-        raise RecipeError(f"A run goes on as it began: leave out {shorten(told)}. Only the device may be another.")
-    with tensorboard_logs(log, run) as logs:
+def _resume(run: Path, device: str | None, log: Sequence[str] | None, given: dict[str, Any]) -> None:
+    """Continue a fit with the options that it began with."""
+    import genevae as gv
+    from genevae.cli.tensorboard import show, tensorboard_logs
+
+    if extra := [name for name, value in given.items() if value is not None]:
+        raise RecipeError(f"A run continues as it began: leave out {shorten(extra)}. Only the device may be another.")
+    with tensorboard_logs(log or (), run) as logs:
         model = gv.resume(run, device=None if device == "auto" else device, callbacks=logs)
         show(logs, model)
     _report(model, run)
-
-
-def _read(config: Path | None) -> dict[str, Any]:
-    settings = read_config(config) if config else {}
-    for name in settings:
-        if name not in KNOWN and name != "data":
-            raise RecipeError(f"The config file {config} sets '{name}'. {nearest(name, KNOWN)}")
-    return settings
 
 
 def _report(model: Trained, out: Path) -> None:
@@ -90,32 +194,8 @@ def _summary(model: Trained, out: Path) -> str:
     cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
     return (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
-        f"Seen as  {model.schema.input_kind} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
+        f"Input    {model.schema.input_kind} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
         f"Saved    {out}"
     )
-
-
-def _parameters() -> list[inspect.Parameter]:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return [
-        inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str | None, default=None),
-        _path("out", "The folder to write."),
-        _path("resume", "The folder of a fit with checkpoints that was interrupted: go on with it, as it began."),
-        inspect.Parameter(
-            "force", keyword, annotation=Annotated[bool, Parameter(help="Replace what is there.")], default=False
-        ),
-        _path("config", "A TOML file of these options; a run folder keeps its own. Options win."),
-        inspect.Parameter("log", keyword, annotation=Annotated[list[str], Parameter(help=LOG)], default=[]),
-        *(parameter for parameter, _ in OPTIONS.values()),
-        *parameters(),
-    ]
-
-
-def _path(name: str, words: str) -> inspect.Parameter:
-    shown = Annotated[Path | None, Parameter(help=words)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=shown, default=None)
-
-
-fit = with_signature(_fit, gv.fit, _parameters())

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import pandas as pd
-from cyclopts import Parameter
-from rich import print as say
 
 import genevae as gv
-from genevae.cli.options import files_of, options_of, parameters, with_signature
-from genevae.cli.task import paths
+from genevae.cli.options import Data, Force, Run, names, say
 from genevae.data.genes import match_genes
 from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
@@ -33,45 +29,48 @@ NUMBERS = "numbers.csv"
 PCS = "PCA of expression"
 
 
-def _options(*, maps: Sequence[str] = (), unlabelled: bool = False, cells: int = 10_000, seed: int = 0) -> None:
-    """Draw where cells lie in the latent, and score how their fields lie apart in it, beside plain components.
+def latent(
+    run: Run,
+    data: Data,
+    *,
+    out: Path,
+    force: Force = False,
+    maps: Sequence[str] | None = None,
+    unlabelled: bool = False,
+    cells: int = 10_000,
+    seed: int = 0,
+) -> None:
+    """Draw maps of the latent, and score how well fields separate in it, beside principal components.
 
-    A folder: latent.h5ad with X_genevae, X_pca, X_tsne and X_umap; for each map a picture with a panel per field of
-    numbers or of 2 to 50 categories; and numbers.csv.
+    The folder has latent.h5ad with X_genevae, X_pca, X_tsne and X_umap; a picture for each map, with a panel per
+    numeric field and per field of 2 to 50 categories; and numbers.csv.
 
     Parameters
     ----------
-    data
-        Cells with the model's genes and conditions.
+    out
+        The folder to write.
     maps
         Which maps to draw: pca, tsne, umap; by default all, umap where umap-learn is installed.
     unlabelled
-        Embed the cells as if none of their conditions were known, which some models are trained to do without; the
-        latent then holds what the conditions would have told.
+        Embed the cells as if none of their conditions were known, where the model was trained for that.
     cells
-        Cells to draw at random, where there are more.
+        Cells to sample, where there are more.
     seed
-        Of the cells and the maps.
+        Of the sample and the maps.
     """
-
-
-def _latent(
-    run: Path, data: str, *, out: Path, force: bool = False,
-    maps: Sequence[str] = (), unlabelled: bool = False, cells: int = 10_000, seed: int = 0, **given: Any,
-) -> None:  # fmt: skip
     require_free(out, force, [NUMBERS])
-    chosen = _chosen(maps)
+    chosen = _chosen(names(maps))
     model = gv.load(run)
-    whole = match_genes(open_source(files_of(data, given)), model.schema.genes, model.schema.missing)
-    source = sample_cells(whole, cells, seed)
+    everything = match_genes(open_source(data), model.schema.genes, model.schema.missing)
+    source = sample_cells(everything, cells, seed)
     with staging_folder(out) as folder:
         draft = folder / out.name
         draft.mkdir()
         scores = _fill(draft, model, source, chosen, unlabelled, seed)
         replace_with(draft, out)
-    some = f"{len(source):,} of {len(whole):,} cells, drawn with seed {seed}"
+    sampled = f"{len(source):,} of {len(everything):,} cells, sampled with seed {seed}"
     say(scores.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
-    say(f"Wrote {out}: {', '.join(chosen)} of {some if len(source) < len(whole) else 'all cells'}")
+    say(f"Wrote {out}: {', '.join(chosen)} of {sampled if len(source) < len(everything) else 'all cells'}")
 
 
 def _chosen(maps: Sequence[str]) -> list[str]:
@@ -115,10 +114,3 @@ def _without_labels(source: MemorySource, schema: Schema) -> MemorySource:
             "that can do without, with a recipe such as conditional or with --setting category_dropout=0.1."
         )
     return replace(source, obs=source.obs.drop(columns=list(schema.unknown), errors="ignore"))
-
-
-_latent.__name__ = _options.__name__ = "latent"
-_RUN, _DATA, _OUT, _FORCE = paths(takes_data=True)
-_FOLDER = _OUT.replace(annotation=Annotated[Path, Parameter(help="The folder to write.")])
-_OWN = [_RUN, _DATA, _FOLDER, _FORCE, *(option for option, _ in options_of(_options, {}).values()), *parameters()]
-latent = with_signature(_latent, _options, _OWN)

@@ -1,25 +1,43 @@
-"""Python signatures as command lines: which types the options have, and how their words become arguments."""
+"""Options that several commands share, and how their text becomes arguments."""
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import docstring_parser
-from cyclopts import Parameter
+from cyclopts import App, Parameter, Token
+from cyclopts.argument import ArgumentCollection
 
-from genevae.errors import CategoryError, DataError
+from genevae.errors import CategoryError, DataError, RecipeError, nearest
 from genevae.io.read_options import ReadOptions
+from genevae.runs.peer_options import peer_option
 
-__all__ = ["READING", "assignments", "files_of", "option", "options_of", "parameters", "with_signature"]
+__all__ = [
+    "Data",
+    "FieldValues",
+    "Force",
+    "Out",
+    "Run",
+    "Table",
+    "assignments",
+    "from_config",
+    "names",
+    "numbers",
+    "say",
+]
+
+Run = Annotated[Path, Parameter(help="A folder that fit wrote.")]
+Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read")]
+Out = Annotated[Path, Parameter(help="The file to write: .h5ad, .zarr, .npy, .h5 (a batch file) or .mtx (10x).")]
+Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
+Force = Annotated[bool, Parameter(help="Replace what is there.")]
+FieldValues = Sequence[str]
+"""FIELD=VALUE, once or several times; :func:`assignments` reads them."""
 
 
-def assignments(words: Sequence[str]) -> dict[str, str | list[str]]:
-    """Turn FIELD=VALUE words into a mapping; a field that comes twice gets a list.
+def assignments(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Turn FIELD=VALUE texts into a mapping; a field that occurs twice gets a list.
 
     >>> assignments(["cell_type=CD4 T", "drug=A", "drug=B"])
     {'cell_type': 'CD4 T', 'drug': ['A', 'B']}
@@ -27,110 +45,74 @@ def assignments(words: Sequence[str]) -> dict[str, str | list[str]]:
     Raises
     ------
     CategoryError
-        If a word has no ``=``.
+        If a text has no ``=``.
     """
     values: dict[str, list[str]] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for text in texts or ():
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            raise CategoryError(f"'{word}' does not say what to set: write FIELD=VALUE, such as cell_type=\"CD4 T\".")
+            raise CategoryError(f"'{text}' does not say what to set: write FIELD=VALUE, such as cell_type=\"CD4 T\".")
         values.setdefault(name, []).append(value)
     return {name: each if len(each) > 1 else each[0] for name, each in values.items()}
 
 
-def option(hint: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Return the type that a Python parameter has on the command line, and what turns its words into the argument.
+def numbers(text: str | None) -> list[float]:
+    """Read numbers with commas between them.
 
-    A mapping is FIELD=VALUE words; names are words; widths are one word, as in 512,256, and so are numbers, as in
-    0.5,1; where text is allowed, text.
+    Raises
+    ------
+    DataError
+        If one of them is not a number.
     """
-    kinds = [kind for kind in _alternatives(hint) if kind is not type(None)]
-    origins = {typing.get_origin(kind) or kind: kind for kind in kinds}
-    if Mapping in origins:
-        return list[str], assignments
-    if str in origins or Path in origins:
-        return str, lambda word: word
-    if Sequence in origins and typing.get_args(origins[Sequence]) == (str,):
-        return list[str], lambda words: words
-    if Sequence in origins and typing.get_args(origins[Sequence]) == (float,):
-        return str, _numbers
-    if Sequence in origins:
-        return str, lambda word: word
-    return hint, lambda value: value
-
-
-def _numbers(word: str) -> list[float]:
     try:
-        return [float(number) for number in word.split(",")]
+        return [float(number) for number in text.split(",")] if text else []
     except ValueError:
-        raise DataError(f"'{word}' should be numbers with commas between them, such as 0.5,1,10.") from None
+        raise DataError(f"'{text}' should be numbers with commas between them, such as 0.5,1,10.") from None
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in {types.UnionType, typing.Union} else (hint,)
+def names(texts: Sequence[str] | None) -> list[str]:
+    """Read names that are given in several options, or in one with commas."""
+    return [name for text in texts or () for name in text.split(",") if name]
 
 
-def options_of(
-    function: Callable[..., Any], rename: Mapping[str, str], leave_out: Sequence[str] = (), group: str | None = None
-) -> dict[str, tuple[inspect.Parameter, Callable[[Any], Any]]]:
-    """Return the options that the keyword parameters of a function become.
+def say(*texts: Any) -> None:
+    """Print lines to the terminal; names are never read as markup."""
+    from rich.console import Console
 
-    Parameters
-    ----------
-    function
-        Its keyword-only parameters are taken.
-    rename
-        Names that differ on the command line.
-    leave_out
-        Parameters that are no options.
-    group
-        The title under which the help lists them.
+    Console(soft_wrap=True, highlight=False).print(*texts, sep="\n", markup=False)
+
+
+def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' own signature
+    """Take options that are not given from the file of ``--config``, as cyclopts takes them from a configuration.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read, or sets an option that does not exist.
     """
-    options = {}
-    helps = {each.arg_name: each.description for each in docstring_parser.parse(inspect.getdoc(function) or "").params}
-    for name, parameter in inspect.signature(function, eval_str=True, locals=_NAMES).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in leave_out:
-            continue
-        kind, convert = option(parameter.annotation)
-        default = parameter.default if parameter.default not in ((), None) else None
-        required = parameter.default is inspect.Parameter.empty
-        hint = kind if required or default is not None else kind | None
-        shown = Parameter(name=rename.get(name), help=helps.get(name))
-        if group:
-            shown = Parameter.combine(shown, Parameter(group=group))
-        options[name] = (
-            parameter.replace(
-                annotation=Annotated[hint, shown], default=inspect.Parameter.empty if required else default
-            ),
-            convert,
-        )
-    return options
+    found = {name: argument for argument in arguments for name in argument.names}
+    config = found.get("--config")
+    if config is None or not config.tokens:
+        return
+    from genevae.runs.config_file import read_config
+
+    path = config.tokens[0].value
+    for name, value in read_config(path).items():
+        keyword = "--path" if name == "data" else f"--{name.replace('_', '-')}"
+        if keyword not in found or keyword == "--config":
+            known = [option[2:].replace("-", "_") for option in found if option.startswith("--") and "." not in option]
+            reason = peer_option(name) or f"There is no option '{name}'. {nearest(name, known)}"
+            raise RecipeError(f"The config file {path}: {reason}")
+        if not found[keyword].tokens:
+            for at, text in enumerate(_texts(value)):
+                found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))
 
 
-def with_signature(
-    command: Callable[..., Any], like: Callable[..., Any], parameters: Sequence[inspect.Parameter]
-) -> Callable[..., Any]:
-    """Give a command the name and docstring of a function, and a signature of its own."""
-    command.__name__ = like.__name__
-    command.__doc__ = like.__doc__
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-_NAMES = {"AnnData": object, "Block": object, "ReadOptions": object, "Source": object}
-"""Names that the tasks import for type checkers only."""
-
-
-READING = options_of(ReadOptions, {}, leave_out=["path"], group="How the data are read")
-
-
-def parameters() -> list[inspect.Parameter]:
-    """Return the options."""
-    return [parameter for parameter, _ in READING.values()]
-
-
-def files_of(data: str, given: dict[str, Any]) -> ReadOptions:
-    """Take the reading options out of what was given, and join them with the path."""
-    words = {name: given.pop(name) for name in READING if name in given}
-    return ReadOptions(path=data, **{name: word for name, word in words.items() if word is not None})
+def _texts(value: Any) -> Iterator[str]:
+    """Yield a value of a config file as the texts of a command line."""
+    if isinstance(value, Mapping):
+        yield from (f"{name}={','.join(_texts(each))}" for name, each in value.items())
+    elif isinstance(value, list):
+        yield from map(str, value)
+    else:
+        yield str(value).lower() if isinstance(value, bool) else str(value)

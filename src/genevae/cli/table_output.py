@@ -1,16 +1,19 @@
-"""Tables as files, whole or not at all."""
+"""Tables as files, written completely or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from genevae.cli.options import say
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, require_free, staging_folder
 
-__all__ = ["require_table", "write_table"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["require_table", "save_table", "write_table"]
 
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".csv": lambda table, path: table.to_csv(path, index=False),
@@ -21,12 +24,12 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 
 
 def require_table(path: Path, overwrite: bool) -> None:
-    """Make sure that a table can be written to a place, before the work that makes it.
+    """Check that a table can be written to a path, before the work that makes it.
 
     Raises
     ------
     RunError
-        If the suffix is unknown, a file is there already, or its folder cannot be written to.
+        If the suffix is unknown, the file exists, or its folder cannot be written.
     """
     if path.suffix not in WRITERS:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
@@ -34,9 +37,17 @@ def require_table(path: Path, overwrite: bool) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path, index: str) -> None:
-    """Write beside the place, then move there; row names become a column of this title, and row numbers do not."""
+    """Write a table atomically; row names become a column of this title, and row numbers do not."""
+    import pandas as pd
+
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index(names=index)
     with staging_folder(path) as folder:
         WRITERS[path.suffix](table, folder / path.name)
         replace_with(folder / path.name, path)
+
+
+def save_table(table: pd.DataFrame, path: Path) -> None:
+    """Write the table of a task, and print where it is."""
+    write_table(table, path, str(table.index.name or "cell"))
+    say(f"Wrote {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ JOINS = ("inner", "outer")
 KEEPS = ("auto", "memory", "disk")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReadOptions:
     """A path, and options for reading it.
 
@@ -41,6 +41,7 @@ class ReadOptions:
     """
 
     path: str | Path
+    _: KW_ONLY
     layer: str | None = None
     format: str | None = None
     join: Literal["inner", "outer"] = "inner"

@@ -1,48 +1,36 @@
-"""The methods, by name. To add one: a file with a recipe, and its name in the list below."""
+"""The methods: a recipe is a choice of model, objective and training numbers.
+
+This file knows only their names, so that listing them loads no PyTorch; :mod:`genevae.recipes.registry` has them.
+"""
 
 from __future__ import annotations
 
-from genevae.errors import RecipeError, nearest
-from genevae.recipes.adversarial import ADVERSARIAL
-from genevae.recipes.bulk import BULK, BULK_LARGE
-from genevae.recipes.contrastive import CONTRASTIVE
-from genevae.recipes.convolutional import CONVOLUTIONAL, CONVOLUTIONAL_NB
-from genevae.recipes.cycle import CYCLE
-from genevae.recipes.dose import DOSE
-from genevae.recipes.gaussian import CONDITIONAL, GAUSSIAN
-from genevae.recipes.nb import NB, POISSON, ZINB
-from genevae.recipes.recipe import Recipe
+__all__ = ["DESCRIPTIONS"]
 
-__all__ = ["RECIPES", "Recipe", "recipe_named"]
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        NB,
-        ZINB,
-        POISSON,
-        GAUSSIAN,
-        CONDITIONAL,
-        BULK,
-        BULK_LARGE,
-        CONTRASTIVE,
-        ADVERSARIAL,
-        DOSE,
-        CYCLE,
-        CONVOLUTIONAL,
-        CONVOLUTIONAL_NB,
-    )
+DESCRIPTIONS = {
+    "nb": "Conditional VAE of counts, negative binomial: the first choice for UMI counts.",
+    "zinb": "Conditional VAE of counts, zero-inflated negative binomial: for protocols with excess zeros.",
+    "poisson": "Conditional VAE of counts, Poisson: for counts no more variable than their mean.",
+    "gaussian": "Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first.",
+    "conditional": (
+        "Gaussian CVAE with embeddings 32/32/16 (cell type, perturbation, experiment), hidden 512-256, "
+        "latent 128; labels may be unknown."
+    ),
+    "bulk": "β-VAE of standardised log expression of bulk samples, with ELU layers; each step masks random genes.",
+    "bulk-large": (
+        "As bulk, with five hidden layers 4096-2048-1024-512-256: as trained on 20,000 genes of 17,000 samples."
+    ),
+    "contrastive": (
+        "As bulk, and profiles that share a group (--group donor) are pulled together, those of other groups apart."
+    ),
+    "adversarial": "CVAE-NB with an adversary that removes the technical batch from the latent.",
+    "dose": "CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
+    "cycle": (
+        "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."
+    ),
+    "convolutional": "Convolutional CVAE: genes as a square image with pixels from 0 to 1; squared error plus KL.",
+    "convolutional-nb": (
+        "The same convolutions over log counts, with a negative binomial of each gene's share of the counts."
+    ),
 }
-
-
-def recipe_named(name: str) -> Recipe:
-    """Return a recipe by name.
-
-    Raises
-    ------
-    RecipeError
-        With the valid names and the nearest.
-    """
-    if name not in RECIPES:
-        raise RecipeError(f"There is no recipe '{name}'. {nearest(name, RECIPES)}")
-    return RECIPES[name]
+"""What each recipe is, in one sentence."""

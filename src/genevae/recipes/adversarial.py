@@ -8,6 +8,7 @@ from genevae.data.schema import Schema
 from genevae.errors import RecipeError
 from genevae.objectives.adversary import Adversary, Discriminator
 from genevae.objectives.schedules import Ramp
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound, ObjectiveSettings
 from genevae.recipes.nb import NB
 from genevae.recipes.recipe import Model
@@ -74,6 +75,6 @@ class AdversarialSettings(ObjectiveSettings):
 ADVERSARIAL = replace(
     NB,
     name="adversarial",
-    description="CVAE-NB with an adversary that removes the technical batch from the latent.",
+    description=DESCRIPTIONS["adversarial"],
     objective=AdversarialSettings(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Annealing, Bound, Masking
 from genevae.recipes.gaussian import GaussianModel
 from genevae.recipes.recipe import Recipe
@@ -12,14 +13,14 @@ __all__ = ["BOUND", "BULK", "BULK_LARGE"]
 BOUND = Bound(annealing=Annealing(beta=0.1, beta_schedule="cyclic", beta_ramp=0.5, beta_decay=0.8), masking=Masking())
 BULK = Recipe(
     name="bulk",
-    description="β-VAE of standardised log expression of bulk samples, with ELU layers; each step masks random genes.",
+    description=DESCRIPTIONS["bulk"],
     model=GaussianModel(n_latent=32, hidden=(512,), activation="elu", dropout=0.3, target_size=1e6, standardise=True),
     objective=BOUND,
     training=Training(batch_size=32, weight_decay=1e-4, epsilon=1e-8),
 )
 BULK_LARGE = BULK.variant(
     "bulk-large",
-    "As bulk, with five hidden layers 4096-2048-1024-512-256: as trained on 20,000 genes of 17,000 samples.",
+    DESCRIPTIONS["bulk-large"],
     n_latent=128,
     hidden=(4096, 2048, 1024, 512, 256),
     batch_size=128,

@@ -12,6 +12,7 @@ from genevae.errors import RecipeError
 from genevae.models.projection import Projection
 from genevae.models.vae import VAE
 from genevae.objectives.contrastive import Contrastive
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound, ObjectiveSettings, RowNumbers, Weights
 from genevae.recipes.bulk import BOUND, BULK
 from genevae.recipes.recipe import Model
@@ -103,8 +104,6 @@ class ContrastiveSettings(ObjectiveSettings):
 CONTRASTIVE = replace(
     BULK,
     name="contrastive",
-    description=(
-        "As bulk, and profiles that share a group (--group donor) are pulled together, those of other groups apart."
-    ),
+    description=DESCRIPTIONS["contrastive"],
     objective=ContrastiveSettings(bound=BOUND),
 )

@@ -21,6 +21,7 @@ from genevae.models.vae import VAE
 from genevae.nn.image import Layout, curve, smallest_side
 from genevae.nn.mlp import ACTIVATIONS, identity
 from genevae.nn.one_hot import OneHot
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound
 from genevae.recipes.recipe import Recipe
 from genevae.recipes.vae import VAESettings
@@ -181,7 +182,7 @@ class ImageModel(VAESettings):
 
 CONVOLUTIONAL = Recipe(
     name="convolutional",
-    description="Convolutional CVAE: genes as a square image with pixels from 0 to 1; squared error plus KL.",
+    description=DESCRIPTIONS["convolutional"],
     model=ImageModel(n_latent=2, hidden=(16,), norm="none", dropout=0.0),
     # With a weight of 1, squared errors of numbers from 0 to 1 are so small beside the KL that the latent may collapse.
     objective=Bound(reconstruction_weight=100.0),
@@ -189,7 +190,7 @@ CONVOLUTIONAL = Recipe(
 )
 CONVOLUTIONAL_NB = Recipe(
     name="convolutional-nb",
-    description="The same convolutions over log counts, with a negative binomial of each gene's share of the counts.",
+    description=DESCRIPTIONS["convolutional-nb"],
     model=ImageModel(pixels=ImageCounts(), n_latent=2, hidden=(16,), norm="none", dropout=0.0),
     objective=Bound(reconstruction_weight=1.0),
     training=Training(batch_size=32, learning_rate=3e-3),

@@ -18,6 +18,7 @@ from genevae.nn.heads import AdditiveHeads, Scaling
 from genevae.nn.mlp import ACTIVATIONS
 from genevae.objectives.cycle import Cycle
 from genevae.objectives.masking import CategoryDropout
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Annealing, ObjectiveSettings
 from genevae.recipes.recipe import Model, Recipe
 from genevae.recipes.vae import Activation
@@ -143,9 +144,7 @@ class CycleSettings(ObjectiveSettings):
 
 CYCLE = Recipe(
     name="cycle",
-    description=(
-        "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."
-    ),
+    description=DESCRIPTIONS["cycle"],
     model=AdditiveModel(),
     objective=CycleSettings(),
     training=Training(batch_size=512, learning_rate=5e-3, epsilon=1e-8, clip=10.0, weight_decay=0.0),

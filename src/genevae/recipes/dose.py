@@ -12,6 +12,7 @@ from genevae.errors import RecipeError, nearest
 from genevae.models.likelihoods import Decoder
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.nb import NB, CountLikelihood, NegativeBinomial
 from genevae.recipes.vae import VAESettings
 from genevae.training.settings import Training
@@ -91,7 +92,7 @@ class DoseModel(VAESettings):
 DOSE = replace(
     NB,
     name="dose",
-    description="CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
+    description=DESCRIPTIONS["dose"],
     model=DoseModel(n_latent=4, norm="none"),
     training=Training(batch_size=16, learning_rate=5e-3),  # for tens of bulk samples
 )

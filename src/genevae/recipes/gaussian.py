@@ -13,6 +13,7 @@ from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, T
 from genevae.data.value_kind import Kind
 from genevae.models.likelihoods import Decoder, NormalLikelihood
 from genevae.nn.mlp import identity
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound
 from genevae.recipes.recipe import Recipe
 from genevae.recipes.vae import VAESettings
@@ -61,16 +62,13 @@ class GaussianModel(VAESettings):
 
 GAUSSIAN = Recipe(
     name="gaussian",
-    description="Conditional VAE of log-normalised expression, Gaussian; counts are log-normalised first.",
+    description=DESCRIPTIONS["gaussian"],
     model=GaussianModel(),
     objective=Bound(),
 )
 CONDITIONAL = Recipe(
     name="conditional",
-    description=(
-        "Gaussian CVAE with embeddings 32/32/16 (cell type, perturbation, experiment), hidden 512-256, latent 128; "
-        "labels may be unknown."
-    ),
+    description=DESCRIPTIONS["conditional"],
     model=GaussianModel(n_latent=128, hidden=(512, 256), embedding_widths=(32, 32, 16)),
     objective=Bound(category_dropout=0.1),
 )

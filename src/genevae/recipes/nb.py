@@ -9,6 +9,7 @@ from torch import nn
 
 from genevae.data.schema import Schema
 from genevae.models.likelihoods import Decoder, NegativeBinomialLikelihood, PoissonLikelihood, ZeroInflatedLikelihood
+from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound
 from genevae.recipes.dispersion import DISPERSIONS, Dispersion
 from genevae.recipes.recipe import Recipe
@@ -95,19 +96,19 @@ class CountModel(VAESettings):
 
 NB = Recipe(
     name="nb",
-    description="Conditional VAE of counts, negative binomial: the first choice for UMI counts.",
+    description=DESCRIPTIONS["nb"],
     model=CountModel(),
     objective=Bound(),
 )
 ZINB = replace(
     NB,
     name="zinb",
-    description="Conditional VAE of counts, zero-inflated negative binomial: for protocols with excess zeros.",
+    description=DESCRIPTIONS["zinb"],
     model=CountModel(counts=ZeroInflated()),
 )
 POISSON = replace(
     NB,
     name="poisson",
-    description="Conditional VAE of counts, Poisson: for counts no more variable than their mean.",
+    description=DESCRIPTIONS["poisson"],
     model=CountModel(counts=Poisson()),
 )

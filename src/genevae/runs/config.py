@@ -8,30 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from genevae.errors import DataError, RecipeError, nearest
-from genevae.recipes import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_named
 from genevae.runs.interval import Interval
+from genevae.runs.peer_options import peer_option
 
-__all__ = ["PEERS", "Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
-
-PEERS = {
-    "batch_key": "batch",
-    "labels_key": "condition",
-    "categorical_covariate_keys": "condition",
-    "continuous_covariate_keys": "continuous",
-    "max_epochs": "epochs",
-    "train_size": "validation",
-    "n_hidden": "hidden",
-    "n_layers": "hidden",
-    "lr": "learning_rate",
-    "dropout_rate": "setting dropout",
-    "gene_likelihood": "recipe",
-    "n_top_genes": "genes",
-    "use_gpu": "device",
-    "accelerator": "device",
-    "early_stopping_patience": "setting patience",
-    "limit_train_batches": "setting cells_per_epoch",
-}
-"""What scvi-tools and scanpy call an option, and its name here."""
+__all__ = ["Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +187,6 @@ PARTS: dict[str, Any] = {"covariates": Covariates, "expression": Expression, "sp
 
 
 def unknown_option(name: str) -> RecipeError:
-    """Return the error for an option that does not exist, with the name here of a peer's option."""
-    if name in PEERS:
-        return RecipeError(f"There is no option '{name}'; here it is: {PEERS[name]}.")
+    """Return the error for an option of fit that does not exist."""
     known = [each.name for kind in PARTS.values() for each in fields(kind)]
-    return RecipeError(f"There is no option '{name}'. {nearest(name, known)}")
+    return peer_option(name) or RecipeError(f"There is no option '{name}'. {nearest(name, known)}")

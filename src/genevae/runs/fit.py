@@ -16,7 +16,7 @@ from genevae.errors import RecipeError, nearest
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
-from genevae.recipes import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder

@@ -19,7 +19,7 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.recipes import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_named
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
 __all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]

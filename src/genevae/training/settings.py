@@ -131,7 +131,9 @@ def _int(value: Any) -> int:
 
 
 def _ints(value: Any) -> tuple[int, ...]:
-    return tuple(map(_int, value.replace(" ", "").split(",") if isinstance(value, str) else value))
+    if isinstance(value, str):
+        value = [part for part in value.replace(" ", "").split(",") if part]
+    return tuple(map(_int, [value] if isinstance(value, int) else value))
 
 
 _CASTS: dict[Any, Callable[[Any], Any]] = {int: _int, float: float, bool: _bool, tuple[int, ...]: _ints}

@@ -1,0 +1,46 @@
+"""`genevae counterfactual`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+import genevae as gv
+from genevae.cli.options import Data, FieldValues, Force, Out, Run, assignments, say
+
+__all__ = ["counterfactual"]
+
+
+def counterfactual(
+    run: Run,
+    data: Data,
+    *,
+    out: Out,
+    condition: Annotated[FieldValues, Parameter(name="--set")],
+    force: Force = False,
+    n_draws: int = 25,
+    interval: float = 0.9,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> None:
+    """Predict what cells would look like in another condition.
+
+    Parameters
+    ----------
+    condition
+        The other condition, as FIELD=VALUE; other fields and the size stay as they are in each cell.
+    n_draws
+        Draws from the posterior of each cell.
+    interval
+        Share of the draws in the interval.
+    batch_size
+        Cells in one step.
+    seed
+        Of the random draws.
+    """
+    gv.counterfactual(
+        gv.load(run), data, condition=assignments(condition), n_draws=n_draws, interval=interval,
+        batch_size=batch_size, seed=seed, out=out, overwrite=force,
+    )  # fmt: skip
+    say(f"Wrote {out}")

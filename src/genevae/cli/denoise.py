@@ -1,0 +1,42 @@
+"""`genevae denoise`."""
+
+from __future__ import annotations
+
+import genevae as gv
+from genevae.cli.options import Data, Force, Out, Run, say
+
+__all__ = ["denoise"]
+
+
+def denoise(
+    run: Run,
+    data: Data,
+    *,
+    out: Out,
+    force: Force = False,
+    size: float | None = None,
+    average_batches: bool = False,
+    n_draws: int = 10,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> None:
+    """Denoise cells: E[x | z, c], averaged over q(z | x, c).
+
+    Parameters
+    ----------
+    size
+        Give every cell this many counts; by default each keeps its own.
+    average_batches
+        Average over all technical batches, as if each cell had been measured in every one.
+    n_draws
+        Draws from the posterior of each cell.
+    batch_size
+        Cells in one step.
+    seed
+        Of the random draws.
+    """
+    gv.denoise(
+        gv.load(run), data, size=size, average_batches=average_batches, n_draws=n_draws, batch_size=batch_size,
+        seed=seed, out=out, overwrite=force,
+    )  # fmt: skip
+    say(f"Wrote {out}")

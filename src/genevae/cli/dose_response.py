@@ -1,0 +1,66 @@
+"""`genevae dose-response`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+
+import genevae as gv
+from genevae.cli.options import Data, FieldValues, Force, Run, Table, assignments, names, numbers
+from genevae.cli.table_output import require_table, save_table
+
+__all__ = ["dose_response"]
+
+
+def dose_response(
+    run: Run,
+    data: Data,
+    *,
+    out: Table,
+    force: Force = False,
+    condition: Annotated[FieldValues | None, Parameter(name="--set")] = None,
+    field: str | None = None,
+    doses: str | None = None,
+    genes: Sequence[str] | None = None,
+    n_draws: int = 25,
+    interval: float = 0.9,
+    least_change: float = 0.1,
+    size: float | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> None:
+    """Compute the dose-response curve of each gene, with its EC50.
+
+    Parameters
+    ----------
+    condition
+        The drug, as FIELD=VALUE, and any other condition to set; by default the only category besides the control.
+    field
+        The continuous condition that is the dose; by default the only one.
+    doses
+        Doses in their own units, as in 0.1,1,10; by default 24, evenly spaced in their logarithm, from the lowest
+        above zero in the data to the highest in training. Dose zero is always added.
+    genes
+        Genes to report; all by default.
+    n_draws
+        Draws from the posterior of each cell. In each, every cell has a random weight w ~ Exponential(1).
+    interval
+        Share of the draws in the interval.
+    least_change
+        Genes whose level never changes by this share of its largest value have no EC50.
+    size
+        Give every cell this many counts; by default each keeps its own.
+    batch_size
+        Cells in one step.
+    seed
+        Of the random draws.
+    """
+    require_table(out, force)
+    table = gv.dose_response(
+        gv.load(run), data, condition=assignments(condition) or None, field=field, doses=numbers(doses),
+        genes=names(genes) or None, n_draws=n_draws, interval=interval, least_change=least_change, size=size,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    save_table(table, out)

@@ -1,0 +1,52 @@
+"""`genevae generate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+import genevae as gv
+from genevae.cli.options import FieldValues, Force, Out, Run, assignments, say
+
+__all__ = ["generate"]
+
+
+def generate(
+    run: Run,
+    *,
+    out: Out,
+    force: Force = False,
+    n: int = 1000,
+    condition: Annotated[FieldValues | None, Parameter(name="--set")] = None,
+    per_category: FieldValues | None = None,
+    latent: Literal["aggregate", "prior"] = "aggregate",
+    size: float | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> None:
+    """Generate cells of some conditions.
+
+    Parameters
+    ----------
+    n
+        Cells of each condition.
+    condition
+        The condition, as FIELD=VALUE; all combinations, where a field has several values.
+    per_category
+        Cells of every category of a field, as FIELD=N, instead of n; --set may fix other fields.
+    latent
+        Draw z from the posterior of a training cell, so that all draws follow the aggregate posterior; or from the
+        prior.
+    size
+        Counts per cell; by default those of the training cell.
+    batch_size
+        Cells in one step.
+    seed
+        Of the random draws.
+    """
+    gv.generate(
+        gv.load(run), n=n, condition=assignments(condition), per_category=assignments(per_category), latent=latent,
+        size=size, batch_size=batch_size, seed=seed, out=out, overwrite=force,
+    )  # fmt: skip
+    say(f"Wrote {out}")
