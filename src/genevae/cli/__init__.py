@@ -44,7 +44,7 @@ RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
 
 app = App(
     name="genevae",
-    help="Generative models of gene expression: train one, embed cells, generate cells, ask what if.",
+    help="Generative models of gene expression: train one, embed cells, generate cells, answer what-if questions.",
     version=lambda: version("genevae"),
     default_parameter=Parameter(negative=()),
     config=(from_config,),

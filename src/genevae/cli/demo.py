@@ -30,9 +30,9 @@ MARKERS = ("LYZ", "CD79A", "CD8A", "GNLY", "CST3")
 
 
 def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
-    """Do everything once on a small real data set: train, embed, classify, generate, denoise.
+    """Run every task on a small real data set: train, embed, classify, generate, denoise.
 
-    700 blood cells that scanpy ships; pictures, h5ad files and a summary with baselines are left in a folder.
+    The data are 700 blood cells that scanpy ships. The folder has pictures, h5ad files and a summary with baselines.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     force
         Replace what is there.
     seed
-        Of everything.
+        Of all random numbers.
     """
     require_free(out, force, marks=["summary.md"])
     draft = hidden_sibling(out)
@@ -87,13 +87,13 @@ def pbmc68k() -> AnnData:
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """The cells, their split, and the two models: one that is not told the cell type, and one that is."""
+class _Models:
+    """The cells, their split, and the two models: one without any condition, and one conditioned on the cell type."""
 
     adata: AnnData
     test_n: Any
-    free: gv.Trained
-    told: gv.Trained
+    unconditioned: gv.Trained
+    conditioned: gv.Trained
     folder: Path
     seed: int
 
@@ -108,43 +108,43 @@ class _Bench:
 
 def _demo(adata: AnnData, folder: Path, seed: int) -> str:
     common: dict[str, Any] = {"test": 0.25, "stratify": LABEL, "seed": seed, "setting": {"dropout": 0.2}}
-    free = gv.fit(adata, recipe="nb", **common)
-    told = gv.fit(adata, recipe="nb", condition=[LABEL], **common)
-    gv.save(free, folder / "model")
-    gv.save(told, folder / "model_by_cell_type")
-    bench = _Bench(adata, (told.split == "test").to_numpy(), free, told, folder, seed)
-    training_picture(free.history, free.facts["best_epoch"], folder / "training.png")
-    rows = [*_embed(bench), *_classify(bench), *_generate(bench), *_denoise(bench)]
-    return _summary(bench, rows)
+    unconditioned = gv.fit(adata, recipe="nb", **common)
+    conditioned = gv.fit(adata, recipe="nb", condition=[LABEL], **common)
+    gv.save(unconditioned, folder / "model")
+    gv.save(conditioned, folder / "model_by_cell_type")
+    models = _Models(adata, (conditioned.split == "test").to_numpy(), unconditioned, conditioned, folder, seed)
+    training_picture(unconditioned.history, unconditioned.facts["best_epoch"], folder / "training.png")
+    rows = [*_embed(models), *_classify(models), *_generate(models), *_denoise(models)]
+    return _summary(models, rows)
 
 
 Row = tuple[str, str, str]
-"""A question, the model's number, and the baselines' numbers."""
+"""A task, the model's number, and the baselines' numbers."""
 
 
-def _embed(bench: _Bench) -> list[Row]:
-    """Embed all cells, draw them, and ask a nearest-neighbour classifier to tell held-out types from the latent."""
+def _embed(models: _Models) -> list[Row]:
+    """Embed all cells, draw them, and predict held-out types from the nearest neighbours in the latent."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.neighbors import KNeighborsClassifier
 
-    latent = gv.embed(bench.free, bench.adata)
-    latent.write_h5ad(bench.folder / "latent.h5ad")
-    labels = bench.adata.obs[LABEL].to_numpy()
-    spaces = {"latent": latent.obsm["X_genevae"], "PCA": _pca(bench, latent.obsm["X_genevae"].shape[1])}
+    latent = gv.embed(models.unconditioned, models.adata)
+    latent.write_h5ad(models.folder / "latent.h5ad")
+    labels = models.adata.obs[LABEL].to_numpy()
+    spaces = {"latent": latent.obsm["X_genevae"], "PCA": _pca(models, latent.obsm["X_genevae"].shape[1])}
     scores = {
         name: accuracy(
-            labels[bench.test_n],
-            KNeighborsClassifier(15).fit(z[~bench.test_n], labels[~bench.test_n]).predict(z[bench.test_n]),
+            labels[models.test_n],
+            KNeighborsClassifier(15).fit(z[~models.test_n], labels[~models.test_n]).predict(z[models.test_n]),
         )
         for name, z in spaces.items()
     }
     maps = {
         "PCA of the latent": PCA(2).fit_transform(spaces["latent"]),
-        "t-SNE of the latent": TSNE(random_state=bench.seed).fit_transform(spaces["latent"]),
+        "t-SNE of the latent": TSNE(random_state=models.seed).fit_transform(spaces["latent"]),
     }
-    map_picture(maps, list(labels), bench.folder / "latent.png")
-    majority = majority_accuracy(labels[~bench.test_n], labels[bench.test_n])
+    map_picture(maps, list(labels), models.folder / "latent.png")
+    majority = majority_accuracy(labels[~models.test_n], labels[models.test_n])
     return [
         (
             "Embed: accuracy of 15 nearest neighbours, held-out cells",
@@ -154,19 +154,19 @@ def _embed(bench: _Bench) -> list[Row]:
     ]
 
 
-def _classify(bench: _Bench) -> list[Row]:
-    """Tell the held-out cells' types, beside logistic regression on principal components."""
+def _classify(models: _Models) -> list[Row]:
+    """Predict the types of held-out cells, beside logistic regression on principal components."""
     from sklearn.linear_model import LogisticRegression
 
-    table = gv.classify(bench.told, bench.test, field=LABEL, seed=bench.seed)
-    true = bench.test.obs[LABEL].to_numpy()
+    table = gv.classify(models.conditioned, models.test, field=LABEL, seed=models.seed)
+    true = models.test.obs[LABEL].to_numpy()
     table.insert(0, "true", true)
-    table.to_csv(bench.folder / "labels.csv", index_label="cell")
-    x, labels = _pca(bench, 50), bench.adata.obs[LABEL].to_numpy()
-    regression = LogisticRegression(max_iter=2000).fit(x[~bench.test_n], labels[~bench.test_n])
-    p_nc = regression.predict_proba(x[bench.test_n])
-    told = regression.classes_[p_nc.argmax(1)]
-    right, majority = accuracy(true, told), majority_accuracy(labels[~bench.test_n], true)
+    table.to_csv(models.folder / "labels.csv", index_label="cell")
+    x, labels = _pca(models, 50), models.adata.obs[LABEL].to_numpy()
+    regression = LogisticRegression(max_iter=2000).fit(x[~models.test_n], labels[~models.test_n])
+    p_nc = regression.predict_proba(x[models.test_n])
+    predicted = regression.classes_[p_nc.argmax(1)]
+    right, majority = accuracy(true, predicted), majority_accuracy(labels[~models.test_n], true)
     return [
         (
             "Classify: accuracy, held-out cells",
@@ -176,31 +176,31 @@ def _classify(bench: _Bench) -> list[Row]:
         (
             "Classify: expected calibration error (0 is best)",
             f"{expected_calibration_error(table['label'] == true, table['probability']):.3f}",
-            f"logistic regression {expected_calibration_error(told == true, p_nc.max(1)):.3f}",
+            f"logistic regression {expected_calibration_error(predicted == true, p_nc.max(1)):.3f}",
         ),
     ]
 
 
-def _generate(bench: _Bench) -> list[Row]:
-    """Generate cells of each type, and compare what sets each type apart with held-out cells of it."""
-    types = sorted(bench.adata.obs[LABEL].unique())
-    made = gv.generate(bench.told, n=200, condition={LABEL: types}, seed=bench.seed)
-    made.write_h5ad(bench.folder / "generated.h5ad")
-    common = [name for name in types if (bench.test.obs[LABEL] == name).sum() >= 10]
-    overall = profile(bench.train.X)
+def _generate(models: _Models) -> list[Row]:
+    """Generate cells of each type, and compare the markers of each type with those of held-out cells."""
+    types = sorted(models.adata.obs[LABEL].unique())
+    made = gv.generate(models.conditioned, n=200, condition={LABEL: types}, seed=models.seed)
+    made.write_h5ad(models.folder / "generated.h5ad")
+    common = [name for name in types if (models.test.obs[LABEL] == name).sum() >= 10]
+    overall = profile(models.train.X)
     scores: dict[str, list[float]] = {"generated": [], "training cells": []}
     for name in common:
-        real = _of(bench.test, name) - overall
+        real = _of(models.test, name) - overall
         scores["generated"].append(pearson(_of(made, name) - overall, real))
-        scores["training cells"].append(pearson(_of(bench.train, name) - overall, real))
-    commonest = bench.test.obs[LABEL].value_counts().index[0]
-    pair = [_cells(source, commonest) for source in (bench.adata, made)]
+        scores["training cells"].append(pearson(_of(models.train, name) - overall, real))
+    commonest = models.test.obs[LABEL].value_counts().index[0]
+    pair = [_cells(source, commonest) for source in (models.adata, made)]
     agreement_picture(
         {
             f"{commonest}: log mean": (_log_mean(pair[0]), _log_mean(pair[1])),
             f"{commonest}: share of zeros": (_zeros(pair[0]), _zeros(pair[1])),
         },
-        bench.folder / "generated.png",
+        models.folder / "generated.png",
     )
     return [
         (
@@ -211,44 +211,44 @@ def _generate(bench: _Bench) -> list[Row]:
     ]
 
 
-def _denoise(bench: _Bench) -> list[Row]:
-    """Hide half of the molecules of held-out cells, and ask for them back from the other half."""
-    gv.denoise(bench.free, bench.adata, seed=bench.seed).write_h5ad(bench.folder / "denoised.h5ad")
-    seen, hidden = thin(bench.test.X, 0.5, bench.seed)
-    half = bench.test.copy()
+def _denoise(models: _Models) -> list[Row]:
+    """Predict half of the molecules of held-out cells from the other half."""
+    gv.denoise(models.unconditioned, models.adata, seed=models.seed).write_h5ad(models.folder / "denoised.h5ad")
+    seen, held_out = thin(models.test.X, 0.5, models.seed)
+    half = models.test.copy()
     half.X = seen
     size_n1 = np.asarray(seen.sum(1))
-    mean_g = np.asarray(bench.train.X.sum(0)).ravel()
-    told = {
-        "model": gv.denoise(bench.free, half, seed=bench.seed).X,
+    mean_g = np.asarray(models.train.X.sum(0)).ravel()
+    predicted = {
+        "model": gv.denoise(models.unconditioned, half, seed=models.seed).X,
         "mean": size_n1 * mean_g / mean_g.sum(),
         "raw": seen.toarray(),
     }
-    loss = {name: poisson_deviance(hidden, x) for name, x in told.items()}
-    genes = [gene for gene in MARKERS if gene in bench.test.var_names]
-    at = bench.test.var_names.get_indexer(genes)
+    loss = {name: poisson_deviance(held_out, x) for name, x in predicted.items()}
+    genes = [gene for gene in MARKERS if gene in models.test.var_names]
+    at = models.test.var_names.get_indexer(genes)
     panels = {
-        "half the molecules": dict(zip(genes, (told["raw"] / size_n1)[:, at].T, strict=True)),
-        "denoised": dict(zip(genes, (told["model"] / size_n1)[:, at].T, strict=True)),
-        "the other half": dict(zip(genes, (hidden.toarray() / size_n1)[:, at].T, strict=True)),
+        "half the molecules": dict(zip(genes, (predicted["raw"] / size_n1)[:, at].T, strict=True)),
+        "denoised": dict(zip(genes, (predicted["model"] / size_n1)[:, at].T, strict=True)),
+        "the other half": dict(zip(genes, (held_out.toarray() / size_n1)[:, at].T, strict=True)),
     }
-    gene_picture(panels, list(bench.test.obs[LABEL]), bench.folder / "denoised.png")
+    gene_picture(panels, list(models.test.obs[LABEL]), models.folder / "denoised.png")
     return [
         (
-            "Denoise: Poisson deviance of hidden molecules, held-out cells (0 is best)",
+            "Denoise: Poisson deviance of held-out molecules, held-out cells (0 is best)",
             f"{loss['model']:.3f}",
             f"mean of the training cells {loss['mean']:.3f}; no denoising {loss['raw']:.3f}",
         )
     ]
 
 
-def _pca(bench: _Bench, n: int) -> Any:
+def _pca(models: _Models, n: int) -> Any:
     """Return principal components of log-normalised counts, fitted on the training cells."""
     from sklearn.decomposition import PCA
 
-    x = bench.adata.X.toarray()
+    x = models.adata.X.toarray()
     x = np.log1p(1e4 * x / x.sum(1, keepdims=True))
-    return PCA(n, random_state=bench.seed).fit(x[~bench.test_n]).transform(x)
+    return PCA(n, random_state=models.seed).fit(x[~models.test_n]).transform(x)
 
 
 def _cells(adata: AnnData, label: str) -> Any:
@@ -267,26 +267,26 @@ def _zeros(x: Any) -> Any:
     return 1 - np.asarray((x > 0).mean(0)).ravel()
 
 
-def _summary(bench: _Bench, rows: list[Row]) -> str:
-    table = "\n".join(f"| {question} | {ours} | {others} |" for question, ours, others in rows)
-    n_test = int(bench.test_n.sum())
+def _summary(models: _Models, rows: list[Row]) -> str:
+    table = "\n".join(f"| {task} | {ours} | {others} |" for task, ours, others in rows)
+    n_test = int(models.test_n.sum())
     return f"""# genevae demo
 
-{bench.adata.n_obs} blood cells, {bench.adata.n_vars} genes, counts (pbmc68k_reduced, Zheng et al. 2017);
-{n_test} of the cells were kept away from training. Recipe `nb`, seed {bench.seed}.
+{models.adata.n_obs} blood cells, {models.adata.n_vars} genes, counts (pbmc68k_reduced, Zheng et al. 2017);
+{n_test} of the cells were held out of training. Recipe `nb`, seed {models.seed}.
 
-| question | genevae | baselines |
+| task | genevae | baselines |
 |---|---|---|
 {table}
 
-Two models were trained. `model` is not told the cell type, so that its latent holds it: it embeds and denoises.
-`model_by_cell_type` is told the type, and so its latent need not hold it: it classifies and generates.
+Two models were trained. `model` has no condition, so that its latent contains the cell type: it embeds and denoises.
+`model_by_cell_type` is conditioned on the type, which its latent need not contain: it classifies and generates.
 
 | file | what it is |
 |---|---|
 | `training.png` | losses of `model` over epochs |
-| `latent.h5ad`, `latent.png` | where each cell lies |
-| `labels.csv` | the type told of each held-out cell, with probabilities |
+| `latent.h5ad`, `latent.png` | the latent of each cell |
+| `labels.csv` | predicted type of each held-out cell, with probabilities |
 | `generated.h5ad`, `generated.png` | 200 new cells of each type, and how they compare |
 | `denoised.h5ad`, `denoised.png` | expected counts of each cell; markers from half of its molecules |
 """

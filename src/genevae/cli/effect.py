@@ -76,9 +76,9 @@ def effect(
 
 
 def largest(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the genes that are among the first of any kind of cell and perturbation, by their mean change.
+    """Return the top genes of all contexts and perturbations, sorted by their mean change.
 
-    Kinds of cell and perturbations, the columns, are at most 60: those with the largest changes.
+    The columns, contexts and perturbations, are at most 60: those with the largest changes.
     """
     names = list(table.columns[: table.columns.get_loc("gene")])
     said = table[names].astype(str).agg(" · ".join, axis=1)

@@ -110,7 +110,7 @@ def _fill(
 def _without_labels(source: MemorySource, schema: Schema) -> MemorySource:
     if certain := set(schema.n_categories) - set(schema.unknown):
         raise DataError(
-            f"This model must be told {shorten(sorted(certain))} of every cell. Leave out --unlabelled, or train one "
-            "that can do without, with a recipe such as conditional or with --setting category_dropout=0.1."
+            f"This model needs {shorten(sorted(certain))} of every cell. Leave out --unlabelled, or train a model that "
+            "accepts unknown labels, with a recipe such as conditional or with --setting category_dropout=0.1."
         )
     return replace(source, obs=source.obs.drop(columns=list(schema.unknown), errors="ignore"))

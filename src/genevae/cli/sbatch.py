@@ -1,4 +1,4 @@
-"""A job for SLURM as a script that people can read."""
+"""A job for SLURM as a readable script."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from genevae.errors import RecipeError
 __all__ = ["PAUSED", "Job", "sbatch_script"]
 
 PAUSED = 75
-"""The exit code of a fit that was asked to end, and can go on."""
+"""The exit code of a fit that was stopped by a signal, and can be resumed."""
 WARNING = 120
-"""Seconds before the end at which SLURM warns a fit, for which it keeps its state."""
+"""Seconds before the time limit at which SLURM sends a fit the signal to save its state."""
 _TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
 _NAME = re.compile(r"[A-Za-z][\w-]*")
@@ -25,28 +25,28 @@ _NAME = re.compile(r"[A-Za-z][\w-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to run, and what it needs.
+    """A command to run, and the resources that it needs.
 
     Parameters
     ----------
     name
-        What the queue calls it.
+        Its name in the queue.
     command
-        Its words, from the program on.
+        The command line, with the program.
     folder
         Where it runs.
     each
-        For names of options, the values of which each becomes a job of its own: all combinations.
+        Values of options, by name; each combination of values is a job of an array.
     partition, time, memory
-        As SLURM writes them; its own defaults where they are not given.
+        In the notation of SLURM; its defaults where they are not given.
     nodes, gpus, cpus
         Machines, GPUs on each, and processors of each process.
     directives
         Any other of sbatch's options, by name.
     setup
         Lines of shell to run first.
-    goes_on
-        Whether it keeps its state when it is warned, and goes on where it was when it is started again.
+    resumes
+        Whether the command saves its state when it gets a signal, and continues when it is started again.
     """
 
     name: str
@@ -61,10 +61,10 @@ class Job:
     cpus: int = 4
     directives: Mapping[str, str] = field(default_factory=dict)
     setup: Sequence[str] = ()
-    goes_on: bool = False
+    resumes: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what the queue would refuse, or would take for something else."""
+        """Check the values that the queue would reject or misread."""
         for what, given, pattern, example in (
             ("time", self.time, _TIME, "4:00:00 (hours, minutes, seconds) or 2-12 (days, hours)"),
             ("memory", self.memory, _MEMORY, "64G, for each node"),
@@ -77,10 +77,10 @@ class Job:
         for name, value in (*self.directives.items(), ("partition", self.partition or "")):
             if not _NAME.fullmatch(name) or "\n" in value:
                 raise RecipeError(f"'{name}={value}' is no option of sbatch. Write NAME=VALUE, such as account=mylab.")
-        if not self.goes_on and self.n_processes > 1:
+        if not self.resumes and self.n_processes > 1:
             raise RecipeError(
                 f"This command is one process, and cannot use {self.nodes} nodes with {self.gpus} GPUs each. Only fit "
-                "can: leave out --nodes, and ask for one GPU."
+                "can: leave out --nodes, and request one GPU."
             )
 
     @property
@@ -122,19 +122,19 @@ def _needs(job: Job) -> list[tuple[str, str]]:
         "time": job.time,
         "mem": job.memory,
         "nodes": str(job.nodes),
-        "ntasks-per-node": str(max(job.gpus, 1) if job.goes_on else 1),
+        "ntasks-per-node": str(max(job.gpus, 1) if job.resumes else 1),
         "cpus-per-task": str(job.cpus),
         "gpus-per-node": str(job.gpus) if job.gpus else None,
         "array": f"0-{last}" if job.each else None,
         "requeue": "",
-        "signal": f"USR1@{WARNING}" if job.goes_on else None,
+        "signal": f"USR1@{WARNING}" if job.resumes else None,
         **job.directives,
     }
     return [(name, value) for name, value in needs.items() if value is not None]
 
 
 def _array(job: Job) -> list[str]:
-    """Write down the values of every job of the array, and choose those of this one."""
+    """List the values of every job of the array, and choose those of this one."""
     if not job.each:
         return []
     lists = {name: [values[name] for values in job.combinations] for name in job.each}
@@ -147,18 +147,18 @@ def _array(job: Job) -> list[str]:
 
 
 def _run(job: Job) -> list[str]:
-    """Start the processes, and put the job into the queue again where it has more to do."""
-    together = ["# One process for each GPU (or machine); they find each other through SLURM."] * (job.n_processes > 1)
+    """Start the processes, and requeue the job where it is unfinished."""
+    comment = ["# One process for each GPU (or machine); they find each other through SLURM."] * (job.n_processes > 1)
     start = "srun --kill-on-bad-exit=1" if job.n_processes > 1 else "srun"
-    line = f'{start} --cpus-per-task="$SLURM_CPUS_PER_TASK" {_words(job)}'
-    if not job.goes_on:
-        return [*together, line]
+    line = f'{start} --cpus-per-task="$SLURM_CPUS_PER_TASK" {_command_line(job)}'
+    if not job.resumes:
+        return [*comment, line]
     return [
-        *together,
+        *comment,
         line,
         "status=$?",
         "",
-        f"# {PAUSED}: it was asked to end, and has kept its state. Started again, it goes on where it was.",
+        f"# {PAUSED}: a signal stopped it, and its state is saved. Started again, it continues.",
         f'if [ "$status" -eq {PAUSED} ]; then',
         '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",
@@ -166,22 +166,22 @@ def _run(job: Job) -> list[str]:
     ]
 
 
-def _words(job: Job) -> str:
-    """Quote the command; where there is an array, its options and its place to write depend on the job."""
-    words = [shlex.quote(word) for word in job.command]
+def _command_line(job: Job) -> str:
+    """Quote the command; in an array, options and the output path depend on the job."""
+    parts = [shlex.quote(word) for word in job.command]
     if not job.each:
-        return " ".join(words)
-    at = _place_of_out(job.command)
+        return " ".join(parts)
+    at = _index_of_out(job.command)
     path = Path(job.command[at])
     values = "-".join(f"${{{_variable(name)}}}" for name in job.each)
-    words[at] = f'{shlex.quote(str(path.with_suffix("")))}-"{values}"{shlex.quote(path.suffix) if path.suffix else ""}'
-    return " ".join([*words, *(f'--{name} "${_variable(name)}"' for name in job.each)])
+    parts[at] = f'{shlex.quote(str(path.with_suffix("")))}-"{values}"{shlex.quote(path.suffix) if path.suffix else ""}'
+    return " ".join([*parts, *(f'--{name} "${_variable(name)}"' for name in job.each)])
 
 
-def _place_of_out(command: Sequence[str]) -> int:
-    """Find the word after --out."""
+def _index_of_out(command: Sequence[str]) -> int:
+    """Return the index of the value of --out."""
     if "--out" not in command[:-1]:
-        raise RecipeError("The jobs of an array need a place each to write: give --out PLACE, with a space between.")
+        raise RecipeError("Each job of an array needs an output path: give --out PATH, with a space.")
     return command.index("--out") + 1
 
 

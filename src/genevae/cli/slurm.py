@@ -26,9 +26,9 @@ VERBS = {
     },
     **{verb: ("data", verb) for verb in ("hvg", "pseudobulk", "mixtures", "convert")},
 }
-"""The commands that are worth a job, and their words."""
+"""The commands that can run as a job, and how they are called."""
 EVERY = "15m"
-"""How often a fit keeps its state, where that is not said."""
+"""The default interval of checkpoints of a fit."""
 
 
 def slurm(
@@ -49,14 +49,14 @@ def slurm(
 ) -> None:
     """Write another command as a job for SLURM: genevae slurm fit DATA --out RUN --partition gpu --time 4:00:00.
 
-    A fit keeps its state (--checkpoint-every 15m, unless said otherwise) also when SLURM warns it that time is over or
-    takes its place away; the job then queues again, and goes on where it was.
+    A fit saves its state (--checkpoint-every 15m, unless given) also when its time is over or it is preempted; the job
+    then queues again, and continues.
 
     Parameters
     ----------
     command
         fit, embed, evaluate, generate, counterfactual, denoise, classify, latent, hvg, pseudobulk, mixtures or convert,
-        and its own words.
+        with its options.
     partition
         The queue.
     time
@@ -79,22 +79,22 @@ def slurm(
     script
         The file to write; genevae-COMMAND.sbatch by default.
     replace
-        Replace a script that is there.
+        Replace an existing script.
     dry_run
         Show the script, and write nothing.
     submit
-        Put it into the queue.
+        Submit it to the queue.
     """
-    words = _checked(command, each)
+    arguments = _checked(command, each)
     job = Job(
         name=script.stem if script else f"genevae-{command[0]}",
-        command=[sys.executable, "-m", "genevae", *words],
+        command=[sys.executable, "-m", "genevae", *arguments],
         folder=Path.cwd(),
         each=_values(each),
         partition=partition, time=time, memory=memory, nodes=nodes, gpus=gpus, cpus=cpus,
         directives={name: str(value) for name, value in assignments(directive).items()},
         setup=setup,
-        goes_on=command[0] == "fit",
+        resumes=command[0] == "fit",
     )  # fmt: skip
     text = sbatch_script(job)
     console = Console(soft_wrap=True, highlight=False)
@@ -103,29 +103,29 @@ def slurm(
         return
     path = script or Path(f"{job.name}.sbatch")
     _write(text, path, replace)
-    console.print(f"Wrote {path}" + ("" if submit else f": put it into the queue with sbatch {path}"), markup=False)
+    console.print(f"Wrote {path}" + ("" if submit else f": submit it with sbatch {path}"), markup=False)
     if submit:
         console.print(_submitted(path), markup=False)
 
 
 def _checked(command: Sequence[str], each: Sequence[str]) -> list[str]:
-    """Let the command read its words now, so that a mistake is not found out when the job starts."""
+    """Parse the command now, so that a mistake shows before the job starts."""
     from genevae.cli import app
 
     if not command or command[0] not in VERBS:
         given = f"'{command[0]}' is no command that runs as a job" if command else "No command was given"
         raise RecipeError(f"{given}. {nearest(command[0] if command else '', VERBS)}")
-    words = [*VERBS[command[0]], *command[1:]]
-    if command[0] == "fit" and not {"--checkpoint-every", "--resume"} & {word.split("=")[0] for word in words}:
-        words += ["--checkpoint-every", EVERY]
+    arguments = [*VERBS[command[0]], *command[1:]]
+    if command[0] == "fit" and not {"--checkpoint-every", "--resume"} & {word.split("=")[0] for word in arguments}:
+        arguments += ["--checkpoint-every", EVERY]
     for values in Job(name="", command=(), folder=Path(), each=_values(each)).combinations:
         chosen = [word for name, value in values.items() for word in (f"--{name}", value)]
-        app.parse_args([*words, *chosen], exit_on_error=False)
-    return words
+        app.parse_args([*arguments, *chosen], exit_on_error=False)
+    return arguments
 
 
 def _values(each: Sequence[str]) -> dict[str, list[str]]:
-    """Take NAME=VALUE,VALUE apart."""
+    """Parse NAME=VALUE,VALUE."""
     return {name: str(values).split(",") for name, values in assignments(each).items()}
 
 
@@ -138,11 +138,11 @@ def _write(text: str, path: Path, replace: bool) -> None:
 
 
 def _submitted(path: Path) -> str:
-    """Put a script into the queue, and return what the queue says."""
+    """Submit a script, and return the answer of the queue."""
     sbatch: Any = shutil.which("sbatch")
     if sbatch is None:
-        raise RunError(f"There is no sbatch here: copy {path} to the cluster, and put it into the queue there.")
+        raise RunError(f"There is no sbatch here: copy {path} to the cluster, and submit it there.")
     done = subprocess.run([sbatch, str(path)], capture_output=True, text=True, check=False)  # noqa: S603 - its own file
     if done.returncode:
-        raise RunError(f"sbatch has refused {path}: {done.stderr.strip() or done.stdout.strip()}")
+        raise RunError(f"sbatch rejected {path}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()

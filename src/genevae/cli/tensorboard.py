@@ -1,4 +1,4 @@
-"""What a fit leaves for people to look at besides its folder: `--log tensorboard`."""
+"""The TensorBoard logs of a fit: `--log tensorboard`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from genevae.training.launch_env import launched
 __all__ = ["show", "tensorboard_logs"]
 
 LOGS = {"tensorboard": TensorBoard}
-"""What may be asked for, and what writes it."""
+"""Logs by name, and their callbacks."""
 N_CELLS = 5000
-"""Cells whose latent is shown."""
+"""Cells whose latent is logged."""
 
 
 @contextmanager
 def tensorboard_logs(names: Sequence[str], out: Path) -> Iterator[list[TensorBoard]]:
-    """Lend what takes note of training, beside the folder of the run: RUN-tensorboard. Of several processes, to one."""
+    """Yield the callbacks that log training, to RUN-tensorboard; in several processes, only in the first."""
     for name in names:
         if name not in LOGS:
             raise RecipeError(f"There is no log '{name}'. {nearest(name, LOGS)}")
@@ -48,8 +48,8 @@ def tensorboard_logs(names: Sequence[str], out: Path) -> Iterator[list[TensorBoa
 
 
 def show(logs: Sequence[TensorBoard], model: Trained) -> None:
-    """Show the curves of training, and where some cells lie in the latent: at most 5,000, drawn with the run's seed."""
-    logs = [log for log in logs if log.is_open]  # a run that had ended before has nothing new to show
+    """Log pictures of the training curves and of the latent of at most 5,000 cells, sampled with the run's seed."""
+    logs = [log for log in logs if log.is_open]  # a run that had ended before has nothing new to log
     if not logs:
         return
     seed = int(model.facts["seed"])
@@ -70,10 +70,10 @@ def show(logs: Sequence[TensorBoard], model: Trained) -> None:
 
 
 def _data_of(model: Trained) -> ReadOptions:
-    """Find the data again, where the run's config says that they were."""
+    """Return where the data are, from the run's config."""
     config, folder = tomllib.loads(model.facts["config"]), Path(model.facts["folder"])
-    words = {
+    options = {
         each.name: config[each.name] for each in fields(ReadOptions) if each.name in config and each.name != "path"
     }
-    words |= {"metadata": folder / words["metadata"]} if "metadata" in words else {}
-    return ReadOptions(path=folder / config["data"], **words)
+    options |= {"metadata": folder / options["metadata"]} if "metadata" in options else {}
+    return ReadOptions(path=folder / config["data"], **options)

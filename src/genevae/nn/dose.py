@@ -15,9 +15,9 @@ from genevae.nn.conditioning import Conditioning, embedding_width
 __all__ = ["RESPONSES", "DosedConditioning", "Doses", "FreeResponse", "HillResponse", "Response"]
 
 RESOLUTION = 1e-6
-"""Of the largest dose: what a standardised dose can tell from none as a 32-bit number."""
+"""Of the largest dose: the smallest dose that differs from zero once it is standardised in 32 bits."""
 RANGE = 1e-5
-"""Of the largest dose: where a free response starts to tell doses apart by their logarithm."""
+"""Of the largest dose: above it, a free response depends on the logarithm of the dose."""
 START_EC50 = 0.1
 """Of the largest dose: where the search for an EC50 starts."""
 LOG_EC50_LIMIT = 20.0
@@ -118,7 +118,7 @@ RESPONSES: dict[str, Callable[[int, float], Response]] = {"hill": HillResponse, 
 
 
 class Doses(nn.Module):
-    """Standardised values back in their own units; below zero, or too near to tell from it, is zero.
+    """Standardised values back in their own units; values below a millionth of the largest dose are zero.
 
     Parameters
     ----------

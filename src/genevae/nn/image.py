@@ -136,7 +136,7 @@ class TransposedConvolutions(nn.Module):
         self.n_in = math.prod(self.shape)
         layers: list[nn.Module] = []
         for (n, m), (small, large) in zip(itertools.pairwise(channels), itertools.pairwise(sides), strict=True):
-            rest = large - (2 * small - 1)  # nought for an odd side, one for an even one
+            rest = large - (2 * small - 1)  # 0 for an odd side, 1 for an even one
             layers += [nn.ConvTranspose2d(n, m, kernel, 2, kernel // 2, output_padding=rest), activation()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 1, kernel, padding=kernel // 2))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

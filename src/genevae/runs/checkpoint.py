@@ -41,7 +41,7 @@ class Checkpoints(Callback):
     keep
         How many are kept, the latest.
     stop
-        Whether a signal has asked the process to end.
+        Whether the process has received a signal to stop.
     log
         Gets a line for every checkpoint.
     """
@@ -84,7 +84,7 @@ class Checkpoints(Callback):
         Raises
         ------
         TrainingPaused
-            If a signal has asked the process to end.
+            If the process has received a signal to stop.
         """
         self._save_if(self.every.after_step(state.step), state)
 
@@ -94,7 +94,7 @@ class Checkpoints(Callback):
         Raises
         ------
         TrainingPaused
-            If a signal has asked the process to end.
+            If the process has received a signal to stop.
         """
         self._save_if(state.done or self.every.after_epoch(state.epoch), state)
 

@@ -62,6 +62,6 @@ def _value(value: Any) -> str:
     return _text(str(value))
 
 
-def _text(words: str) -> str:
+def _text(text: str) -> str:
     """Quote a text as TOML does, which is as JSON does but for one control character."""
-    return json.dumps(words, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end."""
+"""Signals to stop a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("SIGTERM", "SIGUSR1")
 
 @dataclass
 class StopRequest:
-    """Whether a signal has asked the process to end.
+    """Whether the process has received a signal to stop.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Compute(nn.Module):
 
 @dataclass
 class State:
-    """All that training changes: two trainings in the same state go on alike, given the same data.
+    """All that training changes: two trainings in the same state continue alike, given the same data.
 
     Parameters
     ----------

@@ -233,6 +233,6 @@ def device_of(launch: Launch, device: torch.device) -> torch.device:
     """Return the GPU of this process, where several processes have one each."""
     if launch.n_ranks == 1 or str(device) != "cuda":
         return device
-    own = torch.device("cuda", launch.local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(own)
-    return own
+    gpu = torch.device("cuda", launch.local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(gpu)
+    return gpu
