@@ -69,8 +69,8 @@ def theirs(arguments: argparse.Namespace) -> tuple[int, float, float]:
     if not arguments.keras:
         return 0, float("nan"), float("nan")
     script = str(Path(__file__).with_name("convolution_keras.py"))
-    words = map(str, (arguments.threads, arguments.batch_size, arguments.steps))
-    said = subprocess.run([arguments.keras, script, *words], check=True, capture_output=True, text=True).stdout
+    options = map(str, (arguments.threads, arguments.batch_size, arguments.steps))
+    said = subprocess.run([arguments.keras, script, *options], check=True, capture_output=True, text=True).stdout
     n, clock, processor = said.split()[-3:]
     return int(n), float(clock), float(processor)
 

@@ -1,7 +1,7 @@
-"""`make results`: train our recipes and their peers on real data, and write docs/results.md.
+"""`make results`: train our recipes and others on real data, and write docs/results.md.
 
-Every finished job is kept in build/results, so that a run that was stopped goes on where it was; remove the folder to
-begin anew. A quick run (`--quick`) trains each method for two epochs with one seed, and shows that all works; its page
+Every finished job is kept in build/results, so that a run that was stopped can be continued; remove the folder to
+start again. A quick run (`--quick`) trains each method for two epochs with one seed, and shows that all works; its page
 goes to build/results/quick.md.
 """
 

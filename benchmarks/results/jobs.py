@@ -1,4 +1,4 @@
-"""Jobs: one training or one baseline each, in two processes, kept as they finish, so that a stopped run goes on."""
+"""Jobs: one training each, in two processes, kept as they finish, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ class Job:
 
 
 def recipe_of(job: Job) -> tuple[str, dict[str, Any]]:
-    """Return the recipe that a job trains, and what it is told."""
+    """Return the recipe that a job trains, and its settings."""
     ours = job.method, OURS.get(job.question, {}).get(job.method, {})
     return TRIED.get(job.question, {}).get(job.method, ours)
 
 
 def settings_of(job: Job) -> dict[str, Any]:
-    """Return what the recipe of a job is told."""
+    """Return the settings of the recipe of a job."""
     return recipe_of(job)[1]
 
 
 def terms_of(job: Job) -> dict[str, Any]:
-    """Return what would make a job's numbers others: what its recipe is told, and for how long it trains."""
+    """Return what a job's numbers depend on: the settings of its recipe, and for how long it trains."""
     return {"settings": settings_of(job), "visits": VISITS[job.question]}
 
 
 def kept(job: Job, folder: Path) -> dict[str, Any] | None:
-    """Return what a job left, unless it was told other settings then. Code that changed since is not noticed."""
+    """Return what a job found, unless its settings have changed. Changed code is not noticed."""
     path = job.path(folder)
     if not path.exists():
         return None
@@ -92,7 +92,7 @@ def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
 
 
 def processes(n: int, folder: Path) -> ProcessPoolExecutor:
-    """Make a pool of processes of one thread each, which keep to themselves what peers would print."""
+    """Make a pool of processes of one thread each, which silence what other libraries print."""
     os.environ.update(ONE_THREAD, JAX_COMPILATION_CACHE_DIR=str(folder / "jax"))  # they inherit it
     return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _calm)
 
@@ -129,7 +129,7 @@ def _finished(
     for future in as_completed(waiting):
         try:
             rows, times = future.result()
-        except Exception:  # noqa: BLE001 - whatever a peer may raise
+        except Exception:  # noqa: BLE001 - whatever another library raises
             traceback.print_exc()
             yield waiting[future], None, Times(0.0, 0.0)
         else:
@@ -137,7 +137,7 @@ def _finished(
 
 
 class Times(NamedTuple):
-    """Seconds of the clock, and of the processor, which tell what another machine or a quiet one would need."""
+    """Seconds of the clock, and of the processor, which other programs disturb less."""
 
     clock: float
     processor: float
@@ -168,7 +168,7 @@ def _keep(job: Job, rows: Rows, times: Times, folder: Path, facts: Mapping[str, 
 
 
 def _calm() -> None:
-    """Let a process use one thread, and keep peers from printing."""
+    """Let a process use one thread, and silence other libraries."""
     import logging
     import warnings
 
@@ -190,14 +190,14 @@ class _Clock:
                 self.seconds[_kind(job)] = written["seconds"]
 
     def done(self, job: Job, seconds: float) -> None:
-        """Take note of a job."""
+        """Record a job."""
         self.jobs.discard(job)
         self.seconds[_kind(job)] = seconds
 
     def left(self) -> float:
         """Return the processor's seconds that are left."""
-        usual = sum(self.seconds.values()) / len(self.seconds)
-        return sum(self.seconds.get(_kind(job), usual) for job in self.jobs)
+        mean = sum(self.seconds.values()) / len(self.seconds)
+        return sum(self.seconds.get(_kind(job), mean) for job in self.jobs)
 
 
 def _kind(job: Job) -> tuple[str, str, str]:

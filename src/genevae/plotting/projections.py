@@ -38,8 +38,8 @@ def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = N
     seed
         Of all random choices.
     at_most
-        Points that t-SNE and UMAP are computed from, sampled where there are more. Each other point is put at the mean of
-        the 3 sampled points that are nearest to it in the many dimensions.
+        Points that t-SNE and UMAP are computed from, sampled where there are more. Each other point is put at the mean
+        of the 3 sampled points that are nearest to it in the many dimensions.
     """
     if name == "pca" or at_most is None or len(z_nk) <= at_most:
         return np.asarray(MAPS[name](z_nk, seed), dtype=np.float32)
