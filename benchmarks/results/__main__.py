@@ -42,8 +42,8 @@ def main() -> int:
         and arguments.data in {None, job.data}
     ]
     started = time.time()
-    with work.processes(arguments.processes, BUILD) as pool:
-        failed = work.run_all(chosen, run, BUILD, facts(ROOT), pool, arguments.processes)
+    with work.processes(arguments.processes) as pool:
+        failed = work.run_all(chosen, run, BUILD, facts(ROOT), pool)
     print(f"{(time.time() - started) / 60:.1f} minutes")
     page = BUILD / "quick.md" if arguments.quick else ROOT / "docs" / "results.md"
     results = [written for job in every if (written := work.kept(job, BUILD)) is not None]
