@@ -50,7 +50,7 @@ def ours(batch_size: int, steps: int) -> tuple[int, float, float]:
         tuple(map(str, range(N_GENES))), Kind.COUNTS, categorical=(Categorical("type", tuple("abcdefghijk")),)
     )
     recipe = RECIPES["convolutional"].edit({"order": "given"})
-    model, objective = recipe.build(schema), recipe.objective(schema, 1)
+    model, objective = recipe.build(schema), recipe.make_objective(schema, 1)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)  # as training does
     condition = Condition(torch.full((batch_size, 1), 1e3), {"type": torch.randint(N_LABELS, (batch_size,))})
     cells = Cells(ExpressionRows.from_dense(torch.rand(batch_size, N_GENES)), condition, torch.arange(batch_size))
@@ -69,8 +69,8 @@ def theirs(arguments: argparse.Namespace) -> tuple[int, float, float]:
     if not arguments.keras:
         return 0, float("nan"), float("nan")
     script = str(Path(__file__).with_name("convolution_keras.py"))
-    words = map(str, (arguments.threads, arguments.batch_size, arguments.steps))
-    said = subprocess.run([arguments.keras, script, *words], check=True, capture_output=True, text=True).stdout
+    options = map(str, (arguments.threads, arguments.batch_size, arguments.steps))
+    said = subprocess.run([arguments.keras, script, *options], check=True, capture_output=True, text=True).stdout
     n, clock, processor = said.split()[-3:]
     return int(n), float(clock), float(processor)
 

@@ -4,7 +4,7 @@ Both fit the same recipe to the same cells in the same minibatches, of which two
 started in turn, as `torchrun` starts them. Cells per second are those that the run's history has for the steps of each
 epoch, without the first, in which much is done for the first time: the median over epochs and rounds.
 
-What two processes tell each other at every step is as long as the weights, whatever the minibatch: the larger the
+What two processes send each other at every step is as long as the weights, whatever the minibatch: the larger the
 minibatch, the smaller its share.
 """
 
@@ -42,8 +42,8 @@ def main() -> None:
             counts_like_cells(arguments.cells, n_genes, 0.10).write_h5ad(data)
             for batch_size in arguments.batch_sizes:
                 one, two = measure(data, batch_size, arguments.rounds)
-                words = ", ".join(f"{way} {rate:,.0f}" for way, rate in zip(WAYS, (one, two), strict=True))
-                print(f"{n_genes:,} genes, minibatches of {batch_size:,}: {words}; ratio {two / one:.2f}", flush=True)
+                rates = ", ".join(f"{way} {rate:,.0f}" for way, rate in zip(WAYS, (one, two), strict=True))
+                print(f"{n_genes:,} genes, minibatches of {batch_size:,}: {rates}; ratio {two / one:.2f}", flush=True)
 
 
 def measure(data: Path, batch_size: int, rounds: int) -> list[float]:

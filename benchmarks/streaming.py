@@ -36,11 +36,11 @@ def main() -> None:
         write_atlas(arguments.folder / form, form)
         command = [sys.executable, __file__, "--folder", str(arguments.folder), "--cells", str(arguments.cells)]
         done = subprocess.run([*command, "--one", form], check=True, stdout=subprocess.PIPE, text=True)
-        told = json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(done.stdout.splitlines()[-1])
         print(
-            f"{form:<6}{told['gigabytes']:.2f} GB at most (target: {TARGET:.0f}); "
-            f"reads {told['read']:,.0f} cells/s, trains {told['trained']:,.0f} cells/s, "
-            f"waits {told['waiting']:.1%} of the time; {told['seconds']:.0f} s in all"
+            f"{form:<6}{found['gigabytes']:.2f} GB at most (target: {TARGET:.0f}); "
+            f"reads {found['read']:,.0f} cells/s, trains {found['trained']:,.0f} cells/s, "
+            f"waits {found['waiting']:.1%} of the time; {found['seconds']:.0f} s in all"
         )
 
 

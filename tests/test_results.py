@@ -3,17 +3,20 @@
 import doctest
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.results import jobs, numbers, page, settings, table
+from benchmarks.results import jobs, page, settings, tables
 from benchmarks.results.jobs import Job
 from benchmarks.results.questions import QUESTIONS
-from benchmarks.results.table import Verdict
 from scipy import stats
 
+import genevae as gv
+from genevae.metrics.labels import ACCURACY
+
 FACTS = {"commit": "abc", "made": "today", "machine": "two cores", "python": "3"}
-FIRST, SECOND = (Job("bulk", "first projects", method, 0) for method in ("PCA", "bulk"))
+FIRST, SECOND = (Job("bulk", "first projects", method, 0) for method in ("no dropout", "bulk"))
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_what_is_done_is_kept_and_not_done_again(tmp_path, pool, capsys):
     assert not jobs.run_all([FIRST], pretend, tmp_path, FACTS, pool)
     assert jobs.missing([FIRST, SECOND], tmp_path) == [SECOND]
     written = jobs.kept(FIRST, tmp_path)
-    assert written["rows"] == {"PCA": {"accuracy": 0.5, "macro-F1": 0.5}}
+    assert written["rows"] == {"no dropout": {"accuracy": 0.5, "macro-F1": 0.5}}
     assert written["commit"] == "abc"
     before = FIRST.path(tmp_path).stat().st_mtime_ns
     jobs.run_all([FIRST], pretend, tmp_path, FACTS, pool)
@@ -42,7 +45,7 @@ def test_what_is_done_is_kept_and_not_done_again(tmp_path, pool, capsys):
 
 
 def test_a_job_that_fails_does_not_stop_the_others(tmp_path, pool):
-    unlucky = Job("bulk", "first projects", "PCA", 13)
+    unlucky = Job("bulk", "first projects", "no dropout", 13)
     assert jobs.run_all([unlucky, FIRST], pretend, tmp_path, FACTS, pool) == [unlucky]
     assert jobs.missing([unlucky, FIRST], tmp_path) == [unlucky]
 
@@ -56,7 +59,7 @@ def test_other_settings_make_a_job_run_again(tmp_path, pool, monkeypatch):
 
 def test_quick_runs_are_kept_apart(tmp_path, pool):
     jobs.run_all([FIRST], pretend, tmp_path, FACTS, pool)
-    assert jobs.kept(Job("bulk", "first projects", "PCA", 0, quick=True), tmp_path) is None
+    assert jobs.kept(Job("bulk", "first projects", "no dropout", 0, quick=True), tmp_path) is None
 
 
 def test_every_question_has_three_seeds_of_different_jobs():
@@ -66,7 +69,7 @@ def test_every_question_has_three_seeds_of_different_jobs():
     assert len({job.path(Path()) for job in every}) == len(every)
 
 
-@pytest.mark.parametrize("module", [numbers, settings, table])
+@pytest.mark.parametrize("module", [settings, tables])
 def test_examples_in_docstrings(module):
     done = doctest.testmod(module)
     assert done.attempted
@@ -75,24 +78,47 @@ def test_examples_in_docstrings(module):
 
 def test_interval_is_that_of_students_t():
     values = [0.31, 0.35, 0.29]
-    mean, half = numbers.mean_and_half(values)
+    mean, half = tables.mean_and_half(values)
     low, high = stats.t.interval(0.95, 2, loc=mean, scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert numbers.shown([0.5, 0.5, 0.5]) == "0.500"
+    assert tables.shown([0.5, 0.5, 0.5]) == "0.500"
 
 
 def test_the_page_says_what_is_missed_and_what_is_lacking(tmp_path):
     results = [
         {**job_content("bulk", fold, method, value), **FACTS}
         for fold, ours in (("first projects", 0.9), ("second projects", 0.7))
-        for method, value in (("PCA", 0.8), ("bulk", ours), ("expression", 0.8), ("commonest tissue", 0.2))
+        for method, value in (("bulk", ours), ("nearest neighbours on 50 PCs", 0.8), ("commonest label", 0.2))
     ]
     page.write(tmp_path / "results.md", results, n_jobs=20)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "**missed on 1 of 2**: second projects" in text
-    assert "0.700, **behind PCA**" in text
-    assert "**12 jobs are missing" in text
-    assert text.count("Not run.") == 6
+    assert "| bulk | 0.700 | 0.700 |" in text
+    assert "**14 jobs are missing" in text
+    assert text.count("Not run.") == 5
+    assert "## Measured earlier" in text
+
+
+def test_scores_are_those_of_the_report(make_adata):
+    adata = make_adata(300)
+    model = gv.fit(adata, condition=["type"], epochs=2, n_latent=2, hidden=[8], test=0.3, progress=False, device="cpu")
+    labels = replace(
+        QUESTIONS["labels"], models=lambda job: ({job.method: model}, adata), scores={"accuracy": (ACCURACY, "type")}
+    )
+    rows = labels.run(Job("labels", "here", "nb", 0))
+    assert {"nb", "commonest label", "nearest neighbours on 30 PCs"} <= set(rows)
+    assert 0 <= rows["nb"]["accuracy"] <= 1
+
+
+def test_a_question_by_data_has_a_table_for_each_score():
+    found = tables.table_of(
+        [job_content("fit", data, "nb", value) for data, value in (("kang_merged", 1.0), ("pbmc3k_labelled", 3.0))]
+    )
+    question = replace(QUESTIONS["fit"], scores={"accuracy": (ACCURACY, "")})
+    assert question.body(found)[2:] == [
+        "| accuracy, higher is better | nb |", "|---|--:|", "| kang_merged | 1.000 |", "| pbmc3k_labelled | 3.000 |",
+        "| mean | 2.000 |",
+    ]  # fmt: skip
 
 
 def job_content(question, data, method, value):
@@ -103,13 +129,14 @@ def job_content(question, data, method, value):
 
 
 def test_verdicts_are_counted():
-    assert page.judged([Verdict("a", True)]) == "met"
-    assert page.judged([Verdict("a", False)]) == "**missed**"
-    assert page.judged([Verdict("a", True), Verdict("b", True)]) == "met on all 2"
+    assert page.verdict({}) == "not run"
+    assert page.verdict({"a": True}) == "met"
+    assert page.verdict({"a": False}) == "**missed**"
+    assert page.verdict({"a": True, "b": True}) == "met on all 2"
 
 
 def test_a_table_of_results_has_a_row_for_each_score():
     written = json.loads(json.dumps(job_content("bulk", "first projects", "PCA", 0.5)))
-    found = numbers.table_of([written])
+    found = tables.table_of([written])
     assert list(found["score"]) == ["accuracy", "macro-F1"]
-    assert numbers.told(found, "PCA", "accuracy", "first projects").to_list() == [0.5]
+    assert tables.values_of(found, "PCA", "accuracy", "first projects").to_list() == [0.5]

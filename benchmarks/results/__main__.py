@@ -1,7 +1,7 @@
-"""`make results`: train our recipes and their peers on real data, and write docs/results.md.
+"""`make results`: train our recipes and others on real data, and write docs/results.md.
 
-Every finished job is kept in build/results, so that a run that was stopped goes on where it was; remove the folder to
-begin anew. A quick run (`--quick`) trains each method for two epochs with one seed, and shows that all works; its page
+Every finished job is kept in build/results, so that a run that was stopped can be continued; remove the folder to
+start again. A quick run (`--quick`) trains each method for two epochs with one seed, and shows that all works; its page
 goes to build/results/quick.md.
 """
 
@@ -42,8 +42,8 @@ def main() -> int:
         and arguments.data in {None, job.data}
     ]
     started = time.time()
-    with work.processes(arguments.processes, BUILD) as pool:
-        failed = work.run_all(chosen, run, BUILD, facts(ROOT), pool, arguments.processes)
+    with work.processes(arguments.processes) as pool:
+        failed = work.run_all(chosen, run, BUILD, facts(ROOT), pool)
     print(f"{(time.time() - started) / 60:.1f} minutes")
     page = BUILD / "quick.md" if arguments.quick else ROOT / "docs" / "results.md"
     results = [written for job in every if (written := work.kept(job, BUILD)) is not None]

@@ -1,4 +1,4 @@
-"""The cells of a job: drawn, split and cut to genes before any method sees them, so that all see the same."""
+"""The cells of a job: sampled, split and cut to genes before any method sees them, so that all see the same."""
 
 from __future__ import annotations
 
@@ -14,56 +14,35 @@ from numpy.typing import NDArray
 import genevae as gv
 from genevae.data.split import Split, held_out_split, stratified_split
 from genevae.io.formats import open_source
+from genevae.metrics.response import log_normalised
+from genevae.metrics.sampling import subsample
 from genevae.preprocessing.hvg import highly_variable
 
-__all__ = ["Sample", "fitted", "logged", "opened", "sampled"]
+__all__ = ["Sample", "fitted", "held_out_projects", "sampled"]
 
 VALIDATION, TEST = 0.1, 0.2
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Counts of the genes that are modelled, and the part of every cell; ``how`` is what makes `gv.fit` split alike."""
+    """Counts of the genes that are modelled, and the part of every cell; ``how`` makes `gv.fit` split alike."""
 
     adata: AnnData
     split: Split
     seed: int
     how: dict[str, Any]
 
-    @property
-    def train(self) -> AnnData:
-        """The training cells, without those that validate."""
-        return self.adata[self.split.train]
-
-    @property
-    def test(self) -> AnnData:
-        """The cells that nothing was trained or chosen on."""
-        return self.adata[self.split.test]
-
-    @property
-    def counts_ng(self) -> NDArray[np.float64]:
-        """All counts, dense."""
-        x: Any = self.adata.X
-        return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
-
     def labels(self, field: str) -> NDArray[np.str_]:
         """Return a column as text."""
         return self.adata.obs[field].astype(str).to_numpy()
 
 
-def opened(name: str) -> AnnData:
-    """Read a data set, of which at most so many cells are drawn."""
-    adata = gv.read(folder() / f"{name}.h5ad")
-    if adata.n_obs > MAX_CELLS:
-        adata = adata[np.sort(np.random.default_rng(0).choice(adata.n_obs, MAX_CELLS, replace=False))].copy()
-    return adata
-
-
 def sampled(
     name: str, seed: int, *, stratify: str | None = None, hold_out: dict[str, str] | None = None, test: float = TEST
 ) -> Sample:
-    """Open, split, and keep the genes that vary most over the training cells."""
-    adata = opened(name)
+    """Open a data set, split it, and keep the genes that vary most over the training cells."""
+    adata = gv.read(folder() / f"{name}.h5ad")
+    adata = adata[subsample(np.ones(adata.n_obs), MAX_CELLS, seed=0)].copy()
     if hold_out is not None:
         split, how = held_out_split(adata.obs, hold_out, VALIDATION, seed), {"hold_out": hold_out}
     else:
@@ -73,26 +52,24 @@ def sampled(
     return Sample(adata[:, genes].copy(), split, seed, {**how, "validation": VALIDATION})
 
 
-def fitted(sample: Sample, recipe: str, question: str, setting: dict[str, Any], quick: bool, **told: Any) -> gv.Trained:
-    """Train one of our recipes on the training cells of a sample, and see that it took the same."""
-    epochs = epochs_for(question, len(sample.split.train), quick)
-    settings = {"epochs": epochs, **setting}
-    model = gv.fit(
-        sample.adata,
-        recipe=recipe,
-        setting=settings,
-        seed=sample.seed,
-        device="cpu",
-        progress=False,
-        **sample.how,
-        **told,
-    )
+def fitted(
+    sample: Sample, recipe: str, question: str, setting: dict[str, Any], quick: bool, **options: Any
+) -> gv.Trained:
+    """Train one of our recipes on the training cells of a sample, and check that it took the same."""
+    settings = {"epochs": epochs_for(question, len(sample.split.train), quick), **setting}
+    fixed = {"seed": sample.seed, "device": "cpu", "progress": False}
+    model = gv.fit(sample.adata, recipe=recipe, setting=settings, **fixed, **sample.how, **options)
     if not np.array_equal(np.flatnonzero(model.split == "training"), sample.split.train):
-        raise AssertionError("genevae split the cells in another way than the peers are given them.")
+        raise AssertionError("genevae split the cells in another way than the other methods.")
     return model
 
 
-def logged(counts_ng: NDArray[np.float64], target: float = 1e4) -> NDArray[np.float64]:
-    """Return log(1 + counts scaled to a size)."""
-    size_n1 = np.maximum(counts_ng.sum(1, keepdims=True), 1)
-    return np.asarray(np.log1p(target * counts_ng / size_n1))
+def held_out_projects(name: str, fold: int) -> tuple[AnnData, AnnData]:
+    """Hold out one project of each tissue that two have, and keep the genes that vary most in the others."""
+    adata = gv.read(folder() / f"{name}.h5ad")
+    projects = adata.obs.groupby("tissue", observed=True)["project"].agg(lambda each: sorted(each.unique()))
+    shared = projects[projects.map(len) > 1]
+    adata = adata[adata.obs["tissue"].isin(shared.index).to_numpy()]
+    is_test = adata.obs["project"].isin([names[fold % len(names)] for names in shared]).to_numpy()
+    genes = np.sort(np.argsort(-log_normalised(adata[~is_test].X, 1e6).var(0))[:MAX_GENES])
+    return adata[~is_test, genes].copy(), adata[:, genes].copy()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["facts"]
 
-PACKAGES = ("genevae", "torch", "scvi-tools", "scib-metrics", "harmonypy", "scanpy", "scikit-learn", "numpy", "anndata")
+PACKAGES = ("genevae", "torch", "scvi-tools", "harmonypy", "scanpy", "scikit-learn", "numpy", "anndata")
 
 
 def facts(root: Path) -> dict[str, str]:
@@ -45,8 +45,8 @@ def processor() -> str:
 def commit(root: Path) -> str:
     """Return the commit, and whether the package was changed since."""
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)  # noqa: S607
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S607
         return done.stdout.strip()
 
     changed = "with changes to src" if git("status", "--porcelain", "--", "src") else ""

@@ -1,4 +1,4 @@
-"""Jobs: one training or one baseline each, in two processes, kept as they finish, so that a stopped run goes on."""
+"""Jobs: one training each, in two processes, kept as they finish, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.results.settings import OURS, TRIED, VISITS
 
@@ -25,9 +25,6 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "JAX_PLATFORMS": "cpu",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "TQDM_DISABLE": "1",
 }
 
@@ -61,23 +58,23 @@ class Job:
 
 
 def recipe_of(job: Job) -> tuple[str, dict[str, Any]]:
-    """Return the recipe that a job trains, and what it is told."""
+    """Return the recipe that a job trains, and its settings."""
     ours = job.method, OURS.get(job.question, {}).get(job.method, {})
     return TRIED.get(job.question, {}).get(job.method, ours)
 
 
 def settings_of(job: Job) -> dict[str, Any]:
-    """Return what the recipe of a job is told."""
+    """Return the settings of the recipe of a job."""
     return recipe_of(job)[1]
 
 
 def terms_of(job: Job) -> dict[str, Any]:
-    """Return what would make a job's numbers others: what its recipe is told, and for how long it trains."""
+    """Return what a job's numbers depend on: the settings of its recipe, and for how long it trains."""
     return {"settings": settings_of(job), "visits": VISITS[job.question]}
 
 
 def kept(job: Job, folder: Path) -> dict[str, Any] | None:
-    """Return what a job left, unless it was told other settings then. Code that changed since is not noticed."""
+    """Return what a job found, unless its settings have changed. Changed code is not noticed."""
     path = job.path(folder)
     if not path.exists():
         return None
@@ -91,84 +88,52 @@ def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
     return [job for job in jobs if kept(job, folder) is None]
 
 
-def processes(n: int, folder: Path) -> ProcessPoolExecutor:
-    """Make a pool of processes of one thread each, which keep to themselves what peers would print."""
-    os.environ.update(ONE_THREAD, JAX_COMPILATION_CACHE_DIR=str(folder / "jax"))  # they inherit it
+def processes(n: int) -> ProcessPoolExecutor:
+    """Make a pool of processes of one thread each, which silence what other libraries print."""
+    os.environ.update(ONE_THREAD)  # they inherit it
     return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _calm)
 
 
 def run_all(
-    jobs: Sequence[Job],
-    run: Callable[[Job], Rows],
-    folder: Path,
-    facts: Mapping[str, Any],
-    pool: Executor,
-    n: int = 1,
+    jobs: Sequence[Job], run: Callable[[Job], Rows], folder: Path, facts: Mapping[str, Any], pool: Executor
 ) -> list[Job]:
-    """Run what is missing, ``n`` at a time; print what is done, and return the jobs that failed."""
+    """Run what is missing; print what is done, and return the jobs that failed, which do not stop the others."""
     left = missing(jobs, folder)
     print(f"{len(jobs)} jobs, of which {len(jobs) - len(left)} are done", flush=True)
-    clock, failed = _Clock(jobs, folder), []
+    failed = []
     waiting = {pool.submit(_timed, run, job): job for job in left}
-    for number, (job, rows, times) in enumerate(_finished(waiting), 1):
-        if rows is None:
+    for number, future in enumerate(as_completed(waiting), 1):
+        job = waiting[future]
+        try:
+            rows, seconds = future.result()
+        except Exception:  # noqa: BLE001 - whatever another library raises
+            traceback.print_exc()
             failed.append(job)
+            print(f"[{number}/{len(left)}] {job} FAILED", flush=True)
         else:
-            _keep(job, rows, times, folder, facts)
-        clock.done(job, times.clock)
-        state = "FAILED" if rows is None else f"took {times.clock:.0f} s"
-        minutes = clock.left() / n / 60
-        print(f"[{number}/{len(left)}] {job} {state}; about {minutes:.0f} minutes are left", flush=True)
+            _keep(job, rows, seconds, folder, facts)
+            print(f"[{number}/{len(left)}] {job} took {seconds:.0f} s", flush=True)
     return failed
 
 
-def _finished(
-    waiting: Mapping[Future[tuple[Rows, Times]], Job],
-) -> Iterator[tuple[Job, Rows | None, Times]]:
-    """Yield every job as it ends; one that failed prints why, and does not stop the others."""
-    for future in as_completed(waiting):
-        try:
-            rows, times = future.result()
-        except Exception:  # noqa: BLE001 - whatever a peer may raise
-            traceback.print_exc()
-            yield waiting[future], None, Times(0.0, 0.0)
-        else:
-            yield waiting[future], rows, times
-
-
-class Times(NamedTuple):
-    """Seconds of the clock, and of the processor, which tell what another machine or a quiet one would need."""
-
-    clock: float
-    processor: float
-
-
-def _timed(run: Callable[[Job], Rows], job: Job) -> tuple[Rows, Times]:
+def _timed(run: Callable[[Job], Rows], job: Job) -> tuple[Rows, float]:
     started = time.perf_counter()
-    spent = time.process_time()
     rows = run(job)
-    return rows, Times(time.perf_counter() - started, time.process_time() - spent)
+    return rows, time.perf_counter() - started
 
 
-def _keep(job: Job, rows: Rows, times: Times, folder: Path, facts: Mapping[str, Any]) -> None:
+def _keep(job: Job, rows: Rows, seconds: float, folder: Path, facts: Mapping[str, Any]) -> None:
     """Write a job's numbers, whole or not at all."""
     path = job.path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        **asdict(job),
-        **terms_of(job),
-        "rows": rows,
-        "seconds": times.clock,
-        "processor_seconds": times.processor,
-        **facts,
-    }
+    content = {**asdict(job), **terms_of(job), "rows": rows, "seconds": seconds, **facts}
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
 def _calm() -> None:
-    """Let a process use one thread, and keep peers from printing."""
+    """Let a process use one thread, and silence other libraries."""
     import logging
     import warnings
 
@@ -177,28 +142,3 @@ def _calm() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-
-
-class _Clock:
-    """How long the rest will take: a job that was not timed yet takes as long as it did with another seed."""
-
-    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
-        self.jobs = set(missing(jobs, folder))
-        self.seconds: dict[tuple[str, str, str], float] = {}
-        for job in jobs:
-            if (written := kept(job, folder)) is not None:
-                self.seconds[_kind(job)] = written["seconds"]
-
-    def done(self, job: Job, seconds: float) -> None:
-        """Take note of a job."""
-        self.jobs.discard(job)
-        self.seconds[_kind(job)] = seconds
-
-    def left(self) -> float:
-        """Return the processor's seconds that are left."""
-        usual = sum(self.seconds.values()) / len(self.seconds)
-        return sum(self.seconds.get(_kind(job), usual) for job in self.jobs)
-
-
-def _kind(job: Job) -> tuple[str, str, str]:
-    return job.question, job.data, job.method

@@ -1,4 +1,4 @@
-"""The numbers of the suite: what our recipes are told, and how long anything trains."""
+"""The numbers of the suite: the settings of our recipes, and how long anything trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = [
 SEEDS = 3
 MAX_GENES = 2000
 MAX_CELLS = 5_700
-"""Of one data set, so that 4,000 train; where there were more, they are drawn with the seed."""
+"""Of one data set, so that 4,000 train; sampled where there are more."""
 
 OURS: dict[str, dict[str, dict[str, Any]]] = {
     "fit": {
@@ -20,24 +20,12 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
         "poisson": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
     },
     "integration": {"nb": {}, "adversarial": {}},
-    "perturbation": {
-        "nb": {
-            "recipe": "nb",
-            "condition": ["condition"],
-            "setting": {},
-            "ask": {},
-            "layer": "quantile_mapped",
-        }
-    },
+    "perturbation": {"nb": {}},
     "simulation": {"nb": {}, "convolutional-nb": {}, "convolutional": {}},
     "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
     "bulk": {"bulk": {}},
 }
-"""Settings of our recipes that are not their defaults, by question and method. Who changes them runs those jobs again.
-
-Of the perturbation, also: the recipe, its conditions, what else `gv.counterfactual` is told (``ask``), and which layer
-of its answer holds predicted cells.
-"""
+"""Settings of our recipes that are not their defaults, by question and method. Jobs run again where they change."""
 
 TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "simulation": {
@@ -72,7 +60,7 @@ VISITS = {
     "labels": 150_000,
     "bulk": 100_000,
 }
-"""Cells that one training may look at, again and again: epochs are this over the training cells, within bounds."""
+"""Cells that one training visits, over all epochs: epochs are this over the training cells, within bounds."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
 QUICK_EPOCHS = 2
 

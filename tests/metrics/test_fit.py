@@ -11,7 +11,7 @@ from scipy import sparse, stats
 from scipy.special import logsumexp
 from sklearn.metrics import mean_squared_error, r2_score
 
-from genevae.metrics.agreement import pearson_g, r2_g, spearman_g, variance_error, zero_fraction_error
+from genevae.metrics.agreement import r2_g, variance_error, zero_fraction_error
 from genevae.metrics.bound import bound, importance_weighted_bound
 from genevae.metrics.calibration import coverage, crps, distance_from_uniform, pit, pit_histogram, predictive_p
 from genevae.metrics.denoising import normalised_error, thin
@@ -54,12 +54,9 @@ def test_it_goes_to_the_truth_where_that_is_known():
 # agreement
 
 
-def test_per_gene_agreement_is_scikit_learns_and_scipys():
+def test_r2_per_gene_is_scikit_learns():
     x, y = RNG.normal(size=(30, 9)), RNG.normal(size=(30, 9))
-    x[:, 3] = np.round(x[:, 3])  # ties
     np.testing.assert_allclose(r2_g(x, y), r2_score(x, y, multioutput="raw_values"), atol=1e-9)
-    np.testing.assert_allclose(pearson_g(x, y), [stats.pearsonr(x[:, g], y[:, g]).statistic for g in range(9)])
-    np.testing.assert_allclose(spearman_g(x, y), [stats.spearmanr(x[:, g], y[:, g]).statistic for g in range(9)])
 
 
 def test_the_mean_explains_nothing_and_the_truth_all():
@@ -67,7 +64,6 @@ def test_the_mean_explains_nothing_and_the_truth_all():
     np.testing.assert_allclose(r2_g(x, np.tile(x.mean(0), (30, 1))), 0, atol=1e-12)
     np.testing.assert_allclose(r2_g(x, x), 1)
     assert np.isnan(r2_g(np.ones((5, 1)), np.zeros((5, 1)))).all()
-    assert np.isnan(pearson_g(np.ones((5, 1)), np.zeros((5, 1)))).all()
 
 
 def test_the_true_model_has_the_zeros_and_the_variance_of_its_data():

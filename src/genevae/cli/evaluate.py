@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -44,8 +44,6 @@ def evaluate(
     seed
         Of all random choices.
     """
-    import shlex
-
     import genevae as gv
     from genevae.evaluation.evaluate import require_place, write_report
 
@@ -56,9 +54,22 @@ def evaluate(
     report = gv.evaluate(
         _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells, seed=seed
     )
-    report = replace(report, command=shlex.join(["genevae", *sys.argv[1:]]))
+    options = {**vars(reading), "path": None, "sections": ",".join(names(sections)), "gene_sets": gene_sets,
+               "cells": cells, "seed": seed}  # fmt: skip
+    report = replace(report, command=_command(runs_and_data, out, options))
     write_report(report, out)
     say(f"{report}\nWrote {out}: open {out / 'report.html'} in any browser.")
+
+
+def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]) -> str:
+    """Return the command that repeats an evaluation."""
+    parts = ["genevae", "evaluate", *runs_and_data, "--out", str(out)]
+    for name, value in options.items():
+        if value is True:
+            parts.append(f"--{name.replace('_', '-')}")
+        elif value:
+            parts += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(parts)
 
 
 def _named(runs: Sequence[str]) -> dict[str, str]:

@@ -17,9 +17,12 @@ from genevae.data.value_kind import Kind
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.model import EvaluatedModel
 
-__all__ = ["EvaluationContext", "parts_of"]
+__all__ = ["LABEL_NAMES", "EvaluationContext", "parts_of"]
 
 Part = NDArray[np.bool_]
+
+LABEL_NAMES = ("type", "label", "cluster", "tissue")
+"""Parts of the names of fields that say what a cell is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ class EvaluationContext:
             for name in self.models
             if getattr(self.models[name], verb) is None
         ]
+
+    @property
+    def label_field(self) -> str:
+        """The first field of the data that says what cells are, and is no condition of a model; empty without one."""
+        given = {name for model in self.models.values() for name in model.schema.fields}
+        named = (name for name in self.fields if any(part in name.lower() for part in LABEL_NAMES))
+        return next((str(name) for name in named if name not in given), "")
 
     def part_n(self, name: str) -> pd.Series[Any]:
         """Return the part that each cell had in a model's training: training, validation or test; or new."""

@@ -10,15 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "R2_PER_GENE",
-    "VARIANCE_ERROR",
-    "ZERO_FRACTION_ERROR",
-    "pearson_g",
-    "r2_g",
-    "spearman_g",
-    "variance_error",
-    "zero_fraction_error",
-]
+    "R2_PER_GENE", "VARIANCE_ERROR", "ZERO_FRACTION_ERROR", "r2_g", "variance_error", "zero_fraction_error",
+]  # fmt: skip
 
 R2_PER_GENE = Metric(
     "R² per gene, median", "higher", 1, "Share of a gene's variance over cells that the expectation explains; median."
@@ -46,24 +39,6 @@ def r2_g(true_ng: ArrayLike, expected_ng: ArrayLike) -> NDArray[np.float64]:
     x: Any = np.asarray(true_ng, dtype=np.float64)
     error_g = np.square(x - np.asarray(expected_ng, dtype=np.float64)).sum(0)
     return _ratio(-error_g, np.square(x - x.mean(0)).sum(0)) + 1
-
-
-def pearson_g(a_ng: ArrayLike, b_ng: ArrayLike) -> NDArray[np.float64]:
-    """Return Pearson's correlation over cells of each gene; NaN where either side does not vary.
-
-    For the correlation over genes of each cell, give both transposed.
-    """
-    a: Any = np.asarray(a_ng, dtype=np.float64)
-    b: Any = np.asarray(b_ng, dtype=np.float64)
-    a, b = a - a.mean(0), b - b.mean(0)
-    return _ratio((a * b).sum(0), np.sqrt(np.square(a).sum(0) * np.square(b).sum(0)))
-
-
-def spearman_g(a_ng: ArrayLike, b_ng: ArrayLike) -> NDArray[np.float64]:
-    """Return Spearman's correlation over cells of each gene: Pearson's of the ranks, ties sharing their mean rank."""
-    from scipy.stats import rankdata
-
-    return pearson_g(rankdata(a_ng, axis=0), rankdata(b_ng, axis=0))
 
 
 def zero_fraction_error(true_ng: ArrayLike, p_zero_ng: ArrayLike) -> float:

@@ -15,18 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "COVERAGE",
-    "CRPS",
-    "PIT",
-    "PREDICTIVE_P",
-    "coverage",
-    "covered",
-    "crps",
-    "distance_from_uniform",
-    "pit",
-    "pit_histogram",
-    "predictive_p",
-]
+    "COVERAGE", "CRPS", "PIT", "PREDICTIVE_P", "coverage", "covered", "crps", "distance_from_uniform", "pit",
+    "pit_histogram", "predictive_p",
+]  # fmt: skip
 
 COVERAGE = Metric(
     "coverage of 90 % intervals", "closer", 0.9, "Share of the values that fall in their 90 % intervals.",

@@ -12,15 +12,9 @@ from genevae.metrics.labels import auroc
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "GENE_PAIRS_AUROC",
-    "GENE_PAIRS_RECALL",
-    "SHARE",
-    "CoMembership",
-    "co_membership",
-    "in_sets",
-    "members_of",
+    "GENE_PAIRS_AUROC", "GENE_PAIRS_RECALL", "SHARE", "CoMembership", "co_membership", "in_sets", "members_of",
     "similarity",
-]
+]  # fmt: skip
 
 GENE_PAIRS_AUROC = Metric(
     "gene pairs of one set (AUROC)", "higher", 1,

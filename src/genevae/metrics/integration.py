@@ -16,16 +16,8 @@ from genevae.metrics.metric import Metric
 from genevae.metrics.neighbourhoods import Near, lisi_n, nearest_cells
 
 __all__ = [
-    "BATCH",
-    "BIO",
-    "FEWEST",
-    "SCIB",
-    "TOTALS",
-    "batch_share",
-    "bras",
-    "graph_connectivity",
-    "integration_scores",
-]
+    "BATCH", "BIO", "FEWEST", "SCIB", "TOTALS", "batch_share", "bras", "graph_connectivity", "integration_scores",
+]  # fmt: skip
 
 
 def _scib(name: str, meaning: str) -> Metric:

@@ -11,24 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "ACCURACY",
-    "CALIBRATION_ERROR",
-    "MACRO_F1",
-    "RISK_COVERAGE_AREA",
-    "UNSEEN_AUROC",
-    "Majority",
-    "Reliability",
-    "accuracy",
-    "auroc",
-    "confusion",
-    "expected_calibration_error",
-    "macro_f1",
-    "majority",
-    "majority_accuracy",
-    "reliability",
-    "risk_coverage",
-    "risk_coverage_area",
-]
+    "ACCURACY", "CALIBRATION_ERROR", "MACRO_F1", "RISK_COVERAGE_AREA", "UNSEEN_AUROC", "Majority", "Reliability",
+    "accuracy", "auroc", "confusion", "expected_calibration_error", "macro_f1", "majority", "majority_accuracy",
+    "reliability", "risk_coverage", "risk_coverage_area",
+]  # fmt: skip
 
 ACCURACY = Metric("accuracy", "higher", 1, "Share of the cells whose label is predicted right.")
 MACRO_F1 = Metric(

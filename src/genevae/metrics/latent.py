@@ -13,23 +13,10 @@ from genevae.metrics.labels import majority
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "CALINSKI_HARABASZ",
-    "DEAD_DIMENSIONS",
-    "DIMENSION_CORRELATION",
-    "MAX_LEVELS",
-    "NEIGHBOUR_ACCURACY",
-    "SCORES",
-    "SILHOUETTE",
-    "calinski_harabasz",
-    "categories_of",
-    "correlation_of_dimensions",
-    "dead_dimensions",
-    "latent_scores",
-    "right_n",
-    "scored_n",
-    "shown_fields",
-    "silhouette_n",
-]
+    "CALINSKI_HARABASZ", "DEAD_DIMENSIONS", "DIMENSION_CORRELATION", "MAX_LEVELS", "NEIGHBOUR_ACCURACY", "SCORES",
+    "SILHOUETTE", "calinski_harabasz", "categories_of", "correlation_of_dimensions", "dead_dimensions",
+    "latent_scores", "right_n", "scored_n", "shown_fields", "silhouette_n",
+]  # fmt: skip
 
 SILHOUETTE = Metric(
     "silhouette", "higher", None, "How much nearer a cell lies to its own category than to the next, from −1 to 1.",

@@ -10,15 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "DISCRIMINATION",
-    "TOP_OVERLAPS",
-    "TOP_SIZES",
-    "differential",
-    "discrimination",
-    "standard_error",
-    "top_genes",
-    "top_overlap",
-]
+    "DISCRIMINATION", "TOP_OVERLAPS", "TOP_SIZES", "discrimination", "standard_error", "top_genes", "top_overlap",
+]  # fmt: skip
 
 TOP_SIZES = (20, 50, 100)
 TOP_OVERLAPS = tuple(
@@ -35,41 +28,6 @@ DISCRIMINATION = Metric(
 
 
 Distance = Literal["cityblock", "euclidean", "cosine"]
-
-
-def differential(x_ng: ArrayLike, y_ng: ArrayLike, test: Literal["welch", "wilcoxon"] = "welch") -> NDArray[np.float64]:
-    """Return a statistic per gene that says how surely two groups of cells differ, positive where y is higher.
-
-    Welch: t = (ȳ − x̄) / √(s²_x/n_x + s²_y/n_y).
-    Wilcoxon: z = (R_y − n_y(n+1)/2) / √(n_x·n_y/n · s²_rank), R_y the sum of y's ranks among all n cells, s²_rank their
-    variance, which takes ties into account; no correction for continuity.
-    A gene that does not vary at all has zero.
-
-    Parameters
-    ----------
-    x_ng, y_ng
-        Log-normalised expression; two cells at least in either group.
-    test
-        Which statistic.
-
-    References
-    ----------
-    Welch, Biometrika 34:28 (1947); Wilcoxon, Biometrics Bulletin 1:80 (1945); Mann and Whitney, Annals of Mathematical
-    Statistics 18:50 (1947).
-    """
-    x, y = np.asarray(x_ng, dtype=np.float64), np.asarray(y_ng, dtype=np.float64)
-    if test == "welch":
-        gap_g = y.mean(0) - x.mean(0)
-        error_g = standard_error(x, y)
-        sure_g = np.copysign(np.inf, gap_g)  # groups that are constant, and differ
-        return np.asarray(np.divide(gap_g, error_g, out=np.where(gap_g == 0, 0.0, sure_g), where=error_g > 0))
-    from scipy.stats import rankdata
-
-    rank_ng = rankdata(np.concatenate([x, y]), axis=0)
-    n = len(rank_ng)
-    spread_g = np.sqrt(len(x) * len(y) / n * rank_ng.var(0, ddof=1))
-    gap_g = rank_ng[len(x) :].sum(0) - len(y) * (n + 1) / 2
-    return np.asarray(np.divide(gap_g, spread_g, out=np.zeros_like(gap_g), where=spread_g > 0))
 
 
 def standard_error(x_ng: ArrayLike, y_ng: ArrayLike) -> NDArray[np.float64]:
@@ -92,7 +50,7 @@ def top_overlap(predicted_g: ArrayLike, true_g: ArrayLike, k: int) -> float:
     Parameters
     ----------
     predicted_g, true_g
-        Statistics of :func:`differential`, or shifts.
+        Shifts, or shifts over their standard errors.
     k
         How many genes.
 

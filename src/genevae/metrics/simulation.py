@@ -17,19 +17,9 @@ from genevae.metrics.metric import Metric
 from genevae.metrics.response import pearson
 
 __all__ = [
-    "FOREST_AUC",
-    "MEMORISATION",
-    "PROPERTY_DISTANCES",
-    "TYPE_CORRELATION",
-    "TYPE_SLOPE",
-    "Line",
-    "fold_changes",
-    "ks_distance",
-    "line",
-    "memorisation",
-    "properties",
-    "two_sample_auc",
-]
+    "FOREST_AUC", "MEMORISATION", "PROPERTY_DISTANCES", "TYPE_CORRELATION", "TYPE_SLOPE", "Line", "fold_changes",
+    "ks_distance", "line", "memorisation", "properties", "two_sample_auc",
+]  # fmt: skip
 
 FOREST_AUC = Metric(
     "AUC of a random forest, simulated against real", "closer", 0.5,

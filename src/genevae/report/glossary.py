@@ -11,12 +11,16 @@ from types import ModuleType
 from genevae import metrics
 from genevae.metrics.metric import Metric
 
-__all__ = ["glossary", "meaning"]
+__all__ = ["glossary"]
 
 
 @cache
 def glossary() -> Mapping[str, Metric]:
-    """Return every metric of the package by its name, from the records beside the functions."""
+    """Return every metric of the package by its name, from the records beside the functions.
+
+    >>> glossary()["accuracy"].meaning
+    'Share of the cells whose label is predicted right.'
+    """
     names = [module.name for module in pkgutil.iter_modules(metrics.__path__)]
     modules = [importlib.import_module(f"{metrics.__name__}.{name}") for name in names]
     return {metric.name: metric for module in modules for metric in _metrics_of(module)}
@@ -26,13 +30,3 @@ def _metrics_of(module: ModuleType) -> Iterator[Metric]:
     for value in vars(module).values():
         several = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
         yield from (each for each in several if isinstance(each, Metric))
-
-
-def meaning(metric: str) -> str:
-    """Return what a metric means; nothing where it is not known.
-
-    >>> meaning("overlap of the top 50 genes")
-    'Share of the 50 genes that change most that are predicted to.'
-    """
-    known = glossary().get(metric)
-    return known.meaning if known else ""

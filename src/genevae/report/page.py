@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from genevae.errors import DataError
+from genevae.metrics.metric import Metric
 from genevae.plotting.training import PALETTE
-from genevae.report.glossary import meaning
+from genevae.report.glossary import glossary
 from genevae.report.numbers import brief
 from genevae.report.packing import Packer
 from genevae.report.records import Map, Section, Verdict
@@ -120,11 +121,10 @@ def _foremost(verdicts: Sequence[Verdict], runs: Sequence[str]) -> Sequence[Verd
     return verdicts[:2] if len(runs) < 2 or not first else list(first.values())
 
 
-def _glossary(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Return a line for every metric that the report holds and that the glossary knows."""
-    metrics = dict.fromkeys(score.metric for section in sections for score in section.scores)
-    lines = {metric: meaning(metric) for metric in metrics}
-    return [(metric, line) for metric, line in lines.items() if line]
+def _glossary(sections: Sequence[Section]) -> list[Metric]:
+    """Return the metrics that the report holds, as far as the glossary knows them."""
+    names = dict.fromkeys(score.metric for section in sections for score in section.scores)
+    return [known for name in names if (known := glossary().get(name)) is not None]
 
 
 def _embedded(content: object) -> str:

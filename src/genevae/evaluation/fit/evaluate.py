@@ -10,9 +10,8 @@ import numpy as np
 from genevae.evaluation.cell_selection import missing_requirement, select, usable_n
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.fit.charts import charts_of
-from genevae.evaluation.fit.denoising import can_be_hidden, recovery_scores
 from genevae.evaluation.fit.measurements import MAX_BOUND, MAX_GENES, N_PARTICLES, Measured
-from genevae.evaluation.fit.scores import scores_of
+from genevae.evaluation.fit.scores import can_be_hidden, recovery_scores, scores_of
 from genevae.evaluation.fit.verdicts import verdicts_of
 from genevae.evaluation.model import EvaluatedModel
 from genevae.evaluation.predictions import view
@@ -59,7 +58,7 @@ def evaluate(context: EvaluationContext) -> Section:
     ]
     scores: dict[tuple[str, str, str], Score] = {}
     for run in runs:
-        found = scores_of(run) + (recovery_scores(run) if can_be_hidden(run) else [])
+        found = scores_of(run) + recovery_scores(run)
         found = [replace(score, scale=sees[run.name].strip(" ()")) for score in found]
         scores |= {(s.metric, s.of, s.who): s for s in found if (s.metric, s.of, s.who) not in scores}
     return Section(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from genevae.evaluation.context import LABEL_NAMES
 from genevae.evaluation.latent.embeddings import Embeddings
 from genevae.evaluation.model import EvaluatedModel
 from genevae.metrics.integration import FEWEST, SCIB, TOTALS, integration_scores
@@ -18,8 +19,6 @@ __all__ = ["integrated"]
 
 N_CELLS = 2000
 """Cells that the scores are computed from."""
-KINDS = ("type", "label", "cluster", "tissue")
-"""Parts of the names of fields that say what a cell is."""
 
 
 def integrated(embeddings: Embeddings) -> tuple[list[Score], list[Verdict], list[str]]:
@@ -66,7 +65,7 @@ def _label(embeddings: Embeddings, batch: str) -> str | None:
     given = {field for model in embeddings.models.values() for field in model.schema.fields}
 
     def rank(field: str) -> tuple[bool, bool]:
-        return not any(kind in field.lower() for kind in KINDS), field in given
+        return not any(part in field.lower() for part in LABEL_NAMES), field in given
 
     return min(fields, key=rank, default=None)
 

@@ -38,7 +38,7 @@ class Perturbation:
     field, control
         The obs column, and its reference level.
     context
-        Another categorical condition of the model; empty where there is none.
+        Another categorical condition of the model, or a field of the data that says what cells are; empty without one.
     """
 
     field: str
@@ -74,7 +74,7 @@ def perturbations(model: EvaluatedModel, context: EvaluationContext) -> Iterator
     for field in model.schema.categorical:
         if field.control is not None and field.name in context.cells.obs:
             others = (c.name for c in model.schema.categorical if c is not field and not c.technical)
-            of = next((name for name in others if name in context.cells.obs), "")
+            of = next((name for name in others if name in context.cells.obs), context.label_field)
             yield Perturbation(field.name, field.control, of)
 
 
@@ -84,6 +84,8 @@ def cases(model: EvaluatedModel, name: str, context: EvaluationContext, perturba
     Control cells are evaluation cells too where there are enough of them; otherwise any, since they are not the answer.
     """
     state_n, usable_n = _states(context, perturbation), known_n(model, context.cells.obs)
+    if perturbation.context:
+        usable_n &= context.cells.obs[perturbation.context].notna().to_numpy()
     evaluation_n, trained_n = context.evaluation_n, (context.part_n(name) == "training").to_numpy()
     found = []
     for state in sorted(set(state_n[usable_n & evaluation_n])):
@@ -93,8 +95,8 @@ def cases(model: EvaluatedModel, name: str, context: EvaluationContext, perturba
         true_n = usable_n & evaluation_n & _is(state_n, state)
         named = _named(model, perturbation, state)
         if named and state[1] != perturbation.control and min(true_n.sum(), control_n.sum()) >= MIN_CELLS:
-            was_seen = (trained_n & _is(state_n, state)).any()
-            if model.was_trained_on is not None:
+            was_seen = bool((trained_n & _is(state_n, state)).any())
+            if model.was_trained_on is not None and set(named) >= {perturbation.context or perturbation.field}:
                 was_seen = model.was_trained_on(named)
             rows = (subsample(here, MAX_CELLS, context.seed) for here in (control_n, true_n))
             found.append(Case(state, ", ".join(filter(None, state)), not was_seen, *rows))
@@ -103,7 +105,8 @@ def cases(model: EvaluatedModel, name: str, context: EvaluationContext, perturba
 
 def _named(model: EvaluatedModel, perturbation: Perturbation, state: State) -> dict[str, str]:
     """Return a state by field; nothing where its context or level is missing or unknown to the model."""
-    named = {name: value for name, value in zip((perturbation.context, perturbation.field), state, strict=True) if name}
+    both = zip((perturbation.context, perturbation.field), state, strict=True)
+    named = {name: value for name, value in both if name in model.schema.fields}
     try:
         codes = {name: model.schema.categorical_field(name).code(value) for name, value in named.items()}
     except CategoryError:

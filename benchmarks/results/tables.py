@@ -1,8 +1,8 @@
-"""What jobs found as one table, and means over seeds with their intervals."""
+"""What jobs found as one table, means over seeds with their intervals, and Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["mean_and_half", "shown", "table_of", "told"]
+__all__ = ["mean_and_half", "shown", "table", "table_of", "values_of"]
 
 
 def table_of(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -22,6 +22,14 @@ def table_of(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         for score, value in scores.items()
     ]
     return pd.DataFrame(records, columns=["question", "data", "row", "seed", "score", "value"])
+
+
+def values_of(found: pd.DataFrame, row: str, score: str, data: str | None = None) -> pd.Series[float]:
+    """Return a score of one row by seed; averaged over the data sets, where none is named."""
+    some = found[(found["row"] == row) & (found["score"] == score)]
+    if data is not None:
+        some = some[some["data"] == data]
+    return some.groupby("seed")["value"].mean()
 
 
 def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
@@ -37,7 +45,7 @@ def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
     return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
-def shown(value_s: ArrayLike, digits: int = 3, sign: str = "") -> str:
+def shown(value_s: ArrayLike, digits: int = 3) -> str:
     """Write the mean over seeds with its interval.
 
     >>> shown([1.0, 2.0, 3.0], 1), shown([0.5], 2)
@@ -47,12 +55,15 @@ def shown(value_s: ArrayLike, digits: int = 3, sign: str = "") -> str:
     if not len(values) or not np.isfinite(values).all():
         return "–"
     mean, half = mean_and_half(values)
-    return f"{mean:{sign}.{digits}f}" + ("" if np.isnan(half) or half == 0 else f" ± {half:.{digits}f}")
+    return f"{mean:.{digits}f}" + ("" if np.isnan(half) or half == 0 else f" ± {half:.{digits}f}")
 
 
-def told(found: pd.DataFrame, row: str, score: str, data: str | None = None) -> pd.Series[float]:
-    """Return a score of one row by seed; averaged over the data sets, where none is named."""
-    some = found[(found["row"] == row) & (found["score"] == score)]
-    if data is not None:
-        some = some[some["data"] == data]
-    return some.groupby("seed")["value"].mean()
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "--:") -> list[str]:
+    """Return the lines of a table; all but the first column to the right, or as ``align`` says.
+
+    >>> table(["", "score"], [["a", "1"]])
+    ['|  | score |', '|---|--:|', '| a | 1 |']
+    """
+    rule = "|" + "|".join(["---"] + [align] * (len(head) - 1)) + "|"
+    written = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [written[0], rule, *written[1:]]

@@ -1,0 +1,195 @@
+"""The methods that ours are compared with, each as a model that `gv.evaluate` takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from benchmarks.results.data import Sample
+from benchmarks.results.settings import epochs_for
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier
+
+import genevae as gv
+from genevae.evaluation.model import EvaluatedModel
+from genevae.metrics.principal import Principal
+from genevae.metrics.response import log_normalised
+from genevae.tasks.inference import evaluation_mode, open_cells, seeded
+
+__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "scanvi", "scvi"]
+
+BEST, LAST = "SCVI, best epoch", "SCVI, last epoch"
+AT_ONCE = 128
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
+
+
+def scvi(
+    sample: Sample, question: str, quick: bool, fields: Sequence[str], *, ramp: float = 0.5, encode: bool = True,
+    control: dict[str, str] | None = None,
+) -> dict[str, EvaluatedModel]:  # fmt: skip
+    """Train SCVI with negative binomials; return it with its last weights, which are its default, and its best ones.
+
+    The fields are its batch and its further categories, in the decoder, and in the encoder if ``encode``. The best
+    weights are those of the epoch with the lowest validation loss, as ours are by default.
+    """
+    import scvi as scvi_tools
+
+    scvi_tools.settings.seed = sample.seed
+    model = _scvi(sample, fields, encode_covariates=encode and bool(fields))
+    keeper = _train(model, sample, epochs_for(question, len(sample.split.train), quick), ramp)
+    best = copy.deepcopy(model)
+    best.module.load_state_dict(keeper.weights)
+    return {name: gv.adapters.scvi(each, control=control) for name, each in ((LAST, model), (BEST, best))}
+
+
+def scanvi(sample: Sample, question: str, quick: bool, label: str, fields: Sequence[str]) -> EvaluatedModel:
+    """Train SCVI and then SCANVI, as its authors advise, with the labels of the training cells."""
+    import scvi as scvi_tools
+
+    scvi_tools.settings.seed = sample.seed
+    first = _scvi(sample, fields)
+    epochs = epochs_for(question, len(sample.split.train), quick)
+    _train(first, sample, epochs, 0.25)
+    first.adata.obs[label] = np.where(
+        np.isin(np.arange(sample.adata.n_obs), sample.split.train), sample.labels(label), "unknown"
+    )
+    model = scvi_tools.model.SCANVI.from_scvi_model(first, unlabeled_category="unknown", labels_key=label)
+    model.train(max_epochs=max(2, epochs // 10), **QUIET, datasplitter_kwargs={"external_indexing": _parts(sample)})
+    return gv.adapters.scvi(model)
+
+
+def _scvi(sample: Sample, fields: Sequence[str], **options: Any) -> Any:
+    from scvi.model import SCVI
+
+    adata = sample.adata.copy()  # scvi-tools writes into obs
+    covariates = list(fields[1:]) or None
+    SCVI.setup_anndata(adata, batch_key=fields[0] if fields else None, categorical_covariate_keys=covariates)
+    return SCVI(adata, gene_likelihood="nb", **options)
+
+
+def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
+    """Train on the training cells, with β rising as ours does, and keep the best weights too."""
+    keeper = _keep_best()
+    model.train(
+        max_epochs=epochs,
+        **QUIET,
+        check_val_every_n_epoch=1,
+        plan_kwargs={"n_epochs_kl_warmup": max(1, round(ramp * epochs))},
+        datasplitter_kwargs={"external_indexing": _parts(sample)},
+        callbacks=[keeper],
+    )
+    return keeper
+
+
+def _keep_best() -> Any:
+    """Make a Lightning callback that keeps the weights of the epoch with the best validation bound.
+
+    Epochs while β still rises do not count, as with ours: their loss is another one.
+    """
+    from lightning.pytorch.callbacks import Callback
+
+    class Keeper(Callback):
+        lowest, weights = float("inf"), None
+
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            loss = float(trainer.callback_metrics.get("elbo_validation", float("nan")))
+            if pl_module.kl_weight >= 1 and loss < self.lowest:
+                self.lowest, self.weights = loss, copy.deepcopy(pl_module.module.state_dict())
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - as Lightning calls it
+            if self.weights is None:
+                self.weights = copy.deepcopy(pl_module.module.state_dict())
+
+    return Keeper()
+
+
+def _parts(sample: Sample) -> list[NDArray[np.int64]]:
+    """Return the rows that train, validate and test.
+
+    scvi-tools cannot train on a minibatch of one cell: where one would be left over, it validates.
+    """
+    train, validation = sample.split.train, sample.split.validation
+    if len(train) % AT_ONCE == 1:
+        train, validation = train[:-1], np.append(validation, train[-1])
+    return [train, validation, sample.split.test]
+
+
+class _Latent:
+    """A latent that was computed for all cells of a job."""
+
+    def __init__(self, adata: AnnData, z_nk: NDArray[Any], split: pd.Series[str]) -> None:
+        self.genes, self.split, self.n_latent = list(adata.var_names), split, z_nk.shape[1]
+        self.place = pd.DataFrame(np.asarray(z_nk), index=adata.obs_names)
+
+    def embed(self, cells: AnnData) -> NDArray[Any]:
+        """Return the rows of the cells."""
+        return self.place.loc[cells.obs_names].to_numpy()
+
+
+def harmony(sample: Sample, batch: str, n_components: int) -> _Latent:
+    """Correct principal components by Harmony."""
+    import harmonypy
+
+    x_ng = log_normalised(sample.adata.X)
+    plain_nk = Principal.fit(x_ng, n_components, sample.seed).embed(x_ng)
+    done = harmonypy.run_harmony(plain_nk, sample.adata.obs, batch, verbose=False, random_state=sample.seed, ncores=1)
+    part_n = np.full(sample.adata.n_obs, "training", dtype=object)
+    part_n[sample.split.validation] = "validation"
+    split = pd.Series(part_n, index=sample.adata.obs_names)
+    model = _Latent(sample.adata, np.asarray(done.Z_corr, dtype=np.float64), split)
+    model.fields, model.batch = {batch: sorted(set(sample.labels(batch)))}, batch
+    return model
+
+
+class ByNeighbours(_Latent):
+    """The 15 nearest training cells in the latent of a model predict a field that the model was not given."""
+
+    def __init__(self, model: gv.Trained, adata: AnnData, field: str, n_neighbours: int = 15) -> None:
+        super().__init__(adata, gv.embed(model, adata).obsm["X_genevae"], model.split)
+        self.kind = model.schema.kind
+        train = adata[(model.split.reindex(adata.obs_names).isin(["training", "validation"])).to_numpy()]
+        label_n = train.obs[field].astype(str).to_numpy()
+        self.labels = {field: sorted(set(label_n))}
+        self.classifier = KNeighborsClassifier(n_neighbours).fit(self.embed(train), label_n)
+
+    def classify(self, cells: AnnData, field: str, seed: int) -> pd.DataFrame:  # noqa: ARG002 - as the verb is called
+        """Return the commonest label of the neighbours, and its share."""
+        p_nc = self.classifier.predict_proba(self.embed(cells))
+        labels = self.classifier.classes_[p_nc.argmax(1)]
+        return pd.DataFrame({"label": labels, "probability": p_nc.max(1)}, index=cells.obs_names)
+
+
+class LatentArithmetic:
+    """scGen's counterfactual: the mean shift of other contexts, added to the latents of a model without conditions.
+
+    Each context counts alike, where scGen samples as many cells of each.
+    """
+
+    def __init__(
+        self, model: gv.Trained, adata: AnnData, context: str, field: str, control: str, held_out: str
+    ) -> None:
+        self.model, self.genes, self.split = model, list(model.schema.genes), model.split
+        self.n_latent = model.reference.mean_nk.shape[1]
+        self.fields = {field: sorted(set(adata.obs[field].astype(str)))}
+        self.control = {field: control}
+        z = pd.DataFrame(gv.embed(model, adata).obsm["X_genevae"])
+        keys = [adata.obs[name].astype(str).to_numpy() for name in (field, context)]
+        mean = z.groupby(keys).mean().drop(index=held_out, level=1)
+        self.shift_k = {
+            level: torch.from_numpy((mean.loc[level] - mean.loc[control]).dropna().mean().to_numpy()).float()
+            for level in self.fields[field]
+        }
+
+    def counterfactual(self, cells: AnnData, condition: dict[str, str], seed: int) -> NDArray[Any]:
+        """Shift the latents, and keep the rank of each count."""
+        (level,) = condition.values()
+        with evaluation_mode(self.model) as module, seeded(module, seed):
+            (minibatch,) = open_cells(self.model, cells, None, len(cells))
+            z_nk = module.posterior(minibatch).sample()
+            before, after = (module.likelihood(z, minibatch.condition) for z in (z_nk, z_nk + self.shift_k[level]))
+            return before.carry(minibatch.x.dense(), after).numpy()

@@ -1,0 +1,135 @@
+"""A question of the suite: which models are trained on which data, and which scores of `gv.evaluate` answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+from benchmarks.results.jobs import Job, Rows
+from benchmarks.results.settings import TRIED
+from benchmarks.results.tables import shown, table, values_of
+
+import genevae as gv
+from genevae.metrics.metric import Metric
+
+__all__ = ["Question", "Target"]
+
+MOST_CELLS = 20_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is aimed at.
+
+    Parameters
+    ----------
+    text
+        In words.
+    is_met
+        Says of a function that returns the mean of a row and score, whether the target is met.
+    """
+
+    text: str
+    is_met: Callable[[Callable[[str, str], float]], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One section of the page.
+
+    Parameters
+    ----------
+    name, title, introduction
+        Of the section.
+    section
+        The section of `gv.evaluate` that computes it.
+    data
+        Data sets, or what else is trained on one at a time.
+    methods
+        What is trained, a job each.
+    models
+        Trains the models of a job, by the names of their rows, and returns them with the cells to evaluate them on.
+    scores
+        For each column its metric, and what it is measured on.
+    rows
+        The rows of the tables: methods, baselines and ceilings.
+    target
+        What is aimed at.
+    by_data
+        Whether there is a table for each score, with a row for each data set, and not the other way round.
+    digits
+        After the point.
+    """
+
+    name: str
+    title: str
+    introduction: str
+    section: str
+    data: Sequence[str]
+    methods: Sequence[str]
+    models: Callable[[Job], tuple[Mapping[str, Any], AnnData]]
+    scores: Mapping[str, tuple[Metric, str]]
+    rows: Sequence[str]
+    target: Target
+    by_data: bool = False
+    digits: int = 3
+
+    def jobs(self, seed: int, quick: bool) -> list[Job]:
+        """Return every method on every data set."""
+        methods = (*self.methods, *TRIED.get(self.name, {}))
+        return [Job(self.name, data, method, seed, quick) for data in self.data for method in methods]
+
+    def run(self, job: Job) -> Rows:
+        """Train, evaluate, and return the scores of this question: of the models, the baselines and the ceilings."""
+        models, adata = self.models(job)
+        report = gv.evaluate(
+            models, adata, sections=[self.section], cells=MOST_CELLS, seed=job.seed, progress=False
+        )  # fmt: skip
+        if report.skipped:
+            raise AssertionError(report.skipped)
+        found: dict[str, dict[str, float]] = {}
+        for name, (metric, of) in self.scores.items():
+            some = report.scores[(report.scores["metric"] == metric.name) & (report.scores["of"] == of)]
+            for who, value in zip(some["who"], some["value"], strict=True):
+                found.setdefault(who, {})[name] = float(value)
+        return found
+
+    def verdicts(self, found: pd.DataFrame) -> dict[str, bool]:
+        """Return for each data set whether the target is met."""
+
+        def is_met(data: str) -> bool:
+            return self.target.is_met(lambda row, score: float(values_of(found, row, score, data).mean()))
+
+        return {data: bool(is_met(data)) for data in self.data if data in set(found["data"])}
+
+    def body(self, found: pd.DataFrame) -> list[str]:
+        """Write the introduction and the tables."""
+        lines = [self.introduction, ""]
+        rows = [row for row in self.rows if row in set(found["row"])]
+        for head, table_rows in self._tables(found, rows):
+            lines += [*table(head, table_rows), ""]
+        if tried := [name for name in TRIED.get(self.name, {}) if name in set(found["row"])]:
+            lines += ["Tried, because the target was missed; each differs from the defaults in what it says:", ""]
+            for head, table_rows in self._tables(found, [self.methods[0], *tried]):
+                lines += [*table(head, table_rows), ""]
+        return lines[:-1]
+
+    def _tables(self, found: pd.DataFrame, rows: Sequence[str]) -> list[tuple[list[str], list[list[str]]]]:
+        every = [data for data in self.data if data in set(found["data"])]
+
+        def text(row: str, score: str, data: str | None) -> str:
+            return shown(values_of(found, row, score, data), self.digits)
+
+        if not self.by_data:
+            return [
+                ([data, *self.scores], [[row, *(text(row, s, data) for s in self.scores)] for row in rows])
+                for data in every
+            ]
+        each = [(data, data) for data in every] + ([("mean", None)] if len(every) > 1 else [])
+        return [
+            ([f"{s}, {metric.direction} is better", *rows], [[n, *(text(r, s, d) for r in rows)] for n, d in each])
+            for s, (metric, _) in self.scores.items()
+        ]
