@@ -192,4 +192,4 @@ class LatentArithmetic:
             (minibatch,) = open_cells(self.model, cells, None, len(cells))
             z_nk = module.posterior(minibatch).sample()
             before, after = (module.likelihood(z, minibatch.condition) for z in (z_nk, z_nk + self.shift_k[level]))
-            return before.carry(minibatch.x.dense(), after).numpy()
+            return before.quantile_map(minibatch.x.dense(), after).numpy()
