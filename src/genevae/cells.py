@@ -4,7 +4,7 @@ An array's name ends with its axes, in this order:
 
 ====  =======================
 ``s``  Monte-Carlo particles
-``n``  cells (a bulk sample is a cell too)
+``n``  cells (or bulk samples)
 ``g``  genes
 ``k``  latent dimensions
 ``h``  hidden units
@@ -72,9 +72,9 @@ class ExpressionRows:
     n_genes
         Number of columns.
     indptr_n
-        Sparse only: where each row starts in ``values``, and the end of the last (n + 1 integers).
+        Sparse only: the start of each row in ``values``, and the end of the last (n + 1 integers).
     gene_e
-        Sparse only: the column of each stored entry; no column comes twice in a row.
+        Sparse only: the column of each stored entry. A column occurs at most once per row.
     """
 
     values: Tensor
@@ -89,7 +89,7 @@ class ExpressionRows:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether only some entries are stored; all others are zero."""
+        """Whether only some entries are stored, and all others are zero."""
         return self.indptr_n is not None
 
     @property
@@ -107,12 +107,12 @@ class ExpressionRows:
 
     @cached_property
     def flat_e(self) -> Tensor:
-        """Return the place of each stored entry in the flattened dense matrix."""
+        """Return the index of each stored entry in the flattened dense matrix."""
         _, gene_e = self.csr()
         return self.cell_e * self.n_genes + gene_e
 
     def dense(self, values: Tensor | None = None) -> Tensor:
-        """Return ``x_ng``, or other values in place of the entries."""
+        """Return ``x_ng``, or a matrix with other values instead of the entries."""
         values = self.values if values is None else values
         if self.indptr_n is None:
             return values
@@ -125,7 +125,7 @@ class ExpressionRows:
         Parameters
         ----------
         values
-            Numbers in place of the entries, shaped like ``values`` with any axes in front; the entries by default.
+            Values to sum, shaped like ``values`` with any leading axes; the entries by default.
         """
         values = self.values if values is None else values
         if self.indptr_n is None:
@@ -135,11 +135,11 @@ class ExpressionRows:
         return torch.segment_reduce(flat, "sum", offsets=offsets, axis=1).view(*values.shape[:-1], self.n_cells)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ExpressionRows:
-        """Apply a function to every entry; when sparse, it must leave zero where it is."""
+        """Apply a function to every entry. For sparse rows it must map zero to zero."""
         return replace(self, values=function(self.values))
 
     def repeat(self, times: int) -> ExpressionRows:
-        """Stack these rows ``times`` times, one copy under the other."""
+        """Concatenate ``times`` copies of these rows."""
         if self.indptr_n is None:
             return ExpressionRows.from_dense(self.values.repeat(times, 1))
         indptr_n, gene_e = self.csr()
@@ -151,7 +151,7 @@ class ExpressionRows:
         """Take contiguous rows, without copying their entries."""
         start, stop, step = rows.indices(self.n_cells)
         if step != 1:
-            raise ValueError(f"rows are taken contiguously, not in steps of {step}")
+            raise ValueError(f"rows must be contiguous, not in steps of {step}")
         if self.indptr_n is None:
             return ExpressionRows.from_dense(self.values[rows])
         _, gene_e = self.csr()
@@ -162,7 +162,7 @@ class ExpressionRows:
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ExpressionRows:
-        """Move to a device, and optionally to another floating type."""
+        """Move to a device, and optionally convert to another floating type."""
         values = self.values.to(device, dtype)
         if self.indptr_n is None:
             return ExpressionRows.from_dense(values)
@@ -172,25 +172,25 @@ class ExpressionRows:
     def csr(self) -> tuple[Tensor, Tensor]:
         """Return ``indptr_n`` and ``gene_e`` of sparse rows."""
         if self.indptr_n is None or self.gene_e is None:
-            raise TypeError("these rows are dense: they have no stored entries")
+            raise TypeError("these rows are dense, so they have no stored entries")
         return self.indptr_n, self.gene_e
 
 
 @dataclass(frozen=True)
 class Condition:
-    """All that a model is given besides expression.
+    """All inputs of a model besides expression.
 
     Parameters
     ----------
+    size_n1
+        Counts per cell over the measured genes, or a size factor on the count scale.
     codes
         For every categorical field, the code ``n`` of each cell's category (int64).
     values
-        For every continuous field, its value ``n`` in each cell, standardised as the schema says.
-    size_n1
-        Counts per cell, or the factor used in their place, on the count scale; over the genes that were measured.
+        For every continuous field, its value ``n`` in each cell, standardised by the schema.
     measured_ng
-        Which genes were measured in each cell (bool); None where all were in all. An entry that was not measured is
-        stored as zero, and says nothing.
+        Which genes were measured in each cell (bool); None if all were measured in all cells. Entries that were not
+        measured are stored as zero, and are ignored.
     shard
         Which cells of the minibatch these are, where several processes train together; None where they are all.
     """
@@ -203,7 +203,7 @@ class Condition:
 
     @classmethod
     def join(cls, conditions: Sequence[Condition]) -> Condition:
-        """Put the cells of some conditions, which share their fields, one after the other."""
+        """Concatenate conditions with the same fields."""
         first = conditions[0]
         measured = [c.measured_ng for c in conditions if c.measured_ng is not None]
         return cls(
@@ -231,30 +231,30 @@ class Condition:
     def replace(
         self, codes: Mapping[str, Tensor] | None = None, values: Mapping[str, Tensor] | None = None
     ) -> Condition:
-        """Put other codes or values in place of some fields'."""
+        """Return the condition with other codes or values for some fields."""
         return replace(self, codes={**self.codes, **(codes or {})}, values={**self.values, **(values or {})})
 
     def with_size(self, size_n1: Tensor) -> Condition:
-        """Put another size in place of this one."""
+        """Return the condition with another size."""
         return replace(self, size_n1=size_n1)
 
     def with_measured(self, measured_ng: Tensor | None) -> Condition:
-        """Say which genes were measured."""
+        """Return the condition with this mask of measured genes."""
         return replace(self, measured_ng=measured_ng)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A minibatch: the one record that passes from data to models.
+    """A minibatch: the record that data pass to models.
 
     Parameters
     ----------
     x
-        Expression, as the model sees it: ``n`` rows of ``g`` genes.
+        Expression as input of the model: ``n`` rows of ``g`` genes.
     condition
-        What is given besides expression.
+        All other inputs.
     row_n
-        The number of each cell in its source (int64).
+        The row of each cell in its source (int64).
     """
 
     x: ExpressionRows
@@ -277,7 +277,7 @@ class Cells:
         return self.n_cells if self.shard is None else self.shard.n_total
 
     def with_shard(self, shard: Shard | None) -> Cells:
-        """Say which cells of a minibatch these are."""
+        """Return the same cells as a shard of a minibatch."""
         return replace(self, condition=replace(self.condition, shard=shard))
 
     def to(self, device: torch.device | str) -> Cells:
@@ -289,7 +289,7 @@ class Cells:
         return Cells(self.x[rows], self.condition.map(lambda t: t[rows]), self.row_n[rows]).with_shard(None)
 
     def repeat(self, times: int) -> Cells:
-        """Stack these cells ``times`` times, one copy under the other."""
+        """Concatenate ``times`` copies of these cells."""
         return Cells(
             self.x.repeat(times),
             self.condition.map(lambda t: t.repeat(times, *[1] * (t.ndim - 1))),
@@ -297,5 +297,5 @@ class Cells:
         )
 
     def given(self, condition: Condition) -> Cells:
-        """Put another condition in place of this one."""
+        """Return the cells with another condition."""
         return replace(self, condition=condition)

@@ -1,17 +1,17 @@
-"""Every error that genevae raises on purpose, and the words that help to mend it.
+"""The errors of genevae, and helpers for their messages.
 
 ::
 
-    GenevaeError            a mistake that the user can mend; the command line prints it and exits with 2
-    ├── DataError           a file, a table or a matrix is not what it should be
-    │   ├── GeneError       the genes of the data and of the model do not fit together
-    │   └── CategoryError   a covariate, or one of its values, is unknown
-    ├── RecipeError         a recipe, or one of its settings, is unknown or cannot fit these data
-    ├── RunError            a run folder is missing, damaged, or already there
-    ├── TrainingError       training cannot go on (no finite loss, nothing to train on)
-    └── TrainingPaused      a signal stopped training, and its state is saved; the command line exits with 75
+    GenevaeError            an error that the user can fix; the command line prints it and exits with 2
+    ├── DataError           a file, a table, a matrix or an argument is not valid
+    ├── GeneError           the genes of the data and of the model do not match
+    ├── CategoryError       a covariate, or one of its values, is unknown
+    ├── RecipeError         a recipe, or one of its settings, is unknown or not suitable for the data
+    ├── RunError            a result cannot be written, or a run folder is missing or damaged
+    ├── TrainingError       training cannot continue (no finite loss, nothing to train on)
+    └── TrainingPaused      training was stopped by a signal, and its state was saved; the command line exits with 75
 
-A message says what is wrong, where, what was given, and how to fix it, in that order.
+A message states what is wrong, where, what was given, and how to fix it, in that order.
 """
 
 from __future__ import annotations
@@ -35,48 +35,48 @@ __all__ = [
 
 
 EX_TEMPFAIL = 75
-"""What a command ends with that should be started again: sysexits.h's word for it."""
+"""Exit code of a command that should be run again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class GenevaeError(Exception):
-    """A mistake that the user can mend."""
+    """An error that the user can fix."""
 
     exit_code = 2
-    """What a command ends with."""
+    """Exit code of the command."""
 
 
 class DataError(GenevaeError):
-    """A file, a table or a matrix is not what it should be."""
+    """A file, a table, a matrix or an argument is not valid."""
 
 
-class GeneError(DataError):
-    """The genes of the data and of the model do not fit together."""
+class GeneError(GenevaeError):
+    """The genes of the data and of the model do not match."""
 
 
-class CategoryError(DataError):
+class CategoryError(GenevaeError):
     """A covariate, or one of its values, is unknown."""
 
 
 class RecipeError(GenevaeError):
-    """A recipe, or one of its settings, is unknown or cannot fit these data."""
+    """A recipe, or one of its settings, is unknown or not suitable for the data."""
 
 
 class RunError(GenevaeError):
-    """A run folder is missing, damaged, or already there."""
+    """A result cannot be written, or a run folder is missing or damaged."""
 
 
 class TrainingError(GenevaeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
-class TrainingPaused(GenevaeError):  # noqa: N818 - nothing is wrong
-    """A signal stopped training, and its state is saved."""
+class TrainingPaused(GenevaeError):  # noqa: N818 - not an error
+    """Training was stopped by a signal, and its state was saved."""
 
     exit_code = EX_TEMPFAIL
 
 
 def shorten(names: Iterable[object], limit: int = 8) -> str:
-    """List at most ``limit`` names, and say how many more there are.
+    """List at most ``limit`` names, and the number of further ones.
 
     >>> shorten(["a", "b", "c"], limit=2)
     'a, b and 1 more'
@@ -88,7 +88,7 @@ def shorten(names: Iterable[object], limit: int = 8) -> str:
 
 
 def nearest(given: object, valid: Iterable[object]) -> str:
-    """Say which names are valid and, where one is close to what was given, which was meant.
+    """List the valid names, and suggest the one closest to the given name.
 
     >>> nearest("celltype", ["cell_type", "donor"])
     "Did you mean 'cell_type'? There are: cell_type, donor."

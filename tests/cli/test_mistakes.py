@@ -114,8 +114,8 @@ MISTAKES = {
     "convert to no cells a file": ("data convert counts.h5ad --cells-per-file 0 --out new", "1 or more"),
     "convert over what is there": ("data convert counts.h5ad --out run", "--force"),
     "convert over a folder of the user's": ("data convert counts.h5ad --out mine --force", "something else"),
-    "transpose what is no text": ("data transpose counts.h5ad --out new.csv", "no table of text"),
-    "no variable genes": ("data hvg counts.h5ad --n-genes 0 --out new.txt", "give a positive number"),
+    "transpose what is no text": ("data transpose counts.h5ad --out new.csv", "not a text table"),
+    "no variable genes": ("data hvg counts.h5ad --n-genes 0 --out new.txt", "must be a positive number"),
     "unknown flavor": ("data hvg counts.h5ad --flavor cell_ranger --out new.txt", '"seurat_v3"'),
     "variable genes within no column": (
         "data hvg counts.h5ad --batch celltype --out new.txt",
@@ -129,7 +129,7 @@ MISTAKES = {
     "pseudobulk by nothing": ("data pseudobulk counts.h5ad --out new.h5ad", "--by"),
     "pseudobulk to a table": ("data pseudobulk counts.h5ad --by cell_type --out new.csv", ".h5ad, .zarr"),
     "no mixtures": ("data mixtures counts.h5ad --by cell_type --n 0 --out new.h5ad", "n=0"),
-    "download from nowhere": ("data download new --root nowhere", "check the root"),
+    "download from nowhere": ("data download new --root nowhere", "Check the root"),
 }
 
 

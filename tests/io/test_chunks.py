@@ -157,16 +157,16 @@ def test_genes_are_named_by_a_table(folder, suffix, by_index) -> None:
 
 def test_genes_that_do_not_fit_are_refused(folder) -> None:
     (folder / "genes.txt").write_text("A\nB\n")
-    with pytest.raises(DataError, match=r"genes\.txt names 2 genes .* 7 columns"):
+    with pytest.raises(DataError, match=r"genes\.txt names 2 genes, .* 7 columns"):
         opened(folder)
     (folder / "var.csv").write_text(LINES)
-    with pytest.raises(DataError, match=r"genes\.txt, var\.csv: keep one"):
+    with pytest.raises(DataError, match=r"genes\.txt, var\.csv\. Keep one"):
         opened(folder)
 
 
 def test_a_table_that_names_no_gene_is_refused(folder) -> None:
     pd.DataFrame(index=pd.RangeIndex(N_GENES)).to_pickle(folder / "var.pkl")
-    with pytest.raises(DataError, match=r"var\.pkl names no genes"):
+    with pytest.raises(DataError, match=r"var\.pkl has no gene names"):
         opened(folder)
 
 
@@ -195,7 +195,7 @@ def test_one_table_twice_is_refused(folder) -> None:
 
 def test_rows_that_differ_are_named(folder) -> None:
     table(6, 1).to_pickle(folder / "human_metadata_1.pkl")
-    with pytest.raises(DataError, match=r"metadata_1\.pkl has 6 rows and .*counts_1\.npz has 5"):
+    with pytest.raises(DataError, match=r"metadata_1\.pkl has 6 rows, but .*counts_1\.npz has 5"):
         opened(folder)
 
 
@@ -207,13 +207,13 @@ def test_genes_that_differ_are_named(folder) -> None:
 
 def test_columns_of_one_name_are_refused(folder) -> None:
     pd.DataFrame([[1, 2]] * 5, columns=["a", "a"]).to_pickle(folder / "human_metadata_1.pkl")
-    with pytest.raises(DataError, match="several columns of one name: a"):
+    with pytest.raises(DataError, match="several columns with the same name: a"):
         opened(folder)
 
 
 def test_categories_of_two_kinds_are_refused(folder) -> None:
     table(4, 2).assign(type=pd.Categorical([1, 2, 1, 2])).to_pickle(folder / "human_metadata_2.pkl")
-    with pytest.raises(DataError, match="one under the other"):
+    with pytest.raises(DataError, match="cannot be concatenated"):
         opened(folder)
 
 
@@ -230,7 +230,7 @@ def test_a_table_that_runs_a_program_is_refused(folder) -> None:
             return os.mkdir, (str(canary),)
 
     (folder / "human_metadata_9.pkl").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(DataError, match=r"human_metadata_9\.pkl is refused: it asks for 'posix\.mkdir'"):
+    with pytest.raises(DataError, match=r"human_metadata_9\.pkl may be unsafe.* 'posix\.mkdir'"):
         opened(folder)
     assert not canary.exists()
 
@@ -307,7 +307,7 @@ LIES: dict[str, dict[str, Any]] = {
     "'data' is an array of <U1": {"data": ["1", "2", "3", "4"]},
     "'data' is an array of int64 with 2 axes": {"data": [[1, 2, 3, 4]]},
     "cannot be read": {"data": np.array([1, None, 2, 3], dtype=object)},
-    "float32 cannot hold": {"data": [1, 2, 3, 2**24 + 1], "indices": [2, 0, 1, 0]},
+    "too large for float32": {"data": [1, 2, 3, 2**24 + 1], "indices": [2, 0, 1, 0]},
 }
 
 

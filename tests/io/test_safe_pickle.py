@@ -117,10 +117,10 @@ def test_packed_files_are_unpacked(tmp_path, pack) -> None:
         (b"PK\x03\x04", "zip"),
         (b"PAR1", "parquet"),
         (b"a,b\n1,2\n", "does not start as pickles"),
-        (pickle.dumps([1, 2]), "list stands where DataFrame"),
+        (pickle.dumps([1, 2]), "list was found where DataFrame"),
         (pickle.dumps(pd.Series([1.0])), "Series"),
         (pickle.dumps(pd.DataFrame({"a": pd.period_range("2020-01", periods=2, freq="M")})), "Period"),
-        (pickle.dumps(pd.DataFrame({"a": [[1], [2]]})), "list stands where"),
+        (pickle.dumps(pd.DataFrame({"a": [[1], [2]]})), "list was found where"),
         (pickle.dumps(pd.DataFrame({"a": [1]}), protocol=0), "protocol 2"),
     ],
 )

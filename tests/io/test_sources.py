@@ -280,7 +280,7 @@ def test_truncated_files_are_refused(adata, tmp_path, share):
 def test_stores_without_tables_are_refused(tmp_path):
     with h5py.File(tmp_path / "cells.h5ad", "w") as file:
         file["weights"] = np.zeros(3)
-    with pytest.raises(DataError, match=r"holds no AnnData.*weights"):
+    with pytest.raises(DataError, match=r"is not AnnData.*weights"):
         open_source(tmp_path / "cells.h5ad")
     (tmp_path / "cells.zarr").mkdir()
     with pytest.raises(DataError, match="No group found"):
@@ -338,7 +338,7 @@ def test_damaged_tenx_folders_are_refused(tmp_path, adata):
         open_source(tmp_path / "missing")
     shutil.copytree(whole, tmp_path / "short")
     (tmp_path / "short" / "barcodes.tsv.gz").write_bytes(gzip.compress(b"a\nb\n"))
-    with pytest.raises(DataError, match="does not fit together"):
+    with pytest.raises(DataError, match="is inconsistent"):
         open_source(tmp_path / "short")
     for name in ("matrix.mtx.gz", "features.tsv.gz"):
         cut = tmp_path / f"cut_{name}"

@@ -115,17 +115,17 @@ def test_any_text_comes_back(tmp_path_factory, rows):
         ("t.csv", b"a,b\n1,2\n3\n", r"line 3, has 1 fields where the header has 2: '3'"),
         ("t.csv", b"a,b\n1,2\n\n3,4,5\n", "line 4, has 3 fields"),
         ("t.csv", b'a,b\n"x\ny",2\n3\n', "line 4, has 1 fields"),
-        ("t.csv", b"a,b,a\n1,2,3\n", "several columns of one name: a"),
+        ("t.csv", b"a,b,a\n1,2,3\n", "several columns with the same name: a"),
         ("t.csv", b"a,b\n1,\xff\n", "not text in UTF-8"),
-        ("t.csv", b"a,b\n1,\x00\n", "line 2 holds a zero byte"),
-        ("t.csv", b'a,b\n"1,2\n' + b"3,4\n" * 200, "line 2, opens a quote"),
+        ("t.csv", b"a,b\n1,\x00\n", "line 2 has a zero byte"),
+        ("t.csv", b'a,b\n"1,2\n' + b"3,4\n" * 200, "line 2, has a quote"),
         ("t.csv", b'a,b\n"1"x,"2"\n', "line 2, cannot be split"),
-        ("t.csv.gz", b"a,b\n1,2\n", "cut short or damaged"),
-        ("t.csv.zst", b"a,b\n1,2\n", "cut short or damaged"),
+        ("t.csv.gz", b"a,b\n1,2\n", "truncated or damaged"),
+        ("t.csv.zst", b"a,b\n1,2\n", "truncated or damaged"),
         ("t.parquet", b"a,b\n1,2\n", "cannot be read as parquet"),
-        ("t.parquet.gz", b"a,b\n1,2\n", "unpack it"),
-        ("t.pkl", b"x", "save it as parquet"),
-        ("t.xlsx", b"x", r"give \.csv"),
+        ("t.parquet.gz", b"a,b\n1,2\n", "Decompress it"),
+        ("t.pkl", b"x", "convert it to parquet"),
+        ("t.xlsx", b"x", r"Give \.csv"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, message):
@@ -140,7 +140,7 @@ def test_missing_files_name_their_neighbours(tmp_path):
     write(tmp_path / "donors.csv", "a,b\n1,2\n")
     with pytest.raises(DataError, match=r"Did you mean 'donors\.csv'"):
         read_table(tmp_path / "donor.csv")
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="does not exist either"):
         read_table(tmp_path / "nowhere" / "donors.csv")
     with pytest.raises(DataError, match="is a folder"):
         read_table(tmp_path)
@@ -156,7 +156,7 @@ def test_packed_files_that_were_cut_short_are_refused(tmp_path, packing):
     assert len(read_table(path)) == 6001
     for n in (5, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:n])
-        with pytest.raises(DataError, match="cut short or damaged"):
+        with pytest.raises(DataError, match="truncated or damaged"):
             read_table(path)
 
 
@@ -205,13 +205,13 @@ def test_rows_of_one_key_must_agree(obs):
     table = pd.DataFrame({"cell": ["c1", "c2", "c1", None, None], "x": [1, 2, 1, 3, 4], "y": [np.nan, 1, np.nan, 1, 1]})
     assert join_metadata(obs, table, None, "t.csv")["x"].tolist()[:3] == [1, 2, 2]
     table.loc[2, "x"] = 5
-    with pytest.raises(DataError, match=r"t\.csv has several rows, which differ, of 1 keys: c1\."):
+    with pytest.raises(DataError, match=r"t\.csv has several different rows for 1 keys: c1\."):
         join_metadata(obs, table, None, "t.csv")
 
 
 def test_nothing_that_matches_is_an_error(obs):
     table = pd.DataFrame({"cell": ["c1-1", "c2-1"], "x": [1, 2]})
-    with pytest.raises(DataError, match="'cell' has 'c1-1', 'c2-1', and the cells are named 'c1', 'c2', 'c3'"):
+    with pytest.raises(DataError, match="'cell' has 'c1-1', 'c2-1', but the cells are named 'c1', 'c2', 'c3'"):
         join_metadata(obs, table, None, "t.csv")
     with pytest.raises(DataError, match="Did you mean 'donor'"):
         join_metadata(obs, table, "Donors", "t.csv")

@@ -24,7 +24,7 @@ from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.io.tables.metadata import read_table
 from genevae.io.tables.open_table import is_table, open_table
-from genevae.io.tables.orientation import genes_in_rows, looks_like_gene, looks_like_sample
+from genevae.io.tables.orientation import genes_in_rows, is_likely_gene, is_likely_sample
 
 SAMPLES, GENES = [f"S{at}" for at in range(5)], [f"G{at}" for at in range(12)]
 
@@ -174,13 +174,13 @@ def test_missing_and_extreme_values(tmp_path):
     values = ["", "NA", "nan", " 5 ", "-1.5e-3", "16777216", "inf", "1e30", '"7"', "0.1"]
     path = write_text(tmp_path / "t.csv", "x,s\n" + "".join(f"g{at},{value}\n" for at, value in enumerate(values)))
     expected = np.float32([np.nan, np.nan, np.nan, 5, -1.5e-3, 16777216, np.inf, 1e30, 7, 0.1])
-    with pytest.raises(DataError, match="float32 cannot hold"):  # 1e30 is whole
+    with pytest.raises(DataError, match="too large for float32"):  # 1e30 is whole
         opened(path)
     write_text(path, path.read_text().replace("1e30", "1e-30"))
     expected[7] = 1e-30
     np.testing.assert_array_equal(dense(opened(path))[0], expected)
     write_text(path, "x,s\ng1,16777217\n")
-    with pytest.raises(DataError, match=r"t\.csv .lines 2 to 2. holds 1 counts that float32 cannot hold"):
+    with pytest.raises(DataError, match=r"t\.csv .lines 2 to 2. has 1 counts that are too large for float32"):
         opened(path)
 
 
@@ -261,9 +261,9 @@ def test_names_tell_the_genes(rows, columns, expected):
 
 
 def test_gene_names_of_real_data_are_not_sample_names(bulk):
-    assert not any(looks_like_sample(gene) for gene in bulk.columns)
-    assert not any(looks_like_gene(name) for name in bulk.index)
-    assert sum(map(looks_like_gene, bulk.columns)) > 30
+    assert not any(is_likely_sample(gene) for gene in bulk.columns)
+    assert not any(is_likely_gene(name) for name in bulk.index)
+    assert sum(map(is_likely_gene, bulk.columns)) > 30
 
 
 def test_rows_are_counted_only_if_need_be(tmp_path):
@@ -291,16 +291,16 @@ def test_tables_are_told_by_suffix(tmp_path, name, expected):
     [
         ("", "is empty"),
         ("x,a,b\n", "no rows below the header"),
-        ("x,a,b\ng1,1,2\ng2,1,oops\n", r"line 3, holds 'oops' in column 'b', where a number is expected"),
-        ("x,a,b\ng1,1,2\n\ng2,True,1\n", "line 4, holds 'True' in column 'a'"),
-        ('x,a,b\ng1,1,2\ng2,"1,000",1\n', "line 3, holds '1 000' in column 'a'"),
-        ("x,a,b\ng1,1,2\ng2,1_0,1\n", "line 3, holds '1_0' in column 'a'"),
+        ("x,a,b\ng1,1,2\ng2,1,oops\n", r"line 3, has 'oops' in column 'b', where a number is expected"),
+        ("x,a,b\ng1,1,2\n\ng2,True,1\n", "line 4, has 'True' in column 'a'"),
+        ('x,a,b\ng1,1,2\ng2,"1,000",1\n', "line 3, has '1 000' in column 'a'"),
+        ("x,a,b\ng1,1,2\ng2,1_0,1\n", "line 3, has '1_0' in column 'a'"),
         ("x,a,b\ng1,1,2\ng2,1\n", "line 3, has 2 fields where the header has 3"),
         ("x,a,b\ng1,1,2\ng2,1,2,3\n", "line 3, has 4 fields where the header has 3"),
         ("x\ta\tb\n", "no rows below the header"),
-        ("x\ng1\ng2\n", "holds no column of numbers"),
-        ("x;a;b\ng1;1,5;2,5\n", r"holds no column of numbers.*'2,5'.*points in numbers"),
-        ("x,a,b\ng1,u,v\n", "holds no column of numbers"),
+        ("x\ng1\ng2\n", "has no column of numbers"),
+        ("x;a;b\ng1;1,5;2,5\n", r"has no column of numbers.*'2,5'.*decimal points"),
+        ("x,a,b\ng1,u,v\n", "has no column of numbers"),
         ("A,B,C\n0,1.5,2\n0,1,2\n", r"numbers \(0, 0\) in its first column, where names are expected"),
         ("g1,0,0,5\ng2,1,0,2\n", r"numbers \(0, 0, 5\) in its first row, where names are expected"),
         ("x,a\ng1,\x001\n", "zero byte"),
@@ -316,10 +316,10 @@ def test_bad_text_is_refused(tmp_path, text, message):
     ("old", "new", "message"),
     [
         ("#1.2", "#1.4", "not a GCT file: it starts with '#1.4'"),
-        ("12\t5", "12", "'12' in its second line, where 2 whole numbers"),
-        ("12\t5", "12\tx", "whole numbers"),
-        ("12\t5", "13\t5", "has 12 rows where its second line says 13"),
-        ("12\t5", "12\t9", "speaks of 9 samples"),
+        ("12\t5", "12", "'12' in its second line, where 2 integers"),
+        ("12\t5", "12\tx", "integers"),
+        ("12\t5", "13\t5", "has 12 rows, but its second line states 13"),
+        ("12\t5", "12\t9", "states 9 samples"),
         ("G3\tsym G3", "G3", "fields where the header has"),
     ],
 )
@@ -332,9 +332,9 @@ def test_bad_parquet_is_refused(tmp_path, table):
     pytest.importorskip("pyarrow")
     path = tmp_path / "t.parquet"
     for bad, message in [
-        (table.reset_index(drop=True), "has no names of rows"),
+        (table.reset_index(drop=True), "has no row names"),
         (table.assign(G5="x"), "string in column 'G5'"),
-        (table.astype(str), "holds no numbers"),
+        (table.astype(str), "has no numbers"),
         (table.iloc[:0], "no rows"),
     ]:
         bad.to_parquet(path)
@@ -361,9 +361,9 @@ def test_what_a_table_has_not_is_refused(tmp_path, table):
         opened(path, layer="counts")
     with pytest.raises(DataError, match=r"Did you mean 't\.csv'"):
         opened(tmp_path / "tt.csv")
-    with pytest.raises(DataError, match="no table of a known kind"):
+    with pytest.raises(DataError, match="not a table of a known format"):
         opened(write_text(tmp_path / "t.xls", "x"))
-    with pytest.raises(DataError, match="unpack it"):
+    with pytest.raises(DataError, match="Decompress it"):
         opened(write_text(tmp_path / "t.parquet.gz", "x"))
 
 

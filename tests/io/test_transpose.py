@@ -66,7 +66,7 @@ def test_memory_is_bounded(shape):
 
 
 def test_blocks_must_be_of_one_width():
-    with pytest.raises(DataError, match="has 3 columns where 4 are expected"):
+    with pytest.raises(DataError, match="has 3 columns, but 4 are expected"):
         list(transposed([np.zeros((2, 4), np.float32), np.zeros((2, 3), np.float32)], 4))
 
 
@@ -189,7 +189,7 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"a,b\n1,2\n3\n", "line 3, has 1 fields where the lines before have 2"),
+        (b"a,b\n1,2\n3\n", "line 3, has 1 fields, but the lines before have 2"),
         (b"a,b\n1,2\n3,4,5\n", "line 3, has 3 fields"),
         (b"a,b\n1,\xff\n", "not text"),
         (b'a,b\n"1"x,"2"\n', "line 2, cannot be split"),
@@ -207,10 +207,10 @@ def test_names_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "a.gct").write_text("#1.2\n")
     with pytest.raises(DataError, match=r"Did you mean 'a\.csv'"):
         transpose(tmp_path / "aa.csv", tmp_path / "b.csv")
-    with pytest.raises(DataError, match="no table of text"):
+    with pytest.raises(DataError, match="not a text table"):
         transpose(tmp_path / "a.gct", tmp_path / "b.csv")
     for name in ("b", "b.parquet", "b.csv.zst"):
-        with pytest.raises(RunError, match=r"choose \.csv"):
+        with pytest.raises(RunError, match=r"Choose \.csv"):
             transpose(tmp_path / "a.csv", tmp_path / name)
     with pytest.raises(RunError, match="Nothing can be written"):
         transpose(tmp_path / "a.csv", tmp_path / "a.csv" / "b.csv")

@@ -138,7 +138,7 @@ def test_numbers_are_those_of_the_data(tmp_path):
 def test_a_sample_says_that_it_is_one():
     found = inspect(AnnData(draw_counts()), n_cells=20)
     assert found.n_sampled == 20
-    assert "seen in 20 cells" in str(found)
+    assert "in a sample of 20 cells" in str(found)
     assert found == inspect(AnnData(draw_counts()), n_cells=20)
     with pytest.raises(DataError, match="n_cells=0"):
         inspect(AnnData(draw_counts()), n_cells=0)
@@ -211,7 +211,7 @@ def test_negative_values_are_judged():
 
 def test_doubtful_counts_are_warned_of():
     x = draw_counts()
-    assert "not whole" in texts(inspect(AnnData(KINDS["expected counts"][1](x).astype(np.float32))), "warning")
+    assert "not integers" in texts(inspect(AnnData(KINDS["expected counts"][1](x).astype(np.float32))), "warning")
     assert "binary" in texts(inspect(AnnData((x > 0).astype(np.float32))), "warning")
     assert "nearly equal" in texts(inspect(AnnData(np.round(normalise(x, 1e6)))), "warning")
     large = inspect(AnnData(x * np.float32(2**20)))
@@ -234,8 +234,8 @@ def test_repeated_names_are_found():
     adata.var_names = ["A", "A", *[f"G{i}" for i in range(N_GENES - 2)]]
     adata.obs_names = ["c"] * 5 + [f"c{i}" for i in range(N_CELLS - 5)]
     found = inspect(adata)
-    assert "1 gene names come more than once: A" in texts(found, "warning")
-    assert "4 cell names repeat" in texts(found, "note")
+    assert "1 gene names occur more than once: A" in texts(found, "warning")
+    assert "4 cell names are repeated" in texts(found, "note")
 
 
 def test_poor_covariates_are_found():
@@ -246,7 +246,7 @@ def test_poor_covariates_are_found():
     adata.obs["age"] = [np.nan] * N_CELLS
     found = inspect(adata)
     assert found.covariates["donor"] == 3
-    assert "obs['tissue'] has one level" in texts(found, "note")
+    assert "obs['tissue'] has a single level" in texts(found, "note")
     assert "obs['barcode'] differs in every cell" in texts(found, "note")
     assert "obs['donor'] is missing in 7 of 200" in texts(found, "warning")
     assert "donor" not in texts(found, "note")
@@ -279,5 +279,5 @@ def test_count_likelihoods_want_counts(kind):
     if kind is Kind.COUNTS:
         check_likelihood(kind, needs_counts=True, recipe="nb", name="cells.h5ad")
         return
-    with pytest.raises(RecipeError, match=rf"cells\.h5ad holds {kind}.*'nb'.*--layer counts.*--recipe conditional"):
+    with pytest.raises(RecipeError, match=rf"cells\.h5ad has {kind}.*'nb'.*--layer counts.*--recipe conditional"):
         check_likelihood(kind, needs_counts=True, recipe="nb", name="cells.h5ad")

@@ -187,12 +187,12 @@ def test_groups_that_cannot_be_made_are_refused():
     adata = make()
     with pytest.raises(CategoryError, match=r"no obs column 'Donor'.*Did you mean 'donor'"):
         pseudobulk(adata, by=["Donor"])
-    with pytest.raises(CategoryError, match=r"None of the 3 groups.*min_cells=99.*the largest has \d\d"):
+    with pytest.raises(CategoryError, match=r"None of the 3 groups.*min_cells=99.*The largest has \d\d"):
         pseudobulk(adata, by=["donor"], min_cells=99)
     for by in ([], ["n_cells"]):
         with pytest.raises(CategoryError, match="at least one, and none called 'n_cells'"):
             pseudobulk(adata, by=by)
-    with pytest.raises(DataError, match=r"by 'median'.*There are: sum, mean"):
+    with pytest.raises(DataError, match=r"how cannot be 'median'.*There are: sum, mean"):
         pseudobulk(adata, by=["donor"], how="median")
     with pytest.raises(CategoryError, match="None of the 0 groups"):
         pseudobulk(adata[:0], by=["donor"])
@@ -298,9 +298,9 @@ def test_mixtures_that_cannot_be_made_are_refused():
         mixtures(adata, by="knd", n=2)
     with pytest.raises(CategoryError, match=r"no obs column 'dono'.*Did you mean 'donor'"):
         mixtures(adata, by="kind", n=2, group="dono")
-    with pytest.raises(CategoryError, match="no two categories of 'kind' to mix: give"):
+    with pytest.raises(CategoryError, match=r"two categories of 'kind' to mix\. Give"):
         mixtures(adata[adata.obs["kind"] == "T"], by="kind", n=2)
-    with pytest.raises(CategoryError, match="no two categories of 'donor' to mix in any 'sex': give"):
+    with pytest.raises(CategoryError, match=r"two categories of 'donor' to mix in any 'sex'\. Give"):
         mixtures(adata[adata.obs["donor"] != "d3"], by="donor", n=2, group="sex")
     for n, cells, concentration in ((0, 5, 1), (1, 0, 1), (1, 5, 0), (1, 5, np.nan), (1, 5, np.inf)):
         with pytest.raises(DataError, match="must be positive numbers"):

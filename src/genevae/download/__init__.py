@@ -1,1 +1,1 @@
-"""Fetching files from a store, so that a run may be killed at any moment."""
+"""Resumable download of files from a store."""

@@ -1,4 +1,4 @@
-"""The folder that samples are fetched into, and the two files that say what is in it."""
+"""The folder of downloaded samples, with its manifest and its table of samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Folder:
     about
         The release: its root, feature and organism.
     records
-        The files that are whole, by accession.
+        The complete files, by accession.
     """
 
     path: Path
@@ -48,51 +48,53 @@ class Folder:
     @classmethod
     @contextmanager
     def open(cls, path: Path, release: Release) -> Iterator[Self]:
-        """Take the folder for this process, and read what is in it.
+        """Lock the folder for this process, and read its manifest.
 
         Raises
         ------
         RunError
-            If another process has it, it is of another release, or it cannot be written.
+            If another process uses it, it belongs to another release, or it is not writable.
         """
-        handle = _lock(path, path)  # the folder is its own lock: nothing is left behind
+        handle = _lock(path, path)  # the lock is on the folder itself, so no lock file remains
         try:
             about = {"root": release.store.url(release.root), "feature": release.feature, "organism": release.organism}
             folder = cls(path, about)
             folder._read_manifest()
-            folder._write_manifest()  # so that a killed run's files are known to be of this release
+            folder._write_manifest()  # so that the release of a killed run's files is known
             yield folder
         except OSError as error:
-            raise RunError(f"Cannot write {path}: {error.strerror or error}. The same command goes on.") from error
+            raise RunError(
+                f"Cannot write {path}: {error.strerror or error}. Run the same command again to resume."
+            ) from error
         finally:
             os.close(handle)
 
     def file(self, accession: str) -> Path:
-        """Return where a sample's file is."""
+        """Return the path of a sample's file."""
         return self.path / f"{accession}.h5ad"
 
     def fill(
         self, remotes: Mapping[str, Remote], fetch: Fetch, workers: int, failed: dict[str, str]
     ) -> dict[str, Record]:
-        """Fetch files, some at a time, and return the records of those that are here.
+        """Download files in parallel, and return the records of the complete ones.
 
         Parameters
         ----------
         remotes
             The files, by accession.
         fetch
-            What fetches one.
+            Downloads one file.
         workers
-            How many at a time.
+            Number of parallel downloads.
         failed
-            Is told why a file could not be fetched.
+            Receives the reason for each file that could not be downloaded.
 
         Raises
         ------
         RunError
-            If they do not fit on the disk, or cannot be written.
+            If the files do not fit on the disk, or cannot be written.
         """
-        self._require_room(remotes)
+        self._require_space(remotes)
         done: dict[str, Record] = {}
         with ThreadPoolExecutor(workers) as pool:
             futures: dict[Future[Record], str] = {
@@ -106,7 +108,7 @@ class Folder:
                     except DataError as error:
                         failed[futures[future]] = str(error)
                     except Stopped:
-                        continue  # the one that ended the run says why
+                        continue  # the worker that stopped the run reports the reason
             except BaseException:
                 fetch.stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -114,28 +116,28 @@ class Folder:
         return done
 
     def finish(self, samples: pd.DataFrame, done: Mapping[str, Record]) -> None:
-        """Write down what is in the folder, and remove what fetching has left beside the files.
+        """Write manifest and sample table, and remove temporary files.
 
-        Files of earlier choices stay, and are written down again.
+        Files of earlier downloads are kept, and listed too.
 
         Parameters
         ----------
         samples
             The table of all samples.
         done
-            The files that were fetched or checked now.
+            The files that were downloaded or verified now.
         """
         self.records = {**self._finished_earlier(), **done}
-        whole = samples[samples[ACCESSION].isin(list(self.records))]
-        write_complete(self.path / SAMPLES, whole.to_csv(index=False, lineterminator="\n"))
+        complete = samples[samples[ACCESSION].isin(list(self.records))]
+        write_complete(self.path / SAMPLES, complete.to_csv(index=False, lineterminator="\n"))
         self._write_manifest()
-        sync(self.path)  # the notes may go only once the manifest is there for sure
+        sync(self.path)  # the manifest must be on disk before temporary files are removed
         for name in self.records:
             if name in done or not self._has_part(name):
                 forget(self.file(name))
 
     def _read_manifest(self) -> None:
-        """Read what earlier runs have written down, if it is of the same release."""
+        """Read the manifest of earlier runs, and check that it is of the same release."""
         manifest = self.path / MANIFEST
         if not manifest.exists():
             return
@@ -145,11 +147,11 @@ class Folder:
             about = {name: content[name] for name in self.about}
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
-                f"{manifest} is damaged, or something else's. Remove it, or choose another folder."
+                f"{manifest} is damaged, or not a manifest of a download. Remove it, or choose another folder."
             ) from error
         if about != self.about:
-            was, wanted = (" ".join(values.values()) for values in (about, self.about))
-            raise RunError(f"{self.path} holds files of {was}, not of {wanted}. Choose another folder for these.")
+            old, new = (" ".join(values.values()) for values in (about, self.about))
+            raise RunError(f"{self.path} contains files of {old}, not of {new}. Choose another folder.")
         read = {name: Record.of(entry) for name, entry in files.items()}
         self.records = {name: record for name, record in read.items() if record is not None}
 
@@ -158,7 +160,7 @@ class Folder:
         write_complete(self.path / MANIFEST, as_text({**self.about, "files": files}))
 
     def _finished_earlier(self) -> dict[str, Record]:
-        """Return the records of files of earlier choices, those of killed runs too, that are still here."""
+        """Return the records of existing files of earlier runs, also of killed ones."""
         noted = {notes.name.removesuffix(NOTES) for notes in self.path.glob(f"*{NOTES}")}
         fetched = {name: recorded(self.file(name)) for name in noted if not self._has_part(name)}
         known = {**self.records, **fetched}
@@ -171,19 +173,19 @@ class Folder:
     def _has_part(self, name: str) -> bool:
         return self.file(name).with_name(f"{name}.h5ad.part").exists()
 
-    def _require_room(self, remotes: Mapping[str, Remote]) -> None:
-        """Refuse to begin what cannot end."""
-        places = ((remote, self.file(name)) for name, remote in remotes.items())
-        needed = sum(max(0, remote.size - _bytes_here(file)) for remote, file in places)
+    def _require_space(self, remotes: Mapping[str, Remote]) -> None:
+        """Check that the files fit on the disk."""
+        files = ((remote, self.file(name)) for name, remote in remotes.items())
+        needed = sum(max(0, remote.size - _local_bytes(file)) for remote, file in files)
         free = shutil.disk_usage(self.path).free
         if needed > free:
             raise RunError(
-                f"{self.path.absolute()} has {in_gigabytes(free)} free, and {in_gigabytes(needed)} are still to come: "
-                f"{in_gigabytes(needed - free)} are missing. Make room, choose another disk, or give --max-files."
+                f"{self.path.absolute()} has {in_gigabytes(free)} free, but {in_gigabytes(needed)} are needed: "
+                f"{in_gigabytes(needed - free)} are missing. Free space, choose another disk, or give --max-files."
             )
 
 
-def _bytes_here(file: Path) -> int:
-    """Count the bytes of a file, or of its part."""
+def _local_bytes(file: Path) -> int:
+    """Return the size of a file, or of its partial download."""
     part = file.with_name(f"{file.name}.part")
     return max((path.stat().st_size for path in (file, part) if path.exists()), default=0)

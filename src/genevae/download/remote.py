@@ -1,4 +1,4 @@
-"""What a store says of a file, and whether bytes are the ones it means."""
+"""Descriptions of files in a store, and verification of their content."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Any, NamedTuple
 
 from genevae.errors import DataError
 
-__all__ = ["Check", "Record", "Remote", "Tally"]
+__all__ = ["ByteDigest", "Check", "Record", "Remote"]
 
 VERSION_KEYS = (
     *("md5hash", "content-md5", "sha256", "crc32c", "checksum", "generation", "etag"),
     *("mtime", "lastmodified", "last-modified", "updated", "modified", "created"),
 )
-"""What stores say of a file that changes when its content does; the first that a store gives is used."""
+"""Attributes that change with the content of a file; the first one that a store gives is used."""
 
 
 class Check(NamedTuple):
-    """What a store says of a file's content.
+    """The digest of a file's content, as given by the store.
 
     Parameters
     ----------
     algorithm
-        The digest's name: md5, sha256 or crc32c.
+        The algorithm: md5, sha256 or crc32c.
     digest
         Its value, in hexadecimal.
     sure
-        Whether it is that for sure. An ETag in S3 is the content's md5, but not where the file was encrypted with a key
-        of the owner's, and nothing tells which.
+        Whether it is certainly this digest. An ETag in S3 is the md5 of the content, unless the file was encrypted with
+        a key of the owner, which cannot be detected.
     """
 
     algorithm: str
@@ -49,13 +49,13 @@ class Remote:
     Parameters
     ----------
     path
-        Where it is.
+        Its path.
     size
-        Bytes.
+        Size in bytes.
     version
-        Sixteen letters that stay the same as long as the content does.
+        Sixteen characters that change with the content.
     check
-        Its digest, where the store gives one that can be computed here.
+        Its digest, if the store gives one that can be computed here.
     """
 
     path: str
@@ -65,25 +65,25 @@ class Remote:
 
     @classmethod
     def of(cls, path: str, url: str, info: Mapping[str, Any]) -> Remote:
-        """Read what fsspec says of a file.
+        """Make a description from the attributes that fsspec returns.
 
         Raises
         ------
         DataError
-            If the size is not given.
+            If there is no size.
         """
         if info.get("size") is None:
-            raise DataError(f"The store does not say how large {url} is: choose another root.")
-        said = {str(key).casefold(): value for key, value in info.items() if value not in (None, "")}
-        key = next((key for key in VERSION_KEYS if key in said), "")
-        identity = json.dumps([url, int(info["size"]), key, str(said.get(key))])
+            raise DataError(f"The store does not give the size of {url}. Choose another root.")
+        attributes = {str(key).casefold(): value for key, value in info.items() if value not in (None, "")}
+        key = next((key for key in VERSION_KEYS if key in attributes), "")
+        identity = json.dumps([url, int(info["size"]), key, str(attributes.get(key))])
         version = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        return cls(path, int(info["size"]), version, _check(said, url))
+        return cls(path, int(info["size"]), version, _check(attributes, url))
 
 
 @dataclass(frozen=True)
 class Record:
-    """How much of a file is here: bytes, their sha256, and the version of the remote file."""
+    """The downloaded part of a file: number of bytes, their sha256, and the version of the remote file."""
 
     bytes: int
     sha256: str
@@ -91,15 +91,15 @@ class Record:
 
     @classmethod
     def of(cls, content: object) -> Record | None:
-        """Read a record, or nothing if it is none."""
+        """Parse a record, or return None if it is not valid."""
         try:
             return cls(int(content["bytes"]), str(content["sha256"]), str(content["version"]))  # type: ignore[index]
         except (KeyError, TypeError, ValueError):
             return None
 
 
-class Tally:
-    """Counts bytes and digests them."""
+class ByteDigest:
+    """Counts bytes and computes their digests."""
 
     def __init__(self, remote: Remote) -> None:
         self.count = 0
@@ -115,11 +115,11 @@ class Tally:
             self._digest.update(block)
 
     def agrees(self) -> bool:
-        """Say whether the digest is the one that the store gave, if it gave one."""
+        """Return whether the digest is that of the store, or True if the store gave none."""
         return self._check is None or self._digest.digest().hex() == self._check.digest
 
     def record(self, remote: Remote) -> Record:
-        """Return what is to be written down of the bytes so far."""
+        """Return the record of the bytes so far."""
         return Record(self.count, self._sha256.hexdigest(), remote.version)
 
 
@@ -129,10 +129,10 @@ def _digest(algorithm: str) -> Any:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
-def _check(said: Mapping[str, Any], url: str) -> Check | None:
-    """Find a digest of the content in what a store says of a file.
+def _check(attributes: Mapping[str, Any], url: str) -> Check | None:
+    """Find a digest of the content in the attributes of a file.
 
-    An ETag is the content's md5 in S3 alone, and there only if the file was not sent in pieces (then it has a dash).
+    An ETag is the md5 of the content in S3 only, and only if the upload was not multipart (then it has a dash).
     """
     keys = [
         ("md5", "md5hash"),
@@ -142,18 +142,18 @@ def _check(said: Mapping[str, Any], url: str) -> Check | None:
         ("sha256", "checksum"),
     ]
     for algorithm, key in keys:
-        if key in said and (digest := _hexadecimal(said[key], algorithm)):
+        if key in attributes and (digest := _hexadecimal(attributes[key], algorithm)):
             return Check(algorithm, digest)
-    if url.startswith(("s3://", "s3a://")) and (digest := _hexadecimal(said.get("etag"), "md5")):
+    if url.startswith(("s3://", "s3a://")) and (digest := _hexadecimal(attributes.get("etag"), "md5")):
         return Check("md5", digest, sure=False)
-    if "crc32c" in said and importlib.util.find_spec("google_crc32c") is not None:
-        digest = _hexadecimal(said["crc32c"], "crc32c")
+    if "crc32c" in attributes and importlib.util.find_spec("google_crc32c") is not None:
+        digest = _hexadecimal(attributes["crc32c"], "crc32c")
         return Check("crc32c", digest) if digest else None
     return None
 
 
 def _hexadecimal(value: object, algorithm: str) -> str:
-    """Return a digest in hexadecimal, whether it was that or base64; nothing if it is no digest of this kind."""
+    """Convert a digest from hexadecimal or base64 to hexadecimal; return an empty string if it is not a digest."""
     text = str(value).strip().strip('"').strip("'")
     length = {"md5": 16, "sha256": 32, "crc32c": 4}[algorithm]
     for decode in (binascii.unhexlify, lambda given: base64.b64decode(given, validate=True)):

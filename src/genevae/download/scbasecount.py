@@ -1,4 +1,4 @@
-"""scBaseCount's samples → h5ad files in a folder."""
+"""Download of samples of scBaseCount as h5ad files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from threading import Event
 
 import pandas as pd
 
-from genevae.download.choice import Choice
 from genevae.download.folder import Folder
 from genevae.download.release import Release, read_samples
 from genevae.download.remote import Remote
-from genevae.download.store import Patience, open_store
+from genevae.download.sample_filter import SampleFilter
+from genevae.download.store import RetryPolicy, open_store
 from genevae.download.transfer import Fetch
 from genevae.errors import DataError, shorten
 
@@ -22,7 +22,7 @@ __all__ = ["download"]
 
 ROOT = "gs://arc-institute-virtual-cell-atlas/scbasecount/2026-01-12"
 LISTED_TOGETHER = 64
-"""With more files than this, one listing of the folder is quicker than asking for each."""
+"""With more files than this, one listing of the folder is faster than a request per file."""
 
 
 def download(
@@ -42,53 +42,53 @@ def download(
     retries: int = 5,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Fetch samples of scBaseCount: one h5ad file each, their table of metadata, and a manifest.
+    """Download samples of scBaseCount: one h5ad file each, a table of their metadata, and a manifest.
 
-    A run that was killed goes on where it stopped when it is given again, and leaves the same bytes as one that was
-    not. What is here already is checked by its sha256, not fetched again. A later choice adds to the folder.
+    Running the same command again resumes an interrupted download, with the same result, byte by byte. Existing files
+    are verified by their sha256, not downloaded again. Further downloads may add to the folder.
 
     Parameters
     ----------
     out
         The folder: ACCESSION.h5ad for each sample, sample_metadata.csv (first column SRX_accession) and manifest.json.
     root
-        The release: a gs://, s3:// or https:// address, or a folder laid out like one. The default is the release
-        that the Arc Institute published in January 2026; it is public and needs no account. Its first one, of
-        February 2025, was gs://arc-scbasecount/2025-02-25, to which access ended on March 31, 2026.
+        The release: a gs://, s3:// or https:// address, or a folder with the same layout. The default is the release
+        of the Arc Institute of January 2026, which is public and needs no account. (The first release, of February
+        2025, was gs://arc-scbasecount/2025-02-25; access ended on March 31, 2026.)
     feature
-        How reads were counted: Gene, GeneFull, GeneFull_Ex50pAS, GeneFull_ExonOverIntron or Velocyto.
+        Counting method: Gene, GeneFull, GeneFull_Ex50pAS, GeneFull_ExonOverIntron or Velocyto.
     organism
-        The organism's folder, in any case, with spaces or underscores, in full or in whole words ("mus").
+        The folder of the organism, in any case, with spaces or underscores; part of the name is enough ("mus").
     tissue, perturbation
-        Samples with any of these in that column: as whole words one after the other, in any case, in the singular or
-        the plural. "lung" takes "Lungs" and "lung-associated lymph nodes"; "ear" does not take "heart".
+        Samples with any of these texts in that column: whole words, in any case, singular or plural. "lung" matches
+        "Lungs" and "lung-associated lymph nodes"; "ear" does not match "heart".
     accessions
-        These samples only (SRX, ERX or NRX numbers).
+        Only these samples (SRX, ERX or NRX numbers).
     min_cells, max_cells
-        Samples of so many cells, both included.
+        Range of the number of cells of a sample, inclusive.
     max_files
-        The first so many of what is left, in the order of their accessions.
+        Maximum number of samples, in the order of their accessions.
     dry_run
-        Say what would be fetched, and fetch nothing.
+        List the samples without downloading them.
     workers
-        Files that are fetched at the same time.
+        Number of parallel downloads.
     retries
-        Tries after the first whenever the store falters, with longer and longer waits in between.
+        Further tries after a temporary failure, with increasing waits.
     progress
-        Whether to show a bar, on a terminal.
+        Whether to show a progress bar on a terminal.
 
     Returns
     -------
     pandas.DataFrame
-        One row per sample chosen: accession, cells, bytes, and file (for a dry run, path: where it is).
+        One row per selected sample: accession, cells, bytes, and file (in a dry run: path, its address).
 
     Raises
     ------
     DataError
-        If the release, its table or a file is not there or may not be read, nothing fits, what arrives is not what
-        the store says it is, or a package is missing. All other files are whole.
+        If the release, its table or a file does not exist or is not readable, no sample matches, the content does not
+        match its digest, or a package is missing. All other files are complete.
     RunError
-        If the folder holds another release, another process fills it, or the disk is full.
+        If the folder belongs to another release, another process uses it, or the disk is full.
 
     References
     ----------
@@ -98,15 +98,15 @@ def download(
     --------
     >>> download("lung", tissue=["lung"], min_cells=1000, max_files=10, dry_run=True)  # doctest: +SKIP
     """
-    choice = Choice(tissue, perturbation, accessions, min_cells, max_cells, max_files)
+    criteria = SampleFilter(tissue, perturbation, accessions, min_cells, max_cells, max_files)
     if workers < 1 or retries < 0:
-        raise DataError(f"workers is {workers} and retries {retries}: give at least 1 and 0.")
+        raise DataError(f"workers must be 1 or more and retries 0 or more, not {workers} and {retries}.")
     stop = Event()
-    store, path = open_store(str(root), Patience(retries, sleep=stop.wait))  # a run that ends does not wait any longer
+    store, path = open_store(str(root), RetryPolicy(retries, sleep=stop.wait))  # stopping ends the waits
     release = Release.find(store, path, feature, organism)
     samples = read_samples(release)
-    chosen = release.places(choice.of(samples, store.url(release.table)))
-    remotes, failed = _described(chosen, release, workers)
+    chosen = release.file_paths(criteria.select(samples, store.url(release.table)))
+    remotes, failed = _describe_files(chosen, release, workers)
     if dry_run:
         return _result(chosen, {name: remote.size for name, remote in remotes.items()}, chosen["path"])
     with (
@@ -121,8 +121,8 @@ def download(
     return _result(chosen, {name: record.bytes for name, record in done.items()}, files.rename("file"))
 
 
-def _described(chosen: pd.DataFrame, release: Release, workers: int) -> tuple[dict[str, Remote], dict[str, str]]:
-    """Ask for the size and version of each file; say why where that is not to be had."""
+def _describe_files(chosen: pd.DataFrame, release: Release, workers: int) -> tuple[dict[str, Remote], dict[str, str]]:
+    """Return the description of each file, and the reason for each file without one."""
     listed = release.store.folder(release.folder) if len(chosen) > LISTED_TOGETHER else {}
 
     def describe(path: str) -> Remote | str:
@@ -132,28 +132,28 @@ def _described(chosen: pd.DataFrame, release: Release, workers: int) -> tuple[di
             return str(error)
 
     with ThreadPoolExecutor(workers) as pool:
-        answers = dict(zip(chosen["accession"], pool.map(describe, chosen["path"]), strict=True))
-    remotes = {name: answer for name, answer in answers.items() if isinstance(answer, Remote)}
-    return remotes, {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+        results = dict(zip(chosen["accession"], pool.map(describe, chosen["path"]), strict=True))
+    remotes = {name: result for name, result in results.items() if isinstance(result, Remote)}
+    return remotes, {name: result for name, result in results.items() if isinstance(result, str)}
 
 
-def _result(chosen: pd.DataFrame, sizes: Mapping[str, int], places: pd.Series) -> pd.DataFrame:
+def _result(chosen: pd.DataFrame, sizes: Mapping[str, int], paths: pd.Series) -> pd.DataFrame:
     n_bytes = chosen["accession"].map(sizes).astype("Int64")
-    return chosen[["accession", "cells"]].assign(bytes=n_bytes, **{str(places.name): places})
+    return chosen[["accession", "cells"]].assign(bytes=n_bytes, **{str(paths.name): paths})
 
 
 def _failure(failed: Mapping[str, str], n_done: int, folder: Path) -> str:
     names = sorted(failed)
     return (
-        f"{len(failed):,} of {len(failed) + n_done:,} files were not fetched: {shorten(names)}. "
+        f"{len(failed):,} of {len(failed) + n_done:,} files were not downloaded: {shorten(names)}. "
         f"{' '.join(failed[name] for name in names[:3])} "
-        f"The others are whole in {folder}, and the same command goes on with those that are missing."
+        f"The others are complete in {folder}. Run the same command again for the missing ones."
     )
 
 
 @contextmanager
 def _bar(n_bytes: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show how many of the bytes are here; yields what is to be called with each further number of bytes."""
+    """Show a progress bar; yield the function to call with each number of new bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 

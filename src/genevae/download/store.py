@@ -1,4 +1,4 @@
-"""Files in a store: a bucket, a web server, a folder or memory, reached by fsspec and asked again when it falters."""
+"""Files in a store (a bucket, a web server, a folder or memory), read by fsspec with retries."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any, TypeVar
 from genevae.download.remote import Remote
 from genevae.errors import DataError
 
-__all__ = ["Patience", "Store", "open_store"]
+__all__ = ["RetryPolicy", "Store", "open_store"]
 
 T = TypeVar("T")
 
 FIRST_WAIT = 0.5  # seconds
 LONGEST_WAIT = 60.0
 
-LASTING_NAMES = {"DefaultCredentialsError", "RefreshError", "NoCredentialsError", "PartialCredentialsError"}
-"""Errors of google.auth and botocore that no further try will mend."""
+PERMANENT_ERRORS = {"DefaultCredentialsError", "RefreshError", "NoCredentialsError", "PartialCredentialsError"}
+"""Errors of google.auth and botocore for which retries are useless."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often a store is asked again, and how long to wait before: 0.5, 1, 2, ... seconds, at most 60.
+class RetryPolicy:
+    """The number of retries, with exponential backoff: waits of 0.5, 1, 2, ... seconds, at most 60.
 
-    Each wait is shortened by chance, to between half and all of it, so that many workers do not knock all at once.
+    Each wait is multiplied by a random number from 0.5 to 1, so that parallel workers do not retry simultaneously.
 
     Parameters
     ----------
     retries
-        Tries after the first.
+        Number of tries after the first.
     sleep
-        Waits for so many seconds.
+        Function that waits for a number of seconds.
     chance
-        A number between 0 and 1.
+        Function that returns a random number between 0 and 1.
     """
 
     retries: int = 5
@@ -51,39 +51,39 @@ class Patience:
 
 @dataclass(frozen=True)
 class Store:
-    """An fsspec filesystem that is asked again when it falters, and whose errors say what to do.
+    """An fsspec filesystem with retries and clear errors.
 
     Parameters
     ----------
     files
         The filesystem.
     patience
-        How often it is asked.
+        The retries.
     """
 
     files: Any
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
     def url(self, path: str) -> str:
         """Return the path with its scheme."""
         return str(self.files.unstrip_protocol(path))
 
     def read(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Return the bytes from start to end, all of them or an error.
+        """Return the bytes from start to end.
 
         Raises
         ------
         DataError
-            If the file is not there, may not be read, or still cannot be read after the last try.
+            If the file does not exist, is not readable, or cannot be read completely after the last try.
         """
 
         def fetch() -> bytes:
             block: bytes = self.files.cat_file(path, start=start, end=end)
             if start is not None and end is not None and len(block) != end - start:
-                raise OSError(f"{len(block):,} bytes arrived where {end - start:,} were asked for")
+                raise OSError(f"{len(block):,} bytes were received instead of {end - start:,}")
             return block
 
-        return self._ask(fetch, path)
+        return self._retry(fetch, path)
 
     def describe(self, path: str, fresh: bool = False) -> Remote:
         """Return the file's size, version and digest.
@@ -93,28 +93,28 @@ class Store:
         path
             The file.
         fresh
-            Whether to forget what was heard of it before.
+            Whether to ignore cached information.
 
         Raises
         ------
         DataError
-            If the file is not there, may not be read, or its size is not given.
+            If the file does not exist, is not readable, or has no size.
         """
         if fresh:
             self.files.invalidate_cache()
 
-        def ask() -> Any:
-            info = self.files.info(path)
-            if info.get("type") == "directory":  # what s3fs calls all that it does not find in a listing
+        def info() -> Any:
+            attributes = self.files.info(path)
+            if attributes.get("type") == "directory":  # s3fs returns this for missing files
                 raise FileNotFoundError(path)
-            return info
+            return attributes
 
-        return Remote.of(path, self.url(path), self._ask(ask, path))
+        return Remote.of(path, self.url(path), self._retry(info, path))
 
     def folder(self, path: str) -> dict[str, Remote]:
-        """Return the files of a folder by name, from one listing; none if it cannot be listed."""
+        """Return the files of a folder by name, from one listing, or nothing if it cannot be listed."""
         try:
-            entries = self._ask(lambda: self.files.ls(path, detail=True), path)
+            entries = self._retry(lambda: self.files.ls(path, detail=True), path)
         except DataError:
             return {}
         files = (entry for entry in entries if entry.get("type") == "file" and entry.get("size") is not None)
@@ -122,15 +122,15 @@ class Store:
         return {name: Remote.of(f"{path}/{name}", self.url(f"{path}/{name}"), entry) for name, entry in named}
 
     def names(self, path: str) -> list[str]:
-        """Return the names in a folder, sorted; none if it cannot be listed."""
+        """Return the names in a folder, sorted, or nothing if it cannot be listed."""
         try:
-            entries = self._ask(lambda: self.files.ls(path, detail=False), path)
+            entries = self._retry(lambda: self.files.ls(path, detail=False), path)
         except DataError:
             return []
         return sorted({str(entry).rstrip("/").rpartition("/")[2] for entry in entries})
 
-    def _ask(self, action: Callable[[], T], path: str) -> T:
-        """Do something with the store, again after a while if it fails for a reason that may pass."""
+    def _retry(self, action: Callable[[], T], path: str) -> T:
+        """Call a function; retry it after temporary failures."""
         waits = self.patience.waits()
         while True:
             try:
@@ -138,14 +138,14 @@ class Store:
             except DataError:
                 raise
             except Exception as error:
-                wait = None if _lasts(error) else next(waits, None)
+                wait = None if _is_permanent(error) else next(waits, None)
                 if wait is None:
-                    raise DataError(_explained(error, self.url(path), self.patience.retries)) from error
+                    raise DataError(_message(error, self.url(path), self.patience.retries)) from error
             self.patience.sleep(wait)
 
 
-def open_store(root: str, patience: Patience) -> tuple[Store, str]:
-    """Return the store that holds an address, and the address's path in it.
+def open_store(root: str, patience: RetryPolicy) -> tuple[Store, str]:
+    """Return the store of an address, and the path in it.
 
     Raises
     ------
@@ -158,32 +158,32 @@ def open_store(root: str, patience: Patience) -> tuple[Store, str]:
         raise DataError(f"Reading {root} needs more packages ({error}): pip install 'genevae[download]'.") from error
     except ValueError as error:
         raise DataError(
-            f"'{root}' is no address that can be read ({error}). "
-            "Give a folder, or an address that begins with gs://, s3:// or https://."
+            f"'{root}' is not a valid address ({error}). "
+            "Give a folder, or an address that starts with gs://, s3:// or https://."
         ) from error
     return Store(files, patience), str(path).rstrip("/")
 
 
-def _lasts(error: Exception) -> bool:
-    """Say whether trying again is useless."""
+def _is_permanent(error: Exception) -> bool:
+    """Return whether retries are useless."""
     missing = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
     code = str(getattr(error, "status", None) or getattr(error, "code", ""))
-    forbidden = type(error) is OSError and str(error).startswith("Forbidden")  # gcsfs says 403 so
-    named = type(error).__name__ in LASTING_NAMES
+    forbidden = type(error) is OSError and str(error).startswith("Forbidden")  # gcsfs's error for 403
+    named = type(error).__name__ in PERMANENT_ERRORS
     return isinstance(error, missing) or forbidden or named or code in {"400", "401", "403", "404"}
 
 
-def _explained(error: Exception, url: str, retries: int) -> str:
-    """Say what is wrong with a file in a store, and what to do."""
+def _message(error: Exception, url: str, retries: int) -> str:
+    """Return the message for a file that could not be read."""
     if isinstance(error, FileNotFoundError):
-        return f"{url} is not there: check the root, the feature and the organism."
-    if _lasts(error):
+        return f"{url} does not exist. Check the root, the feature and the organism."
+    if _is_permanent(error):
         return (
-            f"{url} may not be read ({type(error).__name__}: {error}). Check the address and your credentials "
+            f"{url} is not readable ({type(error).__name__}: {error}). Check the address and your credentials "
             "(gs://: gcloud auth application-default login; s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); "
             "public buckets need none with FSSPEC_GS_TOKEN=anon or FSSPEC_S3_ANON=true in the environment."
         )
     return (
-        f"{url} could not be read in {retries + 1} tries; the last one said: {type(error).__name__}: {error}. "
-        "Run the same command again to go on, with more --retries if the line is bad."
+        f"{url} could not be read in {retries + 1} tries. The last error was {type(error).__name__}: {error}. "
+        "Run the same command again to resume, with more --retries if the connection is bad."
     )

@@ -1,8 +1,8 @@
-"""Fetch one file from a store so that a run may be killed at any moment: piece by piece, checked, put in place whole.
+"""Resumable download of one file: in chunks, verified, and renamed when complete.
 
-Beside the file ``NAME`` that is to be, ``NAME.part`` grows, and ``NAME.part.json`` says how many of its bytes are on
-the disk for sure, their sha256, and which version of the remote file they are of. Whoever comes next takes those bytes
-if their sha256 is right and the remote file is still that version, and starts that file again otherwise.
+While the file ``NAME`` is downloaded, ``NAME.part`` has its first bytes, and ``NAME.part.json`` states how many of them
+are flushed to disk, their sha256, and the version of the remote file. The next run uses these bytes if their sha256 is
+correct and the remote file has the same version; otherwise it starts the file again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from genevae.download.remote import Record, Remote, Tally
+from genevae.download.remote import ByteDigest, Record, Remote
 from genevae.download.store import Store
 from genevae.errors import DataError, RunError
 from genevae.io.atomic import sync
@@ -24,18 +24,18 @@ from genevae.io.atomic import sync
 __all__ = ["Fetch", "Stopped", "as_text", "forget", "in_gigabytes", "recorded", "write_complete"]
 
 CHUNK = 2**23
-"""Bytes that are asked for at once, and the most that a killed run loses per file."""
+"""Bytes per request, and the largest loss per file if a run is killed."""
 
 TRIES = 3
-"""How often one file is begun again because it changed, or what arrived was not it."""
+"""Number of downloads of one file that changes or whose content does not match its digest."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the others are told to end
-    """Raised in workers when another one met something that ends the run."""
+class Stopped(Exception):  # noqa: N818 - not an error: it stops the other workers
+    """Raised in workers when an error in another one stops the run."""
 
 
-class _NotTheSame(Exception):  # noqa: N818 - it never leaves this file
-    """What arrived is not what the store says it has."""
+class _Mismatch(Exception):  # noqa: N818 - it never leaves this file
+    """The downloaded content does not match the description of the store."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Fetch:
     Parameters
     ----------
     store
-        Where they are.
+        The store.
     advance
-        Called with the number of bytes that are here in addition, negative if some turned out to be worthless.
+        Called with the number of new bytes, which is negative if some were invalid.
     stop
-        Ends the work between two pieces.
+        Stops the downloads between two chunks.
     """
 
     store: Store
@@ -57,59 +57,59 @@ class Fetch:
     stop: Event
 
     def __call__(self, remote: Remote, file: Path, known: Record | None) -> Record:
-        """Make sure that the file is here, whole and right; what is here already is checked and kept.
+        """Download a file, unless it exists and is verified.
 
         Parameters
         ----------
         remote
-            What to fetch.
+            The remote file.
         file
-            Where to put it.
+            The local path.
         known
-            What an earlier run wrote down of it.
+            The record of an earlier run.
 
         Raises
         ------
         DataError
-            If it cannot be read, or what arrives is not what the store says it has, several times.
+            If it cannot be read, or its content repeatedly does not match the description of the store.
         RunError
-            If it cannot be written: no space is left, for one.
+            If it cannot be written, for example because the disk is full.
         """
         try:
-            here = self._verified(remote, file, [known, recorded(file)])
-            return here if here is not None else self._until_right(remote, file)
-        except OSError as error:  # the store's own errors are DataError by now
+            existing = self._verified(remote, file, [known, recorded(file)])
+            return existing if existing is not None else self._download_verified(remote, file)
+        except OSError as error:  # errors of the store are DataError
             raise self._unwritable(error, file, remote) from error
 
-    def _until_right(self, remote: Remote, file: Path) -> Record:
-        """Fetch the file, again from its beginning if what arrives is wrong."""
+    def _download_verified(self, remote: Remote, file: Path) -> Record:
+        """Download the file, and start again if the content is wrong."""
         reason, arrived = "", set[str]()
         for _ in range(TRIES):
             try:
-                return self._fetched(remote, file, arrived)
-            except _NotTheSame as error:
+                return self._download(remote, file, arrived)
+            except _Mismatch as error:
                 reason = str(error)
                 forget(file)
                 remote = self.store.describe(remote.path, fresh=True)
         raise DataError(
-            f"{self.store.url(remote.path)} arrived {TRIES} times, and never as the store says it is: {reason}. "
-            "It is being changed, or it is damaged there: try again later, or leave it out."
+            f"{self.store.url(remote.path)} was downloaded {TRIES} times, but its content did not match: {reason}. "
+            "It is being changed, or is damaged in the store. Try again later, or leave it out."
         )
 
     def _verified(self, remote: Remote, file: Path, records: Iterable[Record | None]) -> Record | None:
-        """Return the record of a file that is here already, if it is the remote one."""
+        """Return the record of an existing file, if it matches the remote one."""
         if not file.is_file() or file.stat().st_size != remote.size:
             return None
-        tally = Tally(remote)
+        tally = ByteDigest(remote)
         self._count(file, remote.size, tally)
-        here = tally.record(remote)
-        if here in records or (remote.check is not None and tally.agrees()):
-            return here
+        record = tally.record(remote)
+        if record in records or (remote.check is not None and tally.agrees()):
+            return record
         self.advance(-remote.size)
         return None
 
-    def _fetched(self, remote: Remote, file: Path, arrived: set[str]) -> Record:
-        """Fetch what is missing, check all of it, and put it in place."""
+    def _download(self, remote: Remote, file: Path, arrived: set[str]) -> Record:
+        """Download the missing bytes, verify the content, and rename the file."""
         part = _part(file)
         with part.open("ab") as output:
             tally = self._resumed(remote, file)
@@ -125,25 +125,25 @@ class Fetch:
                 tally.add(block)
                 self.advance(len(block))
                 write_complete(_notes(file), as_text(asdict(tally.record(remote))))
-        self._require_the_same(remote, tally, arrived)
+        self._require_match(remote, tally, arrived)
         part.replace(file)
         sync(file.parent)
         return tally.record(remote)
 
-    def _resumed(self, remote: Remote, file: Path) -> Tally:
-        """Count the bytes that a killed run left, if they are to be trusted."""
+    def _resumed(self, remote: Remote, file: Path) -> ByteDigest:
+        """Return the digest of the bytes that a killed run left, if they are valid, or an empty one."""
         notes, part = recorded(file), _part(file)
-        tally = Tally(remote)
+        tally = ByteDigest(remote)
         if notes is None or notes.version != remote.version or part.stat().st_size < notes.bytes:
             return tally
         self._count(part, notes.bytes, tally)
         if tally.record(remote) == notes:
             return tally
         self.advance(-tally.count)
-        return Tally(remote)
+        return ByteDigest(remote)
 
-    def _count(self, file: Path, size: int, tally: Tally) -> None:
-        """Read the first bytes of a file that is here."""
+    def _count(self, file: Path, size: int, tally: ByteDigest) -> None:
+        """Read the first bytes of a local file."""
         with file.open("rb") as source:
             while tally.count < size:
                 if self.stop.is_set():
@@ -154,24 +154,24 @@ class Fetch:
                 tally.add(block)
                 self.advance(len(block))
 
-    def _require_the_same(self, remote: Remote, tally: Tally, arrived: set[str]) -> None:
-        """Make sure that the bytes are those of the remote file, and that it did not change meanwhile.
+    def _require_match(self, remote: Remote, tally: ByteDigest, arrived: set[str]) -> None:
+        """Check that the content matches the remote file, which has not changed.
 
-        A digest that is not sure to be one is overruled by the same bytes arriving twice.
+        An uncertain digest of the store is ignored if the same bytes were received twice.
         """
         sha256, check = tally.record(remote).sha256, remote.check
         reason = ""
         if self.store.describe(remote.path, fresh=True).version != remote.version:
             reason = "it changed meanwhile"
         elif check is not None and not tally.agrees() and (check.sure or sha256 not in arrived):
-            reason = f"its {check.algorithm} is {check.digest}, and that of the bytes is another"
+            reason = f"its {check.algorithm} should be {check.digest}, but the content has another"
         if reason:
             arrived.add(sha256)
             self.advance(-tally.count)
-            raise _NotTheSame(reason)
+            raise _Mismatch(reason)
 
     def _unwritable(self, error: OSError, file: Path, remote: Remote) -> RunError:
-        """Say why a file cannot be written, and end the work of the others."""
+        """Return the error for a file that cannot be written, and stop the other workers."""
         self.stop.set()
         folder = file.absolute().parent
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -179,13 +179,13 @@ class Fetch:
             missing = remote.size - (part.stat().st_size if part.exists() else 0)
             return RunError(
                 f"{folder} is full: {file.name} alone needs {in_gigabytes(missing)} more. "
-                "Make room and run the same command again: it goes on where it stopped."
+                "Free some space, and run the same command again to resume."
             )
-        return RunError(f"Cannot write {file}: {error.strerror or error}. Choose a folder that you may write to.")
+        return RunError(f"Cannot write {file}: {error.strerror or error}. Choose a folder with write permission.")
 
 
 def recorded(file: Path) -> Record | None:
-    """Return what was written down of a file, or of its part, that a killed run left."""
+    """Return the record of a file, or of its partial download, that a killed run left."""
     try:
         return Record.of(json.loads(_notes(file).read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -193,15 +193,15 @@ def recorded(file: Path) -> Record | None:
 
 
 def forget(file: Path) -> None:
-    """Remove all that a file's fetching has left beside it."""
+    """Remove the temporary files of a download."""
     for path in (_part(file), _notes(file), _draft(_notes(file))):
         path.unlink(missing_ok=True)
 
 
 def write_complete(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all, at any moment.
+    """Write a small file atomically.
 
-    Its draft has always the same name, so that killed runs do not leave ever more of them.
+    The draft always has the same name, so that killed runs do not accumulate drafts.
     """
     draft = _draft(path)
     with draft.open("w", encoding="utf-8", newline="") as output:
@@ -212,7 +212,7 @@ def write_complete(path: Path, text: str) -> None:
 
 
 def in_gigabytes(n_bytes: int) -> str:
-    """Say a number of bytes.
+    """Format a number of bytes.
 
     >>> in_gigabytes(12_345_678_901), in_gigabytes(3_200_000), in_gigabytes(12)
     ('12.3 GB', '3.2 MB', '12 bytes')
@@ -224,7 +224,7 @@ def in_gigabytes(n_bytes: int) -> str:
 
 
 def as_text(content: Mapping[str, Any]) -> str:
-    """Write a mapping as JSON, sorted, so that the same content is the same bytes."""
+    """Format a mapping as sorted JSON, so that equal content gives equal bytes."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Batch files: a folder of ``batch_0000.h5``, ``batch_0001.h5`` … and ``config.json``, read and written.
 
-Each file holds ``X`` (cells × genes, dense or a CSR group of data, indices and indptr), ``genes``, ``cells``, and the
-columns of the cell table as ``obs/NAME``; among them, by custom, ``gene_count``, ``umi_count`` and ``SRX_accession``.
+Each file has ``X`` (cells × genes, dense or a CSR group of data, indices and indptr), ``genes``, ``cells``, and the
+columns of the cell table as ``obs/NAME``, usually with ``gene_count``, ``umi_count`` and ``SRX_accession``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ __all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "w
 
 CONFIG = "config.json"
 CHUNK = 2**16
-"""Numbers in a chunk on disk."""
+"""Values in a chunk on disk."""
 _NAME = re.compile(r"batch_(\d+)\.(h5|hdf5)")
 _TABLES = ("genes", "cells")
 
 
 def batch_name(number: int) -> str:
-    """Return the name of a file."""
+    """Return the name of a batch file."""
     return f"batch_{number:04d}.h5"
 
 
 def is_batch(path: Path) -> bool:
-    """Whether a path is a folder of batch files, or one of them."""
+    """Return whether a path is a folder of batch files, or a batch file."""
     if path.is_dir():
         return any(_NAME.fullmatch(entry.name) for entry in path.iterdir())
     if path.suffix not in (".h5", ".hdf5") or not path.is_file():
@@ -52,12 +52,13 @@ def is_batch(path: Path) -> bool:
 
 
 def open_batches(path: Path, files: ReadOptions) -> Source:
-    """Open a folder of batch files, or one, whose rows are read as they are asked for.
+    """Open a folder of batch files, or one of them. Rows are read on demand.
 
     Raises
     ------
     DataError
-        If a file is damaged, a number is missing in the row of files, or the config tells of more or fewer cells.
+        If a file is damaged, a number is missing in the sequence of files, or the config states another number of
+        cells.
     """
     require_no_layer(path, files)
     if path.is_file():
@@ -66,17 +67,17 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
     lost = sorted(set(range(numbered[-1][0] + 1)) - {number for number, _ in numbered})
     if lost:
         raise DataError(
-            f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}: fetch the missing "
+            f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}. Get the missing "
             "files, or number the others from 0 without gaps."
         )
     source = concat_sources([_open_one(file) for _, file in numbered], str(path), files.join, add_file_column=False)
     config = _read_config(path)
     for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
-        told = config.get(f"n_{what}", n_found)
-        if told != n_found:
+        n_stated = config.get(f"n_{what}", n_found)
+        if n_stated != n_found:
             raise DataError(
-                f"{path / CONFIG} tells of {told} {what}, and the {len(numbered)} batch files hold {n_found}: fetch or "
-                f"write them again, or take n_{what} out of {CONFIG}."
+                f"{path / CONFIG} states {n_stated} {what}, but the {len(numbered)} batch files have {n_found}. "
+                f"Download or write them again, or remove n_{what} from {CONFIG}."
             )
     return source
 
@@ -86,7 +87,7 @@ def _open_one(path: Path) -> Source:
     with open_hdf5(path) as file:
         for name in ("X", *_TABLES):
             if name not in file:
-                raise DataError(f"{path} is no batch file: it lacks '{name}'; it has {shorten(file) or 'nothing'}.")
+                raise DataError(f"{path} is not a batch file: it lacks '{name}', and has {shorten(file) or 'nothing'}.")
         try:
             genes, cells = _texts(file["genes"]), _texts(file["cells"])
             stored = file["X"]
@@ -100,8 +101,8 @@ def _open_one(path: Path) -> Source:
             raise damaged(path, error) from error
     if matrix.shape != (len(cells), len(genes)) or (len(obs.columns) and len(obs) != len(cells)):
         raise DataError(
-            f"{path} does not fit together: X has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for {len(cells):,} "
-            f"cells, {len(genes):,} genes and {len(obs):,} rows of obs. Fetch or write it again."
+            f"{path} is inconsistent: X has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for {len(cells):,} "
+            f"cells, {len(genes):,} genes and {len(obs):,} rows of obs. Download or write it again."
         )
     return FileSource(str(path), matrix, tuple(genes), obs.set_axis(pd.Index(cells)) if len(obs.columns) else
                       pd.DataFrame(index=pd.Index(cells)), stamps=(stamp,))  # fmt: skip
@@ -125,12 +126,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path / CONFIG} cannot be read ({error}): mend it, or remove it.") from error
+        raise DataError(f"{path / CONFIG} cannot be read ({error}). Correct it, or remove it.") from error
     return config if isinstance(config, dict) else {}
 
 
 def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> None:
-    """Write one batch file; sparse rows become a CSR group.
+    """Write one batch file. Sparse rows become a CSR group.
 
     Parameters
     ----------
@@ -141,8 +142,8 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
     genes
         The name of each column.
     obs
-        One row per cell. Where it has no ``gene_count`` and ``umi_count`` (genes that are not zero, and their sum),
-        they are added.
+        One row per cell. If it lacks ``gene_count`` and ``umi_count`` (number of non-zero genes, and their sum), they
+        are added.
     """
     columns = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1), **dict(obs.items())}
     with h5py.File(path, "w") as file:
@@ -162,7 +163,7 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
 
 
 def write_config(folder: Path, n_cells: int, n_genes: int, max_cells_per_batch: int) -> None:
-    """Write ``config.json``, which tells how many cells there are in all."""
+    """Write ``config.json``, with the total number of cells."""
     config = {"n_cells": n_cells, "n_genes": n_genes, "max_cells_per_batch": max_cells_per_batch}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
@@ -172,7 +173,7 @@ def _n_stored(x: Any) -> Any:
 
 
 def _packed(values: NDArray[Any]) -> dict[str, Any]:
-    """Compress what is not empty, lightly, in chunks that hold about a block of rows; gzip brings a checksum."""
+    """Return options for light compression, in chunks of about a block of rows. Gzip includes a checksum."""
     if not values.size:
         return {}
     width = int(np.prod(values.shape[1:], dtype=np.int64))

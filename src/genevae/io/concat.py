@@ -202,9 +202,9 @@ def _concat_blocks(blocks: list[Any]) -> Any:
 def move_columns(x: Any, column_g: NDArray[np.int64], n_genes: int) -> Any:
     """Move each column of rows to its new column among ``n_genes``; leave out columns with −1."""
     if isinstance(x, np.ndarray):
-        moved_ng = np.zeros((x.shape[0], n_genes), dtype=x.dtype)
-        moved_ng[:, column_g[column_g >= 0]] = x[:, column_g >= 0]
-        return moved_ng
+        result_ng = np.zeros((x.shape[0], n_genes), dtype=x.dtype)
+        result_ng[:, column_g[column_g >= 0]] = x[:, column_g >= 0]
+        return result_ng
     gene_e = column_g[x.indices]
     kept = gene_e >= 0
     indptr = np.concatenate([[0], np.cumsum(kept)])[x.indptr]

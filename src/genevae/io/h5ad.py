@@ -47,16 +47,16 @@ __all__ = [
 
 
 MARKS = ("zarr.json", ".zgroup")
-"""The files by which a folder is a zarr store."""
+"""The files that identify a zarr store."""
 
 
 def is_h5ad(path: Path) -> bool:
-    """Whether a path looks like an h5ad file."""
+    """Return whether a path looks like an h5ad file."""
     return path.suffix == ".h5ad"
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path looks like a zarr folder."""
+    """Return whether a path looks like a zarr folder."""
     return path.suffix == ".zarr" or any((path / mark).is_file() for mark in MARKS)
 
 
@@ -78,12 +78,12 @@ def _read_whole_zarr(path: Path) -> AnnData:
 
 
 def open_h5ad(path: Path, files: ReadOptions) -> Source:
-    """Open an h5ad file whose rows are read as they are asked for.
+    """Open an h5ad file. Rows are read on demand.
 
     Raises
     ------
     DataError
-        If it is damaged, has no such layer, or stores the matrix by columns and is too large for memory.
+        If it is damaged, has no such layer, or stores the matrix by columns (CSC) and does not fit in memory.
     """
     stamp = Stamp.of(path)
     with open_hdf5(path) as file:
@@ -92,7 +92,7 @@ def open_h5ad(path: Path, files: ReadOptions) -> Source:
 
 
 def open_zarr(path: Path, files: ReadOptions) -> Source:
-    """Open a zarr folder whose rows are read as they are asked for."""
+    """Open a zarr folder. Rows are read on demand."""
     group = open_group(path)
     try:
         _require_tables(path, group)
@@ -103,13 +103,13 @@ def open_zarr(path: Path, files: ReadOptions) -> Source:
 
 @dataclass(frozen=True)
 class Storage:
-    """How a kind of store opens its matrices."""
+    """The functions that open the matrices of a kind of store."""
 
     csr_of: Callable[[Path, Any, tuple[int, int]], StoredCSR]
     dense_of: Callable[[Path, Any], Matrix]
 
     def matrix(self, kind: str, path: Path, stored: Any, shape: tuple[int, int]) -> Matrix:
-        """Open a matrix; one that is stored by columns is turned into rows in a scratch file."""
+        """Open a matrix. A CSC matrix is converted to CSR in a scratch file."""
         if kind == "dense":
             return self.dense_of(path, stored)
         if kind == "csr":
@@ -126,19 +126,19 @@ def _open(
     read: Callable[[Path], AnnData],
     stamps: tuple[Stamp, ...],
 ) -> Source:
-    """Open the matrix and the tables of a store; one that is stored in another way is read into memory."""
+    """Open the matrix and the tables of a store. Matrices in other encodings are read into memory."""
     stored, var = _find_layer(path, root, files.layer)
     kind, shape = _encoding(stored)
     if kind == "csc" and files.keep != "disk":
         _require_room(path, stored, shape)
-    if kind == "otherwise" or (kind == "csc" and files.keep != "disk"):
+    if kind == "other" or (kind == "csc" and files.keep != "disk"):
         return from_anndata(read(path), files.layer, str(path))
     obs, var_table = _read_table(path, root["obs"]), _read_table(path, var)
     matrix = storage.matrix(kind, path, stored, shape)
     genes = tuple(map(str, var_table.index))
     if matrix.shape != (len(obs), len(genes)):
         raise DataError(
-            f"{path} does not fit together: the matrix has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for "
+            f"{path} is inconsistent: the matrix has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for "
             f"{len(obs):,} cells and {len(genes):,} genes. Copy or write it again."
         )
     obs.index = obs.index.astype(str)
@@ -149,18 +149,18 @@ def _read_table(path: Path, stored: Any) -> pd.DataFrame:
     """Read obs or var."""
     table = _read(path, lambda _: read_elem(stored))
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"{path} is damaged: its {stored.name} is no table. Copy or write it again.")
+        raise DataError(f"{path} is damaged: its {stored.name} is not a table. Copy or write it again.")
     return table
 
 
 def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
-    """Find the stored matrix of a layer, and the table of its columns."""
+    """Return the stored matrix of a layer, and the table of its columns."""
     layers = list(root["layers"]) if "layers" in root else []
     if layer is None or layer in layers:
-        place = "X" if layer is None else f"layers/{layer}"
-        if place not in root:
+        key = "X" if layer is None else f"layers/{layer}"
+        if key not in root:
             raise DataError(f"{path} has no X. Give the layer that holds the expression. {nearest('counts', layers)}")
-        return root[place], root["var"]
+        return root[key], root["var"]
     if layer == "raw" and "raw" in root and "X" in root["raw"]:
         return root["raw/X"], root["raw/var"]
     known = [*layers, *(["raw"] if "raw" in root else [])]
@@ -168,41 +168,41 @@ def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
 
 
 def _encoding(stored: Any) -> tuple[str, Any]:
-    """Say how a matrix is stored (csr, csc, dense, or otherwise), and its shape."""
+    """Return the encoding of a matrix (csr, csc, dense, or other) and its shape."""
     encoding = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))
     if hasattr(stored, "ndim"):
-        return "dense" if stored.ndim == 2 else "otherwise", tuple(stored.shape)
+        return "dense" if stored.ndim == 2 else "other", tuple(stored.shape)
     shape = tuple(int(n) for n in stored.attrs.get("shape", stored.attrs.get("h5sparse_shape", ())))
-    return {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}.get(encoding, "otherwise"), shape
+    return {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}.get(encoding, "other"), shape
 
 
 def _require_room(path: Path, stored: Any, shape: tuple[int, int]) -> None:
-    """Raise where a matrix stored by columns is too large to be turned in memory."""
+    """Raise if a CSC matrix is too large to be converted in memory."""
     if 4 * 8 * stored["data"].shape[0] > SHARE * available_bytes():
         raise DataError(
-            f"{path} stores its {shape[0]:,} × {shape[1]:,} matrix by columns (CSC), so that rows cannot be read, and "
+            f"{path} stores its {shape[0]:,} × {shape[1]:,} matrix by columns (CSC), so its rows cannot be read, and "
             f"it is too large for memory. Convert it once: "
             f"genevae data convert {path} --out {path.with_name(path.stem + '_by_rows.zarr')}"
         )
 
 
 def aliases_of(var: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Return the columns of a gene table that name genes: texts that are nearly all different."""
+    """Return the columns of a gene table that are names: text with mostly unique values."""
     texts = {str(name): var[name].astype(str) for name in var.columns if not is_numeric_dtype(var[name])}
     return {name: tuple(text) for name, text in texts.items() if text.nunique() > 0.5 * max(len(text), 1)}
 
 
 def _require_tables(path: Path, names: Any) -> None:
-    """Raise where a store has no obs and var tables."""
+    """Raise if a store has no obs and var tables."""
     if "obs" not in names or "var" not in names:
         raise DataError(
-            f"{path} holds no AnnData: it has no 'obs' and 'var' tables but {shorten(names) or 'nothing'}. "
+            f"{path} is not AnnData: it has no 'obs' and 'var' tables, but {shorten(names) or 'nothing'}. "
             "Write it again with adata.write_h5ad(...) or adata.write_zarr(...)."
         )
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """Let anndata read; where a store is damaged, it raises whatever the bytes lead it to."""
+    """Read with anndata, which may raise any error if a store is damaged."""
     try:
         with ignore_warnings():
             return reader(path)
@@ -214,9 +214,9 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 @contextmanager
 def ignore_warnings() -> Iterator[None]:
-    """Keep anndata from warning of what users need not act on.
+    """Suppress warnings of anndata that need no action by users.
 
-    Names that are not unique are reported by the inspection; old files are read all the same.
+    Names that are not unique are reported by ``genevae inspect``; old files can be read.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*names are not unique")
@@ -229,23 +229,24 @@ def ignore_warnings() -> Iterator[None]:
 
 
 def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnData object") -> MemorySource:
-    """Make a source of an AnnData object, which is never changed.
+    """Make a source from an AnnData object, which is never modified.
 
-    A dense float32 matrix is shared, not copied; so are the entries of a CSR matrix whose rows are sorted.
+    A dense float32 matrix is shared, not copied, and so are the entries of a CSR matrix with sorted rows.
 
     Parameters
     ----------
     adata
         The object.
     layer
-        The layer that holds the expression; ``"raw"`` is ``adata.raw`` where no layer has that name. ``X`` by default.
+        The layer that holds the expression. ``"raw"`` means ``adata.raw``, unless there is a layer of that name. ``X``
+        by default.
     name
-        What messages call it.
+        Name in messages.
 
     Raises
     ------
     DataError
-        If there is no such layer or no ``X``, or if float32 cannot hold the counts.
+        If there is no such layer or no ``X``, or if counts are too large for float32.
     """
     x, genes = matrix(adata, layer, name)
     with ignore_warnings():
@@ -254,7 +255,7 @@ def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnD
 
 
 def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]:
-    """Find a layer's matrix, as it is stored, and the names of its columns."""
+    """Return the matrix of a layer, as stored, and the names of its columns."""
     with ignore_warnings():
         adata = adata.to_memory() if adata.isbacked else adata
     if layer == "raw" and layer not in adata.layers and adata.raw is not None:
@@ -277,7 +278,7 @@ def _layers(adata: AnnData) -> list[str]:
 
 
 def storage_of(x: Any) -> str:
-    """Say how a matrix is stored: csr, csc or dense."""
+    """Return the format of a matrix: csr, csc or dense."""
     return str(getattr(x, "format", "dense"))
 
 

@@ -1,8 +1,8 @@
-"""What 10x Genomics' Cell Ranger writes: an HDF5 file, or a folder with ``matrix.mtx``.
+"""Output of 10x Genomics' Cell Ranger: an HDF5 file, or a folder with ``matrix.mtx``.
 
-Both come in two versions. Version 2 has one group (or folder) per genome, with ``genes``; version 3 has one group
-called ``matrix``, with ``features`` of several types, of which only gene expression is kept. Columns are named by gene
-symbol, made unique by a suffix; ``var["gene_ids"]`` keeps the ids.
+Both have two versions. Version 2 has one group (or folder) per genome, with ``genes``. Version 3 has one group called
+``matrix``, with ``features`` of several types, of which gene expression is used. Columns are named by gene symbol, made
+unique with a suffix; ``var["gene_ids"]`` has the ids.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _MATRIX = ("matrix.mtx", "matrix.mtx.gz")
 _BARCODES = ("barcodes.tsv", "barcodes.tsv.gz")
 _FEATURES = ("features.tsv", "features.tsv.gz", "genes.tsv", "genes.tsv.gz")
 _SPARSE = {"barcodes", "data", "indices", "indptr", "shape"}
-"""What a group that holds a matrix has, in both versions."""
+"""The content of the group with the matrix, in both versions."""
 
 
 def is_h5(path: Path) -> bool:
-    """Whether a path looks like Cell Ranger's HDF5 file."""
+    """Return whether a path looks like Cell Ranger's HDF5 file."""
     return path.suffix in (".h5", ".hdf5")
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder with ``matrix.mtx``."""
+    """Return whether a path is a folder with ``matrix.mtx``."""
     return any((path / name).is_file() for name in _MATRIX)
 
 
 def open_h5(path: Path, files: ReadOptions) -> Source:
-    """Open Cell Ranger's HDF5 file; its rows are read as they are asked for where all features are expression."""
+    """Open Cell Ranger's HDF5 file. Rows are read on demand if all features are gene expression."""
     require_no_layer(path, files)
     stamp = Stamp.of(path)
     with open_hdf5(path) as file:
@@ -69,7 +69,7 @@ def open_h5(path: Path, files: ReadOptions) -> Source:
 
 
 def open_folder(path: Path, files: ReadOptions) -> Source:
-    """Open Cell Ranger's folder; the matrix, which is text, is read into memory."""
+    """Open Cell Ranger's folder. The matrix, which is text, is read into memory."""
     require_no_layer(path, files)
     return from_anndata(read_folder(path), name=str(path))
 
@@ -94,21 +94,21 @@ def read_h5(path: Path) -> AnnData:
 
 
 def _group(path: Path, file: h5py.File) -> h5py.Group:
-    """Find the group that holds the matrix: ``matrix`` in version 3, the genome in version 2."""
-    holding = [name for name, group in file.items() if isinstance(group, h5py.Group) and set(group) >= _SPARSE]
-    if "matrix" in holding:
+    """Return the group with the matrix: ``matrix`` in version 3, the genome in version 2."""
+    candidates = [name for name, group in file.items() if isinstance(group, h5py.Group) and set(group) >= _SPARSE]
+    if "matrix" in candidates:
         return file["matrix"]
-    if not holding:
+    if not candidates:
         raise DataError(
-            f"{path} is not a 10x file: no group in it holds {', '.join(sorted(_SPARSE))}; it has "
-            f"{shorten(file) or 'nothing'}. If it is AnnData, let its name end in .h5ad."
+            f"{path} is not a 10x file: it has no group with {', '.join(sorted(_SPARSE))}, but "
+            f"{shorten(file) or 'nothing'}. If it is AnnData, rename it to end in .h5ad."
         )
-    if len(holding) > 1:
+    if len(candidates) > 1:
         raise DataError(
-            f"{path} holds several genomes: {shorten(holding)}. Write one of them as h5ad, "
-            f"for example scanpy.read_10x_h5(path, genome='{holding[0]}').write_h5ad(...)."
+            f"{path} has several genomes: {shorten(candidates)}. Write one of them as h5ad, "
+            f"for example scanpy.read_10x_h5(path, genome='{candidates[0]}').write_h5ad(...)."
         )
-    return file[holding[0]]
+    return file[candidates[0]]
 
 
 def _text(dataset: h5py.Dataset) -> list[str]:
@@ -133,7 +133,7 @@ def read_folder(path: Path) -> AnnData:
     Raises
     ------
     DataError
-        If a file is missing or damaged, or they do not fit together.
+        If a file is missing or damaged, or the files do not match.
     """
     barcodes = _table(_find(path, _BARCODES))
     features = _table(_find(path, _FEATURES))
@@ -145,22 +145,22 @@ def read_folder(path: Path) -> AnnData:
 
 
 def _find(path: Path, names: tuple[str, ...]) -> Path:
-    """Find the one of these files that a folder holds."""
+    """Return the first of these files that exists in a folder."""
     for name in names:
         if (path / name).is_file():
             return path / name
     raise DataError(
-        f"{path} holds a 10x matrix but none of {', '.join(names)}; it has "
-        f"{shorten(sorted(entry.name for entry in path.iterdir()))}. Put the missing file beside the others."
+        f"{path} has a 10x matrix but none of {', '.join(names)}. It has "
+        f"{shorten(sorted(entry.name for entry in path.iterdir()))}. Put the missing file next to the others."
     )
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a tab-separated file without a header, every field as text."""
+    """Read a tab-separated file without a header, all fields as text."""
     try:
         return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again.") from error
+        raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
 
 
 def _entries(path: Path) -> sparse.csr_matrix:
@@ -168,16 +168,16 @@ def _entries(path: Path) -> sparse.csr_matrix:
     try:
         return sparse.csr_matrix(sparse.coo_matrix(mmread(path)).T)
     except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again.") from error
+        raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
 
 
 def _assemble(
     path: Path, x: sparse.csr_matrix, barcodes: list[str], symbols: list[str], var: dict[str, list[str]]
 ) -> AnnData:
-    """Join matrix and names, and keep gene expression only."""
+    """Combine matrix and names, with gene expression only."""
     if x.shape != (len(barcodes), len(symbols)):
         raise DataError(
-            f"{path} does not fit together: the matrix has {x.shape[1]} genes × {x.shape[0]} cells, but there are "
+            f"{path} is inconsistent: the matrix has {x.shape[1]} genes × {x.shape[0]} cells, but there are "
             f"{len(symbols)} features and {len(barcodes)} barcodes. Are the files of one run?"
         )
     kept = _expression(path, var.get("feature_types"), len(symbols))
@@ -190,10 +190,10 @@ def _assemble(
 
 
 def _expression(path: Path, types: list[str] | None, n_features: int) -> Any:
-    """Say which features are gene expression: all, where no types are given."""
+    """Return which features are gene expression: all, if there are no types."""
     if types is None:
         return np.ones(n_features, dtype=bool)
     kept = np.array([kind == _EXPRESSION for kind in types], dtype=bool)
     if not kept.any():
-        raise DataError(f"{path} holds no '{_EXPRESSION}' features, only {shorten(sorted(set(types)))}.")
+        raise DataError(f"{path} has no '{_EXPRESSION}' features, only {shorten(sorted(set(types)))}.")
     return kept

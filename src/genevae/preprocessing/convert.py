@@ -1,4 +1,4 @@
-"""Any data → one store, or a folder of files."""
+"""Conversion of data of any format into one store or a folder of files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORMATS = ("h5ad", "zarr", "batch")
 COMPRESSIONS = ("gzip", "lzf", "none")
 CELLS_PER_FILE = 100_000
 PLAN = "plan.json"
-"""What a killed conversion was about, so that only the same one goes on with what it left."""
+"""The settings of a conversion, so that only the same one is resumed after it was killed."""
 
 
 def convert(
@@ -51,78 +51,78 @@ def convert(
     Parameters
     ----------
     data
-        A file, a folder or a pattern of files of any known format; an AnnData object; or Files.
+        A file, a folder or a pattern of files of any known format; an AnnData object; or ReadOptions.
     out
-        What to write: a name that ends in .h5ad or .zarr is one store, any other a folder of files.
+        The result: a name that ends in .h5ad or .zarr gives one store, any other a folder of files.
     to
         The format of the files in a folder; batch files by default.
     cells_per_file
         Cells in each file of a folder; 100,000 by default.
     shuffle
-        Whether cells are put in the order in which training would meet them, so that any stretch of them is a sample.
+        Whether to shuffle cells as in training, so that any contiguous cells are a sample.
     compression
-        Of HDF5 files: gzip packs tighter, lzf is read three times as fast.
+        Compression of HDF5 files: gzip is smaller, lzf is three times as fast to read.
     seed
-        Of the order.
+        Seed of the order.
     overwrite
-        Whether what is there is replaced.
+        Whether to replace an existing result.
 
     Raises
     ------
     DataError
-        If the data cannot be read, or some cells lack some of the genes, which no such file could say.
+        If the data cannot be read, or some cells lack some of the genes, which these formats cannot represent.
     RunError
-        If something is there already, or the disk is full. Nothing half-written is left; a conversion into a folder
-        that was killed goes on when it is asked for again, and writes the same bytes.
+        If the result already exists, or the disk is full. No partial result is left. A conversion into a folder that
+        was killed is resumed by running it again, and gives the same bytes.
     """
     path = Path(out)
-    _require_words(path, to, cells_per_file, compression)
+    _check_options(path, to, cells_per_file, compression)
     one = path.suffix in STORES
     parts = _Parts.of(to or "batch", compression)
     require_store(path, overwrite) if one else require_free(path, overwrite, [parts.first, CONFIG])
     source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
     if source.panels is not None:
         raise DataError(
-            f"Some cells of {source.name} lack some of the genes (join='outer'), and an expression matrix would say "
-            "that they are zero: join by the genes that all have (--join inner)."
+            f"Some cells of {source.name} lack some of the genes (join='outer'), and the result would have zeros for "
+            "them. Keep the genes that all files have (--join inner)."
         )
     size = len(source) if one else cells_per_file or CELLS_PER_FILE
     rows = _order(len(source), shuffle, seed)
     if one:
-        write_store(path, _pieces(source, rows), _table(source, rows), gene_table(source), compression=compression)
+        write_store(path, _blocks(source, rows), _table(source, rows), gene_table(source), compression=compression)
     else:
-        words = {"to": to, "compression": compression, "shuffle": shuffle, "seed": seed}
-        _write_folder(path, source, rows, size, parts, words)
+        settings = {"to": to, "compression": compression, "shuffle": shuffle, "seed": seed}
+        _write_folder(path, source, rows, size, parts, settings)
 
 
-def _require_words(path: Path, to: str | None, cells_per_file: int | None, compression: str) -> None:
+def _check_options(path: Path, to: str | None, cells_per_file: int | None, compression: str) -> None:
     for name, given, valid in (("to", to, FORMATS), ("compression", compression, COMPRESSIONS)):
         if given is not None and given not in valid:
             raise DataError(f"{name} cannot be '{given}'. {nearest(given, valid)}")
     if path.suffix in STORES and (cells_per_file is not None or to not in (None, path.suffix[1:])):
         raise DataError(
-            f"{path} is one {path.suffix} store, and files of their own were asked for: give a folder's name."
+            f"{path} is one {path.suffix} store, but the options are for a folder of files. Give the name of a folder."
         )
     if cells_per_file is not None and cells_per_file < 1:
         raise DataError(f"cells_per_file must be 1 or more, not {cells_per_file}.")
 
 
 def _order(n_cells: int, shuffle: bool, seed: int) -> NDArray[np.int64]:
-    """Return the row numbers in the order in which they are written."""
+    """Return the row numbers in the order of writing."""
     if not shuffle:
         return np.arange(n_cells, dtype=np.int64)
     chunks = Shuffled(np.arange(n_cells, dtype=np.int64), BUFFER, seed).chunks(0)
     return np.concatenate([np.empty(0, dtype=np.int64), *(chunk.rows for chunk in chunks)])
 
 
-def _pieces(source: Source, rows: NDArray[np.int64]) -> Iterator[Block]:
-    """Yield expression, a bounded number of rows at a time."""
+def _blocks(source: Source, rows: NDArray[np.int64]) -> Iterator[Block]:
+    """Yield expression in blocks of rows."""
     as_csr = is_sparse(source)
     for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
-        ordered, place = np.unique(chunk.rows, return_inverse=True)
+        ordered, index = np.unique(chunk.rows, return_inverse=True)
         block = csr_or_dense(source.read(ordered), as_csr)
         for start, stop in pairwise(chunk.bounds):
-            yield {"X": block[place[start:stop]]}
+            yield {"X": block[index[start:stop]]}
     if not len(rows):
         yield {"X": csr_or_dense(source.read(rows), as_csr)}
 
@@ -133,7 +133,7 @@ def _table(source: Source, rows: NDArray[np.int64]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Parts:
-    """How the files of a folder are called, and written."""
+    """The names of the files of a folder, and the function that writes one."""
 
     name: Callable[[int], str]
     write: Callable[[Path, Source, NDArray[np.int64]], None]
@@ -144,7 +144,7 @@ class _Parts:
             return cls(batch_name, _write_batch)
 
         def write(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-            fill_store(path, _pieces(source, rows), _table(source, rows), gene_table(source), None, compression)
+            fill_store(path, _blocks(source, rows), _table(source, rows), gene_table(source), None, compression)
 
         return cls(lambda number: f"cells_{number:04d}.{to}", write)
 
@@ -155,17 +155,17 @@ class _Parts:
 
 
 def _write_batch(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-    blocks = [piece["X"] for piece in _pieces(source, rows)]
+    blocks = [block["X"] for block in _blocks(source, rows)]
     x = sparse.vstack(blocks, format="csr") if sparse.issparse(blocks[0]) else np.concatenate(blocks)
     write_batch(path, x, source.genes, _table(source, rows))
 
 
 def _write_folder(
-    path: Path, source: Source, rows: NDArray[np.int64], size: int, parts: _Parts, words: dict[str, Any]
+    path: Path, source: Source, rows: NDArray[np.int64], size: int, parts: _Parts, settings: dict[str, Any]
 ) -> None:
-    """Write the files one by one; those that a killed run has finished stay."""
-    labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # which a table may have joined
-    plan = json.dumps({**words, "size": size, "data": fingerprint(source), "labels": labels})
+    """Write the files one by one, and keep those that a killed run has finished."""
+    labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # includes joined metadata
+    plan = json.dumps({**settings, "size": size, "data": fingerprint(source), "labels": labels})
     with staging_folder(path, resume=True) as folder:
         content = folder / "content"
         _clear_unless(folder, plan)
@@ -184,7 +184,7 @@ def _write_folder(
 
 
 def _clear_unless(folder: Path, plan: str) -> None:
-    """Begin anew, unless what is there was left by the same conversion."""
+    """Remove existing files, unless they are of the same conversion."""
     note = folder / PLAN
     if note.is_file() and note.read_text(encoding="utf-8") == plan:
         return

@@ -1,4 +1,4 @@
-"""Genes that vary more than others of their mean, as scanpy chooses them."""
+"""Highly variable genes, with the methods of scanpy."""
 
 from __future__ import annotations
 
@@ -32,40 +32,41 @@ def highly_variable(
     flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
     executor: Executor | None = None,
 ) -> list[str]:
-    """Choose the genes that vary most, as scanpy does, without holding the matrix.
+    """Select highly variable genes as scanpy does, without loading the matrix.
 
-    ``seurat_v3`` is for counts: a curve through log variance over log mean says how much a gene of that mean varies;
-    counts are standardised by it and clipped at √n, and the variance of what results ranks the genes. ``seurat`` is for
-    log-normalised data: variance over mean, undone of the logarithm, standardised among the genes of like mean.
+    ``seurat_v3`` is for counts: loess of log variance on log mean gives the expected standard deviation of a gene.
+    Counts are standardised by it and clipped at √n, and genes are ranked by the variance of the result. ``seurat`` is
+    for log-normalised data: genes are ranked by variance / mean on the linear scale, standardised within bins of genes
+    with a similar mean.
 
     Parameters
     ----------
     source
         The data: counts or, for ``seurat``, natural logarithms of one plus normalised values.
     n_genes
-        How many genes to choose; all, where there are no more.
+        Number of genes to select.
     batch
-        The technical batch of each cell of the source. Genes are ranked within each batch, and the ranks are joined.
-        A batch of one cell, which has no variance, is left out.
+        The technical batch of each cell of the source. Genes are ranked within each batch, and the ranks are combined.
+        Batches of one cell, which have no variance, are left out.
     rows
-        The cells to look at, such as the training cells; all by default.
+        The cells to use, such as the training cells; all by default.
     chunk
-        How many cells are read at a time. Memory is that of genes × batches and of a chunk per worker.
+        Number of cells to read at a time. Memory is that of genes × batches, and of one chunk per worker.
     flavor
-        Which method.
+        The method.
     executor
-        Who reads and adds up: a pool of threads or of processes, or anything with that interface, such as Dask's
-        ``Client.get_executor()``; this thread by default. The genes are the same, whoever does it.
+        A pool of threads or processes, or anything with that interface, such as Dask's ``Client.get_executor()``; by
+        default the current thread. The result does not depend on it.
 
     Returns
     -------
     genes
-        Their names, in the source's order.
+        Gene names, in the order of the source.
 
     Raises
     ------
     DataError
-        If values are negative, missing or infinite; if the batches do not fit the cells; if there are too few cells.
+        If values are negative, missing or infinite, the batches do not match the cells, or there are too few cells.
     GeneError
         If ``n_genes`` is not positive.
 
@@ -75,19 +76,19 @@ def highly_variable(
     Spatial reconstruction of single-cell gene expression data, Nature Biotechnology 33:495.
     """
     if n_genes < 1:
-        raise GeneError(f"n_genes={n_genes} chooses no gene: give a positive number.")
+        raise GeneError(f"n_genes must be a positive number, not {n_genes}.")
     if flavor not in _FLAVORS:
-        raise DataError(f"There is no flavor '{flavor}' of highly variable genes. {nearest(flavor, _FLAVORS)}")
-    looked_at = np.arange(len(source)) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
-    numbers = _batch_numbers(source, looked_at, batch)
-    cells = _without_single(_Cells(source, looked_at, numbers, max(chunk, 1), executor))
+        raise DataError(f"Unknown flavor '{flavor}' of highly variable genes. {nearest(flavor, _FLAVORS)}")
+    used = np.arange(len(source)) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
+    numbers = _batch_numbers(source, used, batch)
+    cells = _without_single(_Cells(source, used, numbers, max(chunk, 1), executor))
     order = _FLAVORS[flavor](cells, n_genes)
     return [source.genes[gene] for gene in np.sort(order[:n_genes])]
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """The cells to look at, the batch of each, and how they are read."""
+    """The cells to use, the batch of each, and how to read them."""
 
     source: Source
     rows: _Rows
@@ -96,7 +97,7 @@ class _Cells:
     executor: Executor | None
 
     def sums_bg(self, change: _Change) -> tuple[_Floats, _Floats]:
-        """Add up changed values, and their squares, over the cells of each batch, in one pass."""
+        """Sum transformed values, and their squares, over the cells of each batch, in one pass."""
         sum_bg, square_bg = np.zeros((2, int(self.batch_n.max()) + 1, len(self.source.genes)))
         parts = map_chunks(change, self.source, self.rows, self.batch_n.__getitem__, self.chunk, self.executor)
         for sums, squares in parts:
@@ -105,7 +106,7 @@ class _Cells:
         return sum_bg, square_bg
 
     def numbers_bg(self) -> _Floats:
-        """Count the cells of each batch in which each gene was measured: at least one, b × 1 where all were in all."""
+        """Return the number of cells of each batch in which each gene was measured (b × 1 if all were); at least 1."""
         panels = self.source.panels
         if panels is None:
             return np.bincount(self.batch_n)[:, None].astype(np.float64)
@@ -124,26 +125,26 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Change:
-    """Sums of changed values, and of their squares, over the cells of each batch in a chunk; zero must stay zero."""
+    """Sums of transformed values, and of their squares, over the cells of each batch in a chunk; zero maps to zero."""
 
     name: str
     undo: np.ufunc
     limit_bg: _Floats | None = None
 
     def __call__(self, x: Any, batch_n: NDArray[np.int32]) -> tuple[GroupSums, GroupSums]:
-        """Check the values of a chunk, change them, and add up."""
+        """Check the values of a chunk, transform them, and sum."""
         values = x.data if sparse.issparse(x) else x
         if values.size and not (np.isfinite(values).all() and values.min() >= 0):
             raise DataError(
-                f"{self.name} holds negative, missing or infinite values, so variable genes cannot be "
-                "chosen: give the layer that holds counts or log-normalised values, or a list of genes."
+                f"{self.name} has negative, missing or infinite values, so variable genes cannot be selected. "
+                "Give the layer that holds counts or log-normalised values, or a list of genes."
             )
-        with np.errstate(over="ignore"):  # the caller looks at the sums
-            changed = self.undo(values, dtype=np.float64)
+        with np.errstate(over="ignore"):  # the caller checks the sums
+            new = self.undo(values, dtype=np.float64)
             if self.limit_bg is not None:
-                place = (np.repeat(batch_n, np.diff(x.indptr)), x.indices) if sparse.issparse(x) else batch_n
-                changed = np.minimum(changed, self.limit_bg[place])
-            return sum_groups(_with_values(x, changed), batch_n), sum_groups(_with_values(x, changed**2), batch_n)
+                index = (np.repeat(batch_n, np.diff(x.indptr)), x.indices) if sparse.issparse(x) else batch_n
+                new = np.minimum(new, self.limit_bg[index])
+            return sum_groups(_with_values(x, new), batch_n), sum_groups(_with_values(x, new**2), batch_n)
 
 
 def _with_values(x: Any, values: _Floats) -> Any:
@@ -151,13 +152,13 @@ def _with_values(x: Any, values: _Floats) -> Any:
 
 
 def _batch_numbers(source: Source, cells: _Rows, batch: ArrayLike | None) -> NDArray[np.int32]:
-    """Give each batch a number, in the order of their names."""
+    """Return the number of each cell's batch, in the order of batch names."""
     if batch is None:
         return np.zeros(len(cells), dtype=np.int32)
     labels = np.asarray(batch).astype(str)
     if len(labels) != len(source):
         raise DataError(
-            f"There are {len(labels)} batch labels for the {len(source)} cells of {source.name}: give one each."
+            f"There are {len(labels)} batch labels for the {len(source)} cells of {source.name}. Give one per cell."
         )
     return np.unique(labels[cells], return_inverse=True)[1].astype(np.int32)
 
@@ -167,8 +168,8 @@ def _without_single(cells: _Cells) -> _Cells:
     kept = np.bincount(cells.batch_n, minlength=1)[cells.batch_n] > 1
     if not kept.any():
         raise DataError(
-            f"{len(cells.rows)} cells of {cells.source.name} are too few to choose variable genes: "
-            "no batch has two. Give more cells, a coarser batch column, or a list of genes."
+            f"{len(cells.rows)} cells of {cells.source.name} are too few to select variable genes, because no batch "
+            "has two. Give more cells, a coarser batch column, or a list of genes."
         )
     if kept.all():
         return cells
@@ -179,25 +180,25 @@ def _without_single(cells: _Cells) -> _Cells:
 def _order_by_clipped_variance(cells: _Cells, n_genes: int) -> NDArray[np.int64]:
     """Order genes by the variance of standardised, clipped counts (seurat_v3)."""
     n_bg, mean_bg, variance_bg = cells.moments_bg(np.positive)
-    usual_bg = np.stack([_usual_deviation(m, v) for m, v in zip(mean_bg, variance_bg, strict=True)])
-    limit_bg = mean_bg + usual_bg * np.sqrt(n_bg)
+    expected_sd_bg = np.stack([_expected_sd(m, v) for m, v in zip(mean_bg, variance_bg, strict=True)])
+    limit_bg = mean_bg + expected_sd_bg * np.sqrt(n_bg)
     sum_bg, square_bg = cells.sums_bg(_Change(cells.source.name, np.positive, limit_bg))
-    score_bg = (n_bg * mean_bg**2 + square_bg - 2 * sum_bg * mean_bg) / (np.maximum(n_bg - 1, 1) * usual_bg**2)
+    score_bg = (n_bg * mean_bg**2 + square_bg - 2 * sum_bg * mean_bg) / (np.maximum(n_bg - 1, 1) * expected_sd_bg**2)
     rank_bg = np.argsort(np.argsort(-score_bg, axis=1, kind="stable"), axis=1, kind="stable").astype(np.float64)
     chosen_bg = rank_bg < n_genes
     return np.lexsort((-chosen_bg.sum(axis=0), _median_g(rank_bg, chosen_bg)))
 
 
-def _usual_deviation(mean_g: _Floats, variance_g: _Floats) -> _Floats:
-    """Return the standard deviation that genes of such a mean have; one, where a gene does not vary."""
+def _expected_sd(mean_g: _Floats, variance_g: _Floats) -> _Floats:
+    """Return the standard deviation expected from a gene's mean, or one for constant genes."""
     varies = variance_g > 0
-    usual_g = np.ones_like(mean_g)
-    usual_g[varies] = np.sqrt(10 ** loess(np.log10(mean_g[varies]), np.log10(variance_g[varies])))
-    return usual_g
+    expected_g = np.ones_like(mean_g)
+    expected_g[varies] = np.sqrt(10 ** loess(np.log10(mean_g[varies]), np.log10(variance_g[varies])))
+    return expected_g
 
 
 def _median_g(rank_bg: _Floats, chosen_bg: NDArray[np.bool_]) -> _Floats:
-    """Take the median of each gene's ranks over the batches that chose it; infinite where none did."""
+    """Return the median of each gene's ranks over the batches that selected it, or infinity if none did."""
     ordered_bg = np.sort(np.where(chosen_bg, rank_bg, np.inf), axis=0)
     number_g = chosen_bg.sum(axis=0)
     low_g, high_g = np.maximum((number_g - 1) // 2, 0), np.minimum(number_g // 2, len(rank_bg) - 1)
@@ -206,13 +207,13 @@ def _median_g(rank_bg: _Floats, chosen_bg: NDArray[np.bool_]) -> _Floats:
 
 
 def _order_by_dispersion(cells: _Cells, n_genes: int) -> NDArray[np.int64]:
-    """Order genes by dispersion, standardised among genes of like mean (seurat)."""
+    """Order genes by dispersion, standardised within bins of genes with similar means (seurat)."""
     with np.errstate(over="ignore", invalid="ignore"):
         _, mean_bg, variance_bg = cells.moments_bg(np.expm1)
     if not np.isfinite(variance_bg).all():
         raise DataError(
-            f"{cells.source.name} holds values too large for logarithms; flavor 'seurat' takes log-normalised data: "
-            "use 'seurat_v3' for counts, or take logarithms first."
+            f"{cells.source.name} has values that are too large for logarithms. Flavor 'seurat' is for log-normalised "
+            "data: use 'seurat_v3' for counts, or take logarithms first."
         )
     one = len(mean_bg) == 1
     score_bg = np.stack([_dispersion(m, v, keep_zero=one) for m, v in zip(mean_bg, variance_bg, strict=True)])
@@ -223,8 +224,8 @@ def _order_by_dispersion(cells: _Cells, n_genes: int) -> NDArray[np.int64]:
 
 
 def _highest(score_bg: _Floats, n: int) -> NDArray[np.bool_]:
-    """Tell which genes of each batch are among the n highest that are defined, or equal to the last of them."""
-    ordered_bg = np.sort(-score_bg, axis=1)  # NaN comes last
+    """Return which genes of each batch have one of the n highest scores, including ties."""
+    ordered_bg = np.sort(-score_bg, axis=1)  # NaN is last
     last_b = np.minimum(n, (~np.isnan(score_bg)).sum(axis=1)) - 1
     limit_b1 = -np.take_along_axis(ordered_bg, np.maximum(last_b, 0)[:, None], axis=1)
     return np.asarray(score_bg >= limit_b1)

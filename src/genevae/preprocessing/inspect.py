@@ -1,4 +1,4 @@
-"""What is in this file: counts? logarithms? empty cells? And which recipe fits."""
+"""Inspection of data before training: kind of values, covariates, problems, and a suggested recipe."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect"
 _BULK_SIZE = 1e6
 """Totals per cell above this are those of bulk RNA-seq."""
 _EXACT = 2**24
-"""The largest whole number up to which float32 holds every whole number."""
+"""Every integer up to this one is exact in float32."""
 _POISSON = 1.25
-"""Variance over what Poisson noise explains, below which counts count as Poisson."""
+"""Ratio of the variance to that of Poisson noise below which counts are taken as Poisson."""
 
 _LEVELS = ("error", "warning", "note")
 
@@ -37,14 +37,14 @@ _Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a user should know of their data.
+    """A finding about the data.
 
     Parameters
     ----------
     level
-        ``error``: training cannot work; ``warning``: it may disappoint; ``note``: it is as it is.
+        ``error``: training cannot work; ``warning``: results may be poor; ``note``: information.
     text
-        What was found, and what to do.
+        The finding, and what to do.
     """
 
     level: _Level
@@ -56,30 +56,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found. All but the number of cells and genes and the obs table is told from a sample.
+    """The result of :func:`inspect`. Shape and obs are of all cells; everything else is of a sample.
 
     Parameters
     ----------
     name
-        What was inspected.
+        Name of the data.
     n_cells, n_genes
-        Its shape.
+        Their shape.
     n_sampled
-        How many cells were looked at.
+        Number of cells in the sample.
     density
-        Share of the entries that are not zero.
+        Share of non-zero entries.
     kind
-        What the numbers are.
+        Kind of the values.
     median_size
         Median total per cell.
     max_value
         The largest value.
     storage
-        How the matrix is stored: csr, csc or dense.
+        Format of the matrix: csr, csc or dense.
     covariates
-        For each obs column its number of levels or, where it is numeric, its range.
+        For each obs column, its number of levels or, if it is numeric, its range.
     findings
-        What a user should know, the gravest first.
+        The findings, the most severe first.
     recipe
         The recipe to try first.
     """
@@ -98,7 +98,7 @@ class Inspection:
     recipe: str
 
     def __str__(self) -> str:
-        sampled = "" if self.n_sampled == self.n_cells else f", seen in {self.n_sampled:,} cells"
+        sampled = "" if self.n_sampled == self.n_cells else f", in a sample of {self.n_sampled:,} cells"
         paragraphs = [
             (
                 "values",
@@ -134,7 +134,7 @@ def _paragraph(head: str, text: str) -> str:
 def inspect(
     data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
 ) -> Inspection:
-    """Look at data before training on them.
+    """Inspect data before training on them.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def inspect(
     layer
         The layer that holds the expression; ``X`` by default.
     n_cells
-        How many cells to look at, at most. They are drawn at random.
+        Maximum number of cells to sample.
     seed
-        Which cells are drawn.
+        Seed of the sample.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def inspect(
         If the data cannot be opened, or ``n_cells`` is not positive.
     """
     if n_cells < 1:
-        raise DataError(f"n_cells={n_cells} leaves nothing to look at: give a positive number.")
+        raise DataError(f"n_cells must be a positive number, not {n_cells}.")
     source, storage = _open(data, layer)
     x = sample_rows(source, n_cells, seed)
     rows = finite(x)
@@ -177,27 +177,27 @@ def inspect(
 
 
 def check_likelihood(kind: Kind, needs_counts: bool, recipe: str, name: str) -> None:
-    """Raise where a recipe describes counts and the data are something else.
+    """Raise if a recipe needs counts and the data are not counts.
 
     Parameters
     ----------
     kind
-        What the data are.
+        Kind of the data.
     needs_counts
-        Whether the recipe's likelihood is one of counts.
+        Whether the recipe's likelihood is for counts.
     recipe, name
-        What the recipe and the data are called.
+        Names of the recipe and the data.
     """
     if needs_counts and not kind.is_count:
         raise RecipeError(
-            f"{name} holds {kind} values, and the recipe '{recipe}' describes counts (whole numbers, never negative). "
+            f"{name} has {kind} values, but the recipe '{recipe}' is for counts (non-negative integers). "
             "Give the layer that holds the counts (--layer counts on the command line, layer='counts' in Python), "
-            "or use --recipe conditional, which takes such values."
+            "or use --recipe conditional, which is for such values."
         )
 
 
 def _open(data: Source | AnnData | ReadOptions | str | Path, layer: str | None) -> tuple[Source, str | None]:
-    """Open data, and say how the matrix is stored where that is known before rows are read."""
+    """Open data; also return the format of the matrix, if it is known before reading rows."""
     if isinstance(data, AnnData):
         return from_anndata(data, layer), storage_of(matrix(data, layer, "the AnnData object")[0])
     return open_source(data, layer), None
@@ -210,14 +210,14 @@ def _moments(rows: sparse.csr_matrix) -> tuple[_Values, _Values]:
 
 
 def _suggest(rows: sparse.csr_matrix, kind: Kind) -> str:
-    """Name the recipe to try first."""
+    """Return the recipe to try first."""
     if kind is Kind.COUNTS:
         return "poisson" if _is_poisson(rows) else "nb"
     return "conditional" if kind is Kind.LOG else "gaussian"
 
 
 def _is_poisson(rows: sparse.csr_matrix) -> bool:
-    """Whether Poisson noise, and the cells' sizes, explain the variance of nearly all genes."""
+    """Return whether Poisson noise and the cells' sizes explain the variance of nearly all genes."""
     if rows.shape[0] < 3 or not rows.nnz:
         return False
     mean_g, variance_g = _moments(rows)
@@ -228,10 +228,10 @@ def _is_poisson(rows: sparse.csr_matrix) -> bool:
 
 
 def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]:
-    """Find what is wrong with the numbers."""
+    """Yield findings about the values."""
     n_broken = int((~np.isfinite(x if isinstance(x, np.ndarray) else x.data)).sum())
     if n_broken:
-        yield Finding("error", f"{n_broken:,} values are NaN or infinite: drop those genes or cells, or mend the file.")
+        yield Finding("error", f"{n_broken:,} values are NaN or infinite: drop these genes or cells, or fix the file.")
     if not rows.nnz:
         yield Finding("error", "all values are zero: is the expression in another layer?")
     elif kind is Kind.SCALED:
@@ -242,25 +242,25 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
         share = 1 - is_integer(rows.data).mean()
         yield Finding(
             "warning",
-            f"{share:.2%} of the values are not whole, and totals differ: expected counts (round them for a count "
-            "recipe), or normalised values of some of the genes.",
+            f"{share:.2%} of the values are not integers, and totals differ: expected counts (round them for a recipe "
+            "for counts), or normalised values of a subset of the genes.",
         )
 
 
 def _of_negatives(rows: sparse.csr_matrix) -> Finding:
-    """Judge negative values: damaged counts, scaled genes, or something between."""
+    """Return the finding for negative values: damaged counts, scaled genes, or something in between."""
     share = f"{(rows.data < 0).mean():.2%} of the values are negative (lowest {rows.data.min():.4g})"
     if is_integer(rows.data).all():
-        return Finding("error", f"{share} and all are whole: counts that were damaged, or differences of counts.")
+        return Finding("error", f"{share} and all are integers: damaged counts, or differences of counts.")
     mean_g, variance_g = _moments(rows)
     varies = variance_g > 0
     if varies.any() and np.median(np.abs(mean_g[varies]) / np.sqrt(variance_g[varies])) < 0.5:
-        return Finding("note", f"{share}: genes are centred. Counts, or their logarithms, tell more: give their layer.")
+        return Finding("note", f"{share}: genes are centred. Prefer counts or log-normalised values.")
     return Finding("warning", f"{share}, but genes are not centred: corrected values, or logarithms below one?")
 
 
 def _of_counts(rows: sparse.csr_matrix) -> Iterator[Finding]:
-    """Judge whole numbers."""
+    """Yield findings about counts."""
     size_n = totals(rows)
     if rows.data.max() == 1:
         yield Finding("warning", "all counts are zero or one: were they made binary?")
@@ -271,30 +271,30 @@ def _of_counts(rows: sparse.csr_matrix) -> Iterator[Finding]:
     if np.median(size_n) > _BULK_SIZE:
         yield Finding("note", f"totals are very large (median {np.median(size_n):,.0f}): bulk samples?")
     if rows.data.max() > _EXACT:
-        yield Finding("warning", f"some counts exceed {_EXACT:,}, above which float32 does not hold each whole number.")
+        yield Finding("warning", f"some counts exceed {_EXACT:,}, above which integers are not exact in float32.")
 
 
 def _of_shape(source: Source, rows: sparse.csr_matrix) -> Iterator[Finding]:
-    """Find empty cells and genes, and names that come twice."""
+    """Yield findings about empty cells and genes, and repeated names."""
     if not len(source) or not len(source.genes):
         yield Finding("error", f"there are {len(source)} cells and {len(source.genes)} genes.")
         return
-    cells = "all cells" if rows.shape[0] == len(source) else f"the {rows.shape[0]:,} cells looked at"
+    cells = "all cells" if rows.shape[0] == len(source) else f"the {rows.shape[0]:,} sampled cells"
     n_empty = int((np.diff(rows.indptr) == 0).sum())
     if n_empty:
         yield Finding("warning", f"{n_empty:,} of {cells} are empty: scanpy.pp.filter_cells drops them.")
-    n_unseen = rows.shape[1] - len(np.unique(rows.indices))
-    if n_unseen:
-        yield Finding("note", f"{n_unseen:,} genes are zero in {cells}.")
+    n_zero = rows.shape[1] - len(np.unique(rows.indices))
+    if n_zero:
+        yield Finding("note", f"{n_zero:,} genes are zero in {cells}.")
     names = pd.Index(source.genes)
     twice = names[names.duplicated()].unique()
     if len(twice):
         yield Finding(
-            "warning", f"{len(twice):,} gene names come more than once: {shorten(twice, 3)}. Make them unique."
+            "warning", f"{len(twice):,} gene names occur more than once: {shorten(twice, 3)}. Make them unique."
         )
     n_twice = int(source.obs.index.duplicated().sum())
     if n_twice:
-        yield Finding("note", f"{n_twice:,} cell names repeat another's: rows are told apart by their number.")
+        yield Finding("note", f"{n_twice:,} cell names are repeated: cells are identified by their row number.")
 
 
 def _of_storage(storage: str | None) -> Iterator[Finding]:
@@ -305,7 +305,7 @@ def _of_storage(storage: str | None) -> Iterator[Finding]:
 
 
 def _of_obs(obs: pd.DataFrame) -> Iterator[Finding]:
-    """Find columns that cannot serve as covariates."""
+    """Yield findings about columns that cannot be covariates."""
     for name in obs.columns:
         column = obs[name]
         n_missing = int(column.isna().sum())
@@ -315,13 +315,13 @@ def _of_obs(obs: pd.DataFrame) -> Iterator[Finding]:
             )
         levels = _levels(column)
         if levels == 1 and len(obs) > 1:
-            yield Finding("note", f"obs['{name}'] has one level only: as a covariate it says nothing.")
+            yield Finding("note", f"obs['{name}'] has a single level, so it is not informative as a covariate.")
         if isinstance(levels, int) and levels == len(obs) > 2:
             yield Finding("note", f"obs['{name}'] differs in every cell: an id, not a covariate.")
 
 
 def _levels(column: pd.Series[Any]) -> int | tuple[float, float]:
-    """Count a column's levels, or give its range where it is numeric."""
+    """Return the number of levels of a column, or its range if it is numeric."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return int(column.astype(str)[column.notna()].nunique())
     present = column.dropna()

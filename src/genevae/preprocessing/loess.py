@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["loess"]
 
 _CELL = 0.2
-"""A cell with more than this share of a neighbourhood's points is cut in two (Cleveland's default)."""
+"""A cell with more than this share of a neighbourhood's points is split in two (Cleveland's default)."""
 
 _Floats = NDArray[np.float64]
 
@@ -18,8 +18,8 @@ def loess(x_n: _Floats, y_n: _Floats, span: float = 0.3) -> _Floats:
 
     The parabola minimises ``Σ w·(y − a − b·(x − x₀) − c·(x − x₀)²)²`` over the nearest ``span·n`` points, with tricube
     weights ``w = (1 − (|x − x₀| / h)³)³`` where ``h`` is the distance of the farthest. It is fitted at the corners of
-    cells that each hold few points, and blended between them by the cubic that has both corners' values and slopes:
-    some thirty fits, whatever the number of points.
+    cells with few points each, and interpolated between them by the cubic with the values and slopes of both corners:
+    about thirty fits for any number of points.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def loess(x_n: _Floats, y_n: _Floats, span: float = 0.3) -> _Floats:
     Returns
     -------
     fitted_n
-        The smooth value at each ``x_n``.
+        The smoothed value at each ``x_n``.
 
     References
     ----------
@@ -56,7 +56,7 @@ def loess(x_n: _Floats, y_n: _Floats, span: float = 0.3) -> _Floats:
 
 
 def _corners(x: _Floats, most: int) -> _Floats:
-    """Cut sorted points at their lower medians until no cell holds more than ``most``; return the ends of the cells."""
+    """Split sorted points at their lower medians until no cell has more than ``most``; return the ends of the cells."""
     margin = 0.005 * max(x[-1] - x[0], 1e-10 * max(abs(x[0]), abs(x[-1])) + 1e-30)
     low, high = float(x[0] - margin), float(x[-1] + margin)
     cuts, cells = {low, high}, [(0, len(x), low, high)]
@@ -74,24 +74,24 @@ def _corners(x: _Floats, most: int) -> _Floats:
 
 
 def _between_ties(x: _Floats, start: int, stop: int) -> int:
-    """Find the place nearest the middle of ``x[start:stop]`` where a cut separates no equal values.
+    """Return the index closest to the middle of ``x[start:stop]`` where a split does not separate equal values.
 
-    As in Cleveland's code, the search goes up and down in turn, and ends at the middle where it meets an end.
+    As in Cleveland's code, the search alternates between both sides, and returns the middle if it reaches an end.
     """
     centre = (start + stop + 1) // 2
     for step in range(2 * (stop - start)):
-        place = centre + (-step // 2 if step % 2 == 0 else step // 2 + 1)
-        if not start < place < stop:
+        index = centre + (-step // 2 if step % 2 == 0 else step // 2 + 1)
+        if not start < index < stop:
             break
-        if x[place - 1] < x[place]:
-            return place
+        if x[index - 1] < x[index]:
+            return index
     return centre
 
 
 def _parabola(x: _Floats, y: _Floats, centre: float, n_near: int) -> tuple[float, float]:
     """Fit a weighted parabola around ``centre``; return its value and its slope there.
 
-    Where the nearest points have only one or two places, a constant or a line is fitted.
+    If the nearest points have only one or two different x, a constant or a line is fitted.
     """
     distance = np.abs(x - centre)
     width = np.partition(distance, n_near - 1)[n_near - 1]
@@ -108,7 +108,7 @@ def _parabola(x: _Floats, y: _Floats, centre: float, n_near: int) -> tuple[float
 
 
 def _blend(x: _Floats, corners: _Floats, value: _Floats, slope: _Floats) -> _Floats:
-    """Interpolate with the cubic that has the corners' values and slopes."""
+    """Interpolate with the cubic with the values and slopes of the corners."""
     left = np.clip(np.searchsorted(corners, x, side="right") - 1, 0, len(corners) - 2)
     width = corners[left + 1] - corners[left]
     t = (x - corners[left]) / width

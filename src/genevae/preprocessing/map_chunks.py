@@ -1,7 +1,7 @@
-"""One pass over the cells of a source: chunks of rows, on any workers, whose results come in order.
+"""Parallel passes over the cells of a source, in chunks of rows, with results in order.
 
-A chunk is always the same rows, and what is made of the chunks is put together in their order; so a result is the same,
-to the last bit, in this thread, in many threads and in many processes.
+Chunks are always the same rows, and their results are combined in order. So the result is the same, to the last bit, in
+the current thread, in several threads and in several processes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from genevae.io.source import FileSource, Source
 __all__ = ["GroupSums", "map_chunks", "sum_groups"]
 
 _LIGHT = 2**20
-"""A source of at most so many bytes travels to workers that share no memory; of others, the rows do."""
+"""Sources up to this size in bytes are sent to other processes; for larger ones, the rows are sent."""
 
-_DEATHS = ("KilledWorker", "UncompletedJobError")
-"""What Dask and submitit call the death of a worker, which Python's own pools call BrokenExecutor."""
+_WORKER_DIED = ("KilledWorker", "UncompletedJobError")
+"""Errors of Dask and submitit for a worker that died. Python's own pools raise BrokenExecutor."""
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
@@ -40,29 +40,29 @@ def map_chunks(
     work: Callable[[Any, _With], _Result],
     source: Source,
     rows: _Rows,
-    beside: Callable[[slice], _With],
+    extra: Callable[[slice], _With],
     chunk: int,
     executor: Executor | None = None,
 ) -> Iterator[_Result]:
-    """Do something with every chunk of rows, and give back what comes of it, in order.
+    """Apply a function to every chunk of rows, and yield the results in order.
 
     Parameters
     ----------
     work
-        Takes the rows, as the source reads them, and what belongs to them. For workers in other processes it must be
-        a function or an object of a class at the top of a module.
+        Function of the rows, as the source reads them, and their extra argument. For other processes it must be a
+        function, or an instance of a class, at module level.
     source
-        The data. Threads read from it together. Other workers are sent the source if that is little, as it is for a
-        file that they open again, and else the rows of their chunk.
+        The data. Threads share it. Other workers receive the source if it is small (such as a file, which they open
+        again), and the rows of their chunk otherwise.
     rows
         The rows, in the order of reading.
-    beside
-        Gives what belongs to a slice of ``rows``.
+    extra
+        Returns the extra argument for a slice of ``rows``.
     chunk
-        How many rows are read at a time.
+        Number of rows to read at a time.
     executor
-        Who does the work: threads, processes, or anything with that interface; this thread by default. There are
-        never more chunks under way than workers, and one.
+        A pool of threads or processes, or anything with that interface; by default the current thread. At most one more
+        chunk than workers is in progress.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def map_chunks(
     slices = [slice(start, min(start + chunk, len(rows))) for start in range(0, len(rows), max(chunk, 1))]
     if executor is None:
         for at in slices:
-            yield work(source.read(rows[at]), beside(at))
+            yield work(source.read(rows[at]), extra(at))
         return
     shared = _for_workers(source, executor)
     under_way: deque[Future[_Result]] = deque()
@@ -81,16 +81,16 @@ def map_chunks(
             if len(under_way) > _n_workers(executor):
                 yield under_way.popleft().result()
             if shared is None:
-                under_way.append(executor.submit(work, source.read(rows[at]), beside(at)))
+                under_way.append(executor.submit(work, source.read(rows[at]), extra(at)))
             else:
-                under_way.append(executor.submit(_read_and_work, work, shared, rows[at], beside(at)))
+                under_way.append(executor.submit(_read_and_work, work, shared, rows[at], extra(at)))
         while under_way:
             yield under_way.popleft().result()
     except Exception as error:
-        if not isinstance(error, BrokenExecutor) and type(error).__name__ not in _DEATHS:
+        if not isinstance(error, BrokenExecutor) and type(error).__name__ not in _WORKER_DIED:
             raise
         raise DataError(
-            f"A worker died while it read {source.name}, most likely for want of memory: give fewer workers."
+            f"A worker died while it read {source.name}, probably because it ran out of memory. Use fewer workers."
         ) from error
     finally:
         for future in under_way:
@@ -102,70 +102,65 @@ def _read_and_work(work: Callable[[Any, _With], _Result], source: Source, rows: 
 
 
 def _n_workers(executor: Executor) -> int:
-    """Return how many workers there are; Python's pools know, and others are taken to be as many as processors."""
+    """Return the number of workers of Python's pools; the number of processors for other executors."""
     return int(getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
 
 
 def _for_workers(source: Source, executor: Executor) -> Source | None:
-    """Return what workers read from; None where they had better be sent the rows."""
+    """Return the source to send to workers, or None to send rows instead."""
     if isinstance(executor, ThreadPoolExecutor):
         return source
-    if isinstance(source, FileSource):  # the names and the table of a million cells are not needed to read rows
+    if isinstance(source, FileSource):  # names and tables are not needed to read rows
         source = replace(source, genes=(), obs=pd.DataFrame(), aliases={}, panels=None)
     return source if _is_light(source) else None
 
 
-class _HeavyError(Exception):
-    """What is measured is too large to be sent."""
+class _TooLargeError(Exception):
+    """The source is too large to be sent."""
 
 
-class _Scale:
-    """A file that keeps nothing, and refuses more than a few bytes."""
+class _ByteCounter:
+    """A file that discards its content, and raises above a limit."""
 
     def __init__(self) -> None:
         self.n_bytes = 0
 
     def write(self, part: bytes) -> int:
-        """Count what comes."""
+        """Count bytes."""
         length = memoryview(part).nbytes
         self.n_bytes += length
         if self.n_bytes > _LIGHT:
-            raise _HeavyError
+            raise _TooLargeError
         return length
 
 
-class _Weigher(pickle.Pickler):
-    """Stops at a large array before it is copied, which for one on disk would be to read it all."""
+class _SizePickler(pickle.Pickler):
+    """Stops at a large array before it is copied, since copying would read one on disk completely."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Look at what comes next."""
+        """Raise at a large array."""
         if isinstance(value, np.ndarray) and value.nbytes > _LIGHT:
-            raise _HeavyError
+            raise _TooLargeError
         return NotImplemented
 
 
 def _is_light(source: Source) -> bool:
-    """Whether a source can be sent to another process, and is small."""
+    """Return whether a source is small and can be sent to another process."""
     try:
-        _Weigher(_Scale(), protocol=5).dump(source)
-    except (
-        _HeavyError,
-        pickle.PicklingError,
-        TypeError,
-        AttributeError,
-    ):  # the latter two: open files, local functions
+        _SizePickler(_ByteCounter(), protocol=5).dump(source)
+    except (_TooLargeError, pickle.PicklingError, TypeError, AttributeError):  # the last two: open files, closures
         return False
     return True
 
 
 @dataclass(frozen=True)
 class GroupSums:
-    """Sums over the cells of each group that a chunk has.
+    """Sums over the cells of each group in a chunk.
 
     Parameters
     ----------
     group_b
-        The groups, by number.
+        The numbers of the groups.
     sum_bg
         Their sums: float64, CSR or dense.
     """
@@ -179,11 +174,11 @@ class GroupSums:
             total_bg[self.group_b] += self.sum_bg
             return
         group = np.repeat(self.group_b, np.diff(self.sum_bg.indptr))
-        total_bg[group, self.sum_bg.indices] += self.sum_bg.data  # each place comes once
+        total_bg[group, self.sum_bg.indices] += self.sum_bg.data  # every entry occurs once
 
 
 def sum_groups(x: Any, group_n: NDArray[Any]) -> GroupSums:
-    """Add up, in float64, the rows of each group.
+    """Sum the rows of each group in float64.
 
     Parameters
     ----------
@@ -192,7 +187,7 @@ def sum_groups(x: Any, group_n: NDArray[Any]) -> GroupSums:
     group_n
         The number of each cell's group.
     """
-    group_b, place_n = np.unique(group_n, return_inverse=True)
+    group_b, index_n = np.unique(group_n, return_inverse=True)
     n = len(group_n)
-    member_bn = sparse.csr_matrix((np.ones(n), (place_n, np.arange(n))), shape=(len(group_b), n))
+    member_bn = sparse.csr_matrix((np.ones(n), (index_n, np.arange(n))), shape=(len(group_b), n))
     return GroupSums(group_b.astype(np.int64), member_bn @ x)

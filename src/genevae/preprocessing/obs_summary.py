@@ -1,4 +1,4 @@
-"""Which fields of an obs table could condition a model, and with which values."""
+"""Summary of obs columns: which of them can be covariates, and their values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["field_specifications", "vocabularies"]
 
 
 def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
-    """Tell of each field how many values it has, and whether it could condition a model.
+    """Return the number of values of each column, and whether it is useful as a covariate.
 
-    A field of categories, texts or truth values is of use where it has at least two values and at most half as many as
-    there are cells: with more it names the cells, or nearly. A field of numbers is of use where it varies.
+    A column of categories, strings or booleans is useful if it has at least two values, and at most half as many as
+    there are cells; with more, it is almost an id. A numeric column is useful if it varies.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per field, in the order of ``obs``: ``field``; ``cardinality``, the number of values apart from missing
-        ones; ``used``; ``non_null``, the share of cells in which it is not missing.
+        One row per column, in the order of ``obs``: ``field``; ``cardinality``, the number of values without missing
+        ones; ``used``, whether it is useful; ``non_null``, the share of cells in which it is not missing.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
 
 
 def vocabularies(obs: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the values, sorted as text, of each categorical field that could condition a model.
+    """Return the values, sorted as text, of each categorical column that is useful as a covariate.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def vocabularies(obs: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _specification(column: pd.Series[Any]) -> tuple[int, bool, float]:
-    """Return the number of values, whether they are of use, and the share that is not missing."""
+    """Return the number of values, whether the column is useful, and the share that is not missing."""
     non_null = float(column.notna().mean()) if len(column) else 0.0
     if _is_categorical(column):
         cardinality = len(_values(column))
@@ -82,5 +82,5 @@ def _is_categorical(column: pd.Series[Any]) -> bool:
 
 
 def _values(column: pd.Series[Any]) -> set[str]:
-    """Return the values that occur, as text, which is how a schema knows them; categories that no cell has are not."""
+    """Return the values that occur, as text, as in a schema. Unused categories are left out."""
     return set(column.dropna().astype(str))

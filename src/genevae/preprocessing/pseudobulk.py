@@ -1,4 +1,4 @@
-"""Pseudobulk: sums or means over the cells of every donor × cell type, and random mixtures of cell types."""
+"""Pseudobulk: sums or means over groups of cells, such as donor × cell type, and random mixtures of cell types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from genevae.preprocessing.map_chunks import GroupSums, map_chunks, sum_groups
 __all__ = ["mixtures", "pseudobulk"]
 
 _CHUNK = 4096
-"""Cells that are read at once: part of what is promised, since the order of adding up follows from it."""
+"""Cells to read at once. It affects the order of summation, so changing it changes results by rounding."""
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
@@ -45,33 +45,32 @@ def pseudobulk(
     layer: str | None = None,
     executor: Executor | None = None,
 ) -> AnnData:
-    """Add up, or average, all cells of each combination of obs columns, such as donor × cell type.
+    """Sum or average all cells of each combination of obs columns, such as donor × cell type.
 
-    The cells are read once, in chunks; memory is that of groups × genes in float64. Sums of counts are exact up to
-    2⁵³, and the result is the same, to the last bit, whoever adds up.
+    The cells are read once, in chunks. Memory is that of groups × genes in float64. Sums of counts are exact up to 2⁵³,
+    and the result is the same, to the last bit, with any executor.
 
     Parameters
     ----------
     data
-        The cells: whatever :func:`~genevae.io.formats.open_source` takes.
+        The cells, as for :func:`~genevae.io.formats.open_source`.
     by
         The obs columns whose combinations are the groups.
     how
         Sums, or means: sums divided by the number of cells.
     min_cells
-        Groups of fewer cells are left out.
+        Groups with fewer cells are left out.
     layer
         The layer that holds the expression; ``X`` by default.
     executor
-        Who reads and adds up: a pool of threads or of processes, or anything with that interface; this thread by
-        default.
+        A pool of threads or processes, or anything with that interface; by default the current thread.
 
     Returns
     -------
     groups
-        One row per group, named like ``donor|cell_type`` and sorted by the ``by`` columns in turn. ``X`` is dense:
-        float32 where that holds every value exactly, else float64. ``obs`` holds the ``by`` columns (categorical),
-        ``n_cells``, and each other column that is constant within every group.
+        One row per group, named like ``donor|cell_type`` and sorted by the ``by`` columns. ``X`` is dense: float32 if
+        that is exact, otherwise float64. ``obs`` has the ``by`` columns (categorical), ``n_cells``, and all other
+        columns that are constant within every group.
 
     Raises
     ------
@@ -83,9 +82,9 @@ def pseudobulk(
     by = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     source = open_source(data, layer)
     if how not in ("sum", "mean"):
-        raise DataError(f"Cells cannot be put together by '{how}'. {nearest(how, ('sum', 'mean'))}")
+        raise DataError(f"how cannot be '{how}'. {nearest(how, ('sum', 'mean'))}")
     if not by or "n_cells" in by:
-        raise CategoryError("Name the obs columns that make the groups: at least one, and none called 'n_cells'.")
+        raise CategoryError("Give the obs columns of the groups (--by): at least one, and none called 'n_cells'.")
     require_measured(source)
     columns = [sorted_categories(source, name) for name in by]
     group_n, code_bk = number_groups(columns, source.name, min_cells)
@@ -122,46 +121,47 @@ def mixtures(
     seed: int = 0,
     executor: Executor | None = None,
 ) -> AnnData:
-    """Mix cells of several types at random, and add up their counts.
+    """Simulate random mixtures of cell types: sums over randomly sampled cells.
 
-    Each mixture draws proportions ``p ~ Dirichlet(concentration, …)`` over the categories of ``by``, numbers of cells
-    ``k ~ Multinomial(cells, p)``, and ``k`` cells of each category with replacement. The cells that any mixture has
-    drawn are read once, in the order of their rows. Mixture ``i`` depends on ``seed`` and ``i`` alone, not on ``n``.
+    For each mixture, proportions ``p ~ Dirichlet(concentration, …)`` over the categories of ``by``, numbers of cells
+    ``k ~ Multinomial(cells, p)``, and ``k`` cells of each category are sampled, with replacement. Every sampled cell is
+    read once, in the order of rows. Mixture ``i`` depends on ``seed`` and ``i`` alone, not on ``n``.
 
     Parameters
     ----------
     data
-        The cells: whatever :func:`~genevae.io.formats.open_source` takes.
+        The cells, as for :func:`~genevae.io.formats.open_source`.
     by
         The obs column of types to mix.
     n
-        How many mixtures.
+        Number of mixtures.
     cells
-        How many cells each adds up.
+        Number of cells in each mixture.
     concentration
-        Of the Dirichlet: below 1, few types dominate a mixture; far above, all are alike.
+        Concentration of the Dirichlet distribution: below 1, few types dominate a mixture; far above 1, proportions are
+        similar.
     group
-        An obs column, such as the donor, within one random level of which each mixture stays: it has the types of
-        that level only. Levels of a single type are left out.
+        An obs column, such as the donor. Each mixture then has the cells of one random level of it. Levels with a
+        single type are left out.
     layer
         The layer that holds the expression; ``X`` by default.
     seed
-        Same seed, same mixtures.
+        Seed of the mixtures.
     executor
-        Who reads and adds up, as for :func:`pseudobulk`.
+        As for :func:`pseudobulk`.
 
     Returns
     -------
     mixed
-        One row per mixture. ``obsm["proportions"]`` says which share of its cells is of each category, and
-        ``obsm["proportions_drawn"]`` which share the Dirichlet gave it; ``obs`` holds ``n_cells`` and the ``group``.
+        One row per mixture. ``obsm["proportions"]`` has the share of each category among its cells, and
+        ``obsm["proportions_drawn"]`` the sample of the Dirichlet distribution. ``obs`` has ``n_cells`` and ``group``.
 
     Raises
     ------
     CategoryError
-        If a column is unknown or has missing values, or there are no two types to mix.
+        If a column is unknown or has missing values, or there are fewer than two types to mix.
     DataError
-        If a number makes no sense, the data cannot be read, or some genes were not measured in some cells.
+        If a number is not positive, the data cannot be read, or some genes were not measured in some cells.
     """
     if n < 1 or cells < 1 or not (np.isfinite(concentration) and concentration > 0):
         raise DataError(f"n={n}, cells={cells} and concentration={concentration} must be positive numbers.")
@@ -170,23 +170,24 @@ def mixtures(
     type_n = sorted_categories(source, by)
     level_n = None if group is None else sorted_categories(source, group)
     pools = _pools(source.name, type_n, level_n)
-    draws = [_draw(np.random.default_rng([seed, at]), pools, cells, concentration) for at in range(n)]
+    samples = [_sample(np.random.default_rng([seed, at]), pools, cells, concentration) for at in range(n)]
     obs = pd.DataFrame({"n_cells": np.full(n, cells)}, index=[f"mixture{at}" for at in range(n)])
     if level_n is not None:
         categories = level_n.cat.categories
-        obs[group] = pd.Categorical.from_codes([draw.level for draw in draws], categories).remove_unused_categories()
-    total_mg = _sum_draws(source, [draw.rows for draw in draws], executor)
+        obs[group] = pd.Categorical.from_codes([s.level for s in samples], categories).remove_unused_categories()
+    total_mg = _sum_samples(source, [sample.rows for sample in samples], executor)
     facts = {"mixtures": "sum", "by": by, "cells": cells, "concentration": concentration, "seed": seed}
     mixed = sums_to_anndata(source, total_mg, obs, facts | ({"group": group} if group else {}))
     names = type_n.cat.categories.astype(str)
-    for key, shares in (("proportions", [d.share_t for d in draws]), ("proportions_drawn", [d.drawn_t for d in draws])):
-        mixed.obsm[key] = pd.DataFrame(np.stack(shares), index=mixed.obs_names, columns=names)
+    shares = {"proportions": [s.share_t for s in samples], "proportions_drawn": [s.dirichlet_t for s in samples]}
+    for key, share_mt in shares.items():
+        mixed.obsm[key] = pd.DataFrame(np.stack(share_mt), index=mixed.obs_names, columns=names)
     return mixed
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """The cells that one mixture may draw from: the types of a level that has several, and the rows of each."""
+    """The cells that a mixture is sampled from: the types of a level, and the rows of each."""
 
     level: int
     type_t: _Rows
@@ -195,17 +196,17 @@ class _Pool:
 
 
 @dataclass(frozen=True)
-class _Draw:
-    """The rows of one mixture, in the order drawn, and the shares of all types."""
+class _Sample:
+    """The rows of one mixture, in the order of sampling, and the shares of all types."""
 
     level: int
     rows: _Rows
     share_t: _Floats
-    drawn_t: _Floats
+    dirichlet_t: _Floats
 
 
 def _pools(name: str, type_n: pd.Series[Any], level_n: pd.Series[Any] | None) -> list[_Pool]:
-    """Sort the rows by level and type."""
+    """Group the rows by level and type."""
     code_n = type_n.cat.codes.to_numpy(np.int64)
     levels = np.zeros(len(code_n), np.int64) if level_n is None else level_n.cat.codes.to_numpy(np.int64)
     pools = []
@@ -217,34 +218,34 @@ def _pools(name: str, type_n: pd.Series[Any], level_n: pd.Series[Any] | None) ->
     if not pools:
         where = "" if level_n is None else f" in any '{level_n.name}'"
         raise CategoryError(
-            f"{name} has no two categories of '{type_n.name}' to mix{where}: give a column with more of them."
+            f"{name} has fewer than two categories of '{type_n.name}' to mix{where}. Give a column with more of them."
         )
     return pools
 
 
-def _draw(random: np.random.Generator, pools: Sequence[_Pool], cells: int, concentration: float) -> _Draw:
-    """Draw one mixture."""
+def _sample(random: np.random.Generator, pools: Sequence[_Pool], cells: int, concentration: float) -> _Sample:
+    """Sample one mixture."""
     pool = pools[int(random.integers(len(pools)))]
-    drawn = random.dirichlet(np.full(len(pool.type_t), concentration))
-    number_t = random.multinomial(cells, drawn)
+    proportions = random.dirichlet(np.full(len(pool.type_t), concentration))
+    number_t = random.multinomial(cells, proportions)
     rows = [rows[random.integers(len(rows), size=k)] for rows, k in zip(pool.rows_t, number_t, strict=True)]
-    share_t, drawn_t = np.zeros((2, pool.n_types))
-    share_t[pool.type_t], drawn_t[pool.type_t] = number_t / cells, drawn
-    return _Draw(pool.level, np.concatenate(rows), share_t, drawn_t)
+    share_t, dirichlet_t = np.zeros((2, pool.n_types))
+    share_t[pool.type_t], dirichlet_t[pool.type_t] = number_t / cells, proportions
+    return _Sample(pool.level, np.concatenate(rows), share_t, dirichlet_t)
 
 
-def _sum_draws(source: Source, drawn_mk: Sequence[_Rows], executor: Executor | None) -> _Floats:
-    """Add up the cells of each mixture, reading every cell that was drawn once."""
-    rows, place_k = np.unique(np.concatenate(drawn_mk), return_inverse=True)
-    mixture_k = np.repeat(np.arange(len(drawn_mk)), [len(drawn) for drawn in drawn_mk])
-    times_mn = sparse.csc_matrix((np.ones(len(place_k)), (mixture_k, place_k)), shape=(len(drawn_mk), len(rows)))
-    total_mg = np.zeros((len(drawn_mk), len(source.genes)))
-    for sums in map_chunks(_weigh, source, rows, lambda at: times_mn[:, at].tocsr(), _CHUNK, executor):
+def _sum_samples(source: Source, row_mk: Sequence[_Rows], executor: Executor | None) -> _Floats:
+    """Sum the cells of each mixture, reading every sampled cell once."""
+    rows, index_k = np.unique(np.concatenate(row_mk), return_inverse=True)
+    mixture_k = np.repeat(np.arange(len(row_mk)), [len(row_k) for row_k in row_mk])
+    times_mn = sparse.csc_matrix((np.ones(len(index_k)), (mixture_k, index_k)), shape=(len(row_mk), len(rows)))
+    total_mg = np.zeros((len(row_mk), len(source.genes)))
+    for sums in map_chunks(_weighted_sums, source, rows, lambda at: times_mn[:, at].tocsr(), _CHUNK, executor):
         sums.add_to(total_mg)
     return total_mg
 
 
-def _weigh(x: Any, times_mn: sparse.csr_matrix) -> GroupSums:
-    """Add up the rows that each mixture has drawn, as often as it has."""
+def _weighted_sums(x: Any, times_mn: sparse.csr_matrix) -> GroupSums:
+    """Sum the rows of each mixture, each as often as it was sampled."""
     mixture_m = np.flatnonzero(np.diff(times_mn.indptr))
     return GroupSums(mixture_m, times_mn[mixture_m] @ x)

@@ -117,7 +117,7 @@ def dose_response(
     drug = _drug(schema, condition, dose.name)
     columns = _gene_columns(schema.genes, genes)
     cells = open_cells(model, data, layer, batch_size)
-    dose_d = _dose_grid(doses, dose, cells.source.obs)
+    dose_d = _prediction_doses(doses, dose, cells.source.obs)
     targets = [parse_condition(schema, {**drug, dose.name: d}) for d in dose_d]
     mean_dsg = _curves(model, cells, targets, columns, n_draws, size, seed)
     return curve_table([schema.genes[g] for g in columns], dose_d, mean_dsg, interval, least_change)
@@ -205,7 +205,7 @@ def _gene_columns(known: Sequence[str], genes: Sequence[str] | None) -> list[int
     return [column[gene] for gene in (genes or known)]
 
 
-def _dose_grid(doses: Sequence[float], dose: Continuous, obs: pd.DataFrame) -> list[float]:
+def _prediction_doses(doses: Sequence[float], dose: Continuous, obs: pd.DataFrame) -> list[float]:
     """Return the doses to predict, ascending, with zero."""
     if len(doses):
         wrong = [d for d in doses if not (np.isfinite(d) and d >= 0)]

@@ -1,1 +1,1 @@
-"""How bytes are laid out in HDF5, zarr and npz files."""
+"""Reading of ranges from HDF5, zarr and npz files."""

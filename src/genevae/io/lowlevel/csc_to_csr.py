@@ -1,4 +1,4 @@
-"""Matrices that are stored by columns, turned into rows in bounded memory."""
+"""Conversion of CSC matrices to CSR in bounded memory."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def rows_of_columns(
     n_cells: int,
     entries: int = ENTRIES,
 ) -> Iterator[sparse.csr_matrix]:
-    """Yield the rows of a CSC matrix, band by band: each band is one pass over all columns.
+    """Yield the rows of a CSC matrix in bands. Each band takes one pass over all columns.
 
     Parameters
     ----------
     values, cells
-        Read the values, and the rows, of a range of stored entries.
+        Functions that read the values, and the rows, of a range of stored entries.
     indptr_g
-        Where each column starts, and the end of the last.
+        Start of each column, and the end of the last.
     n_cells
         Number of rows.
     entries
-        Stored entries to hold at once, about; there are twice as many passes as this goes into all of them.
+        Approximate number of stored entries in memory. The number of passes is twice the total divided by this.
     """
     n_bands = max(1, int(np.ceil(2 * indptr_g[-1] / entries)))
     ends = np.linspace(0, n_cells, n_bands + 1).astype(np.int64)
@@ -51,7 +51,7 @@ def _band(
     last: int,
     at_once: int,
 ) -> sparse.csr_matrix:
-    """Collect the entries of some rows."""
+    """Collect the entries of one band of rows."""
     kept: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     for start in range(0, int(indptr_g[-1]), at_once):
         stop = min(start + at_once, int(indptr_g[-1]))

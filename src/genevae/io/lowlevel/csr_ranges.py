@@ -1,4 +1,4 @@
-"""Read CSR rows from stored arrays by ranges: neighbours at once, and never far more than was asked for."""
+"""Reading of CSR rows from stored arrays, in ranges of neighbouring rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy import sparse
 from genevae.errors import DataError
 from genevae.io.lowlevel.raw_chunks import read_into
 
-__all__ = ["StoredCSR", "check_indptr", "read_ranges", "runs_of"]
+__all__ = ["StoredCSR", "check_indptr", "ranges_of", "read_ranges"]
 
 GAP = 2**14
-"""Entries that are read and thrown away rather than asked for the next range: as long as a call takes."""
+"""Unused entries that are read to join two ranges: about as many as can be read in the time of one call."""
 LONGEST = 2**22
-"""Entries of one range."""
+"""Largest number of entries in a range."""
 N_THREADS = 2
-"""Ranges that are read at the same time."""
+"""Ranges to read in parallel."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class StoredCSR:
     Parameters
     ----------
     name
-        What messages call it.
+        Name in messages.
     indptr_n
-        Where each row starts, and the end of the last; in memory.
+        Start of each row, and the end of the last, in memory.
     n_genes
         Number of columns.
     values, genes
-        Read the values, and the columns, of a range of entries.
+        Functions that read the values, and the columns, of a range of entries.
     """
 
     name: str
@@ -58,11 +58,11 @@ class StoredCSR:
         return read_ranges([(self, np.sort(rows))])[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
 
     def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many entries each of these rows has."""
+        """Return the number of entries of each of these rows."""
         return self.indptr_n[rows + 1] - self.indptr_n[rows]
 
     def fill(self, rows: NDArray[np.int64], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]) -> None:
-        """Read ascending rows that lie close together into a place that is there already."""
+        """Read ascending, neighbouring rows into existing arrays."""
         first, last = int(rows[0]), int(rows[-1]) + 1
         start, stop = int(self.indptr_n[first]), int(self.indptr_n[last])
         if (np.diff(rows) == 1).all():
@@ -73,12 +73,12 @@ class StoredCSR:
         self._fill_genes(start, gene_between_e)
         ends = np.cumsum(self.sizes(rows))
         for a, b in pairwise([0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]):
-            place = slice(int(ends[a - 1]) if a else 0, int(ends[b - 1]))
+            target = slice(int(ends[a - 1]) if a else 0, int(ends[b - 1]))
             kept = slice(int(self.indptr_n[rows[a]]) - start, int(self.indptr_n[rows[b - 1] + 1]) - start)
-            x_e[place], gene_e[place] = between_e[kept], gene_between_e[kept]
+            x_e[target], gene_e[target] = between_e[kept], gene_between_e[kept]
 
     def _fill_genes(self, start: int, gene_e: NDArray[np.int32]) -> None:
-        """Read columns, and make sure that there are such."""
+        """Read columns, and check that they are valid."""
         if getattr(self.genes, "dtype", None) == np.int32:
             read_into(self.genes, start, gene_e)
             genes: NDArray[np.integer] = gene_e
@@ -88,25 +88,25 @@ class StoredCSR:
             first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
             raise DataError(
                 f"{self.name} is damaged: it stores a value for gene number {int(genes.max())} (rows {first} to "
-                f"{last - 1}), and there are {self.n_genes} genes. Copy or write it again."
+                f"{last - 1}), but there are {self.n_genes} genes. Copy or write it again."
             )
         if genes is not gene_e:
             gene_e[:] = genes
 
 
 def read_ranges(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
-    """Read ascending rows of some matrices that share their columns, one matrix under the other.
+    """Read ascending rows of matrices with the same columns, and concatenate them.
 
-    All is read into its place at once, some ranges at a time.
+    Ranges are read in parallel, directly into the result.
     """
     size_n = np.concatenate([stored.sizes(rows) for stored, rows in parts])
     indptr_n = np.concatenate([[0], np.cumsum(size_n)])
     x_e, gene_e = np.empty(indptr_n[-1], dtype=np.float32), np.empty(indptr_n[-1], dtype=np.int32)
     jobs, n = [], 0
     for stored, rows in parts:
-        for first, last in runs_of(rows, stored.indptr_n):
-            place = slice(indptr_n[n + first], indptr_n[n + last])
-            jobs.append((stored, rows[first:last], x_e[place], gene_e[place]))
+        for first, last in ranges_of(rows, stored.indptr_n):
+            target = slice(indptr_n[n + first], indptr_n[n + last])
+            jobs.append((stored, rows[first:last], x_e[target], gene_e[target]))
         n += len(rows)
     with ThreadPoolExecutor(N_THREADS) as pool:
         for done in [pool.submit(_fill_all, jobs[number::N_THREADS]) for number in range(N_THREADS)]:
@@ -122,10 +122,10 @@ def _fill_all(jobs: Sequence[tuple[StoredCSR, NDArray[np.int64], NDArray[np.floa
         stored.fill(rows, x_e, gene_e)
 
 
-def runs_of(
+def ranges_of(
     rows: NDArray[np.int64], indptr_n: NDArray[np.int64], gap: int = GAP, longest: int = LONGEST
 ) -> Iterator[tuple[int, int]]:
-    """Cut ascending rows where the next range of entries lies far away, or the range would be long."""
+    """Split ascending rows into ranges, where the gap to the next row is large or the range would be too long."""
     if not len(rows):
         return
     ends, starts = indptr_n[rows + 1], indptr_n[rows]
@@ -139,12 +139,12 @@ def runs_of(
 
 
 def check_indptr(name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries: int) -> NDArray[np.int64]:
-    """Return row starts as int64, after making sure that they can be.
+    """Check row starts, and return them as int64.
 
     Raises
     ------
     DataError
-        If they do not fit the number of cells or of entries, or descend.
+        If they do not match the number of cells or of entries, or are not ascending.
     """
     indptr_n = np.asarray(indptr_n, dtype=np.int64)
     fits = len(indptr_n) == n_cells + 1 and indptr_n[0] == 0 and indptr_n[-1] == n_entries

@@ -1,4 +1,4 @@
-"""Numbers as float32, and dense rows that are read by range."""
+"""Conversion to float32, and reading of dense rows in ranges."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.errors import DataError
-from genevae.io.lowlevel.csr_ranges import runs_of
+from genevae.io.lowlevel.csr_ranges import ranges_of
 from genevae.io.lowlevel.raw_chunks import read_into
 
 __all__ = ["DenseRows", "FloatArray", "as_float32"]
 
 _EXACT = 2**24
-"""The largest whole number up to which float32 holds every whole number."""
+"""Every integer up to this one is exact in float32."""
 
 
 @dataclass(frozen=True)
 class DenseRows:
-    """A dense matrix whose rows are read by range.
+    """A dense matrix whose rows are read in ranges.
 
     Parameters
     ----------
     shape
         Cells and genes.
     block
-        Reads a range of rows.
+        Function that reads a range of rows.
     """
 
     shape: tuple[int, int]
@@ -38,26 +38,26 @@ class DenseRows:
         """Read these rows, in this order."""
         if not len(rows):
             return np.zeros((0, self.shape[1]), dtype=np.float32)
-        ordered, place = np.unique(rows, return_inverse=True)
+        ordered, index = np.unique(rows, return_inverse=True)
         starts = np.arange(self.shape[0] + 1, dtype=np.int64) * self.shape[1]
-        parts = [self._run(ordered[first:last]) for first, last in runs_of(ordered, starts)]
-        return np.concatenate(parts)[place]
+        parts = [self._read_range(ordered[first:last]) for first, last in ranges_of(ordered, starts)]
+        return np.concatenate(parts)[index]
 
-    def _run(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _read_range(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         block = self.block(int(rows[0]), int(rows[-1]) + 1)
         return np.asarray(block[rows - rows[0]])
 
 
 @dataclass(frozen=True)
 class FloatArray:
-    """Numbers that are read by ranges, as float32.
+    """An array that is read in ranges, as float32.
 
     Parameters
     ----------
     array
-        Reads a range.
+        Function that reads a range.
     name
-        What messages call it.
+        Name in messages.
     """
 
     array: Callable[[int, int], NDArray[Any]]
@@ -69,39 +69,39 @@ class FloatArray:
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Of the numbers as they are stored, where that is known."""
+        """The stored data type, if known."""
         return getattr(self.array, "dtype", None)
 
     def read_into(self, start: int, out: NDArray[np.float32]) -> None:
-        """Read a range of what is stored as float32."""
+        """Read a range into an existing array; the stored type must be float32."""
         read_into(self.array, start, out)
 
 
 def as_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Convert to float32, and refuse where whole numbers would change.
+    """Convert to float32 without changing integers.
 
     Raises
     ------
     DataError
-        If the values are not numbers, or a whole number above 2²⁴ has no float32 of its own.
+        If the values are not numbers, or an integer above 2²⁴ is not exact in float32.
     """
     if values.dtype == np.float32:
         return values
     if values.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds {values.dtype} where numbers are expected: convert the matrix to float32.")
+        raise DataError(f"{name} contains {values.dtype} instead of numbers. Convert the matrix to float32.")
     with np.errstate(over="ignore"):
         converted = values.astype(np.float32)
     if values.size and (np.fmax.reduce(values, axis=None) > _EXACT or np.fmin.reduce(values, axis=None) < -_EXACT):
-        _require_whole(values[np.abs(values) > _EXACT], name)
+        _require_exact(values[np.abs(values) > _EXACT], name)
     return converted
 
 
-def _require_whole(large: NDArray[Any], name: str) -> None:
-    """Raise where a large whole number does not survive float32."""
+def _require_exact(large: NDArray[Any], name: str) -> None:
+    """Raise if a large integer is not exact in float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         lost = (large == np.floor(large)) & (large.astype(np.float32).astype(large.dtype) != large)
     if lost.any():
         raise DataError(
-            f"{name} holds {int(lost.sum())} counts that float32 cannot hold, such as {large[lost][0]:.0f}: "
+            f"{name} has {int(lost.sum())} counts that are too large for float32, such as {large[lost][0]:.0f}: "
             f"it is exact up to {_EXACT}. Round them to fewer digits, scale the matrix down, or drop those genes."
         )

@@ -1,4 +1,4 @@
-"""HDF5 files: opened with a reason where they cannot be, and read by ranges."""
+"""HDF5 files: opening with clear errors, and reading in ranges."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ HDF5_ERRORS = (
     ValueError,
     zlib.error,
 )
-"""What h5py, zarr and anndata raise where a file is not as it should be."""
+"""Errors that h5py, zarr and anndata raise for damaged files."""
 
 _CACHE = 2**20
-"""Bytes of unpacked chunks that HDF5 keeps of each array: many files are open at once."""
+"""Bytes of HDF5's chunk cache per array; small, because many files are open at once."""
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-"""How every HDF5 file starts."""
+"""The first bytes of every HDF5 file."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises
     ------
     DataError
-        If it is not HDF5, or not whole; or if what is done with it meanwhile shows that it is damaged.
+        If it is not HDF5 or is truncated, or if it turns out to be damaged while it is open.
     """
     file = _open(path)
     try:
@@ -66,34 +66,34 @@ def _open(path: Path) -> h5py.File:
 
 
 def _why_not_hdf5(path: Path, error: OSError) -> str:
-    """Say why a file could not be opened, and what to do."""
+    """Explain why a file could not be opened."""
     if path.is_dir():
-        return f"{path} is a folder, and an {path.suffix} file was expected: give the file."
+        return f"{path} is a folder, but an {path.suffix} file was expected. Give the file."
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
-    except OSError as refusal:
-        return f"{path} cannot be read: {refusal.strerror}. Check that you may read it."
+    except OSError as read_error:
+        return f"{path} cannot be read: {read_error.strerror}. Check the permissions."
     if not start:
-        return f"{path} is empty (0 bytes): write or download it again."
+        return f"{path} is empty (0 bytes). Write or download it again."
     if start != _MAGIC:
         return (
             f"{path} is not an HDF5 file, although its name ends in {path.suffix}: it starts with {start!r}. "
             "Unpack it if it is compressed, or download it again."
         )
-    return f"{path} is not whole ({first_line(error)}): the copy or download was cut short; fetch it again."
+    return f"{path} is not whole ({first_line(error)}). The copy or download was cut short: get it again."
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind."""
+    """Return the first line of an error's message, or its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def damaged(path: object, error: Exception) -> DataError:
-    """Say that a file cannot be read."""
+    """Return the error for a file that cannot be read."""
     return DataError(
         f"{path} cannot be read ({first_line(error)}). It is damaged, or was written by a program that genevae does "
-        "not know: copy or write it again."
+        "not support. Copy or write it again."
     )
 
 
@@ -107,7 +107,7 @@ class Hdf5Array(Ranges):
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say what is wrong with the file where it cannot be read."""
+        """Turn errors into messages that name the file."""
         try:
             yield
         except HDF5_ERRORS as error:
@@ -115,7 +115,7 @@ class Hdf5Array(Ranges):
 
 
 def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
-    """Say where the numbers of a dataset lie in the file; None where only HDF5 can read them."""
+    """Return the positions of a dataset's chunks in the file, or None if only HDF5 can read them."""
     packing = dataset.id.get_create_plist()
     filters = tuple(packing.get_filter(number)[0] for number in range(packing.get_nfilters()))
     is_plain = dataset.ndim == 1 and dataset.dtype.kind in "iuf" and dataset.dtype.isnative and len(dataset)
@@ -131,14 +131,14 @@ def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
         )
     place_c4 = np.array(sorted(places), dtype=np.int64).reshape(-1, 4)
     if len(place_c4) != -(-len(dataset) // length) or place_c4[:, 3].any():
-        return None  # some chunks were never written, or are packed in another way
+        return None  # some chunks were never written, or are compressed differently
     file_c = np.zeros(len(place_c4), dtype=np.int64)
     unpack = _unpack_of(filters, dataset.dtype)
     return Chunks(dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack)
 
 
 def _inflated(packed: Any) -> bytes:
-    """Unpack what the gzip filter packed."""
+    """Decompress the output of the gzip filter."""
     try:
         return zlib.decompress(packed)
     except zlib.error as error:
@@ -146,7 +146,7 @@ def _inflated(packed: Any) -> bytes:
 
 
 def _intact(packed: Any) -> Any:
-    """Compare a chunk with the checksum behind it."""
+    """Verify the checksum at the end of a chunk."""
     from numcodecs import Fletcher32
 
     return Fletcher32().decode(packed)
@@ -157,24 +157,26 @@ _UNPACKERS: dict[int, Callable[[np.dtype[Any]], Unpack]] = {
     h5py.h5z.FILTER_DEFLATE: lambda _: _inflated,
     h5py.h5z.FILTER_FLETCHER32: lambda _: _intact,
 }
-"""How what a filter did to chunks of numbers is undone."""
+"""The inverse of each filter."""
 
 
 def _unpack_of(filters: Sequence[int], dtype: np.dtype[Any]) -> Unpack | None:
-    """Say how a chunk is unpacked that went through these filters, one after the other."""
+    """Return the inverse of these filters in sequence."""
     steps = [_UNPACKERS[number](dtype) for number in reversed(filters)]
     return (lambda packed: reduce(lambda content, step: step(content), steps, packed)) if steps else None
 
 
 def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:
-    """Open the CSR rows that a group holds as data, indices and indptr."""
+    """Open a group of data, indices and indptr as CSR rows."""
     name = f"{path} ({group.name})"
     for part in ("data", "indices", "indptr"):
         if part not in group or group[part].ndim != 1:
-            raise DataError(f"{name} is no sparse matrix: it lacks '{part}'. Copy or write the file again.")
+            raise DataError(f"{name} is not a sparse matrix: it lacks '{part}'. Copy or write the file again.")
     n_entries = len(group["data"])
     if len(group["indices"]) != n_entries:
-        raise DataError(f"{name} is damaged: {n_entries:,} values, but {len(group['indices']):,} columns of them.")
+        raise DataError(
+            f"{name} is damaged: it has {n_entries:,} values, but {len(group['indices']):,} column indices."
+        )
     indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries)
     values = FloatArray(Hdf5Array(path, f"{group.name}/data"), str(path))
     return StoredCSR(name, indptr_n, shape[1], values, Hdf5Array(path, f"{group.name}/indices"))
@@ -183,5 +185,5 @@ def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:
 def dense_of(path: Path, dataset: h5py.Dataset) -> Matrix:
     """Open a dense matrix."""
     if dataset.ndim != 2 or dataset.dtype.kind not in "biuf":
-        raise DataError(f"{path} ({dataset.name}) is no matrix of numbers: {dataset.ndim} axes of {dataset.dtype}.")
+        raise DataError(f"{path} ({dataset.name}) is not a matrix of numbers: {dataset.ndim} axes of {dataset.dtype}.")
     return DenseRows(dataset.shape, FloatArray(Hdf5Array(path, dataset.name), str(path)))

@@ -1,4 +1,4 @@
-"""Matrices as ``scipy.sparse.save_npz`` writes them: CSR, or CSC."""
+"""Matrices written by ``scipy.sparse.save_npz``: CSR or CSC."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy and zipfile raise where a file is damaged."""
+"""Errors that NumPy and zipfile raise for damaged files."""
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Lend the arrays of a file by name, and say what is wrong with it where they cannot be read."""
+    """Yield the arrays of a file by name, and turn errors into messages that name the file."""
     try:
         with path.open("rb") as file, _several(path, np.load(file, allow_pickle=False)) as arrays:
             yield arrays
@@ -62,7 +62,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _several(path: Path, arrays: Any) -> Any:
     if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise DataError(f"{path} is one array, not a sparse matrix: write it with scipy.sparse.save_npz.")
+        raise DataError(f"{path} is one array, not a sparse matrix. Write it with scipy.sparse.save_npz.")
     return arrays
 
 
@@ -72,7 +72,7 @@ def shape_of_npz(path: Path) -> tuple[int, int]:
     Raises
     ------
     DataError
-        If the file is damaged, or holds no CSR or CSC matrix.
+        If the file is damaged, or has no CSR or CSC matrix.
     """
     with _opened(path) as arrays:
         return _head(path, arrays)[1]
@@ -101,15 +101,14 @@ def _head(path: Path, arrays: Any) -> tuple[str, tuple[int, int]]:
 
 
 def read_npz(path: Path) -> sparse.csr_matrix:
-    """Read a matrix of cells by genes.
+    """Read a matrix of cells × genes.
 
-    Every number that says where another is to be found is checked before SciPy, which trusts them, sees it. Entries
-    that name one gene of one cell twice are summed.
+    Indices are checked before they are passed to SciPy, which does not check them. Repeated entries are summed.
 
     Parameters
     ----------
     path
-        The file, packed or not.
+        The file, compressed or not.
 
     Returns
     -------
@@ -119,7 +118,7 @@ def read_npz(path: Path) -> sparse.csr_matrix:
     Raises
     ------
     DataError
-        If the file is damaged, holds no CSR or CSC matrix, or a count that float32 cannot hold.
+        If the file is damaged, has no CSR or CSC matrix, or a count is too large for float32.
     """
     with _opened(path) as arrays:
         kind, shape = _head(path, arrays)
@@ -140,7 +139,7 @@ def read_npz(path: Path) -> sparse.csr_matrix:
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
-    """Return values as this machine orders their bytes, and truth values as numbers."""
+    """Return values in native byte order, and booleans as numbers."""
     return (
         values.view(np.uint8) if values.dtype.kind == "b" else values.astype(values.dtype.newbyteorder("="), copy=False)
     )
@@ -160,7 +159,7 @@ def _require_in_range(path: Path, indices: NDArray[Any], n_entries: int, n_minor
 
 
 def _tidy(x: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
-    """Sort the columns, sum what is there twice, and convert to float32."""
+    """Sort the columns, sum repeated entries, and convert to float32."""
     if not x.has_canonical_format:
         x = sparse.csr_matrix((x.data.astype(np.float64), x.indices, x.indptr), x.shape)  # a sum of bytes may overflow
         x.sum_duplicates()

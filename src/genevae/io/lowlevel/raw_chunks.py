@@ -1,7 +1,7 @@
-"""Numbers in a row of chunks, read from their files without the library that wrote them.
+"""Reading of chunked arrays directly from their files, without the library that wrote them.
 
-HDF5 lets one thread at a time read, and copies through a cache; zarr asks for each chunk on an event loop. Where a file
-only says where its chunks lie and how they are packed, reading them takes a fraction of the time.
+HDF5 allows one reading thread at a time and copies through a cache; zarr schedules every chunk on an event loop.
+Reading the chunks directly from their known positions takes a fraction of the time.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 __all__ = ["Chunks", "Ranges", "ReadsInto", "Unpack", "read_into", "unshuffled"]
 
 Unpack = Callable[[Any], Any]
-"""Turns the bytes of a chunk into those of its numbers."""
+"""Decompresses the bytes of a chunk."""
 
 
 @runtime_checkable
 class ReadsInto(Protocol):
-    """Numbers that can be read into a place that is there already, which has their type."""
+    """A stored array that can be read into an existing array of the same type."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """The data type."""
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Read ``len(out)`` numbers, from ``start`` on."""
+        """Read ``len(out)`` values from ``start`` on."""
 
 
 def read_into(stored: Any, start: int, out: NDArray[Any]) -> None:
-    """Read a range of what is read by ranges into a place that is there already, the quicker way if there is one."""
+    """Read a range of a stored array into an existing array, directly if possible."""
     if isinstance(stored, ReadsInto) and stored.dtype == out.dtype:
         stored.read_into(start, out)
     else:
@@ -44,22 +44,22 @@ def read_into(stored: Any, start: int, out: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class Chunks:
-    """One axis of numbers, cut into chunks of equal length that lie somewhere in some files.
+    """A one-dimensional array, stored as chunks of equal length at known positions in files.
 
     Parameters
     ----------
     dtype
-        Of the numbers.
+        The data type.
     n
-        How many numbers there are.
+        Number of values.
     length
-        Numbers in a chunk, also in the last: what is beyond the end is padding.
+        Values in a chunk. The last one is padded.
     files
         The files.
     file_c, offset_c, n_bytes_c
-        Of each chunk, which file it lies in, where it starts there, and how long it is.
+        For each chunk, its file, its offset there, and its length in bytes.
     unpack
-        Turns the bytes of a chunk into those of its numbers; None where they are the same.
+        Decompresses the bytes of a chunk; None if they are not compressed.
     """
 
     dtype: np.dtype[Any]
@@ -73,19 +73,19 @@ class Chunks:
     _opened: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, at: slice) -> NDArray[Any]:
-        """Read a range; as ever, it ends where the numbers do."""
+        """Read a range, limited to the length of the array."""
         start, stop, _ = at.indices(self.n)
         out = np.empty(max(stop - start, 0), dtype=self.dtype)
         self.read_into(start, out)
         return out
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Read ``len(out)`` numbers, from ``start`` on.
+        """Read ``len(out)`` values from ``start`` on.
 
         Raises
         ------
         OSError
-            If a file ends before the chunk does.
+            If a file ends within a chunk.
         """
         done = 0
         while done < len(out):
@@ -100,7 +100,7 @@ class Chunks:
             done += len(part)
 
     def _read(self, chunk: int, offset: int, out: memoryview) -> None:
-        """Fill a place with the bytes of a chunk."""
+        """Read the bytes of a chunk."""
         file, at = int(self.file_c[chunk]), int(self.offset_c[chunk]) + offset
         opened = self._opened.get(file) or _Handle(self.files[file])
         if len(self.files) == 1:
@@ -108,12 +108,12 @@ class Chunks:
         while len(out):
             n_read = os.preadv(opened.number, [out], at)
             if not n_read:
-                raise OSError(f"{self.files[file]} ends before its numbers do")
+                raise OSError(f"{self.files[file]} ends within a chunk")
             out, at = out[n_read:], at + n_read
 
 
 class _Handle:
-    """An open file, which is closed with the last reference to it; a copy (Dask makes some) opens it anew."""
+    """An open file, closed with its last reference. A copy (as Dask makes) opens it again."""
 
     number = -1
 
@@ -131,14 +131,14 @@ class _Handle:
 
 @dataclass
 class Ranges:
-    """Numbers in a file that are read by ranges of their first axis; it is opened when first asked, and can be pickled.
+    """An array in a file that is read in ranges of its first axis. It is opened on first use, and can be pickled.
 
     Parameters
     ----------
     path
         The file or store.
     array
-        What the numbers are called in it.
+        The name of the array in it.
     """
 
     path: Path
@@ -146,16 +146,16 @@ class Ranges:
     _opened: Any = field(default=None, repr=False, compare=False)
 
     def open(self) -> Any:
-        """Open them: as chunks, or as what their library makes of them."""
+        """Open the array: as chunks, or with its library."""
         raise NotImplementedError
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say what is wrong with the file where it cannot be read."""
+        """Turn errors into messages that name the file."""
         raise NotImplementedError
 
     def opened(self) -> Any:
-        """Return what they are opened as."""
+        """Return the open array."""
         if self._opened is None:
             self._opened = self.open()
         return self._opened
@@ -167,13 +167,13 @@ class Ranges:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """The data type."""
         with self.explained():
-            found: np.dtype[Any] = np.dtype(self.opened().dtype)
-            return found
+            dtype: np.dtype[Any] = np.dtype(self.opened().dtype)
+            return dtype
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Read a range into a place that is there already, which has their type."""
+        """Read a range into an existing array of the same type."""
         with self.explained():
             if isinstance(self.opened(), Chunks):
                 self.opened().read_into(start, out)
@@ -185,10 +185,10 @@ class Ranges:
 
 
 def unshuffled(shuffled: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Put the bytes of each number side by side again: all first bytes came first, then all second ones, and so on."""
+    """Invert the shuffle filter, which stores all first bytes of the values, then all second bytes, and so on."""
     n = len(shuffled) // dtype.itemsize
     byte_jn = np.frombuffer(shuffled, np.uint8).reshape(dtype.itemsize, n)
     byte_nj = np.empty((n, dtype.itemsize), np.uint8)
-    for place, byte_n in enumerate(byte_jn):
-        byte_nj[:, place] = byte_n
+    for j, byte_n in enumerate(byte_jn):
+        byte_nj[:, j] = byte_n
     return byte_nj.view(dtype).reshape(-1)

@@ -1,4 +1,4 @@
-"""Zarr stores: opened with a reason where they cannot be, and read by ranges."""
+"""Zarr stores: opening with clear errors, and reading in ranges."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def open_group(path: Path) -> Any:
     Raises
     ------
     DataError
-        If it is none, or damaged.
+        If it is not a store, or damaged.
     """
     import zarr
 
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder, and a zarr store is one: give the folder that was written.")
+        raise DataError(f"{path} is not a folder, but a zarr store is one. Give the folder.")
     try:
         return zarr.open_group(str(path), mode="r")
     except HDF5_ERRORS as error:
@@ -46,7 +46,7 @@ class ZarrArray(Ranges):
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say what is wrong with the store where it cannot be read."""
+        """Turn errors into messages that name the store."""
         try:
             yield
         except HDF5_ERRORS as error:
@@ -54,14 +54,15 @@ class ZarrArray(Ranges):
 
 
 def csr_of(path: Path, group: Any, shape: tuple[int, int]) -> StoredCSR:
-    """Open the CSR rows that a group holds as data, indices and indptr."""
+    """Open a group of data, indices and indptr as CSR rows."""
     name = f"{path} ({group.path})"
     for part in ("data", "indices", "indptr"):
         if part not in group or group[part].ndim != 1:
-            raise DataError(f"{name} is no sparse matrix: it lacks '{part}'. Copy or write the store again.")
+            raise DataError(f"{name} is not a sparse matrix: it lacks '{part}'. Copy or write the store again.")
     n_entries = group["data"].shape[0]
     if group["indices"].shape[0] != n_entries:
-        raise DataError(f"{name} is damaged: {n_entries:,} values, but {group['indices'].shape[0]:,} columns of them.")
+        n_indices = group["indices"].shape[0]
+        raise DataError(f"{name} is damaged: it has {n_entries:,} values, but {n_indices:,} column indices.")
     indptr_n = check_indptr(name, ZarrArray(path, f"{group.path}/indptr")(0, shape[0] + 2), shape[0], n_entries)
     values = FloatArray(ZarrArray(path, f"{group.path}/data"), str(path))
     return StoredCSR(name, indptr_n, shape[1], values, ZarrArray(path, f"{group.path}/indices"))
@@ -70,10 +71,10 @@ def csr_of(path: Path, group: Any, shape: tuple[int, int]) -> StoredCSR:
 def dense_of(path: Path, array: Any) -> Matrix:
     """Open a dense matrix."""
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        raise DataError(f"{path} ({array.path}) is no matrix of numbers: {array.ndim} axes of {array.dtype}.")
+        raise DataError(f"{path} ({array.path}) is not a matrix of numbers: {array.ndim} axes of {array.dtype}.")
     return DenseRows(array.shape, FloatArray(ZarrArray(path, array.path), str(path)))
 
 
 def _damaged(path: object, error: Exception) -> DataError:
     why = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path} cannot be read ({why}). It is damaged or not whole: copy or write it again.")
+    return DataError(f"{path} cannot be read ({why}). It is damaged or not whole. Copy or write it again.")

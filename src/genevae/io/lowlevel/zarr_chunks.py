@@ -1,4 +1,4 @@
-"""Where the chunks of a zarr array lie: one a file, or many in the files of a sharded array."""
+"""Positions of the chunks of a zarr array: one per file, or several per file of a sharded array."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PACKERS = ("blosc", "zstd", "gzip", "zlib", "lz4")
 _CRC = "crc32c"
 _INDEX = ["bytes", _CRC]
 _CHECKSUM = 4
-"""Bytes after the index of a shard."""
+"""Bytes of the checksum after the index of a shard."""
 
 
 def chunks_of(folder: Path, array: Any) -> Chunks | None:
-    """Say where the numbers of an array lie in the files of a folder; None where only zarr can read them."""
+    """Return the positions of an array's chunks in the files of a folder, or None if only zarr can read them."""
     layout, n = _layout(array.metadata.to_dict()), array.shape[0]
     is_plain = array.ndim == 1 and array.dtype.kind in "iuf" and array.dtype.isnative and n > 0
     if layout is None or not is_plain:
@@ -43,7 +43,7 @@ def chunks_of(folder: Path, array: Any) -> Chunks | None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How an axis is cut: numbers in a chunk, numbers in a file, and how a chunk is packed."""
+    """The layout of an axis: values per chunk, values per file, and the compression of chunks."""
 
     length: int
     per_file: int
@@ -51,47 +51,48 @@ class _Layout:
     unpack: Unpack | None
 
 
-def _layout(told: Mapping[str, Any]) -> _Layout | None:
-    """Understand the metadata, where they tell of one of the usual ways."""
-    if told["zarr_format"] == 2:
-        packer = told["compressor"]
-        codecs = [{"name": "bytes"}, *([{"name": packer["id"]}] if packer else [])]
-        return None if told["filters"] else _usual(codecs, told["chunks"][0], told["chunks"][0], False)
-    codecs, per_file = told["codecs"], told["chunk_grid"]["configuration"]["chunk_shape"][0]
+def _layout(metadata: Mapping[str, Any]) -> _Layout | None:
+    """Parse the metadata of an array; return None for layouts that are not supported here."""
+    if metadata["zarr_format"] == 2:
+        compressor = metadata["compressor"]
+        codecs = [{"name": "bytes"}, *([{"name": compressor["id"]}] if compressor else [])]
+        return None if metadata["filters"] else _supported(codecs, metadata["chunks"][0], metadata["chunks"][0], False)
+    codecs, per_file = metadata["codecs"], metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
     if codecs[0]["name"] != "sharding_indexed":
-        return _usual(codecs, per_file, per_file, False)
+        return _supported(codecs, per_file, per_file, False)
     shard = codecs[0]["configuration"]
-    has_usual_index = shard["index_location"] == "end" and [codec["name"] for codec in shard["index_codecs"]] == _INDEX
-    if len(codecs) > 1 or not has_usual_index or _is_big(shard["index_codecs"][0]):
+    has_known_index = shard["index_location"] == "end" and [codec["name"] for codec in shard["index_codecs"]] == _INDEX
+    if len(codecs) > 1 or not has_known_index or _is_big_endian(shard["index_codecs"][0]):
         return None
-    return _usual(shard["codecs"], shard["chunk_shape"][0], per_file, True)
+    return _supported(shard["codecs"], shard["chunk_shape"][0], per_file, True)
 
 
-def _usual(codecs: Sequence[Mapping[str, Any]], length: int, per_file: int, is_sharded: bool) -> _Layout | None:
+def _supported(codecs: Sequence[Mapping[str, Any]], length: int, per_file: int, is_sharded: bool) -> _Layout | None:
+    """Return the layout with these codecs, or None if they are not supported."""
     from numcodecs import get_codec
 
     names = [codec["name"] for codec in codecs]
     packers = names[1:-1] if names[-1] == _CRC else names[1:]
-    if names[0] != "bytes" or len(packers) > 1 or _is_big(codecs[0]) or not set(packers) <= set(_PACKERS):
+    if names[0] != "bytes" or len(packers) > 1 or _is_big_endian(codecs[0]) or not set(packers) <= set(_PACKERS):
         return None
     unpack = get_codec({"id": packers[0]}).decode if packers else None
     return _Layout(length, per_file, is_sharded, partial(_checked, unpack) if names[-1] == _CRC else unpack)
 
 
 def _checked(unpack: Unpack | None, packed: bytes) -> Any:
-    """Compare a chunk with the checksum behind it, and unpack it."""
+    """Verify the checksum at the end of a chunk, and decompress it."""
     from numcodecs import get_codec
 
     content = get_codec({"id": _CRC, "location": "end"}).decode(packed)
     return content if unpack is None else unpack(content)
 
 
-def _is_big(codec: Mapping[str, Any]) -> bool:
+def _is_big_endian(codec: Mapping[str, Any]) -> bool:
     return bool(codec.get("configuration", {}).get("endian", "little") != "little")
 
 
 def _shard(file: Path, layout: _Layout) -> NDArray[np.int64]:
-    """Read the index at the end of a shard: where each of its chunks starts, and how long it is; −1 if it has none."""
+    """Read the index at the end of a shard: offset and length of each of its chunks, −1 for missing ones."""
     n_bytes = layout.per_file // layout.length * 16
     with file.open("rb") as shard:
         size = shard.seek(0, 2)

@@ -1,1 +1,1 @@
-"""Tables in pickles, read without running them: a stack machine that imports and calls nothing, and what it admits."""
+"""Safe reading of pickled tables: a stack machine that imports and calls nothing, and a list of allowed names."""

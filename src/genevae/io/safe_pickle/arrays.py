@@ -1,8 +1,8 @@
-"""What NumPy's and Python's notes in a pickle mean: arrays, single values, dates, and Arrow's texts.
+"""Construction of values from the records of a pickle: arrays, scalars, dates, and Arrow strings.
 
-Every function takes a note that :mod:`genevae.io.safe_pickle.machine` left, checks each of its numbers against the
-bytes that are there, and builds the value itself; nothing from the file is used in a call before such a check.
-References: ``ndarray.__reduce__``, ``numpy.core.numeric._frombuffer``; the Arrow columnar format,
+Every function takes a record from :mod:`genevae.io.safe_pickle.machine`, checks its numbers against the available
+bytes, and builds the value itself. Nothing from the file is used in a call before such a check. References:
+``ndarray.__reduce__``, ``numpy.core.numeric._frombuffer``; the Arrow columnar format,
 https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-layout.
 """
 
@@ -29,48 +29,48 @@ _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[mM]8|O8?|U\d{1,5}")
 _ZONE = re.compile(r"\w[\w+-]*(/\w[\w+-]*)*", re.ASCII)
 _UNITS = {b"s": "s", b"ms": "ms", b"us": "us", b"ns": "ns"}
 _RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}
-"""The numbers by which pandas' timestamps say their unit."""
+"""The codes of units in pandas' timestamps."""
 
 
 def made_by(note: object, *names: str) -> Made:
-    """Return a note of what one of these makes, or raise."""
+    """Return the record if it is a call of one of these names, or raise."""
     if isinstance(note, Made) and note.name.name in names:
         return note
     found = f"{note.name.module}.{note.name.name}" if isinstance(note, Made) else type(note).__name__
-    raise UnreadablePickle(f"{found} stands where {' or '.join(names)} is expected")
+    raise UnreadablePickle(f"{found} was found where {' or '.join(names)} is expected")
 
 
 def bytes_of(note: object) -> bytes:
-    """Return bytes, which protocol 2 writes as a text to be encoded."""
+    """Return bytes, which protocol 2 writes as a string to encode."""
     if isinstance(note, bytes):
         return note
     made = made_by(note, "encode", "bytes", "bytearray", "py_buffer")
     if made.name.name == "encode":
         text, encoding = made.args
         if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
-            raise UnreadablePickle("bytes are encoded otherwise than by latin1")
+            raise UnreadablePickle("bytes are not encoded by latin1")
         return text.encode("latin1")
     return bytes_of(made.args[0]) if made.args else b""
 
 
 def dtype_of(note: object) -> np.dtype[Any]:
-    """Return a type of numbers, truth values, times or objects; records, and types of types, are refused."""
+    """Return a data type of numbers, booleans, times or objects; structured types are not allowed."""
     made = made_by(note, "dtype")
     code, (_, order, *composite) = made.args[0], made.state
     if not isinstance(code, str) or not _DTYPE.fullmatch(code) or any(part is not None for part in composite[:3]):
-        raise UnreadablePickle(f"a table has no use for the data type '{code if type(code) is str else 'of no name'}'")
+        raise UnreadablePickle(f"the data type '{code if type(code) is str else 'without name'}' is not for tables")
     if order not in ("<", ">", "|", "="):
         raise UnreadablePickle("a data type has no known byte order")
     if code[0] in "mM":
         unit, *multiple = composite[6][1]
         if bytes_of(unit) not in _UNITS or multiple != [1, 1, 1]:
-            raise UnreadablePickle("times are counted in an unknown unit")
+            raise UnreadablePickle("times have an unknown unit")
         code = f"{code}[{_UNITS[bytes_of(unit)]}]"
     return np.dtype(object) if code[0] == "O" else np.dtype(f"{order}{code}")
 
 
 def array_of(note: object) -> NDArray[Any]:
-    """Return an array of one or two axes, which owns its values."""
+    """Return an array of one or two axes, with its own copy of the values."""
     made = made_by(note, "_reconstruct", "_frombuffer")
     if made.name.name == "_frombuffer":
         data, dtype_note, shape, order, *axes = made.args
@@ -95,7 +95,7 @@ def _numbers(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
         raise UnreadablePickle(f"{len(data)} bytes hold no whole number of {dtype}")
     if dtype.kind == "b" and data.translate(None, b"\0\1"):
         raise UnreadablePickle("truth values are neither 0 nor 1")
-    return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))  # a copy: what frombuffer gives cannot be written
+    return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))  # a copy: frombuffer is read-only
 
 
 def _objects(items: object) -> NDArray[np.object_]:
@@ -109,7 +109,7 @@ def _objects(items: object) -> NDArray[np.object_]:
 
 
 def flag_missing(texts: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Tell which entries are missing, and raise if another is no text."""
+    """Return which entries are missing, and raise if another one is not a string."""
     missing = np.asarray(pd.isna(texts), bool)
     if not all(type(text) is str for text in texts[~missing]):
         raise UnreadablePickle("a column of texts holds something else")
@@ -117,7 +117,7 @@ def flag_missing(texts: NDArray[np.object_]) -> NDArray[np.bool_]:
 
 
 def scalar_of(note: object) -> Any:
-    """Return the one value of an object column."""
+    """Return a scalar of an object column."""
     if isinstance(note, Name) and note.name == "NA":
         return pd.NA
     made = made_by(note, *_SCALARS)
@@ -159,7 +159,7 @@ def _datetime(data: object, zone: object = None) -> datetime.datetime:
     if len(raw) != 10:
         raise UnreadablePickle("a time has other than ten bytes")
     tzinfo = None if zone is None else zone_of(zone)
-    year, month = 256 * raw[0] + raw[1], raw[2] & 127  # the highest bit tells the two hours apart when clocks go back
+    year, month = 256 * raw[0] + raw[1], raw[2] & 127  # the highest bit marks the second hour when clocks go back
     day, hour, minute, second = raw[3:7]
     microsecond = int.from_bytes(raw[7:])
     return datetime.datetime(year, month, day, hour, minute, second, microsecond, tzinfo, fold=raw[2] >> 7)
@@ -176,14 +176,14 @@ _SCALARS: dict[str, Callable[..., Any]] = {
 
 
 def zone_of(note: object) -> datetime.tzinfo:
-    """Return a time zone: UTC, a fixed distance from it, or one of the names of the tz database."""
+    """Return a time zone: UTC, a fixed offset, or a name of the tz database."""
     made = made_by(note, "_UTC", "timezone", "_p", "_unpickle")
     if made.name.name == "_UTC":
         return datetime.UTC
     if made.name.name == "timezone":
         distance = made_by(made.args[0], "timedelta").args
         if not all(type(n) is int for n in distance):
-            raise UnreadablePickle("a time zone is no number of seconds away from UTC")
+            raise UnreadablePickle("the offset of a time zone is not a number")
         return datetime.timezone(datetime.timedelta(*distance[:3]))
     if not isinstance(made.args[0], str) or not _ZONE.fullmatch(made.args[0]):
         raise UnreadablePickle("a time zone has no name")
@@ -191,9 +191,9 @@ def zone_of(note: object) -> datetime.tzinfo:
 
 
 def arrow_texts_of(note: object, spend: Callable[[int], None]) -> NDArray[np.object_]:
-    """Return the texts of an Arrow array, whole or in chunks; None where missing.
+    """Return the strings of an Arrow array, complete or in chunks; missing ones are None.
 
-    ``spend`` is told how many there are before they are made: chunks may share their bytes, and be far more than these.
+    ``spend`` is called with their number before they are made, because chunks may share bytes and so be much larger.
     """
     made = made_by(note, "_restore_array", "chunked_array")
     if made.name.name == "chunked_array":
@@ -212,13 +212,13 @@ def arrow_texts_of(note: object, spend: Callable[[int], None]) -> NDArray[np.obj
         packed = np.frombuffer(bytes_of(valid), np.uint8)[start // 8 : (start + length + 7) // 8]
         there = np.unpackbits(packed, bitorder="little")[start % 8 :][:length].astype(bool)
         if len(there) != length:
-            raise UnreadablePickle("a column does not say which of its texts are missing")
+            raise UnreadablePickle("a string column has an incomplete mask of missing values")
         texts[~there] = None
     return texts
 
 
 def _cut(data: bytes, ends: NDArray[Any], n: int) -> list[str]:
-    """Cut a text into ``n``, whose ends are given; the first end is where they start."""
+    """Split bytes into ``n`` strings at the given offsets."""
     if len(ends) != n + 1 or ends[0] < 0 or ends[-1] > len(data) or (np.diff(ends) < 0).any():
-        raise UnreadablePickle("the texts of a column lie outside of its bytes")
+        raise UnreadablePickle("the strings of a column are outside of its bytes")
     return [data[start:end].decode() for start, end in itertools.pairwise(ends.tolist())]

@@ -1,12 +1,12 @@
-"""Run a pickle without running anything that it names.
+"""A pickle machine that never imports or calls what a pickle names.
 
-A pickle is a program for a small stack machine. Two of its instructions are the danger: one fetches any object of any
-module by name, the other calls it. The machine here has neither: a name stays a :class:`Name`, and a call becomes
-:class:`Made`, a note of what would have been called with which arguments. So the worst program leaves behind nothing
-but strings, numbers, containers and notes; what the notes mean is for their reader to say.
+A pickle is a program for a small stack machine. Two of its instructions are dangerous: one imports any object of any
+module by name, the other calls it. This machine has neither: a name becomes a :class:`Name`, and a call becomes a
+:class:`Made`, a record of the name and the arguments. So even a malicious pickle gives only strings, numbers,
+containers and records, which the reader interprets.
 
-The instructions are those that Python writes for data since protocol 2 (Lib/pickletools.py of CPython); the rest
-(persistent ids, extension codes, old-style instances, sets, out-of-band buffers) is refused.
+The instructions are those that Python writes for data since protocol 2 (Lib/pickletools.py of CPython). Others
+(persistent ids, extension codes, old-style instances, sets, out-of-band buffers) are errors.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-__all__ = ["NOTHING", "Made", "Name", "RefusedName", "UnreadablePickle", "run"]
+__all__ = ["NOTHING", "ForbiddenName", "Made", "Name", "UnreadablePickle", "run"]
 
 NOTHING: Final = object()
-"""The state of what was given none."""
+"""The state of objects without state."""
 
 _PLAIN_KEYS = (str, bytes, int, float, bool, type(None))
-"""What a dict may be keyed by: hashing these cannot take long, nor overflow the stack."""
+"""Allowed keys of dicts: hashing them is fast and cannot overflow the stack."""
 
 
 class UnreadablePickle(Exception):  # noqa: N818 - a message that says why, turned into a DataError by its caller
     """These bytes are not a whole pickle, or not one of data."""
 
 
-class RefusedName(Exception):  # noqa: N818
-    """The pickle mentions a name that is not on the list."""
+class ForbiddenName(Exception):  # noqa: N818
+    """The pickle contains a name that is not allowed."""
 
 
 class Name(NamedTuple):
-    """What a pickle refers to: a class or function of a module. It is not imported."""
+    """The name of a class or function in a pickle. It is not imported."""
 
     module: str
     name: str
@@ -42,7 +42,7 @@ class Name(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Made:
-    """A call that was not made: of what, with what, and the state that its result would be given."""
+    """A record of a call that was not made: its name, its arguments, and the state to set on the result."""
 
     name: Name
     args: tuple[Any, ...]
@@ -50,14 +50,14 @@ class Made:
 
 
 def run(data: bytes, admitted: Container[tuple[str, str]]) -> object:
-    """Run a pickle, and return what it leaves.
+    """Run a pickle, and return its result.
 
     Parameters
     ----------
     data
         The bytes.
     admitted
-        The names, as (module, name), that it may mention.
+        The allowed names, as (module, name).
 
     Returns
     -------
@@ -68,21 +68,21 @@ def run(data: bytes, admitted: Container[tuple[str, str]]) -> object:
     Raises
     ------
     RefusedName
-        If it mentions another name, whether it uses it or not.
+        If it contains another name, used or not.
     UnreadablePickle
-        If it is cut short, damaged, older than protocol 2, or more than data.
+        If it is truncated, damaged, older than protocol 2, or has other instructions than those for data.
     """
     machine = _Machine(data, admitted)
     try:
         return machine.run()
     except (IndexError, KeyError) as error:
-        raise UnreadablePickle("an instruction refers to what is not there") from error
+        raise UnreadablePickle("an instruction refers to a missing object") from error
     except UnicodeDecodeError as error:
-        raise UnreadablePickle("a text is not UTF-8") from error
+        raise UnreadablePickle("a string is not UTF-8") from error
 
 
 class _Machine:
-    """The bytes, the place in them, the stack, the places of its marks, and the numbered memory."""
+    """The bytes, the position in them, the stack, the positions of its marks, and the numbered memory."""
 
     __slots__ = ("admitted", "at", "data", "marks", "memory", "stack")
 
@@ -132,31 +132,31 @@ class _Machine:
 
     def refer(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise UnreadablePickle("a name is not a text")
+            raise UnreadablePickle("a name is not a string")
         if (module, name) not in self.admitted:
-            raise RefusedName(f"{module}.{name}")
+            raise ForbiddenName(f"{module}.{name}")
         self.stack.append(Name(module, name))
 
     def call(self, function: object, args: object) -> None:
         if not isinstance(function, Name) or not isinstance(args, tuple):
-            raise UnreadablePickle("it calls what has no name")
+            raise UnreadablePickle("it calls something without a name")
         if function.name != "getattr":
             self.stack.append(Made(function, args))
         elif len(args) == 2 and isinstance(args[0], Name):
-            self.refer(".".join(args[0]), args[1])  # an attribute is one more name, which must be on the list too
+            self.refer(".".join(args[0]), args[1])  # an attribute is a name too, which must be allowed
         else:
-            raise UnreadablePickle("it asks for an attribute of what has no name")
+            raise UnreadablePickle("it gets an attribute of something without a name")
 
     def protocol(self) -> None:
         version = self.number(_U1)
         if self.at != 2 or not 2 <= version <= 5:
-            raise UnreadablePickle(f"protocol {version} is unknown, or said twice")
+            raise UnreadablePickle(f"protocol {version} is unknown, or given twice")
 
-    def remember(self, place: int) -> None:
-        self.memory[place] = self.stack[-1]
+    def memoize(self, index: int) -> None:
+        self.memory[index] = self.stack[-1]
 
     def recall(self) -> None:
-        """Repeat what was remembered, and so on while that is asked for: it is most of a column of texts."""
+        """Push objects from memory, in a loop over consecutive instructions, which make up most of a string column."""
         data, at, memory, push, place = self.data, self.at - 1, self.memory, self.stack.append, _U4.unpack_from
         while True:
             if data[at] == _RECALL:
@@ -173,13 +173,13 @@ class _Machine:
 
     def extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise UnreadablePickle("it appends to what is no list")
+            raise UnreadablePickle("it appends to something other than a list")
         self.stack[-1].extend(items)
 
     def put(self, items: list[Any]) -> None:
         keys, target = items[::2], self.stack[-1]
         if type(target) is not dict or len(items) % 2 or not all(isinstance(key, _PLAIN_KEYS) for key in keys):
-            raise UnreadablePickle("a dict has odd keys")
+            raise UnreadablePickle("a dict has invalid keys")
         target.update(zip(keys, items[1::2], strict=True))
 
     def last(self, n: int) -> list[Any]:
@@ -188,7 +188,7 @@ class _Machine:
     def build(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
         if not isinstance(made, Made) or made.state is not NOTHING:
-            raise UnreadablePickle("it sets the state of what has none, or twice")
+            raise UnreadablePickle("it sets the state of an object without one, or twice")
         made.state = state
 
 
@@ -199,7 +199,7 @@ _STOP, _RECALL, _RECALL_FAR = b".hj"
 def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
     return {
         b"\x80": _Machine.protocol,
-        b"\x95": lambda m: m.take(8),  # FRAME only helps readers of files
+        b"\x95": lambda m: m.take(8),  # FRAME, which only helps readers of files
         b"(": lambda m: m.marks.append(len(m.stack)),
         b"0": lambda m: m.stack.pop(),
         b"1": lambda m: m.above_mark(),
@@ -218,7 +218,7 @@ def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
         b"C": lambda m: m.stack.append(m.take(m.number(_U1))),
         b"B": lambda m: m.stack.append(m.take(m.number(_U4))),
         b"\x8e": lambda m: m.stack.append(m.take(m.number(_U8))),
-        b"\x96": lambda m: m.stack.append(m.take(m.number(_U8))),  # a bytearray; nothing here changes one
+        b"\x96": lambda m: m.stack.append(m.take(m.number(_U8))),  # a bytearray, which is never modified here
         # containers
         b")": lambda m: m.stack.append(()),
         b"\x85": lambda m: m.stack.append(tuple(m.last(1))),
@@ -231,12 +231,12 @@ def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
         b"}": lambda m: m.stack.append({}),
         b"s": lambda m: m.put(m.last(2)),
         b"u": lambda m: m.put(m.above_mark()),
-        b"q": lambda m: m.remember(m.number(_U1)),
-        b"r": lambda m: m.remember(m.number(_U4)),
-        b"\x94": lambda m: m.remember(len(m.memory)),
+        b"q": lambda m: m.memoize(m.number(_U1)),
+        b"r": lambda m: m.memoize(m.number(_U4)),
+        b"\x94": lambda m: m.memoize(len(m.memory)),
         b"h": _Machine.recall,
         b"j": _Machine.recall,
-        # names and what is made of them
+        # names and calls
         b"c": lambda m: m.refer(m.line(), m.line()),
         b"\x93": lambda m: m.refer(*m.last(2)),
         b"R": lambda m: m.call(*m.last(2)),

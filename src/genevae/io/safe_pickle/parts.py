@@ -23,7 +23,7 @@ _ARRAYS = "pandas.core.arrays"
 _INDEXES = "pandas.core.indexes"
 _HOMES = {
     "_codecs": "encode",
-    "__builtin__": "slice bytes bytearray getattr",  # none is called; what getattr asks for must be listed as well
+    "__builtin__": "slice bytes bytearray getattr",  # none is called; arguments of getattr must be listed as well
     "builtins": "slice bytes bytearray getattr",
     "datetime": "date datetime timedelta timezone",
     "pytz": "_UTC _p",
@@ -68,18 +68,18 @@ _HOMES = {
     "DatetimeArray TimedeltaArray",
     "pyarrow.lib": "_restore_array chunked_array py_buffer type_for_alias",
 }
-"""All that the pickle of a table may mention, by module."""
+"""The names that the pickle of a table may contain, by module."""
 
 ADMITTED = frozenset((module, name) for module, names in _HOMES.items() for name in names.split())
 
 
 class TableReader:
-    """Makes a table of what a pickle left.
+    """Builds a table from the records of a pickle.
 
     Parameters
     ----------
     n_bytes
-        The size of the pickle, to which that of the table is held: 64 times as much, and a megabyte.
+        The size of the pickle. The table may be 64 times as large, plus one megabyte.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -92,8 +92,8 @@ class TableReader:
         Raises
         ------
         UnreadablePickle
-            If the note is none of a table, or its parts do not fit together; also ValueError, TypeError and the like,
-            where pandas finds that they do not.
+            If the record is not a table, or its parts are inconsistent. Pandas may also raise ValueError, TypeError and
+            similar errors.
         """
         state = made_by(note, "DataFrame").state
         blocks, (columns_note, index_note) = _parts(made_by(state.get("_mgr", state.get("_data")), "BlockManager"))
@@ -103,10 +103,10 @@ class TableReader:
         for values_note, places in blocks:
             for place, column in zip(_places(places, len(names)), _rows(self._values(values_note)), strict=True):
                 if place in columns or len(column) != len(index):
-                    raise UnreadablePickle("two columns share a place, or a column and the index differ in length")
+                    raise UnreadablePickle("two columns have one position, or a column and the index differ in length")
                 columns[place] = column
         if len(columns) != len(names):
-            raise UnreadablePickle(f"{len(names)} names are given to {len(columns)} columns")
+            raise UnreadablePickle(f"there are {len(names)} names for {len(columns)} columns")
         self._spend(len(names) * len(index))
         table = pd.DataFrame({place: columns[place] for place in range(len(names))}, index=index)
         table.columns = names
@@ -116,15 +116,15 @@ class TableReader:
         """Account for ``n`` values of eight bytes."""
         self._left -= 8 * n
         if self._left < 0:
-            raise UnreadablePickle("it announces a table far larger than its bytes can hold")
+            raise UnreadablePickle("it describes a table that is much larger than its bytes")
 
     def _index(self, note: object) -> pd.Index:
-        """Return an index, which many parts of a table may share."""
+        """Return an index, which several parts of a table may share."""
         if id(note) not in self._indexes:
             made = made_by(note, "_new_Index", "_new_DatetimeIndex", "_new_IntervalIndex")
             kind, given = made.args
             if not isinstance(kind, Name) or not isinstance(given, dict):
-                raise UnreadablePickle("an index is of no kind")
+                raise UnreadablePickle("an index has no type")
             self._indexes[id(note)] = self._new_index(kind.name, given)
             self._spend(len(self._indexes[id(note)]))
         return self._indexes[id(note)]
@@ -142,7 +142,7 @@ class TableReader:
         if kind == "IntervalIndex":
             ends = self._index(given["left"]), self._index(given["right"])
             if given["closed"] not in ("left", "right", "both", "neither"):
-                raise UnreadablePickle("intervals are closed on no known side")
+                raise UnreadablePickle("intervals are closed on an unknown side")
             return pd.IntervalIndex.from_arrays(*ends, closed=given["closed"], name=name)
         values = self._values(given["data"])
         if not isinstance(values, pd.DatetimeIndex) and given.get("tz") is not None:
@@ -164,7 +164,7 @@ class TableReader:
         return self._backed(made.args[0].name if kind not in _BACKED else kind, made.state)
 
     def _backed(self, kind: str, state: Any) -> Any:
-        """Return one of pandas' arrays that is a NumPy array and a data type."""
+        """Return a pandas array that consists of a NumPy array and a data type."""
         if isinstance(state, dict):
             values_note = next((state[key] for key in ("_ndarray", "_codes", "_data") if key in state), None)
             dtype = state.get("_dtype")
@@ -200,7 +200,7 @@ _ARROW = ("ArrowStringArray", "ArrowStringArrayNumpySemantics")
 
 
 def _texts(values: NDArray[np.object_], dtype: object) -> Any:
-    """Return texts as the data type ``string``; with NaN for missing ones (``str``), as objects for pandas to infer."""
+    """Return strings as data type ``string``, or (for ``str``) as objects with NaN for missing ones."""
     missing = flag_missing(values)
     given = made_by(dtype, "StringDtype").args if dtype is not None else ()
     if len(given) > 1 and isinstance(given[1], float):
@@ -211,26 +211,26 @@ def _texts(values: NDArray[np.object_], dtype: object) -> Any:
 
 
 def _parts(manager: Made) -> tuple[list[tuple[object, object]], Any]:
-    """Return the values and places of the blocks, and the two axes."""
+    """Return the values and positions of the blocks, and the two axes."""
     if manager.state is NOTHING:
         notes, axes = manager.args[:2]
         return [made_by(note, "_unpickle_block", "new_block").args[:2] for note in notes], axes
-    given = manager.state[-1]["0.14.1"]  # so pandas before 1.3 called its layout
+    given = manager.state[-1]["0.14.1"]  # the name of the layout in pandas before 1.3
     return [(block["values"], block["mgr_locs"]) for block in given["blocks"]], given["axes"]
 
 
 def _places(note: object, n_columns: int) -> list[int]:
-    """Return the numbers of the columns that a block holds."""
+    """Return the column numbers of a block."""
     if isinstance(note, Made) and note.name.name == "slice":
         return list(range(n_columns)[slice(*note.args)])
     places = array_of(note)
     if places.dtype.kind != "i" or places.ndim != 1 or (places < 0).any() or (places >= n_columns).any():
-        raise UnreadablePickle("a column has no place in the table")
+        raise UnreadablePickle("a column has no position in the table")
     return [int(place) for place in places]
 
 
 def _rows(values: Any) -> Iterator[Any]:
-    """Yield the columns that a block holds: rows of two axes, or the one that is there."""
+    """Yield the columns of a block: the rows of a 2-D array, or the 1-D array itself."""
     return iter(values) if values.ndim == 2 else iter([values])
 
 
@@ -238,4 +238,4 @@ def _label(name: object) -> str | int | float | None:
     """Return the name of an index."""
     if name is None or isinstance(name, str | int | float):
         return name
-    raise UnreadablePickle("an index is named by what is neither text nor number")
+    raise UnreadablePickle("the name of an index is neither text nor number")

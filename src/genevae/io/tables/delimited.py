@@ -1,6 +1,6 @@
-"""Text tables of numbers: what their columns are, and their numbers in blocks of rows.
+"""Text tables of numbers: their columns, and their values in blocks of rows.
 
-All numbers of a block are parsed as one long column, which pandas does several times faster than thousands of columns.
+All values of a block are parsed as one long column, which is several times faster in pandas than thousands of columns.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ __all__ = ["Layout", "blocks_of", "read_text_table"]
 _IDS = frozenset(
     ["entrez", "entrezid", "entrez_id", "entrez_gene_id", "entrezgene", "gene_id", "geneid", "start", "end", "length"]
 )
-"""Titles of leading columns that describe genes although they hold numbers."""
+"""Titles of leading columns that describe genes, although they contain numbers."""
 _ABSENT = MISSING | {"null", "NULL", "None", "n/a", "<NA>"}
-"""What stands for a missing number."""
+"""Texts that mean a missing number."""
 _UNUSED = "\x1f"
-"""A sign that separates nothing in the column of numbers."""
+"""A separator that does not occur."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the records of a text table are to be split.
+    """The layout of a text table.
 
     Parameters
     ----------
     path
         The file.
     separator
-        What separates fields.
+        Separator of fields.
     n_before
-        Records before the first row of numbers.
+        Number of records before the first row of numbers.
     leading
-        Titles of the columns of text.
+        Titles of the leading text columns.
     columns
-        Titles of the columns of numbers.
+        Titles of the numeric columns.
     """
 
     path: Path
@@ -60,13 +60,13 @@ class Layout:
 
 
 def read_text_table(path: Path) -> NumericTable:
-    """Look at the first rows of a table of text."""
+    """Read the layout of a text table from its first rows."""
     separator = separator_of(path)
     header, rows = _head(path, separator)
     n_leading = _count_leading(path, header, rows)
     titles = tuple(title or f"column {at + 1}" for at, title in enumerate(header[:n_leading]))
     layout = Layout(path, separator, 1, titles, tuple(header[n_leading:]))
-    names_at = 1 if n_leading > 1 and _are_counted([row[0] for row in rows]) else 0
+    names_at = 1 if n_leading > 1 and _are_row_numbers([row[0] for row in rows]) else 0
     names = [row[names_at] for row in rows]
     _require_names(path, layout.columns, "first row")
     _require_names(path, names, "first column")
@@ -82,7 +82,7 @@ def read_text_table(path: Path) -> NumericTable:
 
 
 def _head(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
-    """Read the header and the first rows, and make sure that they have as many fields."""
+    """Read the header and the first rows, and check that they have the same number of fields."""
     header: list[str] | None = None
     rows: list[list[str]] = []
     size = 0
@@ -92,9 +92,9 @@ def _head(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
             header = fields
             continue
         if not rows and len(fields) == len(header) + 1:
-            header.insert(0, "")  # R leaves out the title of the row names
+            header.insert(0, "")  # R omits the title of the row names
         if len(fields) != len(header):
-            raise _ragged(path, number, len(fields), len(header))
+            raise _wrong_width(path, number, len(fields), len(header))
         rows.append(fields)
         size += len(record)
         if size > BLOCK // 4:
@@ -104,14 +104,14 @@ def _head(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _ragged(path: Path, number: int, given: int, expected: int) -> DataError:
+def _wrong_width(path: Path, number: int, given: int, expected: int) -> DataError:
     return DataError(
-        f"{path}, line {number}, has {given} fields where the header has {expected}: the file is cut short or mixed up."
+        f"{path}, line {number}, has {given} fields where the header has {expected}. The file is truncated or damaged."
     )
 
 
 def _count_leading(path: Path, header: list[str], rows: list[list[str]]) -> int:
-    """Count the columns before the numbers: the names, and what else is mostly text."""
+    """Count the columns before the numbers: the names, and further columns of mostly text."""
     for at in range(1, len(header)):
         values = [row[at] for row in rows if row[at] not in _ABSENT]
         n_text = sum(not _is_number(value) for value in values)
@@ -119,8 +119,8 @@ def _count_leading(path: Path, header: list[str], rows: list[list[str]]) -> int:
             return at
     shown = rows[0][-1]
     raise DataError(
-        f"{path} holds no column of numbers beside names: its {len(header)} columns are {shorten(header)}, and the "
-        f"last begins with '{shown}'. Are the fields separated by commas (.csv) or tabs (.tsv), with points in numbers?"
+        f"{path} has no column of numbers after the names: its {len(header)} columns are {shorten(header)}, and the "
+        f"last starts with '{shown}'. Are the fields separated by commas (.csv) or tabs (.tsv), with decimal points?"
     )
 
 
@@ -128,30 +128,30 @@ def _is_number(text: str) -> bool:
     return NUMBER.fullmatch(text.strip()) is not None or text.strip().lower().lstrip("+-") in ("inf", "infinity")
 
 
-def _are_counted(names: list[str]) -> bool:
-    """Whether names are 0, 1, 2… or 1, 2, 3…, as of a table whose rows were never named."""
+def _are_row_numbers(names: list[str]) -> bool:
+    """Return whether names are 0, 1, 2… or 1, 2, 3…, as in a table without row names."""
     numbers = list(map(str, range(len(names) + 1)))
     return names in (numbers[:-1], numbers[1:])
 
 
 def _require_names(path: Path, names: tuple[str, ...] | list[str], where: str) -> None:
-    """Raise where values stand in the place of names: numbers, one of which comes twice or is no whole one."""
+    """Raise if names look like values: numbers that are repeated or not integers."""
     if not all(name in MISSING or _is_number(name) for name in names):
         return
     if len(set(names)) < len(names) or not all(name.strip().lstrip("-").isdigit() for name in names):
         raise DataError(
-            f"{path} has numbers ({shorten(names, 3)}) in its {where}, where names are expected: add the names of "
+            f"{path} has numbers ({shorten(names, 3)}) in its {where}, where names are expected. Add the names of "
             "samples and genes."
         )
 
 
 def blocks_of(layout: Layout, n_rows: int | None = None) -> Iterator[Block]:
-    """Read all rows, some at a time.
+    """Read all rows in blocks.
 
     Raises
     ------
     DataError
-        If the file is damaged, a row has more or fewer fields, or a value is no number; if there are not ``n_rows``.
+        If the file is damaged, a row has more or fewer fields, a value is not a number, or there are not ``n_rows``.
     """
     about: list[tuple[str, ...]] = []
     texts: list[str] = []
@@ -170,11 +170,11 @@ def blocks_of(layout: Layout, n_rows: int | None = None) -> Iterator[Block]:
     if about:
         yield about, _parse(layout, numbers, texts)
     if n_rows not in (None, n_read):
-        raise DataError(f"{layout.path} has {n_read} rows where its second line says {n_rows}: is it cut short?")
+        raise DataError(f"{layout.path} has {n_read} rows, but its second line states {n_rows}. Is it truncated?")
 
 
 def _split_row(layout: Layout, number: int, record: str) -> tuple[tuple[str, ...], str]:
-    """Split off the leading fields, and put each of the others on a line of its own."""
+    """Split off the leading fields, and put each of the others on its own line."""
     separator, n_leading, n_columns = layout.separator, len(layout.leading), len(layout.columns)
     if '"' not in record:
         *leading, rest = record.split(separator, n_leading)
@@ -182,12 +182,12 @@ def _split_row(layout: Layout, number: int, record: str) -> tuple[tuple[str, ...
         leading, rest = _split_quoted(layout, number, record)
     n = len(leading) + rest.count(separator) + 1
     if n != n_leading + n_columns:
-        raise _ragged(layout.path, number, n, n_leading + n_columns)
+        raise _wrong_width(layout.path, number, n, n_leading + n_columns)
     return tuple(leading), rest.replace(separator, "\n")
 
 
 def _split_quoted(layout: Layout, number: int, record: str) -> tuple[list[str], str]:
-    """Split off leading fields that may be quoted; the rest is without quotes, and without separators within them."""
+    """Split off leading fields that may be quoted; return the rest without quotes."""
     separator, n_leading = layout.separator, len(layout.leading)
     field = re.compile(rf'(?:"([^"]*)"|([^{separator}"]*)){separator}')
     leading: list[str] = []
@@ -203,7 +203,7 @@ def _split_quoted(layout: Layout, number: int, record: str) -> tuple[list[str], 
 
 
 def _parse(layout: Layout, numbers: list[int], texts: list[str]) -> NDArray[np.float32]:
-    """Convert the numbers of some rows."""
+    """Convert the values of a block of rows."""
     text = "\n".join([*texts, ""])
     try:
         values = pd.read_csv(
@@ -227,7 +227,7 @@ def _parse(layout: Layout, numbers: list[int], texts: list[str]) -> NDArray[np.f
 
 
 def _not_a_number(layout: Layout, numbers: list[int], text: str, error: Exception | None) -> DataError:
-    """Find the first value that is no number."""
+    """Return the error for the first value that is not a number."""
     values = pd.Series(text.split("\n")[:-1], dtype=object)
     bad = pd.to_numeric(values, errors="coerce").isna() & ~values.str.strip().isin(_ABSENT)
     if not bad.any():
@@ -235,6 +235,6 @@ def _not_a_number(layout: Layout, numbers: list[int], text: str, error: Exceptio
     at = int(np.argmax(bad))
     row, column = divmod(at, len(layout.columns))
     return DataError(
-        f"{layout.path}, line {numbers[row]}, holds '{values[at][:40]}' in column '{layout.columns[column]}', where a "
-        "number is expected: mend it, or leave it empty or write NA if it is missing."
+        f"{layout.path}, line {numbers[row]}, has '{values[at][:40]}' in column '{layout.columns[column]}', where a "
+        "number is expected. Correct it, or leave it empty or write NA if it is missing."
     )

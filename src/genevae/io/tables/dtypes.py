@@ -1,4 +1,4 @@
-"""Columns of text that hold numbers."""
+"""Conversion of text columns to numbers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 __all__ = ["MISSING", "NUMBER", "typed"]
 
 MISSING = frozenset(["", "NA", "NaN", "nan", "N/A", "#N/A"])
-"""What stands for a missing value in a text file."""
+"""Texts that mean a missing value."""
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
-"""A plain number: decimal, without leading zeros, which mark a code such as 007."""
+"""A plain decimal number. Leading zeros are not allowed, since they mark codes such as 007."""
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
-"""A number that int64 holds."""
+"""An integer that fits in int64."""
 _DIGITS = re.compile(r"[-+]?[0-9]+")
 _EXACT = 2**53
-"""Below which float64 holds every whole number."""
+"""Integers below this are exact in float64."""
 
 _Column = NDArray[Any]
 
 
 def typed(column: _Column) -> _Column:
-    """Turn a column of text into numbers if all that is there is plain numbers; what is missing becomes NaN.
+    """Convert a text column to numbers if all its values are plain numbers. Missing values become NaN.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def typed(column: _Column) -> _Column:
     Returns
     -------
     NDArray
-        int64, float64, or the strings with NaN where one is missing.
+        int64, float64, or the strings with NaN for missing ones.
     """
     codes, values = pd.factorize(column)
     missing = np.array([value in MISSING for value in values], dtype=bool)
@@ -55,7 +55,7 @@ def _at(values: _Column, codes: NDArray[np.intp]) -> _Column:
 
 
 def _numbers(values: _Column, missing: NDArray[np.bool_]) -> _Column | None:
-    """Convert plain numbers; None where whole ones, such as long ids, would not stay what they are."""
+    """Convert plain numbers; return None if integers, such as long ids, would change."""
     if not missing.any() and all(_WHOLE.fullmatch(value.strip()) for value in values):
         return np.array([int(value) for value in values], dtype=np.int64)
     numbers = np.array([np.nan if lacks else float(value) for value, lacks in zip(values, missing, strict=True)])

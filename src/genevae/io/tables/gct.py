@@ -1,8 +1,8 @@
 """GCT, the Broad Institute's text table of genes × samples.
 
-Version 1.2: ``#1.2``; the numbers of rows and columns; a header ``Name Description sample…``; the rows. Version 1.3
-has in its second line also how many columns describe the rows, and how many rows, right below the header, describe the
-columns. All are separated by tabs.
+Version 1.2 has these lines: ``#1.2``; the numbers of rows and columns; a header ``Name Description sample…``; the rows.
+In version 1.3, the second line also has the number of columns that describe rows, and the number of rows, right below
+the header, that describe columns. Fields are separated by tabs.
 Reference: https://software.broadinstitute.org/software/igv/GCT; https://clue.io/connectopedia/gct_format.
 """
 
@@ -23,50 +23,50 @@ from genevae.io.tables.text import records, split
 __all__ = ["read_gct_table"]
 
 _VERSIONS = {"#1.2": 2, "#1.3": 4}
-"""How many numbers the second line holds."""
+"""Number of fields in the second line."""
 _ABSENT = frozenset(["na", "-666"])
-"""What stands for a missing value in version 1.3, besides what does everywhere."""
+"""Further texts that mean a missing value in version 1.3."""
 
 
 def read_gct_table(path: Path) -> NumericTable:
-    """Read what stands above the numbers of a GCT file.
+    """Read the lines above the numbers of a GCT file.
 
     Raises
     ------
     DataError
-        If it is not GCT, or its parts do not fit together.
+        If it is not GCT, or inconsistent.
     """
     lines = [split(path, number, record, "\t") for number, record in islice(records(path, "\t"), 3)]
     if len(lines) < 3 or lines[0][0].strip() not in _VERSIONS:
         start = lines[0][0] if lines else ""
         raise DataError(
-            f"{path} is not a GCT file: it starts with '{start[:40]}', and '#1.2' or '#1.3', two lines above the "
-            "header, is expected. If it is a plain table, let its name end in .tsv."
+            f"{path} is not a GCT file: it starts with '{start[:40]}', but '#1.2' or '#1.3', two lines above the "
+            "header, is expected. If it is a plain table, rename it to end in .tsv."
         )
     sizes = _sizes(path, lines[1], _VERSIONS[lines[0][0].strip()])
     header = lines[2]
     n_leading = 1 + sizes[2] if len(sizes) == 4 else len(header) - sizes[1]
     if len(header) != n_leading + sizes[1] or n_leading < 1 or not sizes[1]:
         raise DataError(
-            f"{path} does not fit together: its second line speaks of {sizes[1]} samples, and its header has "
-            f"{len(header)} columns ({shorten(header, 3)}). Mend the second line, or fetch it again."
+            f"{path} is inconsistent: its second line states {sizes[1]} samples, but its header has "
+            f"{len(header)} columns ({shorten(header, 3)}). Correct the second line, or download it again."
         )
-    return _grid(path, header, n_leading, sizes)
+    return _table(path, header, n_leading, sizes)
 
 
 def _sizes(path: Path, fields: list[str], n: int) -> list[int]:
-    """Read the second line: rows, columns and, in version 1.3, columns about rows and rows about columns."""
+    """Parse the second line: rows, columns and, in version 1.3, columns about rows and rows about columns."""
     given = [field.strip() for field in fields if field.strip()]
     if len(given) != n or not all(field.isdecimal() and len(field) < 10 for field in given):
-        raise DataError(f"{path} has '{' '.join(given)[:40]}' in its second line, where {n} whole numbers belong.")
+        raise DataError(f"{path} has '{' '.join(given)[:40]}' in its second line, where {n} integers are expected.")
     return list(map(int, given))
 
 
-def _grid(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> NumericTable:
+def _table(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> NumericTable:
     n_about = sizes[3] if len(sizes) == 4 else 0
     titles = tuple("symbol" if title == "Description" else title for title in header[:n_leading])
     layout = Layout(path, "\t", 3 + n_about, titles, tuple(header[n_leading:]))
-    names_at = titles.index("Name") if "Name" in titles else 0  # GTEx has tables with a column of numbers before it
+    names_at = titles.index("Name") if "Name" in titles else 0  # GTEx has tables with a column of row numbers before it
     return NumericTable(
         path,
         layout.columns,
@@ -86,7 +86,7 @@ def _about_columns(layout: Layout, n_about: int) -> pd.DataFrame:
     for number, record in islice(records(layout.path, "\t"), 3, 3 + n_about):
         fields = split(layout.path, number, record, "\t")
         if len(fields) != len(layout.leading) + len(layout.columns):
-            raise DataError(f"{layout.path}, line {number}, has {len(fields)} fields: fewer or more than the header.")
+            raise DataError(f"{layout.path}, line {number}, has {len(fields)} fields, unlike the header.")
         values = ["" if value.lower() in _ABSENT else value for value in fields[len(layout.leading) :]]
         about[fields[0]] = typed(np.array(values, dtype=object))
     return pd.DataFrame(about, index=range(len(layout.columns)))

@@ -1,4 +1,4 @@
-"""Tables of metadata: read, and joined to the cells."""
+"""Tables of metadata: reading, and joining to the cells."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from genevae.io.tables.text import (
 __all__ = ["join_metadata", "read_table", "reading_parquet"]
 
 _BLOCK = 1 << 24
-"""Characters that are parsed at once."""
+"""Characters to parse at once."""
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a table of metadata, all columns of it, and none as the index.
+    """Read all columns of a table of metadata, without an index.
 
-    A column of a text file becomes numbers only where every value is a plain number without leading zeros, so that
-    barcodes and codes such as 007 stay as they are. Empty fields, NA, NaN, nan, N/A and #N/A are missing.
+    A text column becomes numeric only if every value is a plain number without leading zeros, so that barcodes and
+    codes such as 007 are unchanged. Empty fields, NA, NaN, nan, N/A and #N/A are missing.
 
     Parameters
     ----------
     path
-        A file of comma-separated (``.csv``) or tab-separated (``.tsv``, ``.txt``) text in UTF-8, plain or packed
-        (``.gz``, ``.zst``); or of parquet, whose index, if it was saved with one, is the first column.
+        A file of comma-separated (``.csv``) or tab-separated (``.tsv``, ``.txt``) text in UTF-8, plain or compressed
+        (``.gz``, ``.zst``); a pickled table (``.pkl``); or parquet. A saved index becomes the first column.
 
     Raises
     ------
     DataError
-        If there is no such file; if it is empty, damaged, of another kind, or not text; if a row has more or fewer
-        fields than the header, or two columns have one name.
+        If the file does not exist, is empty, damaged, of unknown format or not text; if a row has more or fewer fields
+        than the header, or two columns have the same name.
     """
     path = Path(path)
     require_file(path)
@@ -63,7 +63,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         table = _read_text(path)
     else:
         raise DataError(
-            f"{path} is no table of a known kind: give .csv, .tsv or .txt (plain, .gz or .zst), or .parquet."
+            f"{path} is not a table of a known format. Give .csv, .tsv or .txt (plain, .gz or .zst), or .parquet."
         )
     _require_table(path, table)
     return table
@@ -74,12 +74,12 @@ def _require_table(path: Path, table: pd.DataFrame) -> None:
         raise DataError(f"{path} is empty: it has columns ({shorten(table.columns)}) but no rows.")
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()].unique()
-        raise DataError(f"{path} has several columns of one name: {shorten(twice)}. Rename or remove them.")
+        raise DataError(f"{path} has several columns with the same name: {shorten(twice)}. Rename or remove them.")
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     if packing_of(path):
-        raise DataError(f"{path} is a packed parquet file, which is packed inside already: unpack it.")
+        raise DataError(f"{path} is a compressed parquet file. Decompress it: parquet is compressed internally.")
     with reading_parquet(path):
         table = pd.read_parquet(path, engine="pyarrow")
         if not isinstance(table.index, pd.RangeIndex):
@@ -89,7 +89,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def reading_parquet(path: Path) -> Iterator[None]:
-    """Turn whatever pyarrow says of a file into a DataError: damaged bytes make it fail in many ways."""
+    """Turn errors of pyarrow into a DataError. Damaged files raise many kinds of errors."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
@@ -101,7 +101,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path} cannot be read as parquet ({reason}): it is damaged, or not parquet; write it again."
+            f"{path} cannot be read as parquet ({reason}). It is damaged, or not parquet. Write it again."
         ) from error
 
 
@@ -113,7 +113,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     if first is None:
         raise DataError(f"{path} is empty: it has a header ({shorten(columns)}) but no rows.")
     if count_fields(path, *first, separator) == len(columns) + 1:
-        columns.insert(0, "")  # R leaves out the title of the row names
+        columns.insert(0, "")  # R omits the title of the row names
     blocks = [
         pd.read_csv(
             io.StringIO("\n".join(block)),
@@ -134,14 +134,14 @@ def _read_text(path: Path) -> pd.DataFrame:
 def _blocks(
     path: Path, first: tuple[int, str], rows: Iterable[tuple[int, str]], separator: str, n_columns: int
 ) -> Iterator[list[str]]:
-    """Gather records that have as many fields as the header."""
+    """Collect records into blocks, and check that they have as many fields as the header."""
     block, size = [], 0
     for number, record in (pair for part in ([first], rows) for pair in part):
         n = count_fields(path, number, record, separator)
         if n != n_columns:
             raise DataError(
                 f"{path}, line {number}, has {n} fields where the header has {n_columns}: '{record[:60]}'. "
-                "Mend the line, or put quotes around a field that holds the separator."
+                "Correct the line, or put quotes around fields that contain the separator."
             )
         block.append(record)
         size += len(record)
@@ -156,47 +156,49 @@ def _blocks(
 
 
 def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name: str) -> pd.DataFrame:
-    """Add a table's columns to those of the cells.
+    """Add the columns of a table to obs (a left join).
 
-    Values are compared as text, so that 7 fits "7". A cell that the table does not name gets missing values; a row
-    that names no cell is left out. Where both have a column of one name, the table's takes its place: it was asked for.
+    Keys are compared as text, so that 7 matches "7". Cells without a row get missing values; rows without a cell are
+    left out. If both have a column of the same name, the table's replaces that of ``obs``.
 
     Parameters
     ----------
     obs
-        One row per cell. It is not changed.
+        One row per cell. It is not modified.
     table
         One row per key.
     key
-        The column of ``obs`` that is matched with the table's column of that name or, where it has none, with its
-        first. By default, cell names are matched with the table's first column.
+        The column of ``obs`` to match with the table's column of the same name, or else with its first column. By
+        default, cell names are matched with the table's first column.
     name
-        What messages call the table.
+        Name of the table in messages.
 
     Returns
     -------
     DataFrame
-        As many rows as ``obs``, in its order.
+        The rows of ``obs``, in the same order.
 
     Raises
     ------
     DataError
-        If ``obs`` has no such column; if the table has no other column, or rows of one key that differ; if no cell
+        If ``obs`` has no such column, the table has no other column or different rows with the same key, or no cell
         matches.
     """
     if key is not None and key not in obs.columns:
         raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
-    its_key = key if key in table.columns else table.columns[0]
-    added = table.drop(columns=its_key).reset_index(drop=True)
+    table_key = key if key in table.columns else table.columns[0]
+    added = table.drop(columns=table_key).reset_index(drop=True)
     if not added.shape[1]:
-        raise DataError(f"{name} has one column ('{its_key}') and adds nothing to the cells: give more columns.")
-    ours, theirs = _as_text(obs.index if key is None else obs[key]), _as_text(table[its_key])
-    kept = _single(theirs, added, name)
-    at = pd.Index(theirs[kept], dtype=object).get_indexer(pd.Index(ours, dtype=object))
+        raise DataError(
+            f"{name} has one column only ('{table_key}'), so it adds nothing to the cells. Add more columns."
+        )
+    obs_keys, table_keys = _as_text(obs.index if key is None else obs[key]), _as_text(table[table_key])
+    kept = _first_rows(table_keys, added, name)
+    at = pd.Index(table_keys[kept], dtype=object).get_indexer(pd.Index(obs_keys, dtype=object))
     if len(obs) and (at < 0).all():
         raise DataError(
-            f"No cell is in {name}: its '{its_key}' has {_examples(theirs)}, and the cells "
-            f"{'are named' if key is None else f'have {key}'} {_examples(ours)}. Give the key that both share."
+            f"No cell is in {name}: its '{table_key}' has {_examples(table_keys)}, but the cells "
+            f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. Give a key that both have."
         )
     added = added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
     order = [*obs.columns, *(column for column in added.columns if column not in obs.columns)]
@@ -205,13 +207,13 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
 
 
 def _as_text(values: pd.Series | pd.Index) -> NDArray[np.object_]:
-    """Write every value as text, a whole number without its point; what is missing stays missing."""
+    """Convert every value to text, integers without decimal point. Missing values are kept."""
     column: NDArray[np.object_]
     if pd.api.types.infer_dtype(values, skipna=True) == "string":
         column = values.to_numpy(dtype=object)
         return column
     codes, unique = pd.factorize(values)
-    texts = np.array([*map(_text, unique), np.nan], dtype=object)  # the last is for what is missing, whose code is −1
+    texts = np.array([*map(_text, unique), np.nan], dtype=object)  # the last one is for missing values, with code −1
     column = texts[codes]
     return column
 
@@ -222,13 +224,13 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _single(keys: NDArray[np.object_], added: pd.DataFrame, name: str) -> NDArray[np.int64]:
-    """Return the rows of each key's first appearance.
+def _first_rows(keys: NDArray[np.object_], added: pd.DataFrame, name: str) -> NDArray[np.int64]:
+    """Return the first row of each key.
 
     Raises
     ------
     DataError
-        If another row of that key says something else.
+        If another row of the same key differs.
     """
     given = ~pd.isna(keys)
     later = pd.Series(keys).duplicated().to_numpy() & given
@@ -239,7 +241,7 @@ def _single(keys: NDArray[np.object_], added: pd.DataFrame, name: str) -> NDArra
         differing = differing[differing.duplicated()].unique()
         if len(differing):
             raise DataError(
-                f"{name} has several rows, which differ, of {len(differing)} keys: {shorten(differing, 5)}. "
+                f"{name} has several different rows for {len(differing)} keys: {shorten(differing, 5)}. "
                 "Keep one row per key."
             )
     return np.flatnonzero(given & ~later)

@@ -1,4 +1,4 @@
-"""A table of numbers with names on both sides, however it is stored, made into a source."""
+"""Tables of numbers with row and column names, in any format, as a source."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from genevae.io.tables.transpose import transposed
 __all__ = ["BLOCK", "PEEK", "Block", "NumericTable", "as_source"]
 
 BLOCK = 1 << 24
-"""Bytes of a file that are parsed at once, more or less."""
+"""Approximate number of bytes to parse at once."""
 PEEK = 2000
-"""Rows that are looked at to tell what a table holds."""
-_PLACES = frozenset(["chr", "chrom", "chromosome", "start", "end", "strand", "length"])
-"""Titles of leading columns that are no names of genes, such as those of featureCounts."""
+"""Rows that are read to detect the content of a table."""
+_POSITIONS = frozenset(["chr", "chrom", "chromosome", "start", "end", "strand", "length"])
+"""Titles of leading columns that are not gene names, such as those of featureCounts."""
 
 Block = tuple[list[tuple[str, ...]], NDArray[np.float32]]
-"""Some rows: of each the text in the leading columns, and the numbers in the others."""
+"""A block of rows: the text of the leading columns of each row, and the numbers of the others."""
 
 
 @dataclass(frozen=True)
 class NumericTable:
-    """A table of numbers, as it stands in its file.
+    """A table of numbers, in the orientation of its file.
 
     Parameters
     ----------
     path
         The file.
     columns
-        The title of each column of numbers.
+        Titles of the numeric columns.
     leading
-        The titles of the columns of text before them.
+        Titles of the text columns before them.
     names_at
-        Which of these names the rows.
+        Which of these has the row names.
     first_names
         Names of the first rows.
     n_rows
-        Counts the rows, which may take a pass over the file.
+        Function that counts the rows, perhaps in a pass over the file.
     blocks
-        Reads all rows.
+        Function that reads all rows.
     genes_in_rows
-        Whether rows are genes, where the format says so.
+        Whether rows are genes, if the format defines it.
     about_columns
-        More about each column.
+        Further annotation of the columns.
     """
 
     path: Path
@@ -69,47 +69,48 @@ class NumericTable:
     about_columns: pd.DataFrame | None = None
 
 
-def as_source(grid: NumericTable, files: ReadOptions) -> FileSource:
-    """Read a table once from front to end, and keep its numbers as samples × genes.
+def as_source(table: NumericTable, files: ReadOptions) -> FileSource:
+    """Read a table in one pass, and keep its numbers as samples × genes.
 
     Raises
     ------
     DataError
-        If the file is damaged or holds what is not a number, or the wish about its orientation cannot be met.
+        If the file is damaged, a value is not a number, or ``files.transpose`` contradicts the format.
     """
     about_rows: list[tuple[str, ...]] = []
-    values = _values(grid, about_rows)
-    turned = _is_turned(grid, files.transpose)
-    if turned:
-        rows = transposed(values, len(grid.columns))
+    values = _values(table, about_rows)
+    has_gene_rows = _has_gene_rows(table, files.transpose)
+    if has_gene_rows:
+        rows = transposed(values, len(table.columns))
         first = next(rows)
         matrix = cached(itertools.chain([first], rows), first.shape[1], files.keep)
     else:
-        matrix = cached(values, len(grid.columns), files.keep)
+        matrix = cached(values, len(table.columns), files.keep)
     about = dict(enumerate(zip(*about_rows, strict=True)))
-    names = about.pop(grid.names_at)
-    others = {grid.leading[at]: column for at, column in about.items() if grid.leading[at].lower() not in _PLACES}
-    if turned:
-        obs = pd.DataFrame(index=pd.Index(grid.columns, dtype=object))
-        obs = obs if grid.about_columns is None else grid.about_columns.set_axis(obs.index, axis=0)
-        return FileSource(str(grid.path), matrix, names, obs, others)
+    names = about.pop(table.names_at)
+    others = {table.leading[at]: column for at, column in about.items() if table.leading[at].lower() not in _POSITIONS}
+    if has_gene_rows:
+        obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
+        obs = obs if table.about_columns is None else table.about_columns.set_axis(obs.index, axis=0)
+        return FileSource(str(table.path), matrix, names, obs, others)
     columns = {title: typed(np.array(column, dtype=object)) for title, column in others.items()}
-    return FileSource(str(grid.path), matrix, grid.columns, pd.DataFrame(columns, index=pd.Index(names, dtype=object)))
+    obs = pd.DataFrame(columns, index=pd.Index(names, dtype=object))
+    return FileSource(str(table.path), matrix, table.columns, obs)
 
 
-def _is_turned(grid: NumericTable, wish: bool | None) -> bool:
-    """Whether the rows of the file are genes: as asked for, as the format says, or as the names show."""
-    if grid.genes_in_rows is not None:
-        if wish is not None and wish != grid.genes_in_rows:
-            raise DataError(f"{grid.path} is a GCT file, whose rows are genes by definition: leave transpose out.")
-        return grid.genes_in_rows
-    return genes_in_rows(grid.first_names, grid.columns, grid.n_rows) if wish is None else wish
+def _has_gene_rows(table: NumericTable, transpose: bool | None) -> bool:
+    """Return whether the rows of the file are genes: by the option, the format, or the names."""
+    if table.genes_in_rows is not None:
+        if transpose is not None and transpose != table.genes_in_rows:
+            raise DataError(f"{table.path} is a GCT file, whose rows are genes by definition. Leave out transpose.")
+        return table.genes_in_rows
+    return genes_in_rows(table.first_names, table.columns, table.n_rows) if transpose is None else transpose
 
 
-def _values(grid: NumericTable, about_rows: list[tuple[str, ...]]) -> Iterator[NDArray[np.float32]]:
-    """Yield the numbers, and gather the text beside them."""
-    for about, values in grid.blocks():
+def _values(table: NumericTable, about_rows: list[tuple[str, ...]]) -> Iterator[NDArray[np.float32]]:
+    """Yield the numbers, and collect the text of the leading columns."""
+    for about, values in table.blocks():
         about_rows.extend(about)
         yield values
     if not about_rows:
-        raise DataError(f"{grid.path} is empty: it has a header but no rows.")
+        raise DataError(f"{table.path} is empty: it has a header but no rows.")

@@ -1,9 +1,9 @@
 """Tables of bulk RNA-seq: CSV, TSV, GCT and parquet, samples × genes or genes × samples.
 
-A table has names in its first column and its first row. The names show which of them are the genes
-(:mod:`genevae.io.tables.orientation`), unless ``ReadOptions.transpose`` says it. The file is read once, in blocks of
-rows; a table of genes × samples is transposed in bounded memory (:func:`genevae.io.tables.transpose.transposed`).
-Further text columns are other names of the genes (``aliases``) or, where rows are samples, their metadata.
+A table has names in its first column and its first row. Which of them are genes is detected from the names
+(:mod:`genevae.io.tables.orientation`) or set by ``ReadOptions.transpose``. The file is read once, in blocks of rows; a
+table of genes × samples is transposed in bounded memory (:func:`genevae.io.tables.transpose.transposed`). Further text
+columns are other names of the genes (``aliases``) or, if rows are samples, their metadata.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ _READERS = {
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path looks like a table: .csv, .tsv, .txt, .gct or .parquet, text also packed (.gz, .zst)."""
+    """Return whether a path looks like a table: .csv, .tsv, .txt, .gct (also .gz, .zst) or .parquet."""
     return kind_of(path) in _READERS and not path.is_dir()
 
 
 def open_table(path: Path, files: ReadOptions) -> Source:
-    """Read a table of expression; missing values are NaN, and names that come twice are kept.
+    """Read a table of expression. Missing values are NaN, and repeated names are kept.
 
     Parameters
     ----------
     path
         The file.
     files
-        Whether genes are in rows (``transpose``), and where the numbers are kept.
+        Options for reading.
 
     Raises
     ------
     DataError
-        If there is no such file; if it is empty, damaged or not a table of numbers, with the line, column and value; if
-        float32 cannot hold its counts; if a package is missing that its format needs.
+        If the file does not exist, is empty, damaged or not a table of numbers (with line, column and value), its
+        counts are too large for float32, or a package for its format is not installed.
     """
     require_no_layer(path, files)
     require_file(path)
     kind = kind_of(path)
     if kind not in _READERS:
-        raise DataError(f"{path} is no table of a known kind. {nearest(kind, _READERS)}")
+        raise DataError(f"{path} is not a table of a known format. {nearest(kind, _READERS)}")
     if kind == "parquet" and packing_of(path):
-        raise DataError(f"{path} is a packed parquet file, which is packed inside already: unpack it.")
+        raise DataError(f"{path} is a compressed parquet file. Decompress it: parquet is compressed internally.")
     return as_source(_READERS[kind](path), files)

@@ -1,11 +1,11 @@
-"""Which side of a table holds the genes, told from the names on both sides."""
+"""Detection of the orientation of a table (genes in rows or in columns) from its names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-__all__ = ["genes_in_rows", "looks_like_gene", "looks_like_sample"]
+__all__ = ["genes_in_rows", "is_likely_gene", "is_likely_sample"]
 
 _IDS = re.compile(
     r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_PAR_Y)?"  # Ensembl genes and transcripts
@@ -51,39 +51,39 @@ _KNOWN = frozenset(
 """Symbols of well-known genes of human and, apart from case, mouse (HGNC and MGI)."""
 
 
-def looks_like_gene(name: str) -> bool:
-    """Whether a name is an id of a gene, or the symbol of a well-known one."""
+def is_likely_gene(name: str) -> bool:
+    """Return whether a name is a gene id, or the symbol of a well-known gene."""
     return name.upper() in _KNOWN or _IDS.fullmatch(name) is not None
 
 
-def looks_like_sample(name: str) -> bool:
-    """Whether a name is a barcode, of a known study or archive, or numbered."""
+def is_likely_sample(name: str) -> bool:
+    """Return whether a name is a barcode, an id of a known study or archive, or numbered."""
     return _SAMPLES.fullmatch(name) is not None
 
 
 def genes_in_rows(rows: Sequence[str], columns: Sequence[str], n_rows: Callable[[], int]) -> bool:
-    """Tell whether the rows of a table are genes, and its columns samples.
+    """Return whether the rows of a table are genes, and its columns samples.
 
-    A side shows genes if three of its names look like genes, or one in twenty; it shows samples if most look like
-    samples. Where the sides do not show different things, the longer one holds the genes, since bulk tables have more
-    genes than samples; and where they are equally long, the columns do, as everywhere in this package.
+    Names are genes if three of them, or more than 5 %, look like genes, and samples if most look like samples. If that
+    does not distinguish rows and columns, the longer side is taken as genes, since bulk tables have more genes than
+    samples; if they are equally long, the columns.
 
     Parameters
     ----------
     rows
-        Names of rows: the first of them are enough.
+        Names of the first rows.
     columns
-        Names of columns.
+        Names of the columns.
     n_rows
-        Counts the rows, if that is needed.
+        Function that counts the rows; called if needed.
     """
-    by_row, by_column = _shows(rows), _shows(columns)
+    by_row, by_column = _kind_of_names(rows), _kind_of_names(columns)
     return by_row > by_column if by_row != by_column else n_rows() > len(columns)
 
 
-def _shows(names: Sequence[str]) -> int:
-    """Say 1 for genes, −1 for samples, 0 for neither."""
-    n_genes = sum(map(looks_like_gene, names))
+def _kind_of_names(names: Sequence[str]) -> int:
+    """Return 1 for genes, −1 for samples, 0 for neither."""
+    n_genes = sum(map(is_likely_gene, names))
     if n_genes >= 3 or n_genes * 20 > len(names):
         return 1
-    return -1 if sum(map(looks_like_sample, names)) * 2 > len(names) else 0
+    return -1 if sum(map(is_likely_sample, names)) * 2 > len(names) else 0

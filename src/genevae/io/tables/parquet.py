@@ -1,4 +1,4 @@
-"""Tables of numbers in parquet."""
+"""Tables of numbers in parquet files."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["read_parquet_table"]
 
 
 def read_parquet_table(path: Path) -> NumericTable:
-    """Look at the columns of a parquet file: names of rows are its pandas index, or its first column if that is text.
+    """Read the columns of a parquet file. Row names are its pandas index, or its first column if that is text.
 
     Raises
     ------
     DataError
-        If it is damaged, or has no names.
+        If it is damaged, or has no row names.
     """
     with reading_parquet(path):
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(path) as file:
             schema = file.schema_arrow
-            at_text = _places_of_text(path, schema)
+            at_text = _text_columns(path, schema)
             at_values = [at for at in range(len(schema)) if at not in at_text]
             _require_numbers(path, [schema.field(at) for at in at_values])
             first = next(file.iter_batches(PEEK, columns=[schema.names[at_text[0]]]), None)
@@ -41,16 +41,16 @@ def read_parquet_table(path: Path) -> NumericTable:
     return NumericTable(path, columns, titles, 0, names, lambda: n_rows, lambda: _blocks(path, at_text, at_values))
 
 
-def _places_of_text(path: Path, schema: Any) -> list[int]:
-    """Find the column of names, and other text right after it."""
+def _text_columns(path: Path, schema: Any) -> list[int]:
+    """Return the column of names and the text columns right after it."""
     stored = (schema.pandas_metadata or {}).get("index_columns", [])
     index = [schema.names.index(name) for name in stored if isinstance(name, str) and name in schema.names]
     rest = [at for at in range(len(schema)) if at not in index]
     n_text = next((n for n, at in enumerate(rest) if not _is_text(schema.field(at).type)), len(rest))
     if not index and not n_text:
         raise DataError(
-            f"{path} has no names of rows: its first column ({shorten(schema.names, 1)}) holds no text. Write it with "
-            "its index, or with the names as first column."
+            f"{path} has no row names: its first column ({shorten(schema.names, 1)}) is not text. Write it with its "
+            "index, or with the names as first column."
         )
     return index + rest[:n_text]
 
@@ -66,13 +66,13 @@ def _require_numbers(path: Path, fields: list[Any]) -> None:
     from pyarrow import types
 
     if not fields:
-        raise DataError(f"{path} holds no numbers: all its columns are text.")
+        raise DataError(f"{path} has no numbers: all its columns are text.")
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     for field in fields:
         if not any(test(field.type) for test in tests):
             raise DataError(
-                f"{path} holds {field.type} in column '{field.name}', where numbers are expected: convert it, or put "
-                "text before the numbers."
+                f"{path} has {field.type} in column '{field.name}', where numbers are expected. Convert it, or put "
+                "text columns before the numbers."
             )
 
 
@@ -81,20 +81,20 @@ def _texts(column: Any) -> list[str]:
 
 
 def _blocks(path: Path, at_text: list[int], at_values: list[int]) -> Iterator[Block]:
-    """Read some rows at a time."""
+    """Read all rows in blocks."""
     from pyarrow.parquet import ParquetFile
 
     with reading_parquet(path), ParquetFile(path) as file:
         for batch in file.iter_batches(max(1, BLOCK // (4 * len(at_values)))):
             about = list(zip(*(_texts(batch.column(at)) for at in at_text), strict=True))
             values = np.empty((batch.num_rows, len(at_values)), dtype=np.float32)
-            for place, at in enumerate(at_values):
-                values[:, place] = _numbers(batch.column(at), f"{path} (column '{batch.schema.names[at]}')")
+            for column, at in enumerate(at_values):
+                values[:, column] = _numbers(batch.column(at), f"{path} (column '{batch.schema.names[at]}')")
             yield about, values
 
 
 def _numbers(column: Any, name: str) -> NDArray[np.float32]:
-    """Convert a column; what is missing becomes NaN."""
+    """Convert a column. Missing values become NaN."""
     import pyarrow
 
     if pyarrow.types.is_decimal(column.type) or pyarrow.types.is_boolean(column.type):

@@ -1,6 +1,6 @@
-"""Text files of rows and fields, packed or not, read line by line.
+"""Text files of rows and fields, compressed or not, read line by line.
 
-A record is one row: a line, or several where a quoted field holds line breaks. Quoting is that of the csv module.
+A record is one row: a line, or several if a quoted field contains line breaks. Quoting is that of the csv module.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = [
 
 PACKINGS = ("gz", "zst")
 SEPARATORS = {"csv": ",\t;", "tsv": "\t,;", "txt": "\t,; ", "gct": "\t"}
-"""What may separate fields, the likeliest first, by suffix."""
+"""Possible separators by suffix, the likeliest first."""
 
-_PIECE = 1 << 13
-"""Packed bytes that are unpacked at once: few, because each may stand for thousands."""
+_BUFFER = 1 << 13
+"""Compressed bytes to decompress at once: few, because each may expand to thousands."""
 _LONGEST = 100
-"""Lines that one quoted field may span: more of them come of a quote that is never closed."""
+"""Lines that one quoted field may span. More of them mean that a quote is never closed."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def kind_of(path: Path) -> str:
-    """Return the suffix without dot, apart from that of a packing: ``csv`` for ``a.csv.gz``."""
+    """Return the suffix without dot and compression: ``csv`` for ``a.csv.gz``."""
     suffixes = [suffix[1:].lower() for suffix in path.suffixes[-2:]]
     if suffixes and suffixes[-1] in PACKINGS:
         suffixes.pop()
@@ -49,31 +49,33 @@ def kind_of(path: Path) -> str:
 
 
 def packing_of(path: Path) -> str | None:
-    """Return how a file is packed: gz, zst or not at all."""
+    """Return the compression of a file: gz, zst or None."""
     suffix = path.suffix[1:].lower()
     return suffix if suffix in PACKINGS else None
 
 
 def require_file(path: Path) -> None:
-    """Raise where there is no file, or an empty one."""
+    """Raise if a file does not exist or is empty."""
     folder = path.absolute().parent
     if not path.exists():
-        beside = nearest(path.name, sorted(entry.name for entry in folder.glob("*"))) if folder.is_dir() else ""
-        raise DataError(f"There is no {path}. In {folder}: {beside or 'nothing, for there is no such folder.'}")
+        if not folder.is_dir():
+            raise DataError(f"There is no {path}. The folder {folder} does not exist either.")
+        names = sorted(entry.name for entry in folder.glob("*"))
+        raise DataError(f"There is no {path}. In {folder}: {nearest(path.name, names)}")
     if path.is_dir():
-        raise DataError(f"{path} is a folder, and a table was expected: give a file.")
+        raise DataError(f"{path} is a folder, but a table was expected. Give a file.")
     if not path.stat().st_size:
-        raise DataError(f"{path} is empty (0 bytes): write or download it again.")
+        raise DataError(f"{path} is empty (0 bytes). Write or download it again.")
 
 
 def missing_package(path: Path, package: str) -> DataError:
-    """Say how the package is installed that a format needs."""
-    return DataError(f"{path} is read with {package}, which is not installed: pip install 'genevae[formats]'.")
+    """Return the error for a package that a format needs."""
+    return DataError(f"Reading {path} needs {package}, which is not installed: pip install 'genevae[formats]'.")
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Lend the bytes of a file that may be packed."""
+    """Yield the bytes of a file that may be compressed."""
     packing = packing_of(path)
     with path.open("rb") as file:
         if packing == "gz":
@@ -86,7 +88,7 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Zstd(io.RawIOBase):
-    """The content of a zstd file. The package's own reader takes a file that was cut short for a whole one."""
+    """The content of a zstd file. The reader of the zstandard package does not detect truncated files."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         try:
@@ -102,7 +104,7 @@ class _Zstd(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._waiting:
             packed = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
-            packed = packed or self._file.read(_PIECE)
+            packed = packed or self._file.read(_BUFFER)
             if not packed and (self._frame is None or self._frame.eof):
                 return 0
             self._waiting = self._unpack(packed)
@@ -123,38 +125,38 @@ class _Zstd(io.RawIOBase):
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file with their numbers, and without those that are blank."""
+    """Yield the lines of a file with their numbers, without blank lines."""
     try:
         with unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             for number, line in enumerate(text, 1):
                 if "\0" in line:
-                    raise DataError(f"{path} is not text: line {number} holds a zero byte. Save it as UTF-8 text.")
+                    raise DataError(f"{path} is not text: line {number} has a zero byte. Save it as UTF-8 text.")
                 if line.strip("\r\n"):
                     yield number, line
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8 ({error.reason}): save it as UTF-8.") from error
+        raise DataError(f"{path} is not text in UTF-8 ({error.reason}). Save it as UTF-8.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): it is cut short or damaged; fetch it again.") from error
+        raise DataError(f"{path} cannot be read ({error}). It is truncated or damaged. Get it again.") from error
 
 
 def separator_of(path: Path) -> str:
-    """Tell from the first line, and from the suffix, what separates the fields."""
+    """Detect the separator from the first line and the suffix."""
     likely = SEPARATORS.get(kind_of(path), SEPARATORS["txt"])
     for _, line in _lines(path):
-        if not _is_remark(path, line):
+        if not _is_comment(path, line):
             bare = _QUOTED.sub("", line)
             return next((separator for separator in likely if separator in bare), likely[0])
-    raise DataError(f"{path} is empty: it holds no line. Write or download it again.")
+    raise DataError(f"{path} is empty: it has no line. Write or download it again.")
 
 
-def _is_remark(path: Path, line: str) -> bool:
-    """Whether a line above the header is a remark, such as that of featureCounts; a header may start with # as well."""
+def _is_comment(path: Path, line: str) -> bool:
+    """Return whether a line above the header is a comment, as in featureCounts; a header may start with # as well."""
     likely = SEPARATORS.get(kind_of(path), SEPARATORS["txt"])[0]
     return line.startswith("##") or (line.startswith("#") and likely not in line and kind_of(path) != "gct")
 
 
 def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
-    """Yield each record without its line end, and the number of its first line; blank ones and remarks are left out.
+    """Yield the number of the first line of each record, and the record, without blank lines and comments at the top.
 
     Raises
     ------
@@ -164,25 +166,25 @@ def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
     lines = _lines(path)
     at_top = True
     for number, line in lines:
-        if at_top and _is_remark(path, line):
+        if at_top and _is_comment(path, line):
             continue
         at_top = False
         if '"' in line and _is_open(line, separator):
-            line = _closed(path, number, line, lines, separator)  # noqa: PLW2901 - the record that this line begins
+            line = _complete(path, number, line, lines, separator)  # noqa: PLW2901 - the complete record
         yield number, line.rstrip("\r\n")
 
 
-def _closed(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str) -> str:
-    """Add the following lines to one that ends within quotes."""
+def _complete(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str) -> str:
+    """Add the following lines to a line that ends within quotes."""
     for _, (_, more) in zip(range(_LONGEST), lines, strict=False):
         line += more
         if '"' in more and not _is_open(line, separator):
             return line
-    raise DataError(f'{path}, line {number}, opens a quote that is not closed: remove it, or write it twice ("").')
+    raise DataError(f'{path}, line {number}, has a quote that is not closed. Remove it, or write it twice ("").')
 
 
 def _is_open(text: str, separator: str) -> bool:
-    """Whether a text ends within a quoted field. One with an even number of quotes does not."""
+    """Return whether a text ends within a quoted field."""
     if text.count('"') % 2 == 0:
         return False
     try:
@@ -198,7 +200,7 @@ def split(path: Path, number: int, record: str, separator: str) -> list[str]:
     Raises
     ------
     DataError
-        If the csv module cannot.
+        If the csv module cannot split it.
     """
     if '"' not in record:
         return record.split(separator)

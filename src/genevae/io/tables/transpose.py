@@ -1,7 +1,7 @@
 """Transposition of tables that are larger than memory.
 
-Rows are gathered into panels that fit in memory. A panel is written to a scratch file column by column, so that the
-columns of all panels can then be read side by side, each panel from its front to its end.
+Rows are collected into panels that fit in memory. A panel is written to a scratch file column by column. Then the
+columns of all panels are read side by side, each panel sequentially.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["transpose", "transposed"]
 BUDGET = 256 * 1024**2
 """Bytes of memory."""
 _OBJECT = 64
-"""Bytes that Python takes for a short string and the place where it is kept, beyond its letters."""
+"""Memory of a short Python string and the reference to it, in bytes, besides its characters."""
 _DELIMITERS = {"csv": ",", "tsv": "\t", "txt": "\t"}
 
 _END = "\r\n"
-"""A line end that makes the csv module quote either of its letters; it is cut off."""
+"""A line end that makes the csv module quote either of its characters; it is removed afterwards."""
 _ALONE = b'""'
-"""A row whose only field is empty, which would else be a blank line."""
+"""A row with one empty field, which would otherwise be a blank line."""
 _SIZE = 4
 """Bytes of a float32."""
 
@@ -45,15 +45,15 @@ _Block = NDArray[np.float32]
 
 
 def transposed(blocks: Iterable[_Block], n_columns: int, n_bytes: int = BUDGET) -> Iterator[_Block]:
-    """Yield the columns of a matrix that comes in blocks of rows.
+    """Transpose a matrix that is given in blocks of rows.
 
-    Memory is bounded by ``n_bytes``, as long as that holds some rows and some columns, and the block that comes in. The
-    matrix passes through a scratch file without a name, which lies where ``TMPDIR`` says.
+    Memory is limited to ``n_bytes`` (if some rows and columns and one block fit). The matrix is written to a nameless
+    scratch file in ``TMPDIR``.
 
     Parameters
     ----------
     blocks
-        Some rows each, dense: genes × samples.
+        Dense blocks of rows: genes × samples.
     n_columns
         Columns of every block.
     n_bytes
@@ -62,12 +62,12 @@ def transposed(blocks: Iterable[_Block], n_columns: int, n_bytes: int = BUDGET) 
     Yields
     ------
     NDArray
-        Some rows of the transposed matrix, as float32: samples × genes.
+        Blocks of rows of the transposed matrix, as float32: samples × genes.
 
     Raises
     ------
     DataError
-        If a block has other columns, or the disk is full.
+        If a block has another number of columns, or the disk is full.
     """
     with _scratch() as file:
         heights = _write_panels(file, blocks, n_columns, n_bytes)
@@ -76,7 +76,7 @@ def transposed(blocks: Iterable[_Block], n_columns: int, n_bytes: int = BUDGET) 
 
 
 def _write_panels(file: BinaryIO, blocks: Iterable[_Block], n_columns: int, n_bytes: int) -> list[int]:
-    """Write a matrix as panels, each as its columns, and return how many rows each has."""
+    """Write a matrix as panels, each column by column, and return the number of rows of each."""
     heights = []
     for panel in _panels(blocks, n_columns, max(1, n_bytes // 2 // (_SIZE * n_columns))):
         n_at_once = max(1, n_bytes // 8 // (_SIZE * len(panel)))
@@ -87,11 +87,11 @@ def _write_panels(file: BinaryIO, blocks: Iterable[_Block], n_columns: int, n_by
 
 
 def _panels(blocks: Iterable[_Block], n_columns: int, height: int) -> Iterator[_Block]:
-    """Gather rows into panels of one height, but for the last; each is overwritten by the next."""
+    """Collect rows into panels of equal height, except the last. Each panel overwrites the previous one."""
     panel, filled = np.empty((height, n_columns), dtype=np.float32), 0
     for block in blocks:
         if block.shape[1] != n_columns:
-            raise DataError(f"A block of rows has {block.shape[1]} columns where {n_columns} are expected.")
+            raise DataError(f"A block of rows has {block.shape[1]} columns, but {n_columns} are expected.")
         start = 0
         while start < len(block):
             part = block[start : start + height - filled]
@@ -105,7 +105,7 @@ def _panels(blocks: Iterable[_Block], n_columns: int, height: int) -> Iterator[_
 
 
 def _read_columns(file: BinaryIO, heights: list[int], n_columns: int, n_at_once: int) -> Iterator[_Block]:
-    """Yield some columns at a time of all panels, side by side, as rows."""
+    """Yield blocks of columns of all panels as rows."""
     tops = np.concatenate([[0], np.cumsum(heights)]).tolist()
     for start in range(0, n_columns, n_at_once):
         width = min(n_at_once, n_columns - start)
@@ -119,14 +119,14 @@ def _read_columns(file: BinaryIO, heights: list[int], n_columns: int, n_at_once:
 
 @contextmanager
 def _scratch() -> Iterator[BinaryIO]:
-    """Lend a file that has no name and is gone with the process."""
+    """Yield a file without a name, which disappears with the process."""
     try:
         with tempfile.TemporaryFile(prefix="genevae-") as file:
             yield file
     except OSError as error:
         raise DataError(
-            f"There is no room for a scratch file in {tempfile.gettempdir()}: {error.strerror or error}. "
-            "Make room, or set TMPDIR to a folder that has it."
+            f"A scratch file in {tempfile.gettempdir()} could not be written: {error.strerror or error}. "
+            "Free some space, or set TMPDIR to another folder."
         ) from error
 
 
@@ -134,34 +134,33 @@ def _scratch() -> Iterator[BinaryIO]:
 
 
 def transpose(data: str | Path, out: Path, *, overwrite: bool = False) -> None:
-    """Write a table of text with its columns as rows; every value stays as it is written.
+    """Transpose a text table. All values are copied literally.
 
-    Memory is bounded, whatever the size of the table. Doing it twice gives back the file, byte by byte, if that has no
-    quotes that it does not need, no blank lines, and a line feed at the end of every line.
+    Memory is bounded for tables of any size. Transposing twice restores the file byte by byte, if it has no unnecessary
+    quotes, no blank lines, and a line feed at the end of every line.
 
     Parameters
     ----------
     data
-        A table of text: ``.csv``, ``.tsv`` or ``.txt``, plain or packed (``.gz``, ``.zst``).
+        A text table: ``.csv``, ``.tsv`` or ``.txt``, plain or compressed (``.gz``, ``.zst``).
     out
-        Where the result goes: ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``, as its name says.
+        The result: ``.csv``, ``.tsv`` or ``.txt``, plain or ``.gz``.
     overwrite
-        Whether what is there is replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
     DataError
-        If the table is missing, damaged, not text, or its rows are of different lengths; if there is no room for
-        scratch files.
+        If the table is missing, damaged or not text, its rows have different lengths, or scratch files do not fit.
     RunError
-        If the result cannot be written, or is there already.
+        If the result cannot be written, or already exists.
     """
     path, out = Path(data), Path(out)
     require_file(path)
     if kind_of(path) not in _DELIMITERS:
-        raise DataError(f"{path} is no table of text: give .csv, .tsv or .txt, plain, .gz or .zst.")
+        raise DataError(f"{path} is not a text table. Give .csv, .tsv or .txt, plain, .gz or .zst.")
     if kind_of(out) not in _DELIMITERS or packing_of(out) == "zst" or out.is_dir():
-        raise RunError(f"{out} is no name for a table of text: choose .csv, .tsv or .txt, plain or with .gz.")
+        raise RunError(f"{out} is not a name for a text table. Choose .csv, .tsv or .txt, plain or with .gz.")
     require_free(out, overwrite, ())
     with staging_folder(out) as folder:
         draft = folder / "table"
@@ -173,7 +172,7 @@ def transpose(data: str | Path, out: Path, *, overwrite: bool = False) -> None:
 
 @contextmanager
 def _packed(path: Path, packing: str | None) -> Iterator[BinaryIO]:
-    """Lend a file to write to, whose bytes depend on its content alone."""
+    """Open a file for writing, whose bytes depend on its content alone."""
     with path.open("wb") as file:
         if packing == "gz":
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as inner:
@@ -183,7 +182,7 @@ def _packed(path: Path, packing: str | None) -> Iterator[BinaryIO]:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    """Yield the fields of each row, all of one length."""
+    """Yield the fields of each row, and check that all rows have the same length."""
     separator = separator_of(path)
     lines = records(path, separator)
     header = split(path, *next(lines), separator)
@@ -191,9 +190,9 @@ def _rows(path: Path) -> Iterator[list[str]]:
     for number, record in lines:
         row = split(path, number, record, separator)
         if header and len(row) == width + 1:
-            header, width = ["", *header], width + 1  # R leaves out the title of the row names
+            header, width = ["", *header], width + 1  # R omits the title of the row names
         if len(row) != width:
-            raise DataError(f"{path}, line {number}, has {len(row)} fields where the lines before have {width}.")
+            raise DataError(f"{path}, line {number}, has {len(row)} fields, but the lines before have {width}.")
         if header:
             yield header
             header = []
@@ -229,7 +228,7 @@ def _text_columns(rows: Iterable[list[str]], delimiter: str, n_bytes: int) -> It
 
 
 def _text_panels(rows: Iterable[list[str]], n_bytes: int) -> Iterator[list[list[str]]]:
-    """Gather rows while they fit."""
+    """Collect rows into panels that fit in memory."""
     panel: list[list[str]] = []
     size = 0
     for row in rows:
@@ -243,9 +242,9 @@ def _text_panels(rows: Iterable[list[str]], n_bytes: int) -> Iterator[list[list[
 
 
 def _line(fields: Sequence[str], delimiter: str) -> bytes:
-    """Write fields as the csv module does, with quotes where they are needed."""
+    """Format fields as the csv module does, with quotes only if needed."""
     if fields == ("",):
-        return b""  # alone it would be quoted, and it is not alone in its row
+        return b""  # the csv module would quote it as the only field, but the row has more
     line = io.StringIO()
     csv.writer(line, delimiter=delimiter, lineterminator=_END).writerow(fields)
     return line.getvalue()[: -len(_END)].encode()

@@ -1,4 +1,4 @@
-"""AnnData stores, h5ad or zarr, that are written a chunk of rows at a time."""
+"""AnnData stores, h5ad or zarr, written in blocks of rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from genevae.io.h5ad import MARKS, ignore_warnings
 __all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
 
 Block = Mapping[str, Any]
-"""Rows of some elements of an AnnData: ``"X"``, ``"layers/…"``, ``"obsm/…"``: dense or CSR; ``"obs/…"``: one axis."""
+"""Rows of elements of an AnnData, by name: ``"X"``, ``"layers/…"``, ``"obsm/…"`` (dense or CSR), ``"obs/…"`` (1-D)."""
 
 Compression = Literal["gzip", "lzf", "none"]
 
 STORES = (".h5ad", ".zarr")
 CHUNK = 2**16
-"""Numbers in a chunk on disk: as long as the range of a block of rows, more or less."""
+"""Values in a chunk on disk: about as many as in a block of rows."""
 SHARD = 2**22
-"""Numbers in a file of a zarr store."""
+"""Values in a file of a zarr store."""
 
 
 def require_store(path: Path, overwrite: bool) -> None:
-    """Make sure that a store can be written to a place, before the work that fills it.
+    """Check that a store can be written to a path, before the work begins.
 
     Raises
     ------
     RunError
-        If its name does not say which kind of store, something is there already, or it cannot be written to.
+        If the suffix is unknown, the path already exists, or it is not writable.
     """
     if path.suffix not in STORES:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, STORES)}")
@@ -47,40 +47,40 @@ def require_store(path: Path, overwrite: bool) -> None:
 
 def write_store(
     path: Path,
-    pieces: Iterable[Block],
+    blocks: Iterable[Block],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None = None,
     compression: Compression = "gzip",
 ) -> None:
-    """Write an AnnData store whole or not at all, in memory that does not depend on the number of cells.
+    """Write an AnnData store atomically, in memory that does not depend on the number of cells.
 
     Parameters
     ----------
     path
-        Its name ends in ``.h5ad`` or ``.zarr``; what is there is replaced at the end.
-    pieces
-        Rows, one after the other, each piece with the same elements.
+        A name ending in ``.h5ad`` or ``.zarr``. An existing store is replaced at the end.
+    blocks
+        Blocks of rows, all with the same elements.
     obs, var
-        The tables; columns that come in pieces are added to ``obs``.
+        The tables. Columns of the blocks are added to ``obs``.
     uns
-        What else it says.
+        Unstructured annotation.
     compression
-        Of an h5ad file; zarr stores are compressed by LZ4.
+        Compression of an h5ad file. Zarr stores use LZ4.
 
     Raises
     ------
     RunError
-        If the disk is full, or the place cannot be written to. Nothing half-written is left.
+        If the disk is full, or the path is not writable. No partial result is left.
     """
     with staging_folder(path) as folder:
         draft = folder / path.name
-        fill_store(draft, pieces, obs, var, uns, compression)
+        fill_store(draft, blocks, obs, var, uns, compression)
         replace_with(draft, path)
 
 
 def write_anndata(path: Path, adata: AnnData) -> None:
-    """Write an AnnData object whole or not at all; what is there is replaced at the end."""
+    """Write an AnnData object atomically, replacing an existing store."""
     with staging_folder(path) as folder, ignore_warnings():
         draft = folder / path.name
         adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
@@ -89,18 +89,18 @@ def write_anndata(path: Path, adata: AnnData) -> None:
 
 def fill_store(
     draft: Path,
-    pieces: Iterable[Block],
+    blocks: Iterable[Block],
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None,
     compression: Compression,
 ) -> None:
-    """Write a store to a place of which nobody knows yet."""
+    """Write a store to a temporary path."""
     root = _create(draft)
     try:
         elements: dict[str, _Element] = {}
-        for piece in pieces:
-            for name, rows in piece.items():
+        for block in blocks:
+            for name, rows in block.items():
                 if name not in elements:
                     elements[name] = _element(root, name, rows, compression)
                 elements[name].append(rows)
@@ -139,7 +139,7 @@ def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[
 
 
 def storable(table: pd.DataFrame) -> pd.DataFrame:
-    """Make columns of texts, of which some may be missing, categories: what every reader of such stores knows."""
+    """Convert text columns, which may have missing values, to categories, which all readers of such stores support."""
     texts = [name for name in table.columns if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
     texts = [name for name in texts if not isinstance(table[name].dtype, pd.CategoricalDtype)]
     categories = {
@@ -149,7 +149,7 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Array:
-    """One axis (or rows of fixed length) that grows on disk by whole chunks."""
+    """A one-dimensional array (or rows of fixed length) that grows on disk by complete chunks."""
 
     def __init__(self, root: Any, name: str, like: NDArray[Any], compression: Compression) -> None:
         self.waiting: list[NDArray[Any]] = []
@@ -157,10 +157,10 @@ class _Array:
         self.chunk = max(1, CHUNK // int(np.prod(like.shape[1:], dtype=np.int64)))
         width = like.shape[1:]
         if hasattr(root, "create_dataset") and not hasattr(root, "create_array"):
-            packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "shuffle": True}
-            packed["fletcher32"] = compression != "gzip"  # which has a checksum of its own
+            filters: dict[str, Any] = {} if compression == "none" else {"compression": compression, "shuffle": True}
+            filters["fletcher32"] = compression != "gzip"  # gzip has a checksum already
             self.array = root.create_dataset(
-                name, (0, *width), like.dtype, maxshape=(None, *width), chunks=(self.chunk, *width), **packed
+                name, (0, *width), like.dtype, maxshape=(None, *width), chunks=(self.chunk, *width), **filters
             )
         else:
             from zarr.codecs import BloscCodec, Crc32cCodec
@@ -176,14 +176,14 @@ class _Array:
         self.file_chunk = self.chunk * (1 if not hasattr(self.array, "shards") else SHARD // CHUNK)
 
     def append(self, values: NDArray[Any]) -> None:
-        """Take values, and write the chunks that are full."""
+        """Add values, and write complete chunks."""
         self.waiting.append(values)
         self.n_waiting += len(values)
         if self.n_waiting >= self.file_chunk:
             self._write(self.n_waiting // self.file_chunk * self.file_chunk)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining values."""
         self._write(self.n_waiting)
 
     def _write(self, n: int) -> None:
@@ -200,10 +200,10 @@ class _Element(Protocol):
     """An element of an AnnData that grows by rows."""
 
     def append(self, rows: Any) -> None:
-        """Take rows."""
+        """Add rows."""
 
     def close(self) -> Any:
-        """Write what is left."""
+        """Write the remaining rows."""
 
 
 class _Dense:
@@ -241,7 +241,7 @@ class _CSR:
 
 
 class _Column:
-    """A column of obs: small enough to wait in memory."""
+    """A column of obs, which is kept in memory."""
 
     def __init__(self) -> None:
         self.parts: list[Any] = []
@@ -254,7 +254,7 @@ class _Column:
 
 
 def _element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
-    """Make the place for an element, of the kind that its first rows are."""
+    """Create an element, in the format of its first rows."""
     if name.startswith("obs/"):
         return _Column()
     if "/" in name and (parent := name.split("/", maxsplit=1)[0]) not in root:

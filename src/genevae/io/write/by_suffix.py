@@ -1,4 +1,4 @@
-"""Where an answer about cells can be written to: the end of the name says how."""
+"""Writing the result of a task in the format of its suffix."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from genevae.io.write.npy import require_npy, write_npy
 __all__ = ["OUTPUTS", "require_output", "write_output"]
 
 OUTPUTS = (*STORES, ".npy", ".h5", ".mtx")
-"""The last is a folder, which may do without."""
+"""Suffixes of results. ``.mtx`` is a folder, which may also have no suffix."""
 
 
 def require_output(path: Path, overwrite: bool) -> None:
-    """Make sure that an answer can be written to a place, before the work that fills it.
+    """Check that a result can be written to a path, before the work begins.
 
     Raises
     ------
     RunError
-        If its name does not say how, something is there already, or it cannot be written to.
+        If the suffix is unknown, the path already exists, or it is not writable.
     """
     if path.suffix in STORES:
         require_store(path, overwrite)
@@ -39,27 +39,27 @@ def require_output(path: Path, overwrite: bool) -> None:
 
 
 def write_output(
-    path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
+    path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
 ) -> None:
-    """Write an answer, whole or not at all; what is there is replaced at the end.
+    """Write a result atomically, replacing an existing one at the end.
 
     Parameters
     ----------
     path
-        A store, .h5ad or .zarr; .npy, for its main array alone; .h5, a batch file; .mtx or no ending, Cell Ranger's
-        folder.
-    pieces
-        Rows, one piece after the other.
+        A store, .h5ad or .zarr; .npy, for its main array alone; .h5, a batch file; .mtx or no suffix, a folder in Cell
+        Ranger's format.
+    blocks
+        Blocks of rows.
     obs, var, uns
-        The tables, and what else is to be said, where there is a place for it.
+        The tables and unstructured annotation, as far as the format supports them.
 
     Raises
     ------
     RunError
-        If it cannot be written, or the answer has more in it than there is a place for.
+        If it cannot be written, or the format does not support all elements of the result.
     """
     if path.suffix in STORES:
-        write_store(path, pieces, obs, var, uns)
+        write_store(path, blocks, obs, var, uns)
     else:
         write = {".npy": write_npy, ".h5": write_batch_file}.get(path.suffix, write_mtx)
-        write(path, pieces, obs, var)
+        write(path, blocks, obs, var)

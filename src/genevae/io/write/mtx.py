@@ -1,4 +1,4 @@
-"""Expression as other programs read it: a batch file, or Cell Ranger's folder of ``matrix.mtx.gz`` and its names."""
+"""Expression in formats of other programs: a batch file, or Cell Ranger's folder with ``matrix.mtx.gz``."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ from genevae.io.write.anndata import Block
 __all__ = ["MATRIX", "write_batch_file", "write_mtx"]
 
 MATRIX = "matrix.mtx.gz"
-"""The file by which a folder is Cell Ranger's."""
+"""The file that identifies a folder as Cell Ranger's."""
 
 
-def write_batch_file(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
-    """Write one batch file, whole or not at all; the expression is gathered in memory first.
+def write_batch_file(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    """Write one batch file atomically. The expression is collected in memory first.
 
     Parameters
     ----------
     path
         The file.
-    pieces
-        Rows, one piece after the other: ``X``, and columns of ``obs``.
+    blocks
+        Blocks of rows: ``X``, and columns of ``obs``.
     obs, var
         The tables.
 
     Raises
     ------
     RunError
-        If there is more in the pieces than such a file holds, or it cannot be written. Nothing half-written is left.
+        If the blocks have other elements, or the file cannot be written. No partial result is left.
     """
     columns: defaultdict[str, list[Any]] = defaultdict(list)
-    rows = list(_expression(path, pieces, columns))
+    rows = list(_expression(path, blocks, columns))
     with staging_folder(path) as folder:
         draft = folder / path.name
         write_batch(draft, sparse.vstack(rows, format="csr"), list(var.index), _with(obs, columns))
         replace_with(draft, path)
 
 
-def write_mtx(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
-    """Write Cell Ranger's folder, whole or not at all, a piece at a time; ``obs.csv`` beside it has the labels.
+def write_mtx(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    """Write a folder in Cell Ranger's format atomically, block by block. ``obs.csv`` in it has the labels.
 
     Parameters
     ----------
     path
-        The folder; what is there is replaced at the end.
-    pieces, obs, var
+        The folder. An existing one is replaced at the end.
+    blocks, obs, var
         As in :func:`write_batch_file`.
 
     Raises
     ------
     RunError
-        If there is more in the pieces than such a folder holds, or it cannot be written. Nothing half-written is left.
+        If the blocks have other elements, or the folder cannot be written. No partial result is left.
     """
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     with staging_folder(path) as folder:
         draft = folder / path.name
         draft.mkdir()
-        n_entries, whole = _write_entries(folder / "entries", _expression(path, pieces, columns))
+        n_entries, whole = _write_entries(folder / "entries", _expression(path, blocks, columns))
         with (draft / MATRIX).open("wb") as matrix, (folder / "entries").open("rb") as entries:
             matrix.write(gzip.compress(_header(len(var), len(obs), n_entries, whole), mtime=0))
-            shutil.copyfileobj(entries, matrix)  # gzip files may be put one after the other
+            shutil.copyfileobj(entries, matrix)  # gzip files can be concatenated
         features = pd.DataFrame({"id": var.index, "name": var.index, "type": "Gene Expression"})
         for name, table in (("features.tsv.gz", features), ("barcodes.tsv.gz", pd.DataFrame({"cell": obs.index}))):
             with _packed(draft / name) as file:
@@ -83,20 +83,20 @@ def write_mtx(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.Da
 
 
 def _expression(
-    path: Path, pieces: Iterable[Block], columns: defaultdict[str, list[Any]]
+    path: Path, blocks: Iterable[Block], columns: defaultdict[str, list[Any]]
 ) -> Iterator[sparse.csr_matrix]:
-    """Yield the expression of each piece, and put its columns of obs aside."""
-    for piece in pieces:
-        beyond = [name for name in piece if name != "X" and not name.startswith("obs/")]
-        if beyond or "X" not in piece:
+    """Yield the expression of each block, and collect its obs columns."""
+    for block in blocks:
+        others = [name for name in block if name != "X" and not name.startswith("obs/")]
+        if others or "X" not in block:
             raise RunError(
-                f"{path} would hold expression (X) and labels only, and this answer has "
-                f"{shorten(beyond) or 'no expression'}. Choose a name that ends in .h5ad or .zarr."
+                f"{path} can only hold expression (X) and labels, but this result has "
+                f"{shorten(others) or 'no expression'}. Choose a name that ends in .h5ad or .zarr."
             )
-        for name in piece:
+        for name in block:
             if name.startswith("obs/"):
-                columns[name.removeprefix("obs/")].append(np.asarray(piece[name]))
-        yield sparse.csr_matrix(piece["X"])
+                columns[name.removeprefix("obs/")].append(np.asarray(block[name]))
+        yield sparse.csr_matrix(block["X"])
 
 
 def _with(obs: pd.DataFrame, columns: defaultdict[str, list[Any]]) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def _with(obs: pd.DataFrame, columns: defaultdict[str, list[Any]]) -> pd.DataFra
 
 
 def _write_entries(path: Path, blocks: Iterable[sparse.csr_matrix]) -> tuple[int, bool]:
-    """Write a line per entry that is not zero: gene, cell, value; return how many, and whether all are whole."""
+    """Write one line per non-zero entry (gene, cell, value); return their number, and whether all are integers."""
     n_entries, n_cells, whole = 0, 0, True
     with _packed(path) as file:
         for block in blocks:
@@ -125,7 +125,7 @@ def _header(n_genes: int, n_cells: int, n_entries: int, whole: bool) -> bytes:
 
 @contextmanager
 def _packed(path: Path) -> Iterator[TextIOWrapper]:
-    """Open a gzip file for text; the same text makes the same bytes."""
+    """Open a gzip file for text, whose bytes depend on the text alone."""
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0, compresslevel=4) as packed,

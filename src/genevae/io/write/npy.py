@@ -1,4 +1,4 @@
-"""One array as a .npy file that is written some rows at a time, and the tables that name its rows and columns."""
+"""One array as a .npy file, written in blocks of rows, with tables of its rows and columns."""
 
 from __future__ import annotations
 
@@ -18,62 +18,62 @@ __all__ = ["require_npy", "write_npy"]
 
 
 def require_npy(path: Path, overwrite: bool) -> None:
-    """Make sure that an array and its tables can be written to a place, before the work that fills them.
+    """Check that an array and its tables can be written to a path, before the work begins.
 
     Raises
     ------
     RunError
-        If one is there already, or their folder cannot be written to.
+        If one of them already exists, or their folder is not writable.
     """
-    for place in (path, _rows_of(path), _columns_of(path)):
-        require_free(place, overwrite, ())
+    for file in (path, _rows_of(path), _columns_of(path)):
+        require_free(file, overwrite, ())
 
 
-def write_npy(path: Path, pieces: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
-    """Write the first element of each piece as one dense array, whole or not at all.
+def write_npy(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    """Write the first element of each block as one dense array, atomically.
 
-    Beside ``NAME.npy`` come ``NAME.obs.csv``, a line per row and, where the columns are genes, ``NAME.genes.csv``.
+    ``NAME.npy`` comes with ``NAME.obs.csv``, one line per row, and ``NAME.genes.csv``, if the columns are genes.
 
     Parameters
     ----------
     path
-        Its name ends in ``.npy``; what is there is replaced at the end.
-    pieces
-        Rows, one after the other, each piece with the same elements; those of obs become columns of the table.
+        A name ending in ``.npy``. An existing file is replaced at the end.
+    blocks
+        Blocks of rows, all with the same elements. Elements of obs become columns of the table.
     obs, var
         The tables.
 
     Raises
     ------
     RunError
-        If the disk is full, or the place cannot be written to. Nothing half-written is left.
+        If the disk is full, or the path is not writable. No partial result is left.
     """
     with staging_folder(path) as folder:
         draft = folder / path.name
-        columns = _fill(draft, pieces, len(obs))
+        columns = _fill(draft, blocks, len(obs))
         obs.assign(**columns).to_csv(folder / _rows_of(path).name, index_label="cell")
         if len(var):
             var.to_csv(folder / _columns_of(path).name, index_label="gene")
-        for place in (_rows_of(path), _columns_of(path), path):
-            if (folder / place.name).exists():
-                sync(folder / place.name)
-                replace_with(folder / place.name, place)
+        for file in (_rows_of(path), _columns_of(path), path):
+            if (folder / file.name).exists():
+                sync(folder / file.name)
+                replace_with(folder / file.name, file)
 
 
-def _fill(draft: Path, pieces: Iterable[Block], n_cells: int) -> dict[str, Any]:
-    """Append the rows as they come, since a full disk would end a process that maps the file; return obs columns."""
+def _fill(draft: Path, blocks: Iterable[Block], n_cells: int) -> dict[str, Any]:
+    """Append the rows to a file, and return the obs columns. A memory map would crash if the disk is full."""
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     with draft.open("wb") as file:
-        for piece in pieces:
-            rows = piece[next(name for name in piece if not name.startswith("obs/"))]
+        for block in blocks:
+            rows = block[next(name for name in block if not name.startswith("obs/"))]
             x = np.ascontiguousarray(rows.toarray() if sparse.issparse(rows) else rows)
             if not file.tell():
                 header = {"descr": x.dtype.str, "fortran_order": False, "shape": (n_cells, *x.shape[1:])}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(x.tobytes())
-            for name in piece:
+            for name in block:
                 if name.startswith("obs/"):
-                    columns[name.removeprefix("obs/")].append(np.asarray(piece[name]))
+                    columns[name.removeprefix("obs/")].append(np.asarray(block[name]))
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
