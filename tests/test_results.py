@@ -135,6 +135,16 @@ def test_verdicts_are_counted():
     assert page.verdict({"a": True, "b": True}) == "met on all 2"
 
 
+def test_a_target_may_ask_more_of_the_mean():
+    rows = {
+        "nb": {"Pearson-Δ": 0.8, "E-distance": 1.0},
+        "mean shift": {"Pearson-Δ": 0.7},
+        "no change": {"E-distance": 2},
+    }
+    found = tables.table_of([{"question": "perturbation", "data": "B", "seed": 0, "rows": rows}])
+    assert QUESTIONS["perturbation"].verdicts(found) == {"B": True, "the mean": False}
+
+
 def test_a_table_of_results_has_a_row_for_each_score():
     written = json.loads(json.dumps(job_content("bulk", "first projects", "PCA", 0.5)))
     found = tables.table_of([written])

@@ -17,6 +17,8 @@ from genevae.metrics.metric import Metric
 
 __all__ = ["Question", "Target"]
 
+Mean = Callable[[str, str], float]
+
 MOST_CELLS = 20_000
 
 
@@ -29,11 +31,14 @@ class Target:
     text
         In words.
     is_met
-        Says of a function that returns the mean of a row and score, whether the target is met.
+        Whether it is met on a data set, given a function that returns the mean of a row and score.
+    is_met_on_average
+        The same on the mean over data sets, where something more is aimed at there.
     """
 
     text: str
-    is_met: Callable[[Callable[[str, str], float]], bool]
+    is_met: Callable[[Mean], bool]
+    is_met_on_average: Callable[[Mean], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +103,15 @@ class Question:
         return found
 
     def verdicts(self, found: pd.DataFrame) -> dict[str, bool]:
-        """Return for each data set whether the target is met."""
+        """Return for each data set whether the target is met, and for their mean where more is aimed at there."""
 
-        def is_met(data: str) -> bool:
-            return self.target.is_met(lambda row, score: float(values_of(found, row, score, data).mean()))
+        def mean_on(data: str | None) -> Mean:
+            return lambda row, score: float(values_of(found, row, score, data).mean())
 
-        return {data: bool(is_met(data)) for data in self.data if data in set(found["data"])}
+        met = {data: bool(self.target.is_met(mean_on(data))) for data in self.data if data in set(found["data"])}
+        if met and self.target.is_met_on_average is not None:
+            met["the mean"] = bool(self.target.is_met_on_average(mean_on(None)))
+        return met
 
     def body(self, found: pd.DataFrame) -> list[str]:
         """Write the introduction and the tables."""

@@ -13,7 +13,7 @@ from sklearn.metrics import mean_squared_error, r2_score
 
 from genevae.metrics.agreement import r2_g, variance_error, zero_fraction_error
 from genevae.metrics.bound import bound, importance_weighted_bound
-from genevae.metrics.calibration import coverage, crps, distance_from_uniform, pit, pit_histogram, predictive_p
+from genevae.metrics.calibration import covered, crps, distance_from_uniform, pit, pit_histogram, predictive_p
 from genevae.metrics.denoising import normalised_error, thin
 from genevae.metrics.gene_wise import GeneWiseNB, GeneWiseNormal
 
@@ -91,9 +91,9 @@ def test_the_distance_from_uniform_is_scipys():
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
 def test_intervals_of_the_true_model_cover_their_level_of_counts_too(level):
     error = np.sqrt(level * (1 - level) / COUNTS.size)
-    assert coverage(BELOW, AT, level) == pytest.approx(level, abs=4 * error)
+    assert covered(BELOW, AT, level).mean() == pytest.approx(level, abs=4 * error)
     within = np.abs(pit(BELOW, AT) - 0.5) <= level / 2
-    assert coverage(BELOW, AT, level) == pytest.approx(within.mean(), abs=8 * error)
+    assert covered(BELOW, AT, level).mean() == pytest.approx(within.mean(), abs=8 * error)
 
 
 def test_randomised_transforms_of_the_true_model_are_uniform_and_those_of_others_are_not():
@@ -101,7 +101,7 @@ def test_randomised_transforms_of_the_true_model_are_uniform_and_those_of_others
     poisson = stats.poisson(MEAN)
     sure = pit(poisson.cdf(COUNTS - 1), poisson.cdf(COUNTS))
     assert distance_from_uniform(sure) > 0.05 > distance_from_uniform(pit(BELOW, AT))
-    assert coverage(poisson.cdf(COUNTS - 1), poisson.cdf(COUNTS)) < 0.8
+    assert covered(poisson.cdf(COUNTS - 1), poisson.cdf(COUNTS)).mean() < 0.8
 
 
 def test_the_histogram_is_flat_for_the_true_model_and_expects_the_randomised_one():
@@ -116,7 +116,7 @@ def test_the_histogram_is_flat_for_the_true_model_and_expects_the_randomised_one
 
 def test_continuous_values_are_points():
     u = np.array([0.0, 0.04, 0.5, 0.97, 1.0])
-    assert coverage(u, u, 0.9) == pytest.approx(1 / 5)
+    assert covered(u, u, 0.9).mean() == pytest.approx(1 / 5)
     np.testing.assert_allclose(pit_histogram(u, u, 2), [2 * 2 / 5, 2 * 3 / 5])
     np.testing.assert_array_equal(pit(u, u), u)
 

@@ -23,7 +23,7 @@ def gaussian(cells: AnnData) -> gv.Trained:
     return gv.fit(cells, recipe="gaussian", condition=["type"], epochs=60, batch_size=32, hidden=[32], progress=False)
 
 
-def test_a_gaussian_model_of_counts_answers_in_log_normalised_values(gaussian: gv.Trained, cells: AnnData) -> None:
+def test_a_gaussian_model_of_counts_output_kind_log_normalised_values(gaussian: gv.Trained, cells: AnnData) -> None:
     x = cells.X.toarray()
     logged = np.log1p(1e4 * x / x.sum(1, keepdims=True))
     denoised = gv.denoise(gaussian, cells)

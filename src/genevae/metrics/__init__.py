@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: scores and the baselines that stand beside them."""
+"""Arrays in, numbers out: scores and baselines; a :class:`Metric` record says what each score of the report means."""

@@ -38,7 +38,8 @@ def r2_g(true_ng: ArrayLike, expected_ng: ArrayLike) -> NDArray[np.float64]:
     """
     x: Any = np.asarray(true_ng, dtype=np.float64)
     error_g = np.square(x - np.asarray(expected_ng, dtype=np.float64)).sum(0)
-    return _ratio(-error_g, np.square(x - x.mean(0)).sum(0)) + 1
+    total_g = np.square(x - x.mean(0)).sum(0)
+    return np.asarray(1 - np.divide(error_g, total_g, out=np.full(total_g.shape, np.nan), where=total_g > 0))
 
 
 def zero_fraction_error(true_ng: ArrayLike, p_zero_ng: ArrayLike) -> float:
@@ -73,7 +74,3 @@ def variance_error(true_ng: ArrayLike, mean_ng: ArrayLike, variance_ng: ArrayLik
     predicted_g = np.var(means, axis=0) + np.mean(np.asarray(variance_ng, dtype=np.float64), axis=0)
     varies = (true_g > 0) & (predicted_g > 0)
     return float(np.mean(np.abs(np.log2(predicted_g[varies] / true_g[varies])))) if varies.any() else float("nan")
-
-
-def _ratio(above_g: NDArray[Any], below_g: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(np.divide(above_g, below_g, out=np.full(np.shape(below_g), np.nan), where=below_g > 0))

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "COVERAGE", "CRPS", "PIT", "PREDICTIVE_P", "coverage", "covered", "crps", "distance_from_uniform", "pit",
+    "COVERAGE", "CRPS", "PIT", "PREDICTIVE_P", "covered", "crps", "distance_from_uniform", "pit",
     "pit_histogram", "predictive_p",
 ]  # fmt: skip
 
@@ -73,12 +73,11 @@ def distance_from_uniform(u: ArrayLike) -> float:
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
 
 
-def coverage(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> float:
-    """Return the share of values in the central interval of a level: level itself, under the true model.
+def covered(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> NDArray[np.float64]:
+    """Return how much of each value lies in the central interval of a level; the mean is level, under the true model.
 
-    The mean over values of the chance that Uniform(F(x⁻), F(x)) lies within (1 − level)/2 and (1 + level)/2. An
-    interval of whole counts would hold more than its level, most of all where zero has most of the probability; this is
-    exact for counts too.
+    The chance that Uniform(F(x⁻), F(x)) lies within (1 − level)/2 and (1 + level)/2. An interval of whole counts would
+    hold more than its level, most of all where zero has most of the probability; this is exact for counts too.
 
     Parameters
     ----------
@@ -91,11 +90,6 @@ def coverage(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> float:
     ----------
     Czado, Gneiting and Held, Biometrics 65:1254 (2009).
     """
-    return float(np.mean(covered(below, at, level)))
-
-
-def covered(below: ArrayLike, at: ArrayLike, level: float = 0.9) -> NDArray[np.float64]:
-    """Return how much of each value lies in the central interval: what :func:`coverage` is the mean of."""
     return _share_within(below, at, (1 - level) / 2, (1 + level) / 2)
 
 

@@ -63,9 +63,9 @@ def spearman_brown(r: float) -> float:
 
 
 def calibrated(score: float, baseline: float, ceiling: float) -> float:
-    """Return (score − baseline) / (ceiling − baseline): zero as good as the baseline, one as good as can be.
+    """Return (score − baseline) / (ceiling − baseline): zero at the baseline, one at the ceiling.
 
-    NaN where the ceiling is not above the baseline, so that there is nothing to be gained.
+    NaN where the ceiling is not above the baseline, so that there is nothing to gain.
 
     >>> calibrated(0.75, 0.5, 1.0)
     0.5

@@ -114,7 +114,7 @@ class GeneWiseNormal:
 
     @classmethod
     def fit(cls, x_ng: ArrayLike, smallest: float = 1e-2) -> Self:
-        """Fit mean and standard deviation; the latter is not let below a number, as a gene may be constant."""
+        """Fit mean and standard deviation; the latter has a lower limit, as a gene may be constant."""
         x: Any = np.asarray(x_ng, dtype=np.float64)
         return cls(x.mean(0), np.maximum(x.std(0), smallest))
 

@@ -192,5 +192,5 @@ def batch_share(z_nk: ArrayLike, batch_n: ArrayLike) -> float:
 
 
 def _comparison(before: float, after: float) -> float:
-    """Return by how much of itself a share fell; 0 where it rose, NaN where there was nothing to take away."""
+    """Return the relative decrease of a share; 0 where it rose, NaN where it was zero."""
     return float("nan") if before <= 0 else max(0.0, (before - after) / before)

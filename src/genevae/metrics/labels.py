@@ -169,7 +169,7 @@ def macro_f1(true_n: ArrayLike, predicted_n: ArrayLike) -> float:
 
 
 def risk_coverage(right_n: ArrayLike, probability_n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the share of wrong labels among the surest cells, for every share of cells that is labelled.
+    """Return the share of wrong labels among the most certain cells, for every share of cells that is labelled.
 
     Cells that are equally sure are labelled in any order: the risk is that expected.
 

@@ -1,4 +1,4 @@
-"""The nearest cells of each cell, and what they say: how labels mix around it, and a graph of who is near whom."""
+"""The nearest cells of each cell: how labels mix around it, and the graph of neighbours."""
 
 from __future__ import annotations
 

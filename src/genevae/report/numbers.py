@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: at most three digits, or one after the point."""
+"""Numbers for readers: at most three digits, or one after the point."""
 
 from __future__ import annotations
 

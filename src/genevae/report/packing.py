@@ -1,4 +1,4 @@
-"""Charts as what a browser can draw: JSON, with long arrays as base64, each of them once."""
+"""Charts as JSON for the browser, with long arrays as base64, each of them once."""
 
 from __future__ import annotations
 

@@ -70,14 +70,17 @@ def scvi(model: Any, *, control: Mapping[str, str] | None = None) -> EvaluatedMo
     has_bound = not is_scanvi and model.module.latent_distribution == "normal"
     fields = tuple(c.name for c in peer.categorical)
     history = _history(model)
+    split = _split(model) if has_cells else pd.Series(dtype=str)
+    parts = split.value_counts()
     return EvaluatedModel(
         schema=Schema(peer.genes, Kind.COUNTS, categorical=peer.categorical),
-        split=_split(model) if has_cells else pd.Series(dtype=str),
+        split=split,
         n_latent=int(model.module.n_latent),
         given=fields if model.module.encode_covariates else (),
         labels={peer.label: peer.labels} if is_scanvi else {},
         facts={
             "Recipe": f"{type(model).__name__} (scvi-tools {version('scvi-tools')})",
+            "Cells": ", ".join(f"{n:,} {part}" for part, n in parts.items()) or "unknown",
             "Genes": f"{len(peer.genes):,}",
             "Values": f"counts, likelihood {model.module.gene_likelihood}",
             "Conditions": ", ".join(fields) or "none",

@@ -79,15 +79,16 @@ def _models(context: EvaluationContext) -> Models:
 
 def _sees(models: Models) -> dict[str, str]:
     """Name the baselines of models that see counts, or other numbers, of different genes or on different scales."""
+
+    def scored_as(model: EvaluatedModel) -> str:
+        return (
+            "none" if not model.schema.has_noise_model else "counts" if model.schema.input_kind.is_count else "values"
+        )
+
     return {
-        name: _first(models, model, lambda other: (_scored_as(other), view(other)), "sees cells")
+        name: _first(models, model, lambda other: (scored_as(other), view(other)), "sees cells")
         for name, model in models.items()
     }
-
-
-def _scored_as(model: EvaluatedModel) -> str:
-    """Return which distribution per gene is the baseline of a model."""
-    return "none" if not model.schema.has_noise_model else "counts" if model.schema.input_kind.is_count else "values"
 
 
 def _answers(models: Models) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,9 @@ def gene_similarity(embeddings: Embeddings) -> tuple[list[Score], list[Verdict],
     if path is None:
         return [], [], []
     sets = read_gene_sets(path)
-    vectors, notes = _vectors(embeddings)
+    every = {name: {} if m.gene_embeddings is None else m.gene_embeddings() for name, m in embeddings.models.items()}
+    notes = [f"{name} has no vector per gene in its decoder." for name, each in every.items() if not each]
+    vectors = {name: each for name, each in every.items() if each}
     if not vectors:
         return [], [], notes
     genes = _genes(embeddings, sets, vectors)
@@ -60,13 +61,6 @@ def gene_similarity(embeddings: Embeddings) -> tuple[list[Score], list[Verdict],
     ]
     note = f"Gene sets: {path.name}, {len(sets)} sets; all pairs of {len(genes):,} genes that are in any."
     return scores, [_verdict(name, found) for name in vectors], [*notes, note]
-
-
-def _vectors(embeddings: Embeddings) -> tuple[dict[str, Mapping[str, NDArray[Any]]], list[str]]:
-    """Return for each model the vector of each gene, and say which models have none."""
-    every = {name: {} if m.gene_embeddings is None else m.gene_embeddings() for name, m in embeddings.models.items()}
-    notes = [f"{name} has no vector per gene in its decoder." for name, vectors in every.items() if not vectors]
-    return {name: vectors for name, vectors in every.items() if vectors}, notes
 
 
 def _genes(embeddings: Embeddings, sets: dict[str, Any], vectors: dict[str, Any]) -> list[str]:

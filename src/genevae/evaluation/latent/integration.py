@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import pandas as pd
-
 from genevae.evaluation.context import LABEL_NAMES
 from genevae.evaluation.latent.embeddings import Embeddings
-from genevae.evaluation.model import EvaluatedModel
 from genevae.metrics.integration import FEWEST, SCIB, TOTALS, integration_scores
 from genevae.metrics.latent import categories_of, scored_n
 from genevae.metrics.sampling import subsample
@@ -30,55 +27,36 @@ def integrated(embeddings: Embeddings) -> tuple[list[Score], list[Verdict], list
     label = _label(embeddings, batch)
     if label is None:
         return [], [], [f"Integration of {batch} is not scored: no other field says what the cells are."]
-    rows = _rows(embeddings, obs, batch, label)
+    categories = categories_of(obs[label])
+    known = obs[batch].notna().to_numpy() & (True if categories is None else scored_n(categories))
+    rows = subsample(known, N_CELLS, embeddings.context.seed)
     labels, batches = (obs[name].astype(str).to_numpy()[rows] for name in (label, batch))
     if len(rows) < FEWEST or min(len(set(labels)), len(set(batches))) < 2:
         return [], [], [f"Integration of {batch} is not scored: too few cells of two batches and two labels ({label})."]
     spaces = {who: z[rows] for who, z in embeddings.everywhere.items()}
-    found = {
-        who: integration_scores(
-            z,
-            labels,
-            batches,
-            spaces[embeddings.baseline(who) if who in embeddings.models else who],
-            embeddings.context.seed,
-        )
-        for who, z in spaces.items()
-    }
+    found = {}
+    for who, z in spaces.items():
+        plain = spaces[embeddings.baseline(who) if who in embeddings.models else who]
+        found[who] = integration_scores(z, labels, batches, plain, embeddings.context.seed)
     scores = [
         Score.of_metric(SCIB[metric], who, value, embeddings.role(who), "scIB")
         for who, values in found.items()
         for metric, value in values.items()
     ]
-    return (
-        scores,
-        [_verdict(embeddings, name, found, batch) for name in embeddings.models],
-        [*_notes(embeddings, label, batch, rows)],
-    )
+    verdicts = [_verdict(embeddings, name, found, batch) for name in embeddings.models]
+    return scores, verdicts, [*_notes(embeddings, label, batch, rows)]
 
 
 def _label(embeddings: Embeddings, batch: str) -> str | None:
     """Choose the field that says what cells are: no batch or intervention, better one that no model was given."""
-    fields = [
-        str(f) for f in embeddings.context.fields if f != batch and not _is_intervention(f, embeddings.models.values())
-    ]
-    given = {field for model in embeddings.models.values() for field in model.schema.fields}
+    covariates = [c for model in embeddings.models.values() for c in model.schema.covariates]
+    interventions = {c.name for c in covariates if getattr(c, "control", None) is not None}
+    given = {c.name for c in covariates}
 
     def rank(field: str) -> tuple[bool, bool]:
         return not any(part in field.lower() for part in LABEL_NAMES), field in given
 
-    return min(fields, key=rank, default=None)
-
-
-def _is_intervention(field: str, models: Iterable[EvaluatedModel]) -> bool:
-    return any(c.name == field and c.control is not None for model in models for c in model.schema.categorical)
-
-
-def _rows(embeddings: Embeddings, obs: pd.DataFrame, batch: str, label: str) -> Any:
-    """Return the cells with both fields, some of them where there are many."""
-    labels = categories_of(obs[label])
-    known = obs[batch].notna().to_numpy()
-    return subsample(known if labels is None else known & scored_n(labels), N_CELLS, embeddings.context.seed)
+    return min((str(f) for f in embeddings.context.fields if f not in {batch, *interventions}), key=rank, default=None)
 
 
 def _verdict(embeddings: Embeddings, name: str, found: dict[str, dict[str, float]], batch: str) -> Verdict:
