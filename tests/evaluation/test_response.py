@@ -113,6 +113,17 @@ def test_runs_without_a_control_level_are_not_asked(make_adata):
     assert "control level" in response.unavailable_reason(EvaluationContext({"run": model}, adata, Kind.COUNTS))
 
 
+def test_a_model_without_contexts_is_evaluated_by_the_label_of_the_data(make_adata):
+    adata = make_adata(500)
+    model = fit(adata, condition=["drug"], control={"drug": "ctrl"}, hold_out={"type": "B", "drug": "stim"}, epochs=1,
+                n_latent=2, hidden=[8], progress=False, device="cpu")  # fmt: skip
+    context = EvaluationContext({"run": model}, adata, Kind.COUNTS, fields=["type", "drug", "lane"])
+    perturbation = next(perturbations(context.models["run"], context))
+    assert perturbation.context == "type"
+    (case,) = cases(context.models["run"], "run", context, perturbation)
+    assert (case.state, case.held_out) == (("B", "stim"), True)
+
+
 def test_states_of_few_cells_are_not_asked_for(context):
     few = EvaluationContext(context.given, context.cells[:40].copy(), Kind.COUNTS)
     assert "20 evaluation cells" in response.unavailable_reason(few)
