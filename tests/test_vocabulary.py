@@ -24,8 +24,8 @@ IN_NAMES = frozenset(
 )
 """Parts of identifiers."""
 IN_TEXTS = """
-    told tell tells telling asked ask asks asking bench judged judge judges guesses rival rivals stranger strangers shelf
-    shelve hiding journey inwards outwards remember remembers remembered mend mends mended refuse refuses refused
+    told tell tells telling asked ask asks asking bench judged judge judges guesses rival rivals stranger strangers
+    shelf shelve hiding journey inwards outwards remember remembers remembered mend mends mended refuse refuses refused
     foretell foretells dealt lend lends lent borrow borrows borrowed carry carries carried whoever nought
 """.split()  # noqa: SIM905
 PHRASES = ["go on", "goes on", "going on", "puts? in place", "kinds? of cells?", "as such"]
