@@ -71,7 +71,8 @@ class ImagePosterior(nn.Module):
         image = self.layout.to_image(x_ng)
         if self.condition is not None:
             image = torch.cat([image, self.condition(self.one_hot(cells.condition)).view_as(image)], 1)
-        return self.head(self.dense(self.convolutions(image)))  # type: ignore[no-any-return]
+        q: Normal = self.head(self.dense(self.convolutions(image)))
+        return q
 
 
 class ImageDecoder(nn.Module):

@@ -77,4 +77,5 @@ class MLPPosterior(nn.Module):
             h = h + (self.missing_g * ~cells.condition.measured_ng) @ self.expression.weight_gh
         if self.condition is not None:
             h = h + self.condition(self.conditioning(cells.condition))
-        return self.head(self.rest(self.after_first(h, cells.shard), cells.shard))  # type: ignore[no-any-return]
+        q: Normal = self.head(self.rest(self.after_first(h, cells.shard), cells.shard))
+        return q

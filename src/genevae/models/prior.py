@@ -65,4 +65,5 @@ class ConditionalNormalPrior(nn.Module):
 
     def forward(self, condition: Condition) -> td.Normal:
         """Return p(z | c), of ``z_nk``."""
-        return self.head(self.trunk(self.conditioning(condition), condition.shard))  # type: ignore[no-any-return]
+        p: td.Normal = self.head(self.trunk(self.conditioning(condition), condition.shard))
+        return p

@@ -57,7 +57,8 @@ class LearnedSize(nn.Module):
 
     def posterior(self, cells: Cells) -> Normal:
         """Return q(log size | x, c), of ``(n, 1)``."""
-        return self._posterior(cells)  # type: ignore[no-any-return]
+        q: Normal = self._posterior(cells)
+        return q
 
     def prior(self, condition: Condition) -> Normal:
         """Return p(log size | batch), of ``(n, 1)``."""

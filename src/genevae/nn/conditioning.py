@@ -88,4 +88,5 @@ class Sums(nn.Module):
 
     def forward(self, code_n: Tensor) -> Tensor:
         """Return ``(n, embedding_dim)``."""
-        return self.single(self.part_cm[code_n]).sum(-2)  # type: ignore[no-any-return]
+        embedding_nh: Tensor = self.single(self.part_cm[code_n]).sum(-2)
+        return embedding_nh

@@ -143,4 +143,5 @@ class TransposedConvolutions(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Map ``(n, n_in)`` to ``(n, 1, side, side)``."""
-        return self.layers(h.unflatten(1, self.shape).permute(0, 3, 1, 2))  # type: ignore[no-any-return]
+        image: Tensor = self.layers(h.unflatten(1, self.shape).permute(0, 3, 1, 2))
+        return image

@@ -71,7 +71,8 @@ class AfterLinear(nn.Sequential):
         """Map ``(n, h)`` to ``(n, h)``."""
         norm, activation, dropout = self
         h = norm(h, shard) if isinstance(norm, BatchNorm) else norm(h)
-        return dropout(activation(h), shard)  # type: ignore[no-any-return]
+        dropped: Tensor = dropout(activation(h), shard)
+        return dropped
 
 
 class MLP(nn.Module):

@@ -41,7 +41,8 @@ class Discriminator(nn.Module):
 
     def forward(self, z: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, c)``."""
-        return self.logits(self.trunk(z, shard))  # type: ignore[no-any-return]
+        logits: Tensor = self.logits(self.trunk(z, shard))
+        return logits
 
 
 class Adversary(Objective):

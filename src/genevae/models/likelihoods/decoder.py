@@ -38,7 +38,8 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, h)``."""
         c = self.conditioning(condition).expand(*z.shape[:-1], -1)
-        return self.trunk(torch.cat([z, c], -1), condition.shard)  # type: ignore[no-any-return]
+        h: Tensor = self.trunk(torch.cat([z, c], -1), condition.shard)
+        return h
 
 
 class Proportion(nn.Module):
