@@ -101,3 +101,8 @@ def test_a_model_that_does_not_know_its_training_cells_says_so(cells):
 def test_what_is_no_model_is_an_error_that_says_what_one_needs(cells):
     with pytest.raises(DataError, match="A dict cannot be evaluated: a model needs `genes`"):
         gv.evaluate({"no": {}}, cells, progress=False)
+
+
+def test_the_former_name_of_sections_works_and_warns():
+    with pytest.warns(DeprecationWarning, match="sections"), pytest.raises(DataError, match="no section 'fitt'"):
+        gv.evaluate({}, "cells.h5ad", questions=["fitt"])

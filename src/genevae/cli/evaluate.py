@@ -23,7 +23,7 @@ def evaluate(
     *runs_and_data: Annotated[str, Parameter(help="One run folder or more, and then the data.")],
     out: Path,
     force: Force = False,
-    sections: Sequence[str] | None = None,
+    sections: Annotated[Sequence[str] | None, Parameter(name=("--sections", "--questions"))] = None,
     gene_sets: Path | None = None,
     cells: int = 5000,
     seed: int = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +49,7 @@ def evaluate(
     data: AnnData | Source | ReadOptions | str | Path,
     *,
     sections: Sequence[str] = (),
+    questions: Sequence[str] = (),
     gene_sets: str | Path | None = None,
     cells: int = 5000,
     seed: int = 0,
@@ -68,6 +70,8 @@ def evaluate(
         Cells with the genes and conditions of every model.
     sections
         Which of fit, latent, response, simulation and labels; all that the data allow by default.
+    questions
+        The deprecated name of ``sections``.
     gene_sets
         A GMT file of gene sets that similar genes are compared with.
     cells
@@ -95,7 +99,9 @@ def evaluate(
     RunError
         If a run is damaged, or ``out`` is there already.
     """
-    chosen = _chosen(sections)
+    if questions:
+        warnings.warn("evaluate(questions=…) is now evaluate(sections=…).", DeprecationWarning, stacklevel=2)
+    chosen = _chosen([*sections, *questions])
     if out is not None:
         require_place(Path(out), overwrite)
     if not models:
