@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from genevae.cli.inspect import inspect
-from genevae.cli.options import Data, Force, names, say
+from genevae.cli.options import Data, Force, say
 
 __all__ = ["app"]
 
@@ -162,7 +162,7 @@ def pseudobulk(
 
     require_store(out, force)
     with _pool(workers) as executor:
-        groups = module.pseudobulk(data, by=names(by), how=how, min_cells=min_cells, executor=executor)
+        groups = module.pseudobulk(data, by=by, how=how, min_cells=min_cells, executor=executor)
     write_anndata(out, groups)
     say(f"Wrote {out}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, Run, Table, assignments, names, numbers
+from genevae.cli.options import Data, FieldValues, Force, Run, Table, assignments, numbers
 from genevae.cli.table_output import require_table, save_table
 
 __all__ = ["dose_response"]
@@ -60,7 +60,7 @@ def dose_response(
     require_table(out, force)
     table = gv.dose_response(
         gv.load(run), data, condition=assignments(condition) or None, field=field, doses=numbers(doses),
-        genes=names(genes) or None, n_draws=n_draws, interval=interval, least_change=least_change, size=size,
+        genes=genes, n_draws=n_draws, interval=interval, least_change=least_change, size=size,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
     save_table(table, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import FieldValues, Force, assignments, names, say
+from genevae.cli.options import FieldValues, Force, assignments, say
 from genevae.errors import RecipeError, shorten
 from genevae.io.read_options import ReadOptions
 from genevae.training.launch_env import launched
@@ -133,8 +133,8 @@ def fit(
     }  # fmt: skip
     changed = {name: value for name, value in settings.items() if value is not None}
     options = {
-        "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
-        "control": assignments(control), "combine": names(combine), "group": group, "genes": genes,
+        "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
+        "control": assignments(control), "combine": list(combine or ()), "group": group, "genes": genes,
         "setting": {**assignments(setting), **changed}, "validation": validation, "test": test, "stratify": stratify,
         "split_by": split_by, "hold_out": assignments(hold_out), "balance": balance, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,

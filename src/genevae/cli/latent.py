@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Run, names, say
+from genevae.cli.options import Data, Force, Run, say
 from genevae.data.genes import match_genes
 from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
@@ -59,7 +59,7 @@ def latent(
         Of the sample and the maps.
     """
     require_free(out, force, [NUMBERS])
-    chosen = _chosen(names(maps))
+    chosen = _chosen(maps or ())
     model = gv.load(run)
     everything = match_genes(open_source(data), model.schema.genes, model.schema.missing)
     source = sample_cells(everything, cells, seed)
