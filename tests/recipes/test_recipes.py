@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genevae.data.schema import Categorical, Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
-from genevae.errors import CategoryError, DataError, RecipeError
+from genevae.errors import CategoryError, DataError, GeneError, RecipeError
 from genevae.objectives.objective import Progress
 from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
@@ -236,7 +236,7 @@ def test_genes_can_be_named_and_keep_their_order(adata):
         ({"continuous": ["type"]}, DataError, "should contain numbers"),
         ({"control": {"drug": "ctrl"}}, CategoryError, "not a condition"),
         ({"condition": ["drug"], "control": {"drug": "ctr"}}, CategoryError, "Did you mean 'ctrl'"),
-        ({"genes": ["G1", "Gx"]}, DataError, "Gx"),
+        ({"genes": ["G1", "Gx"]}, GeneError, "Gx"),
         ({"layer": "count"}, DataError, "count"),
         ({"stratify": "type", "split_by": "lane"}, DataError, "one way only"),
         ({"stratify": "kind"}, CategoryError, "no obs column 'kind'"),
