@@ -169,7 +169,7 @@ def test_a_script_is_not_overwritten_unless_asked(place, capsys):
         ("fit x --out r --nodes 0", "nodes must be 1 or more"),
         ("embed r x --out z.h5ad --gpus 2", "This command is one process"),
         ("fit x --out r --each seed=0,one", "seed"),
-        ("fit x --out=r --each seed=0,1", "need a place each"),
+        ("fit x --out=r --each seed=0,1", "needs an output path"),
         ("fit x --out r --directive account", "does not say what to set"),
         ("fit x --out r --partition refused --submit", "invalid partition specified"),
     ],

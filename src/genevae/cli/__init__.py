@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with exit code 2 and one paragraph, a pause in training with 75."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in RENAMED:
-        print(f"genevae: {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
+        print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
     try:
         app(given, exit_on_error=False, result_action="return_value")
