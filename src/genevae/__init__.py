@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
+    from genevae.evaluation.sweep import sweep as sweep
     from genevae.io.formats import read as read
     from genevae.models import modules as modules
     from genevae.preprocessing.inspect import inspect as inspect
@@ -62,6 +63,7 @@ _HOMES = {
     # evaluation
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
+    "sweep": "genevae.evaluation.sweep",
     # plain modules
     "modules": "genevae.models.modules",
     # errors

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement_picture", "gene_picture", "map_picture", "training_picture"]
+__all__ = ["agreement_picture", "gene_picture", "map_picture", "sweep_picture", "training_picture"]
 
 PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
@@ -42,6 +42,38 @@ def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None
     low, high = np.nanmin(history["validation_loss"]), np.nanquantile(history["validation_loss"], 0.98)
     axis.set(xlabel="epoch", ylabel="loss per cell", ylim=(0.97 * min(low, history["train_loss"].min()), 1.03 * high))
     axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: Path) -> None:
+    """Draw the bound and the reconstruction over the values of a sweep, with the choice.
+
+    Parameters
+    ----------
+    table
+        One row per fit, with ``bound``, ``low``, ``high`` and ``reconstruction``; see
+        :class:`~genevae.evaluation.sweep.Sweep`.
+    names
+        The settings.
+    choice
+        The row of the choice.
+    path
+        The file to write.
+    """
+    labels = [", ".join(str(value) for value in row) for row in table[list(names)].itertuples(index=False)]
+    best = table["bound"].max()
+    panels = {"bound, nats per held-out cell": table["bound"], "reconstruction, nats": table["reconstruction"]}
+    figure, axes = _figure(len(panels))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        if title.startswith("bound"):
+            gap = [values - (best + table["low"]), (best + table["high"]) - values]
+            axis.errorbar(range(len(values)), values, np.maximum(gap, 0), color=PALETTE[0], marker="o", capsize=3)
+        else:
+            axis.plot(range(len(values)), values, color=PALETTE[0], marker="o")
+        axis.plot(choice, values[choice], "o", color=PALETTE[1], markersize=9, label=f"choice: {labels[choice]}")
+        axis.set_xticks(range(len(values)), labels, rotation=30 if max(map(len, labels)) > 6 else 0)
+        axis.set(xlabel=", ".join(names), title=title)
+        axis.legend(frameon=False)
     _save(figure, path)
 
 
