@@ -71,8 +71,10 @@ def sweep(
     values = {name: str(text).split(",") for name, text in assignments(each).items()}
     if any(not all(texts) for texts in values.values()):
         raise RecipeError("Write each setting as NAME=VALUE,VALUE, such as n_latent=5,10,20.")
-    given: dict[str, Any] = {"condition": condition, "continuous": continuous, "batch": batch, "group": group, "genes": genes,
-             "epochs": epochs, "setting": assignments(setting), "split_by": split_by}  # fmt: skip
+    given: dict[str, Any] = {
+        "condition": condition, "continuous": continuous, "batch": batch, "group": group, "genes": genes,
+        "epochs": epochs, "setting": assignments(setting), "split_by": split_by,
+    }  # fmt: skip
     result = gv.sweep(
         data, recipe, each=values, test=test, cells=cells, seed=seed, out=out, overwrite=force, device=device,
         **{name: value for name, value in given.items() if value},
