@@ -34,6 +34,7 @@ COMMANDS = {
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
     "inspect": ("inspect", "Describe a file, and suggest a recipe."),
+    "show": ("show", "Describe a trained model: recipe, data, training, settings and layers."),
     "recipes": ("recipes", "List the recipes."),
     "data": ("data", "Describe data, convert them, and compute on them, of any size."),
     "slurm": ("slurm", "Write another command as a job for SLURM."),
