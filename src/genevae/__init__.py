@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.evaluation.sweep import sweep as sweep
+    from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
     from genevae.models import modules as modules
     from genevae.preprocessing.inspect import inspect as inspect
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # data
+    "from_arrays": "genevae.io.arrays",
     "inspect": "genevae.preprocessing.inspect",
     "read": "genevae.io.formats",
     # training

@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from genevae.errors import DataError, nearest
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
+from genevae.io.arrays import from_arrays, is_array
 from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
 from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
@@ -83,8 +84,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     Parameters
     ----------
     data
-        A source, which is returned unchanged; an AnnData object, which is never modified; a path, which may be a folder
-        or a pattern of several files; or :class:`ReadOptions`, a path with options.
+        A source, which is returned unchanged; an AnnData object, which is never modified; an array of cells × genes; a
+        path, which may be a folder or a pattern of several files; or :class:`ReadOptions`, a path with options.
     layer
         The layer with the expression. ``"raw"`` means ``adata.raw``, unless there is a layer of that name. ``X`` by
         default.
@@ -95,6 +96,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
         If the path does not exist, has an unknown format or is damaged; if there is no ``X`` or no such layer; if a
         layer is given for an open source; if counts are too large for float32; if the metadata do not fit the cells.
     """
+    if is_array(data):
+        data = from_arrays(data)
     if isinstance(data, AnnData):
         return from_anndata(data, layer)
     if isinstance(data, str | Path):

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
+from numpy.typing import ArrayLike
 
-from genevae.errors import RecipeError, nearest
+from genevae.errors import DataError, RecipeError, nearest
+from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
@@ -45,6 +47,7 @@ def fit(
     data: Data,
     recipe: str | Recipe = "nb",
     *,
+    labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
     condition: Sequence[str] = (),
     continuous: Sequence[str] = (),
     batch: str | None = None,
@@ -83,10 +86,13 @@ def fit(
     Parameters
     ----------
     data
-        A file, a folder or a pattern of files of any known format; an AnnData object; or ReadOptions, a path with
-        options.
+        A file, a folder or a pattern of files of any known format; an AnnData object; an array of cells × genes; or
+        ReadOptions, a path with options.
     recipe
         The method; `genevae recipes` lists them.
+    labels
+        With an array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
+        :func:`genevae.from_arrays`.
     condition
         Categorical obs columns that the model is given, such as cell type or perturbation.
     continuous
@@ -183,6 +189,8 @@ def fit(
     """
     if unknown:
         raise unknown_option(next(iter(unknown)))
+    if labels is not None:
+        data, condition = _labelled(data, labels, condition)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -337,6 +345,14 @@ def _with_settings(recipe: str | Recipe, options: Mapping[str, Any], setting: Ma
         raise RecipeError(f"'{min(twice)}' is given twice, as an option and as a setting. Leave one out.")
     chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
     return chosen.edit({**setting, **options})
+
+
+def _labelled(data: Any, labels: Any, condition: Sequence[str]) -> tuple[AnnData, Sequence[str]]:
+    """Join labels with an array; they are the condition, unless another is given."""
+    if not is_array(data):
+        raise DataError("labels go with an array of cells × genes: other data have them in obs. Name the obs column.")
+    adata = from_arrays(data, labels)
+    return adata, condition or list(adata.obs.columns)
 
 
 def _location(data: Data) -> dict[str, Any]:
