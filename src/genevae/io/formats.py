@@ -69,6 +69,7 @@ FORMATS: dict[str, Format] = {
     "10x-mtx": Format(
         "10x folder (matrix.mtx, barcodes.tsv, features.tsv)", tenx.is_folder, tenx.open_folder, tenx.read_folder
     ),
+    "10x-tar": Format("archive of a 10x folder (.tar, .tar.gz)", tenx.is_tar, tenx.open_tar, tenx.read_tar),
     "chunks": Format("folder of chunks (*counts*.npz, *metadata*.pkl)", npz_chunks.is_chunks, npz_chunks.open_chunks),
     "table": Format("table (.csv, .tsv, .parquet, .gct; also .gz, .zst)", tables.is_table, tables.open_table),
 }
