@@ -61,3 +61,13 @@ def test_the_command_writes_table_picture_and_runs(make_adata, tmp_path, capsys)
     assert gv.load(out / "n_latent_4").recipe.model.n_latent == 4
     with pytest.raises(RunError, match="exists"):
         gv.sweep(make_adata(80), each={"n_latent": [2]}, out=out, **FAST)
+
+
+def test_repeats_split_anew_and_give_a_standard_deviation(make_adata):
+    found = gv.sweep(make_adata(100), each={"n_latent": [2, 3]}, repeats=3, **FAST)
+    assert (found.table["bound_sd"] > 0).all()
+    once = gv.sweep(make_adata(100), each={"n_latent": [2, 3]}, **FAST)
+    assert found.models[0].split.tolist() == once.models[0].split.tolist()
+    assert found.table["bound"].tolist() != once.table["bound"].tolist()
+    with pytest.raises(RecipeError, match="repeats must be 1 or more"):
+        gv.sweep(make_adata(100), each={"n_latent": [2]}, repeats=0, **FAST)

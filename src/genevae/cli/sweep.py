@@ -31,6 +31,7 @@ def sweep(
     setting: FieldValues | None = None,
     split_by: str | None = None,
     test: float = 0.2,
+    repeats: int = 1,
     cells: int = 2000,
     seed: int = 0,
     device: str = "auto",
@@ -61,6 +62,8 @@ def sweep(
         An obs column, such as the donor; no group of it is in two parts.
     test
         Share of the cells that is held out of all fits.
+    repeats
+        Random splits, each with fits of its own; the runs of the first are kept.
     cells
         Held-out cells that are compared, sampled where there are more.
     seed
@@ -76,7 +79,8 @@ def sweep(
         "epochs": epochs, "setting": assignments(setting), "split_by": split_by,
     }  # fmt: skip
     result = gv.sweep(
-        data, recipe, each=values, test=test, cells=cells, seed=seed, out=out, overwrite=force, device=device,
+        data, recipe, each=values, test=test, repeats=repeats, cells=cells, seed=seed, out=out, overwrite=force,
+        device=device,
         **{name: value for name, value in given.items() if value},
     )  # fmt: skip
     say(str(result), f"Wrote {out}")

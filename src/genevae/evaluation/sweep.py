@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "sweep"]
 
+_Round = tuple[list[Trained], NDArray[np.float64], pd.DataFrame]
+"""The fits of one split, the bound of each fit and cell, and the mean terms of each fit."""
 N_DRAWS = 50
 """Draws of the latent of each cell, for the importance-weighted bound."""
 TABLE = "sweep.csv"
@@ -44,7 +46,8 @@ class Sweep:
     table
         One row per fit: its settings; ``bound``, the importance-weighted bound of the held-out cells in nats per cell;
         ``low`` and ``high``, the 95 % interval of its difference from the best, paired by cell; ``reconstruction``,
-        the mean of log p(x | z, c) in nats per cell; ``kl`` likewise; ``epochs`` and ``seconds``.
+        the mean of log p(x | z, c) in nats per cell; ``kl`` likewise; ``epochs`` and ``seconds``; with several splits
+        ``bound_sd``, the standard deviation of the bound over them.
     models
         The models, in the order of the table.
     best
@@ -75,6 +78,7 @@ def sweep(
     *,
     each: Mapping[str, Sequence[Any]],
     test: float = 0.2,
+    repeats: int = 1,
     cells: int = 2000,
     seed: int = 0,
     out: str | Path | None = None,
@@ -92,6 +96,8 @@ def sweep(
         For each option of fit or setting of the recipe, its values, the simplest first.
     test
         Share of the cells that is held out of all fits.
+    repeats
+        Random splits, each with fits of its own; the runs of the first are kept.
     cells
         Held-out cells that are compared, sampled where there are more.
     seed
@@ -115,28 +121,39 @@ def sweep(
     """
     if not each or not all(each.values()):
         raise RecipeError("Say what to vary, such as each={'n_latent': [5, 10, 20]}, or --each n_latent=5,10,20.")
+    if repeats < 1:
+        raise RecipeError(f"repeats must be 1 or more, not {repeats}.")
     if out is not None:
         require_free(Path(out), overwrite, [TABLE])
     source = open_source(data, options.pop("layer", None))
     combinations = [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
-    models = [
-        fit(source, **{"recipe": recipe, **_merged(options, values)}, test=test, seed=seed, progress=progress)
-        for values in combinations
-    ]
-    table = pd.DataFrame(combinations)
-    bound_rn, rest = _bounds(models, source, cells, seed)
+    rounds = []
+    for at in range(seed, seed + repeats):
+        models = [
+            fit(source, **{"recipe": recipe, **_merged(options, values)}, test=test, seed=at, progress=progress)
+            for values in combinations
+        ]
+        rounds.append((models, *_bounds(models, source, cells, at)))
+    result = _compared(pd.DataFrame(combinations), rounds, seed)
+    if out is not None:
+        _write(result, list(each), Path(out))
+    return result
+
+
+def _compared(table: pd.DataFrame, rounds: Sequence[_Round], seed: int) -> Sweep:
+    """Compare fits over all splits; cells are paired within a split."""
+    bound_rn = np.concatenate([bounds for _, bounds, _ in rounds], axis=1)
     table["bound"] = bound_rn.mean(1)
     best = int(table["bound"].idxmax())
     gaps = [paired(each_n, bound_rn[best], seed) for each_n in bound_rn]
     table["low"], table["high"] = [gap.low for gap in gaps], [gap.high for gap in gaps]
-    table = pd.concat([table, rest], axis=1)
+    if len(rounds) > 1:
+        table["bound_sd"] = np.std([bounds.mean(1) for _, bounds, _ in rounds], axis=0, ddof=1)
+    table = pd.concat([table, sum(terms for _, _, terms in rounds) / len(rounds)], axis=1)
+    models = rounds[0][0]
     table["epochs"] = [len(model.history) for model in models]
     table["seconds"] = [model.facts["seconds"] for model in models]
-    choice = next(row for row, gap in enumerate(gaps) if gap.high >= 0)
-    result = Sweep(table, models, best, choice)
-    if out is not None:
-        _write(result, list(each), Path(out))
-    return result
+    return Sweep(table, models, best, next(row for row, gap in enumerate(gaps) if gap.high >= 0))
 
 
 def _merged(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
