@@ -218,4 +218,4 @@ def _nearby(path: Path) -> str:
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"The folder {folder} does not exist either. Check the path and the working directory ({Path.cwd()})."
-    return f"In {folder}: {nearest(path.name, sorted(entry.name for entry in folder.iterdir()))}"
+    return f"In {folder}: {nearest(path.name, sorted(e.name for e in folder.iterdir() if e.name[0] != '.'))}"

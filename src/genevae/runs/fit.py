@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
-from genevae.recipes.registry import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
@@ -188,7 +189,7 @@ def fit(
     (60, 10)
     """
     if unknown:
-        raise unknown_option(next(iter(unknown)))
+        raise unknown_option(next(iter(unknown)), inspect.signature(fit).parameters)
     if labels is not None:
         data, condition = _labelled(data, labels, condition)
     settings = {
@@ -247,20 +248,22 @@ def fit_in(
     world = join(launch, device)
     with ExitStack() as stack:
         if folder:
+            require_reproducible(config.recipe)
             folder.world = world
             stack.enter_context(folder.locked())
 
         # Open the data, split the cells, choose the genes.
         prepared = prepare(data, config)
         world.require_same("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
-        facts = {**_facts(prepared, config, device), "config": write_config({**_location(data), **config.to_flat()})}
+        kept = {name: value for name, value in config.to_flat().items() if value is not None}
+        facts = {**_facts(prepared, config, device), "config": write_config({**_location(data), **kept})}
         if folder:
             facts = folder.begin(facts)
 
         # Train, with the random numbers of the seed; the caller's are restored.
-        everyone = [*([ProgressBar()] if progress else []), *callbacks]
+        everyone = [*([ProgressBar()] if progress else []), *([folder.log] if folder else []), *callbacks]
         if folder:
-            everyone = [*everyone[:1], folder.log, *everyone[1:], *stack.enter_context(folder.checkpoints())]
+            everyone += stack.enter_context(folder.checkpoints())
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
             model = _train(prepared, config, device, world, everyone, facts)

@@ -19,7 +19,7 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.recipes.registry import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
 __all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
@@ -76,9 +76,12 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
 
     Raises
     ------
+    RecipeError
+        If the recipe is not one of the list with other settings, which is all that the folder keeps of it.
     RunError
         If the folder exists, or cannot be written.
     """
+    require_reproducible(model.recipe)
     write_folder(Path(path), files_of(model), facts_of(model), overwrite)
 
 
@@ -126,7 +129,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     facts = verify_folder(path)
     try:
         written = _read_json(path / "recipe.json")
-        recipe = recipe_named(written["name"]).edit(written["settings"])
+        recipe = recipe_of(written["name"], written["settings"])
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -144,9 +147,9 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
         raise RunError(
-            f"{path} was made by another genevae ({made}; this is {version('genevae')}), and cannot be opened: "
-            f"{' '.join(str(error).split())} Its settings can be used to train again: genevae fit "
-            f"--config {path / 'config.toml'} --out NEW."
+            f"{path} cannot be opened: {' '.join(str(error).split())} It was written by genevae {made}, and this is "
+            f"{version('genevae')}. Its settings can be used to train again: genevae fit --config "
+            f"{path / 'config.toml'} --out NEW."
         ) from error
 
 
