@@ -66,7 +66,7 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     Parameters
     ----------
     model
-        What :func:`fit` returned.
+        What :func:`~genevae.runs.fit.fit` returned.
     path
         The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
         category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
