@@ -79,7 +79,11 @@ def require_reproducible(recipe: Recipe) -> None:
     RecipeError
         With what makes it so.
     """
-    if recipe.name not in RECIPES or RECIPES[recipe.name].edit(recipe.settings()) != recipe:
+    try:
+        is_known = recipe_named(recipe.name).edit(recipe.settings()) == recipe
+    except RecipeError:
+        is_known = False
+    if not is_known:
         raise RecipeError(
             f"A file keeps the name and the settings of a recipe, and '{recipe.name}' with these settings is another "
             "one. Give yours a name, and add it wherever its models are opened: "
