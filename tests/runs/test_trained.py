@@ -19,6 +19,7 @@ from genevae.runs.trained import load, save
 from genevae.tasks.embed import embed
 
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
+         "training.png",
          "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST)  # fmt: skip
 
 

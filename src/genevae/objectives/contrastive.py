@@ -100,7 +100,7 @@ class Contrastive(Objective):
         nce_n, first = shard_rows(nce_n, cells.shard), shard_rows(first, cells.shard)
         named = {**bound.terms, "contrastive": nce_n.mean().detach(), "retrieval": first.float().mean()}
         if not self.training:
-            named |= self.elbo.masked(model, cells)
+            named |= self.elbo.validation_terms(model, cells, terms)
         per_cell_n = bound.per_cell_n + self.weight * nce_n.detach().repeat_interleave(2)
         return Loss(bound.total + self.weight * nce_n.mean(), named, per_cell_n)
 

@@ -10,7 +10,10 @@ from genevae.training.settings import Training
 
 __all__ = ["BOUND", "BULK", "BULK_LARGE"]
 
-BOUND = Bound(annealing=Annealing(beta=0.1, beta_schedule="cyclic", beta_ramp=0.5, beta_decay=0.8), masking=Masking())
+BOUND = Bound(
+    annealing=Annealing(beta=0.1, beta_schedule="cyclic", beta_ramp=0.5, beta_decay=0.8, beta_curve="cosine"),
+    masking=Masking(),
+)
 BULK = Recipe(
     name="bulk",
     description=DESCRIPTIONS["bulk"],

@@ -19,6 +19,7 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_named
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
@@ -69,8 +70,8 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
         What :func:`fit` returned.
     path
         The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
-        category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
-        manifest with the sha256 of each.
+        category's code is its place) as JSON; history, split and fields as CSV; curves of training as a picture; the
+        command's settings as TOML; and a manifest with the sha256 of each.
     overwrite
         Whether an existing folder is replaced.
 
@@ -95,6 +96,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "schema.json": lambda file: _write_json(file, model.schema.to_json()),
         "calibration.json": lambda file: _write_json(file, calibration),
         "history.csv": lambda file: model.history.to_csv(file, index=False),
+        "training.png": lambda file: training_picture(model.history, int(model.facts.get("best_epoch", 0)), file),
         "fields.csv": lambda file: model.fields.to_csv(file, index=False),
         "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
         "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),

@@ -182,7 +182,7 @@ def _end_epoch(state: State, training: Loader, validation: Loader) -> Epoch:
 
     # Losses of different epochs can be compared once every schedule has reached its target.
     settled = state.objective.settled(state.progress)
-    state.best.update(epoch.epoch - 1, epoch.validation_loss, settled)
+    state.best.update(epoch.epoch - 1, epoch.validation_loss, settled, epoch.terms.get("validation_mse"))
     state.history.best_epoch = state.best.epoch
     state.guard.snapshot()
     if reason := state.best.stop_reason():
