@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.data.schema import Categorical, Schema
+from genevae.data.schema import Categorical, Continuous, Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, GeneError, RecipeError
@@ -46,6 +46,24 @@ def logged(adata):
     x = adata.X.toarray()
     adata.X = np.log1p(1e4 * x / x.sum(1, keepdims=True)).astype(np.float32)
     return adata
+
+
+@pytest.mark.parametrize("name", ["nb", "gaussian", "convolutional", "dose"])
+def test_the_decoder_has_dropout_where_it_is_set_and_in_training_only(name, make_cells):
+    dose = Continuous("dose", 1.0, 1.0, 0.0, 3.0)
+    schema = Schema(tuple("abcdefg"), Kind.COUNTS, categorical=(Categorical("type", ("A", "B", "C")),),
+                    continuous=(dose,))  # fmt: skip
+    cells = make_cells()
+    for share, differ in ((0.0, False), (0.5, True)):
+        torch.manual_seed(0)
+        model = RECIPES[name].edit({"dropout": 0, "decoder_dropout": share, "n_latent": 2}).build(schema)
+        noise = torch.zeros(1, 12, 2)
+        first, second = (model.terms(cells, noise_snk=noise) for _ in range(2))
+        assert torch.equal(first.log_px_sn, second.log_px_sn) != differ, share
+        assert torch.equal(first.kl_n, second.kl_n)
+        model.eval()
+        first, second = (model.terms(cells, noise_snk=noise) for _ in range(2))
+        assert torch.equal(first.log_px_sn, second.log_px_sn)
 
 
 def test_every_recipe_fits_saves_and_embeds(name, adata, tmp_path):

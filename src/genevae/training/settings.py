@@ -168,6 +168,9 @@ class Training:
         weights of that epoch: in the units of results, which are those of the table or log-normalised values.
     keep_best
         Whether to end with the weights of the best validation epoch instead of the last.
+    fresh_norm
+        Whether batch-norm statistics are estimated again before each validation, from training cells without dropout
+        and masks, where an epoch has fewer than 100 steps; else, running averages of training are used.
     accumulate
         Minibatches in one step, whose gradients are added up, where a larger minibatch does not fit in memory.
     precision
@@ -188,6 +191,7 @@ class Training:
     target_loss: float | None = None
     target_mse: float | None = setting(None, above=0)
     keep_best: bool = True
+    fresh_norm: bool = False
     accumulate: int = setting(1, at_least=1)
     precision: Precision = "float32"
 
