@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,10 @@ class VAE(nn.Module):
     def likelihood(self, z: Tensor, condition: Condition) -> ExpressionDistribution:
         """p(x | z, c), of ``(…, n, g)``."""
         return self._likelihood(z, condition)
+
+    def fix_posterior(self) -> None:
+        """Use the posterior as it is: without gradients, dropout or updates of batch norm."""
+        cast("nn.Module", self._posterior).requires_grad_(False).eval()
 
     def gene_embeddings(self) -> Tensor | None:
         """Return the likelihood's vector of each gene, ``gh``, or None if it has none."""

@@ -112,7 +112,7 @@ class ObjectiveSettings:
         """Make the objective."""
         raise NotImplementedError
 
-    def extend(self, vae: VAE, model: Model) -> None:
+    def extend(self, vae: VAE, model: Model, schema: Schema) -> None:
         """Add the parts to a model that only this objective needs."""
 
     def training_sampler(
@@ -122,8 +122,9 @@ class ObjectiveSettings:
         weights: Weights | None,
         training: Training,
         seed: int,
+        view_n: RowNumbers | None = None,  # noqa: ARG002 - as above
     ) -> Sampler:
-        """Return the order of the training cells; ``group_n`` are the groups of all cells, where there are any."""
+        """Return the order of the training cells; ``group_n`` and ``view_n`` are those of all cells, where given."""
         return Shuffled(rows, training.batch_size, seed, weights=weights, n_cells_per_epoch=training.cells_per_epoch)
 
     def validation_sampler(
@@ -132,6 +133,7 @@ class ObjectiveSettings:
         group_n: RowNumbers | None,  # noqa: ARG002 - as above
         training: Training,  # noqa: ARG002 - as above
         seed: int,  # noqa: ARG002 - as above
+        view_n: RowNumbers | None = None,  # noqa: ARG002 - as above
     ) -> Sampler:
         """Return the order of the validation cells."""
         return InOrder(rows, 512)

@@ -95,7 +95,7 @@ class Recipe:
     def build(self, schema: Schema) -> VAE:
         """Make the model for these genes and covariates, with fresh weights."""
         vae = self.model.build(schema, self.objective.masks)
-        self.objective.extend(vae, self.model)
+        self.objective.extend(vae, self.model, schema)
         return vae
 
     def make_objective(self, schema: Schema, n_epochs: int) -> Objective:

@@ -33,6 +33,9 @@ class Covariates:
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
+    view
+        An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
+        and each has a projection of its own.
     """
 
     condition: Sequence[str] = ()
@@ -41,6 +44,7 @@ class Covariates:
     control: Mapping[str, str] | None = None
     combine: Sequence[str] = ()
     group: str | None = None
+    view: str | None = None
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
@@ -106,6 +110,9 @@ class RunOptions:
 
     Parameters
     ----------
+    from_run
+        The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
+        and its recipe and settings unless others are given.
     seed
         Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
     device
@@ -119,6 +126,7 @@ class RunOptions:
         How many checkpoints are kept, the latest.
     """
 
+    from_run: str | Path | None = None
     seed: int = 0
     device: str = "auto"
     compile: bool = False

@@ -23,7 +23,7 @@ from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_named
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
-__all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
+__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_of", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path = Path(path)
     facts = verify_folder(path)
     try:
-        written = _read_json(path / "recipe.json")
-        recipe = recipe_named(written["name"]).edit(written["settings"])
+        recipe = recipe_of(path)
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -150,6 +149,23 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             f"{' '.join(str(error).split())} Its settings can be used to train again: genevae fit "
             f"--config {path / 'config.toml'} --out NEW."
         ) from error
+
+
+def recipe_of(path: Path) -> Recipe:
+    """Return the recipe of a folder, with its settings.
+
+    Raises
+    ------
+    RecipeError
+        If this version has no such recipe or setting.
+    RunError
+        If the folder is missing.
+    """
+    try:
+        written = _read_json(path / "recipe.json")
+    except OSError as error:
+        raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
+    return recipe_named(written["name"]).edit(written["settings"])
 
 
 def _read_fields(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from genevae.cells import Cells
+from genevae.models.projection import project_pairs
 from genevae.models.vae import VAE
 
 __all__ = ["MEMORY", "reestimate_norm"]
@@ -29,7 +30,7 @@ def reestimate_norm(model: VAE, minibatches: Iterable[Cells], device: torch.devi
     Parameters
     ----------
     model
-        The model; one without batch norm is left alone.
+        The model; batch norms whose weights are not trained are left alone.
     minibatches
         Training cells, of which at most 32 minibatches are used.
     device
@@ -41,7 +42,7 @@ def reestimate_norm(model: VAE, minibatches: Iterable[Cells], device: torch.devi
     ----------
     Wu and Johnson, Rethinking "Batch" in BatchNorm, arXiv:2105.07576 (2021).
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d) and module.weight.requires_grad]
     if not norms:
         return
     model.eval()
@@ -56,7 +57,7 @@ def reestimate_norm(model: VAE, minibatches: Iterable[Cells], device: torch.devi
             on_device = cells.to(device)
             terms = model.terms(on_device)
             if model.projection is not None:
-                model.projection(terms.z_snk[0], on_device.shard)
+                project_pairs(model.projection, terms.z_snk[0], on_device.shard)
     for norm, (momentum, tracked) in zip(norms, before, strict=True):
         norm.momentum = momentum
         if norm.num_batches_tracked is not None:
