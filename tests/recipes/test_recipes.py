@@ -12,11 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genevae.cli import main
 from genevae.data.schema import Categorical, Continuous, Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, GeneError, RecipeError
 from genevae.objectives.objective import Progress
+from genevae.recipes.describe import settings_of
 from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
 from genevae.runs.config_file import read_config, write_config
@@ -215,6 +217,32 @@ def test_every_setting_has_a_name_of_its_own(name):
     recipe = RECIPES[name]
     parts = [flat(recipe.model), flat(recipe.objective), flat(recipe.training)]
     assert sum(map(len, parts)) == len(recipe.settings())
+
+
+def test_every_setting_is_described_with_its_default_and_its_values(name, capsys):
+    main(["recipes", name])
+    words = " ".join(capsys.readouterr().out.split())
+    for setting in settings_of(RECIPES[name]):
+        assert f"{setting.name} = " in words
+        assert setting.valid in words
+        assert setting.meaning, setting.name
+        assert " ".join(setting.meaning.split()) in words
+    assert [setting.name for setting in settings_of(RECIPES[name])] == list(RECIPES[name].settings())
+
+
+def test_settings_are_described_as_they_are_typed(capsys):
+    main(["recipes", "bulk-large"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "  hidden = 4096,2048,1024,512,256  (integers with commas, 1 or more)" in lines
+    assert "  beta_schedule = cyclic  (linear, cosine, exponential, cyclic)" in lines
+    assert "  target_loss = none  (number or none)" in lines
+
+
+def test_an_unknown_setting_is_answered_with_all_of_them(name):
+    with pytest.raises(RecipeError) as error:
+        RECIPES[name].edit({"n_laten": 3})
+    assert "Did you mean 'n_latent'?" in str(error.value)
+    assert all(setting in str(error.value) for setting in RECIPES[name].settings())
 
 
 def test_options_of_fit_are_the_fields_of_its_config():

@@ -39,8 +39,10 @@ class Annealing:
         How it rises from zero: linear, cosine, exponential, or cyclic.
     beta_ramp
         Share of training, or of each cycle, over which it rises.
-    beta_cycle, beta_decay
-        Epochs in a cycle, and the peak of a cycle over that of the cycle before.
+    beta_cycle
+        Epochs in a cycle.
+    beta_decay
+        The peak of a cycle over that of the cycle before.
     beta_curve
         How it rises in a cycle: linear, cosine or exponential.
     beta_anchor

@@ -84,7 +84,7 @@ class Recipe:
         known = self.settings()
         for name in settings:
             if name not in known:
-                raise RecipeError(f"The recipe {self.name} has no setting '{name}'. {nearest(name, known)}")
+                raise RecipeError(f"The recipe {self.name} has no setting '{name}'. {nearest(name, known, len(known))}")
         parts = {name: edit(getattr(self, name), settings) for name in ("model", "objective", "training")}
         return replace(self, **parts)
 
