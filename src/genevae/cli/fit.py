@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-DataToFit = Annotated[ReadOptions | None, Parameter(name="*", group="How the data are read")]
+DataToFit = Annotated[ReadOptions | None, Parameter(name="*", group="How the data are read", negative=None)]
 
 
 def fit(
@@ -39,6 +39,7 @@ def fit(
     group: str | None = None,
     view: str | None = None,
     genes: str | None = None,
+    gene_filter: Path | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -92,6 +93,9 @@ def fit(
         and each has a projection of its own.
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
+    gene_filter
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; --genes
+        are chosen among those.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
     batch_size
@@ -142,7 +146,8 @@ def fit(
     changed = {name: value for name, value in settings.items() if value is not None}
     options = {
         "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
-        "control": assignments(control), "combine": list(combine or ()), "group": group, "view": view, "genes": genes,
+        "control": assignments(control), "combine": list(combine or ()), "group": group, "view": view,
+        "genes": genes, "gene_filter": gene_filter,
         "setting": {**assignments(setting), **changed}, "validation": validation, "test": test, "stratify": stratify,
         "split_by": split_by, "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,

@@ -28,8 +28,10 @@ __all__ = [
 ]
 
 Run = Annotated[Path, Parameter(help="A folder that fit wrote.")]
-Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read")]
-Out = Annotated[Path, Parameter(help="The file to write: .h5ad, .zarr, .npy, .h5 (a batch file) or .mtx (10x).")]
+Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read", negative=None)]
+Out = Annotated[
+    Path, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
+]
 Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
 Force = Annotated[bool, Parameter(help="Replace what is there.")]
 FieldValues = Sequence[str]

@@ -54,6 +54,7 @@ def fit(
     group: str | None = None,
     view: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
+    gene_filter: str | Path | None = None,
     layer: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -108,6 +109,9 @@ def fit(
     genes
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
+    gene_filter
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
+        are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
@@ -214,7 +218,7 @@ def fit(
             group=group,
             view=view,
         ),
-        expression=Expression(genes=genes, layer=layer),
+        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer),
         split=SplitOptions(
             validation=validation, test=test, stratify=stratify, split_by=split_by, hold_out=hold_out, balance=balance
         ),

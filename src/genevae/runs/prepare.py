@@ -20,8 +20,9 @@ from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
+from genevae.errors import GeneError, shorten
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
-from genevae.io.gene_lists import read_gene_list
+from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
@@ -135,10 +136,30 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
     fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
+    source = _filtered(source, config.expression.gene_filter)
     source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
     raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     return Prepared(source, raw.with_transform(transform), split)
+
+
+def _filtered(source: Source, path: str | Path | None) -> Source:
+    """Keep the genes of a list or GTF file, under any of their names."""
+    if path is None:
+        return source
+    wanted = read_gene_filter(path)
+    names = [source.genes, *source.aliases.values()]
+    kept = [
+        genes[0]
+        for genes in zip(*names, strict=True)
+        if any({g, g.partition(".")[0]} & wanted for g in map(str, genes))
+    ]
+    if not kept:
+        raise GeneError(
+            f"{source.name} has none of the genes of {path}: it has {shorten(source.genes, 3)}. Give a file with the "
+            "same kind of gene names, or rename genes with gene_names."
+        )
+    return match_genes(source, list(dict.fromkeys(kept)))
 
 
 def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:
