@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "recipes": {*BASE, "data", "distributions", "nn", "models", "objectives", "training"},
     "runs": {
         *BASE, "io", "preprocessing", "data", "distributions", "nn", "models", "objectives", "training", "recipes",
+        "plotting",
     },
     "tasks": {*BASE, "io", "data", "distributions", "nn", "models", "metrics"},
     "metrics": {"errors"},

@@ -87,8 +87,8 @@ def shorten(names: Iterable[object], limit: int = 8) -> str:
     return f"{', '.join(listed[:limit])} and {len(listed) - limit} more"
 
 
-def nearest(given: object, valid: Iterable[object]) -> str:
-    """List the valid names, and suggest the one closest to the given name.
+def nearest(given: object, valid: Iterable[object], limit: int = 8) -> str:
+    """List the valid names, at most ``limit`` of them, and suggest the one closest to the given name.
 
     >>> nearest("celltype", ["cell_type", "donor"])
     "Did you mean 'cell_type'? There are: cell_type, donor."
@@ -101,4 +101,4 @@ def nearest(given: object, valid: Iterable[object]) -> str:
     folded = {name.casefold(): name for name in names}
     close = difflib.get_close_matches(str(given).casefold(), folded, n=1, cutoff=0.6)
     question = f"Did you mean '{folded[close[0]]}'? " if close else ""
-    return f"{question}There are: {shorten(names)}."
+    return f"{question}There are: {shorten(names, limit)}."

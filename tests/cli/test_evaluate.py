@@ -190,7 +190,7 @@ def test_the_command_of_a_report_repeats_it(asked, places, tmp_path) -> None:
     cells.obs = cells.obs[[]]
     cells.layers["counts"] = cells.X
     cells.write_h5ad(tmp_path / "bare.h5ad")
-    read = ["--metadata", str(tmp_path / "labels.csv"), "--layer", "counts", "--keep", "disk"]
+    read = ["--metadata", str(tmp_path / "labels.csv"), "--layer", "counts", "--keep", "disk", "--no-transpose"]
     main(["evaluate", str(places["one"]), str(tmp_path / "bare.h5ad"), *read, "--out", str(tmp_path / "a")])
     written = json.loads((tmp_path / "a" / "metrics.json").read_text())
     main([*shlex.split(written["command"])[1:], "--force"])

@@ -14,6 +14,7 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
+from genevae.cli.slurm import _callable
 
 BASH = shutil.which("bash") or "bash"
 DIRECTIVES = {
@@ -116,6 +117,16 @@ def test_paths_with_spaces_and_words_with_quotes_arrive_whole(place, capsys):
         ("evaluate run cells.h5ad --out report", "genevae evaluate run cells.h5ad --out report"),
         ("hvg cells.h5ad --out genes.txt --n-genes 50", "genevae data hvg cells.h5ad --out genes.txt --n-genes 50"),
         ("pseudobulk cells.h5ad --out p.h5ad --by type", "genevae data pseudobulk cells.h5ad --out p.h5ad --by type"),
+        ("data hvg cells.h5ad --out genes.txt", "genevae data hvg cells.h5ad --out genes.txt"),
+        ("cluster run cells.h5ad --out c.csv", "genevae cluster run cells.h5ad --out c.csv"),
+        (
+            "effect run cells.h5ad --field drug --out e",
+            "genevae effect run cells.h5ad --field drug --out e",
+        ),
+        ("dose-response run cells.h5ad --out d", "genevae dose-response run cells.h5ad --out d"),
+        ("gene-embeddings run --out g.h5ad", "genevae gene-embeddings run --out g.h5ad"),
+        ("download folder --organism Mus", "genevae data download folder --organism Mus"),
+        ("demo --out d", "genevae demo --out d"),
         ("fit --resume run", "genevae fit --resume run"),
         ("fit x --out r --checkpoint-every 50", "genevae fit x --out r --checkpoint-every 50"),
     ],
@@ -125,6 +136,31 @@ def test_any_long_command_becomes_a_job(words, expected, place, capsys):
     assert next(line for line in text.splitlines() if line.startswith("srun")).endswith(expected)
     needs, _ = read_as_sbatch(text)
     assert ("signal" in needs) == words.startswith("fit")
+
+
+def test_every_command_is_known(place, capsys):
+    from genevae.cli import COMMANDS
+
+    for name in COMMANDS.keys() - {"slurm", "data"}:
+        assert name in _callable()
+    with pytest.raises(SystemExit):
+        main(["slurm", "slurm", "fit", "x", "--out", "r"])
+    answer = capsys.readouterr().err
+    assert all(name in answer for name in COMMANDS.keys() - {"slurm"})
+
+
+def test_an_environment_that_is_activated_first_is_the_one_that_runs(place):
+    """Its genevae stands in for one that is installed there, and says how it was called."""
+    scripts = place / "venv" / "bin"
+    scripts.mkdir(parents=True)
+    (scripts / "genevae").write_text('#!/bin/bash\necho "from the environment: $*"\n')
+    (scripts / "genevae").chmod(stat.S_IRWXU)
+    (scripts / "activate").write_text(f'export PATH="{scripts}:$PATH"\n')
+    main(["slurm", "inspect", "my cells.h5ad", "--setup", "source venv/bin/activate"])
+    done = run(place / "genevae-inspect.sbatch")
+    assert done.stdout == "from the environment: inspect my cells.h5ad\n", done.stderr
+    main(["slurm", "recipes", "--setup", "export HERE=1"])
+    assert "contrastive" in run(place / "genevae-recipes.sbatch").stdout  # nothing else in the PATH: as without
 
 
 def test_an_array_has_a_job_for_every_combination_each_in_its_own_place(place, capsys):

@@ -100,3 +100,16 @@ def test_few_rows_are_no_trouble(rows):
     sampler = Pairs(rows, np.zeros(3, dtype=np.int64), 8)
     assert pairs_of(sampler) == [[2, 2]] * len(rows)
     assert sampler.n_cells == 2 * len(rows)
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 1)), min_size=1, max_size=40), st.integers(0, 9))
+def test_with_views_every_row_of_a_group_that_has_both_is_in_a_pair_of_both(rows, epoch):
+    group_n, view_n = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    pairs = Pairs(np.arange(len(rows)), group_n, 6, seed=1, view_n=view_n)
+    chunks = list(pairs.chunks(epoch))
+    drawn = np.concatenate([chunk.rows for chunk in chunks]).reshape(-1, 2) if chunks else np.empty((0, 2), dtype=int)
+    assert 2 * len(drawn) == pairs.n_cells
+    assert (group_n[drawn[:, 0]] == group_n[drawn[:, 1]]).all()
+    assert (view_n[drawn] == [0, 1]).all()
+    both = {g for g in group_n[group_n >= 0] if {0, 1} <= set(view_n[group_n == g])}
+    assert set(drawn.ravel()) == {n for n, (g, v) in enumerate(rows) if g in both and v >= 0}

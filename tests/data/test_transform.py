@@ -77,6 +77,26 @@ def test_standardise_looks_at_measured_values_only_and_leaves_constant_genes(mak
     assert fitted.apply(ExpressionRows.from_dense(x), torch.ones(40, 1)).dense()[:, 1].abs().max() == 0
 
 
+def test_genes_that_hardly_vary_are_divided_by_a_share_of_the_median_scale(make_cells):
+    """A gene that all but one of the training cells lack, and another cell has, stays within reason."""
+    cells = make_cells(200, counts=False, stored=False)
+    x = cells.x.dense().clone()
+    x[:, 0], x[0, 0] = 0.0, 0.01
+    x[:, 1] = 4.0
+    training = [Cells(ExpressionRows.from_dense(x), cells.condition, cells.row_n)]
+    plain, floored = (Standardise(AsIs(), floor=floor).fit(training) for floor in (0.0, 0.25))
+    lower_median = np.sort(x.double().numpy()[:, [0, 2, 3, 4, 5, 6]].std(0))[2]
+    torch.testing.assert_close(floored.scale_g[2:], plain.scale_g[2:])
+    assert floored.scale_g[0].item() == pytest.approx(0.25 * lower_median, rel=1e-5)
+    assert floored.scale_g[1] == plain.scale_g[1] == 1
+    other = ExpressionRows.from_dense(torch.full((1, 7), 5.0))
+    square = [fitted.apply(other, torch.ones(1, 1)).dense()[0, 0].square() for fitted in (plain, floored)]
+    assert square[0] > 10_000
+    assert square[1] < 600
+    torch.testing.assert_close(floored.invert(floored.apply(other, torch.ones(1, 1)).dense(), torch.ones(1, 1)),
+                               other.dense())  # fmt: skip
+
+
 def test_an_unknown_transform_is_an_error_with_the_nearest():
     with pytest.raises(DataError, match="Did you mean 'log-normalise'"):
         transform_from_json({"name": "log-normalize"})

@@ -157,7 +157,7 @@ def test_validation_reports_the_masks_and_training_does_not(model, make_cells):
     usual = {"reconstruction", "kl", "contrastive", "retrieval"}
     assert set(objective(model, cells).terms) == usual
     masked = {"reconstruction_fixed_mask", "reconstruction_dynamic_mask"}
-    assert set(objective.eval()(model.eval(), cells).terms) == usual | masked
+    assert set(objective.eval()(model.eval(), cells).terms) == usual | masked | {"mse"}
 
 
 def test_it_has_settled_once_beta_has():

@@ -73,7 +73,7 @@ def test_it_has_settled_once_beta_has_reached_its_target():
 
 
 def test_it_has_settled_on_every_peak_of_a_cycle_and_not_between():
-    cyclic = ELBO(Cyclic(0.1, n_cycles=2, decay=0.5))
+    cyclic = ELBO(Cyclic(0.1, cycle=5, n_epochs=10, decay=0.5))
     assert [cyclic.settled(Progress(step, 100)) for step in (0, 5, 25, 49, 50, 60, 75, 100)] == [
         False, False, True, True, False, False, True, True,
     ]  # fmt: skip

@@ -73,4 +73,4 @@ def test_validation_reports_whole_and_masked_cells(make_cells):
     assert set(objective(model, make_cells()).terms) == {"reconstruction", "kl"}
     objective.eval()
     terms = objective(model.eval(), make_cells()).terms
-    assert set(terms) == {"reconstruction", "kl", "reconstruction_fixed_mask", "reconstruction_dynamic_mask"}
+    assert set(terms) == {"reconstruction", "kl", "mse", "reconstruction_fixed_mask", "reconstruction_dynamic_mask"}

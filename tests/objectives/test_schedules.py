@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genevae.objectives.schedules import CURVES, Constant, Cyclic, Ramp
+from genevae.recipes.bound import Annealing
 
 TARGETS = st.floats(0.0, 100.0)
 SHAPES = st.sampled_from(sorted(CURVES))
 RISING = st.one_of(st.builds(Constant, TARGETS), st.builds(Ramp, TARGETS, st.floats(0.0, 1.0), SHAPES))
-CYCLES = st.builds(Cyclic, TARGETS, st.integers(1, 12), st.floats(0.5, 1.0), st.floats(0.0, 1.0), SHAPES)
+CYCLES = st.builds(
+    Cyclic, TARGETS, st.integers(1, 50), st.integers(1, 200), st.floats(0.5, 1.0), st.floats(0.0, 1.0), SHAPES
+)
 SCHEDULES = st.one_of(RISING, CYCLES)
 
 
@@ -48,15 +51,36 @@ def test_every_curve_goes_from_zero_to_one(name):
     assert CURVES[name](1.0) == pytest.approx(1)
 
 
-@given(CYCLES, st.integers(20, 400))
-def test_a_cycle_starts_at_zero_and_its_peaks_decay_to_the_target(schedule, n_steps):
+@given(CYCLES, st.integers(1, 30))
+def test_cycles_have_their_number_of_epochs_and_each_peak_is_a_share_of_the_last(schedule, steps_per_epoch):
+    n_steps = schedule.n_epochs * steps_per_epoch
+    length = min(schedule.cycle, schedule.n_epochs) * steps_per_epoch
     weights = [schedule(step, n_steps) for step in range(n_steps)]
-    highest = schedule.target / schedule.decay ** (schedule.n_cycles - 1)
-    assert all(0 <= weight <= highest * (1 + 1e-9) for weight in weights)
-    starts = [-int(-cycle * n_steps // schedule.n_cycles) for cycle in range(schedule.n_cycles)]
-    peaks = [max(weights[a:b]) for a, b in zip(starts, [*starts[1:], n_steps], strict=True)]
-    if n_steps >= 8 * schedule.n_cycles and schedule.share <= 0.5:
-        expected = [schedule.target / schedule.decay ** (schedule.n_cycles - 1 - i) for i in range(schedule.n_cycles)]
-        assert peaks == pytest.approx(expected)
-        if schedule.share:
-            assert weights[0] == 0
+    assert schedule.n_cycles == max(1, schedule.n_epochs // schedule.cycle)
+    for cycle in range(schedule.n_cycles):
+        part = weights[cycle * length : min((cycle + 1) * length, n_steps - 1)]
+        peak = schedule.peak * schedule.decay**cycle
+        assert all(0 <= weight <= peak * (1 + 1e-9) for weight in part)
+        if schedule.share and part:
+            assert part[0] == 0
+        if schedule.share <= 0.5 and len(part) >= 8:
+            assert max(part) == pytest.approx(peak)
+    assert all(weight == schedule.target for weight in weights[schedule.n_cycles * length :])
+
+
+@pytest.mark.parametrize("curve", sorted(CURVES))
+def test_a_cycle_rises_along_its_curve(curve):
+    cyclic = Cyclic(2.0, cycle=10, n_epochs=20, share=0.5, curve=curve)
+    assert [cyclic(step, 200) for step in range(100, 150, 10)] == pytest.approx(
+        [2 * CURVES[curve](t) for t in (0, 0.2, 0.4, 0.6, 0.8)]
+    )
+
+
+@given(st.integers(40, 400))
+def test_the_first_peak_is_beta_however_many_epochs_there_are_unless_the_last_is_to_be(n_epochs):
+    settings = {"beta": 0.1, "beta_schedule": "cyclic", "beta_cycle": 40, "beta_decay": 0.8, "beta_ramp": 0.5}
+    first = Annealing(**settings).schedule(n_epochs)
+    assert first(39, n_epochs) == (0.1 if n_epochs > 40 else first.target)
+    last = Annealing(**settings, beta_anchor="last").schedule(n_epochs)
+    assert last.target == pytest.approx(0.1)
+    assert last.peak == pytest.approx(0.1 / 0.8 ** (n_epochs // 40 - 1))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from genevae.data.pair_sampler import Pairs
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
-from genevae.errors import CategoryError, RecipeError
+from genevae.errors import CategoryError, RecipeError, TrainingError
+from genevae.io.read_options import ReadOptions
 from genevae.objectives.masking import mask_genes
 from genevae.recipes.registry import RECIPES
 from genevae.runs.fit import fit
@@ -26,7 +30,7 @@ SCHEMA = Schema(tuple("abcdef"), Kind.LOG)
 def test_the_numbers_are_those_that_were_announced(name):
     wanted = {
         "activation": "elu", "norm": "batch", "dropout": 0.3, "standardise": True, "beta": 0.1,
-        "beta_schedule": "cyclic", "beta_cycle": 40, "mask_low": 0.05, "mask_high": 0.25,
+        "beta_schedule": "cyclic", "beta_cycle": 40, "beta_curve": "cosine", "mask_low": 0.05, "mask_high": 0.25,
     }  # fmt: skip
     settings = RECIPES[name].settings()
     assert {setting: settings[setting] for setting in wanted} == wanted
@@ -38,7 +42,7 @@ def test_the_numbers_are_those_that_were_announced(name):
 @pytest.mark.parametrize("n_steps", [1, 7, 400, 4000])
 def test_every_schedule_reaches_its_target(schedule, n_steps):
     beta = RECIPES["bulk"].edit({"beta_schedule": schedule}).objective.annealing.schedule(400)
-    assert beta(n_steps - 1, n_steps) == beta.target == 0.1
+    assert beta(n_steps - 1, n_steps) == beta.target == (0.1 if schedule != "cyclic" else 0.1 * 0.8**9)
 
 
 def test_cycles_are_forty_epochs_long_and_each_peak_is_lower_than_the_last():
@@ -47,13 +51,57 @@ def test_cycles_are_forty_epochs_long_and_each_peak_is_lower_than_the_last():
     starts = [beta(epoch, 200) for epoch in range(0, 200, 40)]
     peaks = [beta(epoch, 200) for epoch in range(39, 200, 40)]
     assert starts == [0.0] * 5
-    np.testing.assert_allclose(peaks, [0.1 / annealing.beta_decay**k for k in (4, 3, 2, 1, 0)])
+    np.testing.assert_allclose(peaks, [0.1 * annealing.beta_decay**k for k in range(5)])
 
 
 def test_validation_reports_whole_fixed_and_dynamic_masks(adata):
     history = fit(adata, recipe="bulk", **FAST).history
     assert set(MASKS) <= set(history)
     assert np.isfinite(history[MASKS]).all().all()
+
+
+def test_the_history_has_beta_of_every_epoch(adata):
+    settings = {"beta_cycle": 4, "beta_decay": 0.5}
+    history = fit(adata, recipe="bulk", setting=settings, **{**FAST, "epochs": 9, "batch_size": 12}).history
+    beta, n_steps = RECIPES["bulk"].edit(settings).objective.annealing.schedule(9), int(history["step"].iloc[-1])
+    each = np.array([beta(step, n_steps) for step in range(n_steps)]).reshape(9, 3)
+    np.testing.assert_allclose(history["beta"], each.mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_the_mean_squared_error_is_in_the_units_of_the_table(standardise, tmp_path):
+    """Against results as they are written: the reconstruction of one draw, in a table of logarithms."""
+    rng = np.random.default_rng(0)
+    x = 5 + rng.normal(size=(60, 8)) * np.array([0.1, 0.2, 0.5, 1, 2, 3, 4, 5])
+    rows = [["", *(f"G{g}" for g in range(8))], *([f"s{n}", *map(str, row)] for n, row in enumerate(x))]
+    with (tmp_path / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    settings = {"standardise": standardise, "beta": 100.0, "beta_schedule": "linear", "beta_ramp": 0}
+    model = fit(
+        ReadOptions(tmp_path / "table.csv", transpose=False), recipe="bulk", setting=settings, **{**FAST, "epochs": 150}
+    )
+    validation = (model.split == "validation").to_numpy()
+    mean_only = ((x[validation] - x[~validation].mean(0)) ** 2).mean()  # with so high a β, nothing is known of a cell
+    assert model.history["validation_mse"].iloc[-1] == pytest.approx(mean_only, rel=0.25)
+
+
+def test_training_stops_at_a_target_of_the_mean_squared_error_with_the_weights_of_that_epoch(adata):
+    first = fit(adata, recipe="bulk", **{**FAST, "epochs": 6}).history["validation_mse"]
+    target = float(first.iloc[2:4].min())
+    model = fit(adata, recipe="bulk", setting={"target_mse": target}, **{**FAST, "epochs": 6})
+    assert model.history["validation_mse"].iloc[-1] <= target
+    assert (model.history["validation_mse"].iloc[:-1] > target).all()
+    assert model.facts["best_epoch"] == len(model.history)
+    assert "mean squared error" in model.facts["ended"]
+    with pytest.raises(TrainingError, match="validation cells"):
+        fit(adata, recipe="bulk", setting={"target_mse": target}, validation=0, **FAST)
+
+
+def test_the_folder_of_a_run_has_a_picture_of_its_curves(adata, tmp_path):
+    fit(adata, recipe="bulk", out=tmp_path / "run", **FAST)
+    pixels = imread(tmp_path / "run" / "training.png")
+    assert pixels[..., :3].std() > 0.01
+    assert pixels.shape[1] > 2 * pixels.shape[0]  # loss, error and β, side by side
 
 
 def test_without_a_mask_nothing_is_hidden(adata):

@@ -12,11 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.data.schema import Categorical, Schema
+from genevae.cli import main
+from genevae.data.schema import Categorical, Continuous, Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, GeneError, RecipeError
 from genevae.objectives.objective import Progress
+from genevae.recipes.describe import settings_of
 from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
 from genevae.runs.config_file import read_config, write_config
@@ -46,6 +48,24 @@ def logged(adata):
     x = adata.X.toarray()
     adata.X = np.log1p(1e4 * x / x.sum(1, keepdims=True)).astype(np.float32)
     return adata
+
+
+@pytest.mark.parametrize("name", ["nb", "gaussian", "convolutional", "dose"])
+def test_the_decoder_has_dropout_where_it_is_set_and_in_training_only(name, make_cells):
+    dose = Continuous("dose", 1.0, 1.0, 0.0, 3.0)
+    schema = Schema(tuple("abcdefg"), Kind.COUNTS, categorical=(Categorical("type", ("A", "B", "C")),),
+                    continuous=(dose,))  # fmt: skip
+    cells = make_cells()
+    for share, differ in ((0.0, False), (0.5, True)):
+        torch.manual_seed(0)
+        model = RECIPES[name].edit({"dropout": 0, "decoder_dropout": share, "n_latent": 2}).build(schema)
+        noise = torch.zeros(1, 12, 2)
+        first, second = (model.terms(cells, noise_snk=noise) for _ in range(2))
+        assert torch.equal(first.log_px_sn, second.log_px_sn) != differ, share
+        assert torch.equal(first.kl_n, second.kl_n)
+        model.eval()
+        first, second = (model.terms(cells, noise_snk=noise) for _ in range(2))
+        assert torch.equal(first.log_px_sn, second.log_px_sn)
 
 
 def test_every_recipe_fits_saves_and_embeds(name, adata, tmp_path):
@@ -197,6 +217,32 @@ def test_every_setting_has_a_name_of_its_own(name):
     recipe = RECIPES[name]
     parts = [flat(recipe.model), flat(recipe.objective), flat(recipe.training)]
     assert sum(map(len, parts)) == len(recipe.settings())
+
+
+def test_every_setting_is_described_with_its_default_and_its_values(name, capsys):
+    main(["recipes", name])
+    words = " ".join(capsys.readouterr().out.split())
+    for setting in settings_of(RECIPES[name]):
+        assert f"{setting.name} = " in words
+        assert setting.valid in words
+        assert setting.meaning, setting.name
+        assert " ".join(setting.meaning.split()) in words
+    assert [setting.name for setting in settings_of(RECIPES[name])] == list(RECIPES[name].settings())
+
+
+def test_settings_are_described_as_they_are_typed(capsys):
+    main(["recipes", "bulk-large"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "  hidden = 4096,2048,1024,512,256  (integers with commas, 1 or more)" in lines
+    assert "  beta_schedule = cyclic  (linear, cosine, exponential, cyclic)" in lines
+    assert "  target_loss = none  (number or none)" in lines
+
+
+def test_an_unknown_setting_is_answered_with_all_of_them(name):
+    with pytest.raises(RecipeError) as error:
+        RECIPES[name].edit({"n_laten": 3})
+    assert "Did you mean 'n_latent'?" in str(error.value)
+    assert all(setting in str(error.value) for setting in RECIPES[name].settings())
 
 
 def test_options_of_fit_are_the_fields_of_its_config():

@@ -193,6 +193,12 @@ def test_a_plateau_halves_the_learning_rate_whatever_the_sign_of_the_loss(level,
     assert history["learning_rate"].tolist() == pytest.approx([0.8] * 4 + [0.4] * 3 + [0.2] * 3)
 
 
+def test_a_plateau_does_not_go_below_the_least_learning_rate(counts):
+    numbers = {"patience": 0, "plateau": 1, "learning_rate": 0.8, "least_learning_rate": 0.3}
+    history = Trial(counts).train(Flat(), epochs=10, **numbers).to_frame()
+    assert history["learning_rate"].tolist() == pytest.approx([0.8] * 3 + [0.4] * 2 + [0.3] * 5)
+
+
 def test_a_plateau_waits_for_the_schedules_and_zero_never_halves(counts):
     trial = Trial(counts)
     late = trial.train(Flat(settled_at=8 * len(trial.training)), epochs=10, patience=0, plateau=2)

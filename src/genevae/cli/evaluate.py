@@ -10,12 +10,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import DataIfAny, Force, names, other_options, say
+from genevae.cli.options import DataIfAny, Force, OptionalData, names, other_options, say
 from genevae.errors import RunError
 
 __all__ = ["evaluate"]
-
-Reading = Annotated[DataIfAny, Parameter(name="*", group="How the data are read")]
 
 
 def evaluate(
@@ -26,7 +24,7 @@ def evaluate(
     gene_sets: Path | None = None,
     cells: int = 5000,
     seed: int = 0,
-    reading: Reading = DataIfAny(),  # noqa: B008 - it is frozen
+    reading: OptionalData = DataIfAny(),  # noqa: B008 - it is frozen
 ) -> None:
     """Evaluate trained models on data, every score beside its baselines.
 
@@ -64,8 +62,8 @@ def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]
     """Return the command that repeats an evaluation."""
     parts = ["genevae", "evaluate", *runs_and_data, "--out", str(out)]
     for name, value in options.items():
-        if value is True:
-            parts.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, bool):
+            parts.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
         elif value:
             parts += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(parts)

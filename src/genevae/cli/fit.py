@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import DataIfAny, FieldValues, Force, assignments, other_options, say
+from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, assignments, other_options, say
 from genevae.errors import RecipeError, shorten
 from genevae.io.read_options import ReadOptions
 from genevae.training.launch_env import launched
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-DataToFit = Annotated[DataIfAny, Parameter(name="*", group="How the data are read")]
-
 
 def fit(
-    data: DataToFit = DataIfAny(),  # noqa: B008 - it is frozen
+    data: OptionalData = DataIfAny(),  # noqa: B008 - it is frozen
     *,
     out: Path | None = None,
     resume: Path | None = None,
@@ -38,7 +36,9 @@ def fit(
     control: FieldValues | None = None,
     combine: Sequence[str] | None = None,
     group: str | None = None,
+    view: str | None = None,
     genes: str | None = None,
+    gene_filter: Path | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -53,6 +53,7 @@ def fit(
     split_by: str | None = None,
     hold_out: FieldValues | None = None,
     balance: str | None = None,
+    from_run: Annotated[Path | None, Parameter(name=("--from", "--from-run"))] = None,
     seed: int | None = None,
     device: str | None = None,
     compile: bool = False,  # noqa: A002 - torch's name
@@ -72,7 +73,7 @@ def fit(
     log
         tensorboard: curves, the latent and pictures, in RUN-tensorboard.
     recipe
-        The method; nb by default. `genevae recipes` lists them.
+        The method; by default nb, or that of --from. `genevae recipes` lists them.
     condition
         Categorical obs columns that the model is given, such as cell type or perturbation (scvi-tools:
         categorical_covariate_keys).
@@ -86,8 +87,14 @@ def fit(
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs.
+    view
+        An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
+        and each has a projection of its own.
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
+    gene_filter
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; --genes
+        are chosen among those.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
     batch_size
@@ -116,6 +123,9 @@ def fit(
         Keep all cells with this combination out of training, as FIELD=VALUE.
     balance
         An obs column whose categories are drawn equally often in training.
+    from_run
+        The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
+        and its recipe and settings unless others are given.
     seed
         Of the split, the initial weights, the order of cells and the noise; 0 by default. Same seed, same bits.
     device
@@ -135,9 +145,10 @@ def fit(
     options = {
         **settings,
         "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
-        "control": assignments(control), "combine": list(combine or ()), "group": group, "genes": _genes(genes),
-        "setting": assignments(setting), "validation": validation, "test": test, "stratify": stratify,
-        "split_by": split_by, "hold_out": assignments(hold_out), "balance": balance, "seed": seed,
+        "control": assignments(control), "combine": list(combine or ()), "group": group, "view": view,
+        "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
+        "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
+        "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, [], {})}
@@ -199,7 +210,11 @@ def _summary(model: Trained, out: Path) -> str:
     best = model.history.iloc[model.facts["best_epoch"] - 1]
     parts = model.split.value_counts()
     cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
-    return (
+    start = model.facts.get("from")
+    begun = ""
+    if start:
+        begun = f"From     {start['run']}: {start['weights']} of {start['of']} weights, {start['genes']:,} genes\n"
+    return begun + (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
         f"Input    {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
+from numpy.typing import NDArray
 
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
@@ -37,13 +39,14 @@ def latent(
     force: Force = False,
     maps: Sequence[str] | None = None,
     unlabelled: bool = False,
+    dimensions: Literal[2, 3] = 2,
     cells: int = 10_000,
     seed: int = 0,
 ) -> None:
     """Draw maps of the latent, and score how well fields separate in it, beside principal components.
 
-    The folder has latent.h5ad with X_genevae, X_pca, X_tsne and X_umap; a picture for each map, with a panel per
-    numeric field and per field of 2 to 50 categories; and numbers.csv.
+    The folder has latent.h5ad with X_genevae, X_pca, X_tsne and X_umap, and the same as latent.csv and maps.csv; a
+    picture for each map, with a panel per numeric field and per field of 2 to 50 categories; and numbers.csv.
 
     Parameters
     ----------
@@ -53,6 +56,8 @@ def latent(
         Which maps to draw: pca, tsne, umap; by default all, umap where umap-learn is installed.
     unlabelled
         Embed the cells as if none of their conditions were known, where the model was trained for that.
+    dimensions
+        Of the maps.
     cells
         Cells to sample, where there are more.
     seed
@@ -66,7 +71,7 @@ def latent(
     with staging_folder(out) as folder:
         draft = folder / out.name
         draft.mkdir()
-        scores = _fill(draft, model, source, chosen, unlabelled, seed)
+        scores = _fill(draft, model, source, chosen, unlabelled, seed, dimensions)
         replace_with(draft, out)
     sampled = f"{len(source):,} of {len(everything):,} cells, sampled with seed {seed}"
     say(scores.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
@@ -86,7 +91,13 @@ def _chosen(maps: Sequence[str]) -> list[str]:
 
 
 def _fill(
-    folder: Path, model: gv.Trained, source: MemorySource, maps: Sequence[str], unlabelled: bool, seed: int
+    folder: Path,
+    model: gv.Trained,
+    source: MemorySource,
+    maps: Sequence[str],
+    unlabelled: bool,
+    seed: int,
+    dimensions: int,
 ) -> pd.DataFrame:
     """Write everything into a folder, and return the numbers."""
     adata = gv.embed(model, _without_labels(source, model.schema) if unlabelled else source)
@@ -94,17 +105,26 @@ def _fill(
     z = adata.obsm["X_genevae"]
     fields = shown_fields(adata.obs)
     for name in maps:
-        adata.obsm[f"X_{name}"] = project_2d(name, z, seed)
+        adata.obsm[f"X_{name}"] = project_2d(name, z, seed, n_dimensions=dimensions)
         if fields:
             field_picture(adata.obsm[f"X_{name}"], fields, f"{TITLES[name]} of the latent", folder / f"{name}.png")
     adata.write_h5ad(folder / "latent.h5ad")
+    _write_csv(adata.obs.index, {"latent": z}, folder / "latent.csv")
+    _write_csv(adata.obs.index, {name: adata.obsm[f"X_{name}"] for name in maps}, folder / "maps.csv")
     x = log_scale(source.x_ng, probe(source))
     components = Principal.fit(x, z.shape[1], seed).embed(x)
     scores = latent_scores({"latent": z, PCS: components}, adata.obs, seed)
     dead = {"field": "", "score": f"dead dimensions of {z.shape[1]}", "latent": float(dead_dimensions(z))}
-    scores = pd.concat([pd.DataFrame([dead], columns=scores.columns), scores.astype({"baseline": float})])
+    first = pd.DataFrame([dead], columns=scores.columns)
+    scores = pd.concat([first, scores.astype({"baseline": float})]) if len(scores) else first
     scores.to_csv(folder / NUMBERS, index=False)
     return scores
+
+
+def _write_csv(cells: pd.Index[str], arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write arrays of one row per cell as one table."""
+    columns = {f"{name}_{k + 1}": x[:, k] for name, x in arrays.items() for k in range(x.shape[1])}
+    pd.DataFrame(columns, index=cells).to_csv(path, index_label="cell")
 
 
 def _without_labels(source: MemorySource, schema: Schema) -> MemorySource:

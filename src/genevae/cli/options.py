@@ -20,6 +20,7 @@ __all__ = [
     "DataIfAny",
     "FieldValues",
     "Force",
+    "OptionalData",
     "Out",
     "Run",
     "Table",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 Run = Annotated[Path, Parameter(help="A folder that fit wrote.")]
-Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read")]
+Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read", negative=None)]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,18 @@ class DataIfAny(ReadOptions):
     path: str | Path = ""
 
 
+OptionalData = Annotated[DataIfAny, Parameter(name="*", group="How the data are read", negative=None)]
+
+
 def other_options(data: ReadOptions) -> dict[str, Any]:
     """Return the options other than the path that were given, by name."""
     given = {each.name: getattr(data, each.name) for each in fields(data) if each.name != "path"}
     return {name: value for name, value in given.items() if value != getattr(DataIfAny(), name)}
 
 
-Out = Annotated[Path, Parameter(help="The file to write: .h5ad, .zarr, .npy, .h5 (a batch file) or .mtx (10x).")]
+Out = Annotated[
+    Path, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
+]
 Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
 _OF_THE_COMMAND_LINE = ("--config", "--out", "--force", "--log", "--resume")
 """Options that a config file cannot set."""

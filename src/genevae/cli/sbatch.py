@@ -31,8 +31,8 @@ class Job:
     ----------
     name
         Its name in the queue.
-    command
-        The command line, with the program.
+    program, command
+        How genevae is called, and the command line after it.
     folder
         Where it runs.
     each
@@ -50,6 +50,7 @@ class Job:
     """
 
     name: str
+    program: Sequence[str] = ("genevae",)
     command: Sequence[str]
     folder: Path
     each: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -102,7 +103,7 @@ def sbatch_script(job: Job) -> str:
         *(f"#SBATCH --{name}={shlex.quote(value)}" if value else f"#SBATCH --{name}" for name, value in _needs(job)),
         "",
         f"cd {shlex.quote(str(job.folder))} || exit 1",
-        *job.setup,
+        *_setup(job),
         'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
         "",
         *_array(job),
@@ -131,6 +132,19 @@ def _needs(job: Job) -> list[tuple[str, str]]:
         **job.directives,
     }
     return [(name, value) for name, value in needs.items() if value is not None]
+
+
+def _setup(job: Job) -> list[str]:
+    """Run the lines of the user, and take the genevae that they make the first in the PATH."""
+    if not job.setup:
+        return []
+    return [
+        f"run=({shlex.join(job.program)})",
+        'before="$(command -v genevae)"',
+        *job.setup,
+        "# Where these lines put another genevae first in the PATH, such as a virtual environment, it runs.",
+        'if [ "$(command -v genevae)" != "$before" ]; then run=(genevae); fi',
+    ]
 
 
 def _array(job: Job) -> list[str]:
@@ -169,13 +183,14 @@ def _run(job: Job) -> list[str]:
 def _command_line(job: Job) -> str:
     """Quote the command; in an array, options and the output path depend on the job."""
     parts = [shlex.quote(word) for word in job.command]
+    program = '"${run[@]}"' if job.setup else shlex.join(job.program)
     if not job.each:
-        return " ".join(parts)
+        return " ".join([program, *parts])
     at = _index_of_out(job.command)
     path = Path(job.command[at])
     values = "-".join(f"${{{_variable(name)}}}" for name in job.each)
     parts[at] = f'{shlex.quote(str(path.with_suffix("")))}-"{values}"{shlex.quote(path.suffix) if path.suffix else ""}'
-    return " ".join([*parts, *(f'--{name} "${_variable(name)}"' for name in job.each)])
+    return " ".join([program, *parts, *(f'--{name} "${_variable(name)}"' for name in job.each)])
 
 
 def _index_of_out(command: Sequence[str]) -> int:

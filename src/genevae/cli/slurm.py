@@ -19,16 +19,10 @@ from genevae.io.atomic import replace_with, require_free, staging_folder
 
 __all__ = ["slurm"]
 
-VERBS = {
-    **{
-        verb: (verb,)
-        for verb in ("fit", "embed", "evaluate", "generate", "counterfactual", "denoise", "classify", "latent")
-    },
-    **{verb: ("data", verb) for verb in ("hvg", "pseudobulk", "mixtures", "convert")},
-}
-"""The commands that can run as a job, and how they are called."""
 EVERY = "15m"
 """The default interval of checkpoints of a fit."""
+MANY = 100
+"""All commands, in a message."""
 
 
 def slurm(
@@ -55,8 +49,7 @@ def slurm(
     Parameters
     ----------
     command
-        fit, embed, evaluate, generate, counterfactual, denoise, classify, latent, hvg, pseudobulk, mixtures or convert,
-        with its options.
+        Any other command, such as fit, embed or data hvg, with its options; the word data may be left out.
     partition
         The queue.
     time
@@ -75,7 +68,8 @@ def slurm(
     directive
         Any other option of sbatch, as in --directive account=mylab.
     setup
-        A line of shell to run first, as in --setup "module load cuda".
+        A line of shell to run first, as in --setup "module load cuda" or --setup "source venv/bin/activate"; where it
+        makes another genevae the first in the PATH, the job runs that one.
     script
         The file to write; genevae-COMMAND.sbatch by default.
     replace
@@ -88,7 +82,8 @@ def slurm(
     arguments = _checked(command, each)
     job = Job(
         name=script.stem if script else f"genevae-{command[0]}",
-        command=[sys.executable, "-m", "genevae", *arguments],
+        program=[sys.executable, "-m", "genevae"],
+        command=arguments,
         folder=Path.cwd(),
         each=_values(each),
         partition=partition, time=time, memory=memory, nodes=nodes, gpus=gpus, cpus=cpus,
@@ -108,14 +103,26 @@ def slurm(
         console.print(_submitted(path), markup=False)
 
 
+def _callable() -> dict[str, tuple[str, ...]]:
+    """Return the commands that can run as a job, and how they are called."""
+    from genevae.cli import COMMANDS
+    from genevae.cli.data import app
+
+    of_data = [name for name in app if not name.startswith("-")]
+    named = {f"data {name}": ("data", name) for name in of_data} | {name: ("data", name) for name in of_data}
+    return {**named, **{name: (name,) for name in COMMANDS if name not in {"data", "slurm"}}}
+
+
 def _checked(command: Sequence[str], each: Sequence[str]) -> list[str]:
     """Parse the command now, so that a mistake shows before the job starts."""
     from genevae.cli import app
 
-    if not command or command[0] not in VERBS:
-        given = f"'{command[0]}' is no command that runs as a job" if command else "No command was given"
-        raise RecipeError(f"{given}. {nearest(command[0] if command else '', VERBS)}")
-    arguments = [*VERBS[command[0]], *command[1:]]
+    if not command:
+        raise RecipeError(f"No command was given. {nearest('', _callable(), MANY)}")
+    word = " ".join(command[:2]) if command[0] == "data" else command[0]
+    if word not in (verbs := _callable()):
+        raise RecipeError(f"'{word}' is no command that runs as a job. {nearest(word, verbs, MANY)}")
+    arguments = [*verbs[word], *command[len(word.split()) :]]
     if command[0] == "fit" and not {"--checkpoint-every", "--resume"} & {word.split("=")[0] for word in arguments}:
         arguments += ["--checkpoint-every", EVERY]
     for values in Job(name="", command=(), folder=Path(), each=_values(each)).combinations:

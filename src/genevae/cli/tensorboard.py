@@ -75,5 +75,5 @@ def _data_of(model: Trained) -> ReadOptions:
     options = {
         each.name: config[each.name] for each in fields(ReadOptions) if each.name in config and each.name != "path"
     }
-    options |= {"metadata": folder / options["metadata"]} if "metadata" in options else {}
+    options |= {name: folder / options[name] for name in ("metadata", "gene_names") if name in options}
     return ReadOptions(path=folder / config["data"], **options)

@@ -42,6 +42,9 @@ class Pairs:
         Seed of the order.
     buffer
         Approximate number of rows to read at once.
+    view_n
+        The view, 0 or 1, of every row of the data; negative for none. The first row of each pair is then of view 0 and
+        the second of view 1; each row of a group that has both is in a pair, and the rows of other groups in none.
     rank, n_ranks
         The part of each minibatch for this process. All parts together are the minibatch of a single process.
     """
@@ -53,6 +56,7 @@ class Pairs:
     buffer: int = BUFFER
     rank: int = 0
     n_ranks: int = 1
+    view_n: _Rows | None = field(default=None, repr=False)
 
     @cached_property
     def _label_n(self) -> _Rows:
@@ -62,7 +66,18 @@ class Pairs:
         return np.unique(np.where(group_n < 0, beyond, group_n), return_inverse=True)[1].astype(np.int64)
 
     @cached_property
+    def _views(self) -> list[tuple[_Rows, _Rows]]:
+        """Return the rows of both views, for each group that has both."""
+        if self.view_n is None:
+            return []
+        group_n, view_n = self.group_n[self.rows], self.view_n[self.rows]
+        groups = [[self.rows[(group_n == g) & (view_n == v)] for v in (0, 1)] for g in np.unique(group_n[group_n >= 0])]
+        return [(first, second) for first, second in groups if len(first) and len(second)]
+
+    @cached_property
     def _n_pairs(self) -> int:
+        if self.view_n is not None:
+            return sum(max(len(first), len(second)) for first, second in self._views)
         return int(((np.bincount(self._label_n) + 1) // 2).sum())
 
     @property
@@ -92,6 +107,13 @@ class Pairs:
 
     def _pair_rows(self, rng: np.random.Generator) -> _Rows:
         """Return the rows of every pair, group by group; groups and the rows in them are shuffled."""
+        if self.view_n is not None:
+            pairs = [np.empty((0, 2), dtype=np.int64)]
+            for at in rng.permutation(len(self._views)):
+                first, second = map(rng.permutation, self._views[at])
+                n = max(len(first), len(second))
+                pairs.append(np.stack([np.resize(first, n), np.resize(second, n)], 1))
+            return np.concatenate(pairs)
         label_n = rng.permutation(int(self._label_n.max(initial=-1)) + 1)[self._label_n]
         shuffled = rng.permutation(len(label_n))
         order = shuffled[np.argsort(label_n[shuffled], kind="stable")]

@@ -14,7 +14,7 @@ from genevae.data.covariates import UNKNOWN, Categorical, Continuous, obs_column
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, Transform
 from genevae.data.value_kind import Kind
-from genevae.errors import CategoryError, nearest
+from genevae.errors import CategoryError, nearest, shorten
 
 __all__ = ["UNKNOWN", "Categorical", "Continuous", "Schema", "fit_covariates", "obs_column"]
 
@@ -37,6 +37,8 @@ class Schema:
         Whether some training cells lacked some of the genes.
     group
         The covariate whose groups form pairs, for contrastive objectives. The model is not conditioned on it.
+    view
+        The covariate of two categories, of which each pair has one cell each. The model is not conditioned on it.
     """
 
     genes: tuple[str, ...]
@@ -46,6 +48,7 @@ class Schema:
     continuous: tuple[Continuous, ...] = ()
     missing: bool = False
     group: Categorical | None = None
+    view: Categorical | None = None
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -154,7 +157,7 @@ class Schema:
             fields that the table lacks are unknown, if they allow it.
         """
         codes = {}
-        for c in (*self.categorical, *([self.group] if self.group else [])):
+        for c in (*self.categorical, *(c for c in (self.group, self.view) if c)):
             absent = c.name in fill or (c.unknown and c.name not in obs)
             code = 0 if c.name in fill else len(c.categories)
             codes[c.name] = torch.full((len(obs),), code) if absent else c.encode(obs_column(obs, c.name))
@@ -171,12 +174,13 @@ class Schema:
             "continuous": [vars(covariate) for covariate in self.continuous],
             "missing": self.missing,
             "group": None if self.group is None else vars(self.group),
+            **({} if self.view is None else {"view": vars(self.view)}),
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Restore from JSON values."""
-        group = content.get("group")
+        group, view = content.get("group"), content.get("view")
         return cls(
             tuple(content["genes"]),
             Kind(content["kind"]),
@@ -185,6 +189,7 @@ class Schema:
             tuple(Continuous(**covariate) for covariate in content["continuous"]),
             content.get("missing", False),
             None if group is None else _categorical(group),
+            None if view is None else _categorical(view),
         )
 
 
@@ -201,6 +206,7 @@ def fit_covariates(
     control: Mapping[str, str] | None = None,
     combine: Sequence[str] = (),
     group: str | None = None,
+    view: str | None = None,
     unknown: bool = False,
 ) -> dict[str, Any]:
     """Return the covariates of a table, as fields of a :class:`Schema`.
@@ -217,6 +223,8 @@ def fit_covariates(
         Categorical columns whose categories may be combinations, such as A+B.
     group
         The column whose categories make pairs of cells.
+    view
+        The column of two categories, of which a pair has one each.
     unknown
         Whether categories may be unknown.
 
@@ -240,4 +248,16 @@ def fit_covariates(
         ),
         "continuous": tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
         "group": None if group is None else Categorical.fit(obs_column(obs, group), unknown=True),
+        "view": None if view is None else _view(obs, view),
     }
+
+
+def _view(obs: pd.DataFrame, name: str) -> Categorical:
+    """Return the column of views, which has two categories."""
+    view = Categorical.fit(obs_column(obs, name), unknown=True)
+    if len(view.categories) != 2:
+        raise CategoryError(
+            f"A view has two categories, and '{name}' has {len(view.categories)}: {shorten(view.categories)}. Give a "
+            "column that says which of two kinds of profile a row is."
+        )
+    return view

@@ -23,7 +23,7 @@ def in_units_of(model: EvaluatedModel, adata: AnnData) -> Expression:
     """Return cells as a perfect model would return them: its genes, in the units of its answers."""
     schema = model.schema
     source: Any = model  # of which the schema is read
-    fields = [*schema.n_categories, *([schema.group.name] if schema.group else [])]  # their values do not matter here
+    fields = [*schema.n_categories, *(c.name for c in (schema.group, schema.view) if c)]  # their values do not matter
     rows = [
         schema.transform.invert(cells.x.dense(), cells.condition.size_n1)
         for cells in open_cells(source, adata, None, 1024, fields)

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 
+import pandas as pd
 from anndata import AnnData
+from scipy.sparse import issparse
 
-from genevae.errors import DataError, nearest
+from genevae.errors import DataError, GeneError, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
+from genevae.io.gene_lists import read_gene_names
 from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
@@ -104,7 +107,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     if isinstance(data, str | Path):
         data = ReadOptions(path=data)
     if isinstance(data, ReadOptions):
-        return _with_metadata(_open(data if layer is None else replace(data, layer=layer)), data)
+        source = _with_gene_names(_open(data if layer is None else replace(data, layer=layer)), data.gene_names)
+        return _with_metadata(source, data)
     if layer is not None:
         raise DataError(f"{data.name} is already open. Give layer='{layer}' when opening it.")
     return data
@@ -119,9 +123,36 @@ def _open(files: ReadOptions) -> Source:
     if not path.exists():
         raise DataError(f"There is no {path}. {_nearby(path)}")
     try:
-        return fmt.open(path, files)
+        source = fmt.open(path, files)
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
+    if not files.names and fmt is not FORMATS["table"]:
+        raise DataError(f"{path} has names. Leave out names=False (--no-names), which is for tables of numbers alone.")
+    return _transposed(source) if files.transpose and fmt is not FORMATS["table"] else source
+
+
+def _transposed(source: Source) -> Source:
+    """Turn rows into columns, in memory."""
+    held = in_memory(source)
+    obs = pd.DataFrame(dict(held.aliases), index=pd.Index(held.genes, dtype=object))
+    x = held.x_ng.T
+    return MemorySource(held.name, x.tocsr() if issparse(x) else x.copy(), tuple(map(str, held.obs.index)), obs)
+
+
+def _with_gene_names(source: Source, path: str | Path | None) -> Source:
+    """Rename genes by a table; their names before are other names of them."""
+    if path is None:
+        return source
+    known = read_gene_names(path)
+    taken: set[str] = {gene for gene in source.genes if gene not in known}
+    names = []
+    for gene in source.genes:
+        name = known.get(gene, known.get(gene.partition(".")[0], gene))
+        names.append(gene if name != gene and name in taken else name)
+        taken.add(names[-1])
+    if tuple(names) == source.genes:
+        raise GeneError(f"{path} has none of the genes of {source.name}, such as {shorten(source.genes, 3)}.")
+    return replace(source, genes=tuple(names), aliases={**source.aliases, "before": source.genes})  # type: ignore[type-var]
 
 
 def _expand(path: str | Path) -> list[Path] | None:

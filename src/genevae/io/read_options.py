@@ -35,7 +35,13 @@ class ReadOptions:
         The obs column to match with the metadata's column of the same name, or else its first column; by default the
         cell names.
     transpose
-        Whether a table has genes in rows; by default detected from the gene names.
+        Whether a table has genes in rows; by default detected from the gene names. Of another format, whether its
+        rows become columns.
+    names
+        Whether a table has names in its first row and column; without, rows and columns are numbered.
+    gene_names
+        A table of two columns, the name of a gene in the data and the name to use. Other genes keep theirs, as does a
+        gene whose new name another has already.
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """
@@ -48,6 +54,8 @@ class ReadOptions:
     metadata: str | Path | None = None
     key: str | None = None
     transpose: bool | None = None
+    names: bool = True
+    gene_names: str | Path | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from genevae.cells import Cells, Condition
 from genevae.models.posterior import NormalHead
 from genevae.nn.image import Convolutions, Layout, TransposedConvolutions
 from genevae.nn.mlp import MLP, LayerStyle
+from genevae.nn.norm import Dropout
 from genevae.nn.one_hot import OneHot
 
 __all__ = ["ImageDecoder", "ImagePosterior"]
@@ -90,6 +91,8 @@ class ImageDecoder(nn.Module):
         Those of the posterior, in reverse order.
     activation
         Constructor of the activation.
+    dropout
+        Share of the units of the dense layer that each training step sets to zero.
     """
 
     def __init__(
@@ -100,16 +103,18 @@ class ImageDecoder(nn.Module):
         filters: Sequence[int],
         kernel: int,
         activation: Callable[[], nn.Module],
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layout, self.one_hot = layout, one_hot
         self.convolutions = TransposedConvolutions(layout.side, filters, kernel, activation)
         self.dense = nn.Sequential(nn.Linear(n_latent + one_hot.n_out, self.convolutions.n_in), activation())
+        self.dropout = Dropout(dropout)
 
     def forward(self, z: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, g)``."""
         c = self.one_hot(condition).expand(*z.shape[:-1], -1)
         h = self.dense(torch.cat([z, c], -1)).flatten(0, -2)
-        image: Tensor = self.convolutions(h)
+        image: Tensor = self.convolutions(self.dropout(h, condition.shard))
         x_g: Tensor = self.layout.from_image(image).unflatten(0, z.shape[:-1])
         return x_g

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,14 @@ class BoundTerms:
         KL divergence of the latent (and of the size, if it is learned), in nats.
     z_snk
         The sampled latents, for objectives with further terms.
+    px
+        p(x | z, c), of ``(s, n, g)``.
     """
 
     log_px_sn: Tensor
     kl_n: Tensor
     z_snk: Tensor
+    px: ExpressionDistribution
 
     @property
     def bound_n(self) -> Tensor:
@@ -90,6 +94,10 @@ class VAE(nn.Module):
         """p(x | z, c), of ``(…, n, g)``."""
         return self._likelihood(z, condition)
 
+    def fix_posterior(self) -> None:
+        """Use the posterior as it is: without gradients, dropout or updates of batch norm."""
+        cast("nn.Module", self._posterior).requires_grad_(False).eval()
+
     def gene_embeddings(self) -> Tensor | None:
         """Return the likelihood's vector of each gene, ``gh``, or None if it has none."""
         return self._likelihood.gene_embeddings_gh if isinstance(self._likelihood, HasGeneEmbeddings) else None
@@ -130,8 +138,8 @@ class VAE(nn.Module):
             kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
             condition = condition.with_size((q_size.mean + q_size.scale * noise_snk[0, :, k:]).exp())
         z_snk = q.mean + q.scale * noise_snk[..., :k]
-        log_px_sn = self.likelihood(z_snk, condition).log_prob_n(cells.x, condition.measured_ng)
-        return BoundTerms(log_px_sn, kl_n, z_snk)
+        px = self.likelihood(z_snk, condition)
+        return BoundTerms(px.log_prob_n(cells.x, condition.measured_ng), kl_n, z_snk, px)
 
     def bound_n(self, cells: Cells, n_particles: int = 1, noise_snk: Tensor | None = None) -> Tensor:
         """Return the bound of each cell, in nats."""

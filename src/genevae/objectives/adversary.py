@@ -97,6 +97,8 @@ class Adversary(Objective):
         confusion = all_mean(entropy, cells.shard).clamp(max=math.log(logits_snc.shape[-1]))
         value = loss.total - strength * confusion
         named = {**loss.terms, "adversary": entropy.detach(), "adversary_accuracy": accuracy}
+        if not self.training:
+            named |= self.bound.validation_terms(model, cells, terms)
         return Loss(_with_gradient_of(value, loss.total + entropy), named, loss.per_cell_n)
 
     def settled(self, progress: Progress) -> bool:

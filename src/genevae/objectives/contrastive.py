@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genevae.cells import Cells
+from genevae.models.projection import project_pairs
 from genevae.models.vae import VAE
 from genevae.nn.sharding import all_rows, shard_rows
 from genevae.objectives.elbo import ELBO
@@ -69,6 +70,8 @@ class Contrastive(Objective):
         What similarities, from −1 to 1, are divided by.
     frozen
         Whether pairs train only the projection, and the posterior learns from the bound alone.
+    fixed
+        Whether the posterior is used as it is, without dropout, as that of a trained model; masks remain.
     """
 
     def __init__(
@@ -79,11 +82,12 @@ class Contrastive(Objective):
         weight: float = 1.0,
         temperature: float = 0.07,
         frozen: bool = False,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         self.elbo = elbo
         self.group, self.unknown = group, unknown
-        self.weight, self.temperature, self.frozen = weight, temperature, frozen
+        self.weight, self.temperature, self.frozen, self.fixed = weight, temperature, frozen, fixed
 
     @property
     def beta(self) -> Schedule:
@@ -92,6 +96,8 @@ class Contrastive(Objective):
 
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
         """Return the loss, in nats per cell; ``retrieval`` is the share of pairs whose views are nearest."""
+        if self.fixed:
+            model.fix_posterior()
         terms = self.elbo.terms(model, cells)
         bound = self.elbo.weigh(terms, progress)
         similarity_nn = self._compare(model, terms.z_snk[0], cells)
@@ -100,7 +106,7 @@ class Contrastive(Objective):
         nce_n, first = shard_rows(nce_n, cells.shard), shard_rows(first, cells.shard)
         named = {**bound.terms, "contrastive": nce_n.mean().detach(), "retrieval": first.float().mean()}
         if not self.training:
-            named |= self.elbo.masked(model, cells)
+            named |= self.elbo.validation_terms(model, cells, terms)
         per_cell_n = bound.per_cell_n + self.weight * nce_n.detach().repeat_interleave(2)
         return Loss(bound.total + self.weight * nce_n.mean(), named, per_cell_n)
 
@@ -112,7 +118,7 @@ class Contrastive(Objective):
         if model.projection is None:
             raise TypeError("this model was not built to compare cells: it has no projection")
         z_nk = z_nk.detach() if self.frozen else z_nk
-        projected_nk = all_rows(model.projection(z_nk, cells.shard), cells.shard)
+        projected_nk = all_rows(project_pairs(model.projection, z_nk, cells.shard), cells.shard)
         group_n = all_rows(cells.condition.codes[self.group], cells.shard)[::2]
         unique_n = -1 - torch.arange(len(group_n), device=group_n.device)  # a pair without a group is its own group
         group_n = torch.where(group_n == self.unknown, unique_n, group_n)

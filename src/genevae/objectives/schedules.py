@@ -77,14 +77,17 @@ class Ramp:
 class Cyclic:
     """Again and again from zero up to a peak, which is held for the rest of the cycle; the last peak is the target.
 
+    Cycles have a fixed number of epochs. What is left of training after the last complete one stays at the last peak;
+    training that is shorter than a cycle is one cycle.
+
     Parameters
     ----------
-    target
-        The last value.
-    n_cycles
-        How many cycles training is divided into.
+    peak
+        The first peak.
+    cycle, n_epochs
+        Epochs in a cycle, and in training.
     decay
-        The peak of a cycle over that of the cycle before it, above 0 and up to 1: below 1, earlier peaks are higher.
+        The peak of a cycle over that of the cycle before it, above 0 and up to 1: below 1, later peaks are lower.
     share
         Share of a cycle that it rises.
     curve
@@ -96,25 +99,35 @@ class Cyclic:
 
     Examples
     --------
-    >>> twice = Cyclic(target=1.0, n_cycles=2, decay=0.5)
-    >>> [twice(step, 100) for step in (0, 25, 49, 50, 75, 99)]
-    [0.0, 2.0, 2.0, 0.0, 1.0, 1.0]
+    >>> twice = Cyclic(peak=2.0, cycle=5, n_epochs=12, decay=0.5)
+    >>> [twice(step, 120) for step in (0, 25, 49, 50, 75, 100, 119)]
+    [0.0, 2.0, 2.0, 0.0, 1.0, 1.0, 1.0]
     """
 
-    target: float = 1.0
-    n_cycles: int = 4
+    peak: float = 1.0
+    cycle: int = 40
+    n_epochs: int = 400
     decay: float = 1.0
     share: float = 0.5
     curve: Curve = "linear"
 
+    @property
+    def n_cycles(self) -> int:
+        """How many complete cycles training has, at least one."""
+        return max(1, self.n_epochs // self.cycle)
+
+    @property
+    def target(self) -> float:
+        """The last peak."""
+        return self.peak * self.decay ** (self.n_cycles - 1)
+
     def __call__(self, step: int, n_steps: int) -> float:
         """Return the weight at ``step`` of ``n_steps``."""
-        if step >= n_steps - 1:
+        length = n_steps * min(self.cycle, self.n_epochs) / self.n_epochs
+        cycle = int(step / length)
+        if step >= n_steps - 1 or cycle >= self.n_cycles:
             return self.target
-        length = n_steps / self.n_cycles
-        cycle = min(int(step / length), self.n_cycles - 1)
-        peak = self.target / self.decay ** (self.n_cycles - 1 - cycle)
-        return peak * _risen(step - cycle * length, self.share * length, self.curve)
+        return self.peak * self.decay**cycle * _risen(step - cycle * length, self.share * length, self.curve)
 
 
 def _risen(step: float, ramp: float, curve: str) -> float:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from genevae.plotting.training import PALETTE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["effect_picture", "field_picture"]
@@ -33,7 +32,7 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     Parameters
     ----------
     xy
-        Coordinates, cells × 2.
+        Coordinates, cells × 2, or cells × 3, which are drawn in perspective.
     fields
         For each title, one number or one text per cell; None and NaN are drawn in grey, under the others.
     title
@@ -45,19 +44,22 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     n_rows = -(-len(fields) // n_columns)
     figure = _canvas(5.9 * n_columns, 4.2 * n_rows + 0.5)
     figure.suptitle(title, fontsize=14, x=0.01, ha="left")
-    axes = list(np.atleast_1d(figure.subplots(n_rows, n_columns)).ravel())
+    axes: list[Any] = list(np.atleast_1d(figure.subplots(n_rows, n_columns, subplot_kw=_projection(xy))).ravel())
     for axis, (name, values) in zip(axes, fields.items(), strict=False):
         axis.set_title(name, fontsize=11, loc="left")
         (_numbers if np.issubdtype(values.dtype, np.number) else _categories)(figure, axis, xy, values)
     for axis in axes:
-        axis.set(xticks=[], yticks=[], box_aspect=1)
-        axis.spines[:].set_visible(False)
+        axis.set(xticks=[], yticks=[], box_aspect=(1,) * 3 if xy.shape[1] == 3 else 1)
+        if xy.shape[1] == 3:
+            axis.set_zticks([])
+        else:
+            axis.spines[:].set_visible(False)
     for axis in axes[len(fields) :]:
         axis.set_visible(False)
     figure.savefig(path, dpi=110)
 
 
-def _categories(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[Any]) -> None:  # noqa: ARG001 - as _numbers
+def _categories(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:  # noqa: ARG001 - as _numbers
     """Draw categories, the rarest on top, and a legend."""
     missing = pd.isna(values)
     _dots(axis, xy, missing, MISSING)
@@ -69,26 +71,26 @@ def _categories(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[An
     for name in names:
         colour, marker = styles[name]
         shown = name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"
-        axis.scatter([], [], s=36, color=colour, marker=marker, linewidths=0, label=shown)
+        axis.scatter(*[[]] * xy.shape[1], s=36, color=colour, marker=marker, linewidths=0, label=shown)
     axis.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8 if len(names) <= 20 else 6,
         ncols=-(-len(names) // 25), handletextpad=0.2, borderaxespad=0.2, columnspacing=0.8,
     )  # fmt: skip
 
 
-def _numbers(figure: Figure, axis: Axes, xy: NDArray[Any], values: NDArray[Any]) -> None:
+def _numbers(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:
     """Draw numbers, between their 1st and 99th percentile, the largest on top."""
     known = np.isfinite(values.astype(float))
     _dots(axis, xy, ~known, MISSING)
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
     low, high = np.nanpercentile(values[known].astype(float), (1, 99)) if known.any() else (0.0, 1.0)
     style: dict[str, Any] = {"c": values[order], "cmap": "cividis", "vmin": low, "vmax": high}
-    points = axis.scatter(xy[order, 0], xy[order, 1], s=_area(len(xy)), linewidths=0, **style)
+    points = axis.scatter(*xy[order].T, s=_area(len(xy)), linewidths=0, **style)
     figure.colorbar(points, ax=axis, shrink=0.6, pad=0.02)
 
 
-def _dots(axis: Axes, xy: NDArray[Any], which: NDArray[Any], colour: str, marker: str = "o") -> None:
-    axis.scatter(xy[which, 0], xy[which, 1], s=_area(len(xy)), color=colour, marker=marker, linewidths=0, alpha=0.85)
+def _dots(axis: Any, xy: NDArray[Any], which: NDArray[Any], colour: str, marker: str = "o") -> None:
+    axis.scatter(*xy[which].T, s=_area(len(xy)), color=colour, marker=marker, linewidths=0, alpha=0.85)
 
 
 def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
@@ -112,6 +114,11 @@ def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
     axis.spines[:].set_visible(False)
     figure.colorbar(image, ax=axis, label="log2 fold change", fraction=0.05, pad=0.03)
     figure.savefig(path, dpi=130)
+
+
+def _projection(xy: NDArray[Any]) -> dict[str, str]:
+    """Return what makes axes of two or three dimensions."""
+    return {"projection": "3d"} if xy.shape[1] == 3 else {}
 
 
 def _canvas(width: float, height: float) -> Figure:

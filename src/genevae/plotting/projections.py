@@ -26,8 +26,8 @@ def has_umap() -> bool:
     return importlib.util.find_spec("umap") is not None
 
 
-def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = None) -> _Points:
-    """Return coordinates of all cells in two dimensions.
+def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = None, n_dimensions: int = 2) -> _Points:
+    """Return coordinates of all cells in two dimensions, or three.
 
     Parameters
     ----------
@@ -40,39 +40,47 @@ def project_2d(name: str, z_nk: NDArray[Any], seed: int, at_most: int | None = N
     at_most
         Points that t-SNE and UMAP are computed from, sampled where there are more. Each other point is put at the mean
         of the 3 sampled points that are nearest to it in the many dimensions.
+    n_dimensions
+        Two or three.
     """
+
+    def compute(z: NDArray[Any]) -> NDArray[Any]:
+        return MAPS[name](z, seed) if n_dimensions == 2 else MAPS[name](z, seed, n_dimensions)
+
     if name == "pca" or at_most is None or len(z_nk) <= at_most:
-        return np.asarray(MAPS[name](z_nk, seed), dtype=np.float32)
+        return np.asarray(compute(z_nk), dtype=np.float32)
     from sklearn.neighbors import NearestNeighbors
 
     chosen = subsample(np.ones(len(z_nk)), at_most, seed)
     others = np.setdiff1d(np.arange(len(z_nk)), chosen)
-    xy = np.empty((len(z_nk), 2), dtype=np.float32)
-    xy[chosen] = MAPS[name](z_nk[chosen], seed)
+    xy = np.empty((len(z_nk), n_dimensions), dtype=np.float32)
+    xy[chosen] = compute(z_nk[chosen])
     nearest = NearestNeighbors(n_neighbors=N_NEAREST).fit(z_nk[chosen]).kneighbors(z_nk[others], return_distance=False)
     xy[others] = xy[chosen][nearest].mean(1)
     return xy
 
 
-def _pca(z: NDArray[Any], seed: int) -> NDArray[Any]:
-    found = Principal.fit(z, 2, seed).embed(z)
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+def _pca(z: NDArray[Any], seed: int, n: int = 2) -> NDArray[Any]:
+    found = Principal.fit(z, n, seed).embed(z)
+    return np.pad(found, ((0, 0), (0, n - found.shape[1])))
 
 
-def _tsne(z: NDArray[Any], seed: int) -> NDArray[Any]:
+def _tsne(z: NDArray[Any], seed: int, n: int = 2) -> NDArray[Any]:
     from sklearn.manifold import TSNE
 
-    start: Any = "pca" if z.shape[1] > 1 else "random"
-    tsne = TSNE(perplexity=min(30.0, (len(z) - 1) / 3), init=start, random_state=seed)
+    start: Any = "pca" if z.shape[1] >= n else "random"
+    tsne = TSNE(n, perplexity=min(30.0, (len(z) - 1) / 3), init=start, random_state=seed)
     return np.asarray(tsne.fit_transform(z))
 
 
-def _umap(z: NDArray[Any], seed: int) -> NDArray[Any]:
+def _umap(z: NDArray[Any], seed: int, n: int = 2) -> NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of parts that are not used here
-        umap = importlib.import_module("umap").UMAP(n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1)
+        umap = importlib.import_module("umap").UMAP(
+            n_neighbors=min(15, len(z) - 1), n_components=n, random_state=seed, n_jobs=1
+        )
         return np.asarray(umap.fit_transform(z))
 
 
-MAPS: dict[str, Callable[[NDArray[Any], int], NDArray[Any]]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
+MAPS: dict[str, Callable[..., NDArray[Any]]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
 TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}

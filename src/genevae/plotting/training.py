@@ -24,7 +24,7 @@ PALETTE = (
 
 
 def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None:
-    """Draw both losses over epochs, with the epoch whose weights were kept.
+    """Draw both losses over epochs, with the epoch whose weights were kept; where there are some, also the error and β.
 
     Parameters
     ----------
@@ -35,13 +35,14 @@ def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None
     path
         The file to write.
     """
-    figure, (axis,) = _figure(1)
-    axis.plot(history["epoch"], history["train_loss"], color=PALETTE[0], label="training")
-    axis.plot(history["epoch"], history["validation_loss"], color=PALETTE[1], label="validation")
-    axis.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch ({best_epoch})")
-    low, high = np.nanmin(history["validation_loss"]), np.nanquantile(history["validation_loss"], 0.98)
-    axis.set(xlabel="epoch", ylabel="loss per cell", ylim=(0.97 * min(low, history["train_loss"].min()), 1.03 * high))
-    axis.legend(frameon=False)
+    panels = {"loss per cell": {"training": "train_loss", "validation": "validation_loss"}}
+    panels |= {"mean squared error": {"validation": "validation_mse"}} if "validation_mse" in history else {}
+    panels |= {"β": {"mean of the epoch": "beta"}} if "beta" in history else {}
+    figure, axes = _figure(len(panels))
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        _curves(axis, history, curves, title)
+        axis.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch ({best_epoch})")
+    axes[0].legend(frameon=False)
     _save(figure, path)
 
 
@@ -75,6 +76,20 @@ def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: 
         axis.set(xlabel=", ".join(names), title=title)
         axis.legend(frameon=False)
     _save(figure, path)
+
+
+def _curves(axis: Axes, history: pd.DataFrame, curves: Mapping[str, str], title: str) -> None:
+    """Draw columns of the history; the axis shows all but the highest values, which are those of the first epochs."""
+    colours = {"training": PALETTE[0], "validation": PALETTE[1]}
+    columns = {label: history[column].to_numpy(float) for label, column in curves.items()}
+    for label, y in columns.items():
+        axis.plot(history["epoch"], y, marker="." if len(y) < 3 else None, color=colours.get(label), label=label)
+    axis.set(xlabel="epoch", ylabel=title)
+    ends = [(y.min(), np.quantile(y, 0.98)) for y in (y[np.isfinite(y)] for y in columns.values()) if len(y)]
+    if ends:
+        low, high = min(end[0] for end in ends), ends[-1][1]
+        margin = 0.05 * max(high - low, 1e-3 * abs(high), 1e-9)
+        axis.set_ylim(low - margin, max(high, low) + margin)
 
 
 def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path: Path) -> None:

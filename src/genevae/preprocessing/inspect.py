@@ -24,6 +24,8 @@ __all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect"
 
 _BULK_SIZE = 1e6
 """Totals per cell above this are those of bulk RNA-seq."""
+_MANY_GENES, _BULK_DENSITY = 1000, 0.6
+"""Of as many genes a cell has fewer than this share, and a bulk sample more."""
 _EXACT = 2**24
 """Every integer up to this one is exact in float32."""
 _POISSON = 1.25
@@ -211,9 +213,20 @@ def _moments(rows: sparse.csr_matrix) -> tuple[_Values, _Values]:
 
 def _suggest(rows: sparse.csr_matrix, kind: Kind) -> str:
     """Return the recipe to try first."""
+    if _is_bulk(rows, kind):
+        return "bulk"
     if kind is Kind.COUNTS:
         return "poisson" if _is_poisson(rows) else "nb"
     return "conditional" if kind is Kind.LOG else "gaussian"
+
+
+def _is_bulk(rows: sparse.csr_matrix, kind: Kind) -> bool:
+    """Return whether rows are bulk samples: millions of counts, or most of many genes are found in each."""
+    if not rows.shape[0] or kind is Kind.SCALED:
+        return False
+    if kind.is_count and np.median(totals(rows)) > _BULK_SIZE:
+        return True
+    return bool(rows.shape[1] >= _MANY_GENES and np.median(np.diff(rows.indptr)) > _BULK_DENSITY * rows.shape[1])
 
 
 def _is_poisson(rows: sparse.csr_matrix) -> bool:

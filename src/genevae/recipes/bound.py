@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from genevae.models.vae import VAE
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.masking import CategoryDropout, GeneMask
 from genevae.objectives.objective import Objective
-from genevae.objectives.schedules import Cyclic, Ramp, Schedule
+from genevae.objectives.schedules import Curve, Cyclic, Ramp, Schedule
 from genevae.training.settings import Training, check, setting
 
 if TYPE_CHECKING:
@@ -34,13 +34,20 @@ class Annealing:
     Parameters
     ----------
     beta
-        Weight of the KL term at the end.
+        Weight of the KL term: at the end, or at the peak of a cycle.
     beta_schedule
         How it rises from zero: linear, cosine, exponential, or cyclic.
     beta_ramp
         Share of training, or of each cycle, over which it rises.
-    beta_cycle, beta_decay
-        Epochs in a cycle, and the peak of a cycle over that of the cycle before.
+    beta_cycle
+        Epochs in a cycle.
+    beta_decay
+        The peak of a cycle over that of the cycle before.
+    beta_curve
+        How it rises in a cycle: linear, cosine or exponential.
+    beta_anchor
+        Which peak is ``beta``: the first, so that it does not depend on the number of epochs; or the last, so that the
+        first is the higher the more cycles there are.
     """
 
     beta: float = setting(1.0, at_least=0)
@@ -48,6 +55,8 @@ class Annealing:
     beta_ramp: float = setting(0.25, at_least=0, at_most=1)
     beta_cycle: int = setting(40, at_least=1)
     beta_decay: float = setting(1.0, above=0, at_most=1)
+    beta_curve: Curve = "linear"
+    beta_anchor: Literal["first", "last"] = "first"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -55,9 +64,12 @@ class Annealing:
 
     def schedule(self, n_epochs: int) -> Schedule:
         """Make the schedule of β."""
-        if self.beta_schedule == "cyclic":
-            return Cyclic(self.beta, max(1, round(n_epochs / self.beta_cycle)), self.beta_decay, self.beta_ramp)
-        return Ramp(self.beta, self.beta_ramp, self.beta_schedule)
+        if self.beta_schedule != "cyclic":
+            return Ramp(self.beta, self.beta_ramp, self.beta_schedule)
+        cyclic = Cyclic(self.beta, self.beta_cycle, n_epochs, self.beta_decay, self.beta_ramp, self.beta_curve)
+        if self.beta_anchor == "first":
+            return cyclic
+        return replace(cyclic, peak=self.beta / self.beta_decay ** (cyclic.n_cycles - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +114,7 @@ class ObjectiveSettings:
         """Make the objective."""
         raise NotImplementedError
 
-    def extend(self, vae: VAE, model: Model) -> None:
+    def extend(self, vae: VAE, model: Model, schema: Schema) -> None:
         """Add the parts to a model that only this objective needs."""
 
     def training_sampler(
@@ -112,8 +124,9 @@ class ObjectiveSettings:
         weights: Weights | None,
         training: Training,
         seed: int,
+        view_n: RowNumbers | None = None,  # noqa: ARG002 - as above
     ) -> Sampler:
-        """Return the order of the training cells; ``group_n`` are the groups of all cells, where there are any."""
+        """Return the order of the training cells; ``group_n`` and ``view_n`` are those of all cells, where given."""
         return Shuffled(rows, training.batch_size, seed, weights=weights, n_cells_per_epoch=training.cells_per_epoch)
 
     def validation_sampler(
@@ -122,6 +135,7 @@ class ObjectiveSettings:
         group_n: RowNumbers | None,  # noqa: ARG002 - as above
         training: Training,  # noqa: ARG002 - as above
         seed: int,  # noqa: ARG002 - as above
+        view_n: RowNumbers | None = None,  # noqa: ARG002 - as above
     ) -> Sampler:
         """Return the order of the validation cells."""
         return InOrder(rows, 512)
@@ -167,4 +181,5 @@ class Bound(ObjectiveSettings):
         """Make the bound."""
         dropout = CategoryDropout(self.category_dropout, schema.unknown) if schema.unknown else None
         mask = self.masking.make() if self.masking is not None else None
-        return ELBO(self.annealing.schedule(n_epochs), self.reconstruction_weight, mask=mask, dropout=dropout)
+        beta, invert = self.annealing.schedule(n_epochs), schema.transform.invert
+        return ELBO(beta, self.reconstruction_weight, mask=mask, dropout=dropout, invert=invert)

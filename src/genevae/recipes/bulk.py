@@ -10,13 +10,16 @@ from genevae.training.settings import Training
 
 __all__ = ["BOUND", "BULK", "BULK_LARGE"]
 
-BOUND = Bound(annealing=Annealing(beta=0.1, beta_schedule="cyclic", beta_ramp=0.5, beta_decay=0.8), masking=Masking())
+BOUND = Bound(
+    annealing=Annealing(beta=0.1, beta_schedule="cyclic", beta_ramp=0.5, beta_decay=0.8, beta_curve="cosine"),
+    masking=Masking(),
+)
 BULK = Recipe(
     name="bulk",
     description=DESCRIPTIONS["bulk"],
     model=GaussianModel(n_latent=32, hidden=(512,), activation="elu", dropout=0.3, target_size=1e6, standardise=True),
     objective=BOUND,
-    training=Training(batch_size=32, weight_decay=1e-4, epsilon=1e-8),
+    training=Training(batch_size=32, weight_decay=1e-4, epsilon=1e-8, fresh_norm=True),
 )
 BULK_LARGE = BULK.variant(
     "bulk-large",

@@ -9,7 +9,7 @@ from genevae.data.pair_sampler import Pairs
 from genevae.data.sampler import InOrder, Sampler
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError
-from genevae.models.projection import Projection
+from genevae.models.projection import Projection, ViewProjections
 from genevae.models.vae import VAE
 from genevae.objectives.contrastive import Contrastive
 from genevae.recipes import DESCRIPTIONS
@@ -31,7 +31,8 @@ class ContrastiveSettings(ObjectiveSettings):
     bound
         The bound.
     posterior
-        Whether pairs train the posterior too (joint), or only the projection on top of it (frozen).
+        Whether pairs train the posterior too (joint); or only the projection on top of it, and the bound alone trains
+        the posterior (frozen); or nothing does, and that of a trained model stays as it is (fixed).
     contrastive_weight
         Weight of InfoNCE, in nats.
     temperature
@@ -41,7 +42,7 @@ class ContrastiveSettings(ObjectiveSettings):
     """
 
     bound: Bound = Bound()
-    posterior: Literal["joint", "frozen"] = "joint"
+    posterior: Literal["joint", "frozen", "fixed"] = "joint"
     contrastive_weight: float = setting(100.0, at_least=0)
     temperature: float = setting(0.07, above=0)
     n_projection: int = setting(32, at_least=1)
@@ -60,11 +61,14 @@ class ContrastiveSettings(ObjectiveSettings):
         """Whether training masks entries of the posterior's input."""
         return self.bound.masks
 
-    def extend(self, vae: VAE, model: Model) -> None:
-        """Add a projection of the latent."""
+    def extend(self, vae: VAE, model: Model, schema: Schema) -> None:
+        """Add a projection of the latent, or one for each view."""
         if not isinstance(model, VAESettings):
             raise TypeError("contrastive training needs a model with an MLP posterior")
-        vae.projection = Projection(model.n_latent, self.n_projection, model.style(dropout=0.0))
+        kind = Projection if schema.view is None else ViewProjections
+        vae.projection = kind(model.n_latent, self.n_projection, model.style(dropout=0.0))
+        if self.posterior == "fixed":
+            vae.fix_posterior()
 
     def make(self, schema: Schema, n_epochs: int, model: Model) -> Contrastive:
         """Make the bound and the comparison of pairs."""
@@ -79,26 +83,44 @@ class ContrastiveSettings(ObjectiveSettings):
             unknown=len(schema.group.categories),
             weight=self.contrastive_weight,
             temperature=self.temperature,
-            frozen=self.posterior == "frozen",
+            frozen=self.posterior != "joint",
+            fixed=self.posterior == "fixed",
         )
 
     def training_sampler(
-        self, rows: RowNumbers, group_n: RowNumbers | None, weights: Weights | None, training: Training, seed: int
+        self,
+        rows: RowNumbers,
+        group_n: RowNumbers | None,
+        weights: Weights | None,
+        training: Training,
+        seed: int,
+        view_n: RowNumbers | None = None,
     ) -> Sampler:
         """Put two cells of a group next to each other."""
         if weights is not None:
             raise RecipeError("This recipe draws cells by their group, and cannot balance them too: leave out balance.")
         if training.cells_per_epoch is not None:
             raise RecipeError("This recipe draws every cell in each epoch, with its pair: leave out cells_per_epoch.")
-        return self.validation_sampler(rows, group_n, training, seed)
+        return self.validation_sampler(rows, group_n, training, seed, view_n)
 
     def validation_sampler(
-        self, rows: RowNumbers, group_n: RowNumbers | None, training: Training, seed: int
+        self,
+        rows: RowNumbers,
+        group_n: RowNumbers | None,
+        training: Training,
+        seed: int,
+        view_n: RowNumbers | None = None,
     ) -> Sampler:
         """Validate on the same pairs after every epoch."""
         if group_n is None:  # `make` raises the error that explains it
             return InOrder(rows, 512)
-        return Pairs(rows, group_n, training.batch_size, seed)
+        pairs = Pairs(rows, group_n, training.batch_size, seed, view_n=view_n)
+        if len(rows) and not pairs.n_cells:
+            raise RecipeError(
+                f"No group has cells of both views among the {len(rows):,} cells that train or validate. Keep groups "
+                "whole with split_by (--split-by, the same column as --group), or give more of them."
+            )
+        return pairs
 
 
 CONTRASTIVE = replace(

@@ -140,7 +140,9 @@ class ImageModel(VAESettings):
         learns_missing = schema.missing or masked
         layout, one_hot = self._layout(schema), self._one_hot(schema)
         activation = ACTIVATIONS[self.activation]
-        decoder = ImageDecoder(layout, one_hot, self.n_latent, self.filters, self.kernel, activation)
+        decoder = ImageDecoder(
+            layout, one_hot, self.n_latent, self.filters, self.kernel, activation, self.decoder_dropout
+        )
         return VAE(
             self.posterior(schema, self.n_latent, learns_missing),
             self.prior_module(schema),

@@ -32,12 +32,15 @@ class GaussianModel(VAESettings):
         The size that cells are scaled to before the logarithm, in counts.
     standardise
         Whether each gene gets mean zero and unit variance over the training cells; results are scaled back.
+    scale_floor
+        Least standard deviation that a gene is divided by to standardise it, as a share of the median gene's.
     """
 
     needs_counts: ClassVar[bool] = False
 
     target_size: float = setting(1e4, above=0)
     standardise: bool = False
+    scale_floor: float = setting(0.25, at_least=0)
 
     @property
     def input_function(self) -> Callable[[Tensor], Tensor]:
@@ -53,7 +56,7 @@ class GaussianModel(VAESettings):
         """Log-normalise values on the linear scale, and keep others as they are."""
         is_linear = kind in {Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED}
         logged: Transform = LogNormalise(self.target_size) if is_linear else AsIs()
-        return Standardise(logged) if self.standardise else logged
+        return Standardise(logged, floor=self.scale_floor) if self.standardise else logged
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""

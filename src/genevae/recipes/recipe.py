@@ -84,7 +84,7 @@ class Recipe:
         known = self.settings()
         for name in settings:
             if name not in known:
-                raise RecipeError(f"The recipe {self.name} has no setting '{name}'. {nearest(name, known)}")
+                raise RecipeError(f"The recipe {self.name} has no setting '{name}'. {nearest(name, known, len(known))}")
         parts = {name: edit(getattr(self, name), settings) for name in ("model", "objective", "training")}
         return replace(self, **parts)
 
@@ -95,7 +95,7 @@ class Recipe:
     def build(self, schema: Schema) -> VAE:
         """Make the model for these genes and covariates, with fresh weights."""
         vae = self.model.build(schema, self.objective.masks)
-        self.objective.extend(vae, self.model)
+        self.objective.extend(vae, self.model, schema)
         return vae
 
     def make_objective(self, schema: Schema, n_epochs: int) -> Objective:

@@ -38,7 +38,9 @@ class VAESettings:
     hidden
         Width of each hidden layer of the posterior; the likelihood has them in reverse.
     activation, norm, dropout
-        After each hidden layer of both; the likelihood has no dropout.
+        After each hidden layer of both; the dropout is the posterior's.
+    decoder_dropout
+        Dropout after each hidden layer of the likelihood.
     embedding_widths
         Width of the embedding of each condition, in the order of the conditions; where it is shorter, one per category
         up to 16.
@@ -60,6 +62,7 @@ class VAESettings:
     activation: Activation = "relu"
     norm: Norm = "batch"
     dropout: float = setting(0.1, at_least=0, below=1)
+    decoder_dropout: float = setting(0.0, at_least=0, below=1)
     embedding_widths: tuple[int, ...] = setting((), at_least=1)
     encode_condition: bool = True
     prior: Literal["standard", "conditional"] = "standard"
@@ -93,7 +96,7 @@ class VAESettings:
             Whether training masks entries, so that genes may be missing.
         """
         learns_missing = schema.missing or (masked and not self.has_zero_mean)
-        decoder = Decoder(self.n_latent, self.conditioning(schema), self.hidden[::-1], self.style(dropout=0.0))
+        decoder = Decoder(self.n_latent, self.conditioning(schema), self.hidden[::-1], self.style(self.decoder_dropout))
         return VAE(
             self.posterior(schema, self.n_latent, learns_missing),
             self.prior_module(schema),

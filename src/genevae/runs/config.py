@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from genevae.errors import DataError, RecipeError, nearest
-from genevae.recipes.registry import Recipe, recipe_of
+from genevae.recipes.registry import Recipe, recipe_from
 from genevae.runs.interval import Interval
 from genevae.runs.peer_options import peer_option
 
@@ -41,6 +41,9 @@ class Covariates:
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
+    view
+        An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
+        and each has a projection of its own.
     """
 
     condition: Sequence[str] = ()
@@ -49,6 +52,7 @@ class Covariates:
     control: Mapping[str, str] | None = None
     combine: Sequence[str] = ()
     group: str | None = None
+    view: str | None = None
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
@@ -67,11 +71,15 @@ class Expression:
     genes
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
+    gene_filter
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
+        are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     """
 
     genes: int | str | Path | Sequence[str] | None = None
+    gene_filter: str | Path | None = None
     layer: str | None = None
 
     def __post_init__(self) -> None:
@@ -121,6 +129,9 @@ class RunOptions:
 
     Parameters
     ----------
+    from_run
+        The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
+        and its recipe and settings unless others are given.
     seed
         Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
     device
@@ -134,6 +145,7 @@ class RunOptions:
         How many checkpoints are kept, the latest.
     """
 
+    from_run: str | Path | None = None
     seed: int = 0
     device: str = "auto"
     compile: bool = False
@@ -184,7 +196,7 @@ class FitConfig:
             If there is no such option or setting.
         """
         rest = {name: value for name, value in options.items() if name not in {"recipe", "setting"}}
-        recipe = recipe_of(options.get("recipe", "nb"), options.get("setting", {}))
+        recipe = recipe_from(options.get("recipe", "nb"), options.get("setting", {}))
         parts = {}
         for part, kind in PARTS.items():
             parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})

@@ -24,6 +24,7 @@ from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, S
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
 from genevae.runs.prepare import Prepared, prepare
+from genevae.runs.pretrained import recipe_like, transfer_weights
 from genevae.runs.provenance import provenance
 from genevae.runs.reference import calibrate, reference_posteriors
 from genevae.runs.trained import Trained, versions
@@ -46,7 +47,7 @@ Data: TypeAlias = Union["AnnData", Source, ReadOptions, str, Path]
 
 def fit(
     data: Data,
-    recipe: str | Recipe = "nb",
+    recipe: str | Recipe | None = None,
     *,
     labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
     condition: Sequence[str] = (),
@@ -55,7 +56,9 @@ def fit(
     control: Mapping[str, str] | None = None,
     combine: Sequence[str] = (),
     group: str | None = None,
+    view: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
+    gene_filter: str | Path | None = None,
     layer: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -71,6 +74,7 @@ def fit(
     split_by: str | None = None,
     hold_out: Mapping[str, str] | None = None,
     balance: str | None = None,
+    from_run: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's name
@@ -90,7 +94,7 @@ def fit(
         A file, a folder or a pattern of files of any known format; an AnnData object; an array of cells × genes; or
         ReadOptions, a path with options.
     recipe
-        The method; `genevae recipes` lists them.
+        The method; `genevae recipes` lists them. By default nb, or that of ``from_run``.
     labels
         With an array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
         :func:`genevae.from_arrays`.
@@ -106,9 +110,15 @@ def fit(
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
+    view
+        An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
+        and each has a projection of its own.
     genes
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
+    gene_filter
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
+        are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
@@ -140,6 +150,9 @@ def fit(
         Keep all cells with this combination out of training, as FIELD=VALUE.
     balance
         An obs column whose categories are drawn equally often in training.
+    from_run
+        The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
+        and its recipe and settings unless others are given.
     seed
         Of the split, the initial weights, the order of cells and the noise. Same seed, same bits.
     device
@@ -202,15 +215,24 @@ def fit(
         "precision": precision,
     }
     config = FitConfig(
-        recipe=_with_settings(recipe, {name: value for name, value in settings.items() if value is not None}, setting),
-        covariates=Covariates(
-            condition=condition, continuous=continuous, batch=batch, control=control, combine=combine, group=group
+        recipe=_with_settings(
+            _chosen(recipe, from_run), {name: value for name, value in settings.items() if value is not None}, setting
         ),
-        expression=Expression(genes=genes, layer=layer),
+        covariates=Covariates(
+            condition=condition,
+            continuous=continuous,
+            batch=batch,
+            control=control,
+            combine=combine,
+            group=group,
+            view=view,
+        ),
+        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer),
         split=SplitOptions(
             validation=validation, test=test, stratify=stratify, split_by=split_by, hold_out=hold_out, balance=balance
         ),
         run=RunOptions(
+            from_run=from_run,
             seed=seed,
             device=device,
             compile=compile,
@@ -266,7 +288,8 @@ def fit_in(
             everyone += stack.enter_context(folder.checkpoints())
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
-            model = _train(prepared, config, device, world, everyone, facts)
+            start = None if folder and folder.resumes else config.run.from_run
+            model = _train(prepared, config, device, world, everyone, facts, start)
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
@@ -280,6 +303,7 @@ def _train(
     world: World,
     callbacks: Sequence[Callback],
     facts: dict[str, Any],
+    from_run: str | Path | None,
 ) -> Trained:
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
@@ -289,6 +313,8 @@ def _train(
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
+    if from_run is not None:
+        facts = {**facts, "from": transfer_weights(module, schema, from_run)}
     with compiled((module, objective), device, config.run.compile):
         history = train(
             module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
@@ -341,12 +367,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _with_settings(recipe: str | Recipe, options: Mapping[str, Any], setting: Mapping[str, Any] | None) -> Recipe:
+def _chosen(recipe: str | Recipe | None, from_run: str | Path | None) -> Recipe:
+    """Return the recipe by name, or like that of a trained model."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    return recipe_named(recipe or "nb") if from_run is None else recipe_like(recipe, from_run)
+
+
+def _with_settings(chosen: Recipe, options: Mapping[str, Any], setting: Mapping[str, Any] | None) -> Recipe:
     """Return the recipe with the settings that have an option of their own, and with all others."""
     setting = setting or {}
     if twice := options.keys() & setting.keys():
         raise RecipeError(f"'{min(twice)}' is given twice, as an option and as a setting. Leave one out.")
-    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
     return chosen.edit({**setting, **options})
 
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, balanced_weights
-from genevae.data.schema import Schema, fit_covariates, obs_column
+from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe
+from genevae.errors import GeneError, shorten
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
-from genevae.io.gene_lists import read_gene_list
+from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
@@ -73,7 +74,7 @@ class Prepared:
     def fingerprint_of_covariates(self) -> str:
         """The sha256 of the covariates, the genes and the split."""
         digest = hashlib.sha256(json.dumps(self.schema.to_json(), sort_keys=True).encode())
-        group = [self.schema.group.name] if self.schema.group else []
+        group = [c.name for c in (self.schema.group, self.schema.view) if c]
         for name in [*self.schema.fields, *group]:
             digest.update("\n".join(map(str, obs_column(self.source.obs, name))).encode())
         for rows in (self.split.train, self.split.validation, self.split.test):
@@ -86,13 +87,13 @@ class Prepared:
         objective, training = config.recipe.objective, config.recipe.training
         rng = np.random.default_rng(seed)
         weights = self._weights(config.split.balance)
-        group_n = self._groups()
-        sampler = objective.training_sampler(split.train, group_n, weights, training, seed)
+        group_n, view_n = self._codes(self.schema.group), self._codes(self.schema.view)
+        sampler = objective.training_sampler(split.train, group_n, weights, training, seed, view_n)
         loader = Loader(self.source, self.schema, sampler)
         calibration = rng.permutation(_sample(split.validation, MAX_CALIBRATION, rng))
         return Loaders(
             loader,
-            validation=loader.over(objective.validation_sampler(split.validation, group_n, training, seed)),
+            validation=loader.over(objective.validation_sampler(split.validation, group_n, training, seed, view_n)),
             calibration=loader.over(InOrder(calibration, 512)),
             reference=loader.over(InOrder(_sample(split.train, MAX_REFERENCE, rng), 512)),
         )
@@ -103,13 +104,12 @@ class Prepared:
             return None
         return balanced_weights(obs_column(self.source.obs, balance).iloc[self.split.train])
 
-    def _groups(self) -> NDArray[np.int64] | None:
-        """Return the group of every cell, where a group was given; −1 where a cell has none."""
-        group = self.schema.group
-        if group is None:
+    def _codes(self, field: Categorical | None) -> NDArray[np.int64] | None:
+        """Return the code of every cell in a field that makes pairs, where there is one; −1 where a cell has none."""
+        if field is None:
             return None
-        code_n = group.encode(obs_column(self.source.obs, group.name)).numpy()
-        return np.where(code_n < len(group.categories), code_n, -1)
+        code_n = field.encode(obs_column(self.source.obs, field.name)).numpy()
+        return np.where(code_n < len(field.categories), code_n, -1)
 
     def parts(self) -> pd.Series[str]:
         """Return the part of the split that each cell is in, by the name of the cell."""
@@ -136,10 +136,30 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
     fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
+    source = _filtered(source, config.expression.gene_filter)
     source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
     raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     return Prepared(source, raw.with_transform(transform), split)
+
+
+def _filtered(source: Source, path: str | Path | None) -> Source:
+    """Keep the genes of a list or GTF file, under any of their names."""
+    if path is None:
+        return source
+    wanted = read_gene_filter(path)
+    names = [source.genes, *source.aliases.values()]
+    kept = [
+        genes[0]
+        for genes in zip(*names, strict=True)
+        if any({g, g.partition(".")[0]} & wanted for g in map(str, genes))
+    ]
+    if not kept:
+        raise GeneError(
+            f"{source.name} has none of the genes of {path}: it has {shorten(source.genes, 3)}. Give a file with the "
+            "same kind of gene names, or rename genes with gene_names."
+        )
+    return match_genes(source, list(dict.fromkeys(kept)))
 
 
 def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:

@@ -66,6 +66,9 @@ def resume(
     location = {name: options.pop(name) for name in LOCATION if name in options}
     if "genes" in options:
         options["genes"] = _genes(options["genes"], folder)
+    for name in ("gene_filter", "from_run"):
+        if name in options:
+            options[name] = folder / options[name]
     if data is None:
         data = _read_options(location, folder)
     elif not isinstance(data, ReadOptions):
@@ -81,7 +84,10 @@ def _read_options(location: Mapping[str, Any], folder: Path) -> ReadOptions:
         raise RecipeError("The run was trained on data in memory: give them again, as in resume(run, data).")
     options = {("path" if name == "data" else name): value for name, value in location.items()}
     return ReadOptions(
-        **{name: folder / value if name in {"path", "metadata"} else value for name, value in options.items()}
+        **{
+            name: folder / value if name in {"path", "metadata", "gene_names"} else value
+            for name, value in options.items()
+        }
     )
 
 

@@ -19,10 +19,11 @@ from genevae.errors import GenevaeError, RunError
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
+from genevae.plotting.training import training_picture
+from genevae.recipes.registry import Recipe, recipe_from, require_reproducible
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
-__all__ = ["Trained", "facts_of", "files_of", "load", "save", "versions"]
+__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_of", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
         What :func:`~genevae.runs.fit.fit` returned.
     path
         The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
-        category's code is its place) as JSON; history, split and fields as CSV; the command's settings as TOML; and a
-        manifest with the sha256 of each.
+        category's code is its place) as JSON; history, split and fields as CSV; curves of training as a picture; the
+        command's settings as TOML; and a manifest with the sha256 of each.
     overwrite
         Whether an existing folder is replaced.
 
@@ -98,6 +99,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "schema.json": lambda file: _write_json(file, model.schema.to_json()),
         "calibration.json": lambda file: _write_json(file, calibration),
         "history.csv": lambda file: model.history.to_csv(file, index=False),
+        "training.png": lambda file: training_picture(model.history, int(model.facts.get("best_epoch", 0)), file),
         "fields.csv": lambda file: model.fields.to_csv(file, index=False),
         "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
         "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
@@ -128,8 +130,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path = Path(path)
     facts = verify_folder(path)
     try:
-        written = _read_json(path / "recipe.json")
-        recipe = recipe_of(written["name"], written["settings"])
+        recipe = recipe_of(path)
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -151,6 +152,23 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             f"{version('genevae')}. Its settings can be used to train again: genevae fit --config "
             f"{path / 'config.toml'} --out NEW."
         ) from error
+
+
+def recipe_of(path: Path) -> Recipe:
+    """Return the recipe of a folder, with its settings.
+
+    Raises
+    ------
+    RecipeError
+        If this version has no such recipe or setting.
+    RunError
+        If the folder is missing.
+    """
+    try:
+        written = _read_json(path / "recipe.json")
+    except OSError as error:
+        raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
+    return recipe_from(written["name"], written["settings"])
 
 
 def _read_fields(path: Path) -> pd.DataFrame:

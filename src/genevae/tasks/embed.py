@@ -11,7 +11,9 @@ from genevae.tasks.output import TaskOutput, require_writable, to_numpy
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from torch import Tensor, nn
 
+    from genevae.cells import Cells
     from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
@@ -67,10 +69,17 @@ def embed(
 
 
 def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Block]:
+    view = model.schema.view.name if model.schema.view else None
     with evaluation_mode(model) as module:
         for minibatch in on_device(module, cells):
             q = module.posterior(minibatch)
             block = {"obsm/X_genevae": to_numpy(q.mean), "obsm/X_genevae_scale": to_numpy(q.scale)}
             if module.projection is not None:
-                block["obsm/X_genevae_projected"] = to_numpy(module.projection(q.mean))
+                block["obsm/X_genevae_projected"] = to_numpy(_projected(module.projection, q.mean, minibatch, view))
             yield block
+
+
+def _projected(projection: nn.Module, z_nk: Tensor, cells: Cells, view: str | None) -> Tensor:
+    """Project by the view of each cell, where there are two; a cell whose view is not known is of the first."""
+    by_view: Tensor = projection(z_nk) if view is None else projection(z_nk, None, cells.condition.codes[view])
+    return by_view

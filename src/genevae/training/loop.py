@@ -17,6 +17,7 @@ from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective
 from genevae.training.autocast import half_precision
+from genevae.training.batch_norm import MEMORY, reestimate_norm
 from genevae.training.callbacks import Callback
 from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.malloc import keep_freed_memory
@@ -90,6 +91,9 @@ def train(
         # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
             _train_epoch(state, training, settings, callbacks)
+            if settings.fresh_norm and -(-len(training) // settings.accumulate) < MEMORY:
+                with closing(state.world.epoch(training, state.epoch)) as minibatches:
+                    reestimate_norm(state.model, minibatches, state.device)
             epoch = _end_epoch(state, training, validation)
             for callback in callbacks:
                 callback.on_epoch(state, epoch)
@@ -183,7 +187,7 @@ def _end_epoch(state: State, training: Loader, validation: Loader) -> Epoch:
 
     # Losses of different epochs can be compared once every schedule has reached its target.
     settled = state.objective.settled(state.progress)
-    state.best.update(epoch.epoch - 1, epoch.validation_loss, settled)
+    state.best.update(epoch.epoch - 1, epoch.validation_loss, settled, epoch.terms.get("validation_mse"))
     state.history.best_epoch = state.best.epoch
     state.guard.snapshot()
     if reason := state.best.stop_reason():

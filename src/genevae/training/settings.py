@@ -167,10 +167,18 @@ class Training:
         Epochs without a better validation loss after which training stops; 0 never stops early.
     plateau
         Epochs without a better validation loss after which the learning rate is halved; 0 never halves it.
+    least_learning_rate
+        The rate below which a plateau does not halve it further.
     target_loss
         Validation loss, in the objective's units, at which training stops.
+    target_mse
+        Mean squared error of validation cells (``validation_mse`` of the history) at which training stops, with the
+        weights of that epoch: in the units of results, which are those of the table or log-normalised values.
     keep_best
         Whether to end with the weights of the best validation epoch instead of the last.
+    fresh_norm
+        Whether batch-norm statistics are estimated again before each validation, from training cells without dropout
+        and masks, where an epoch has fewer than 100 steps; else, running averages of training are used.
     accumulate
         Minibatches in one step, whose gradients are added up, where a larger minibatch does not fit in memory.
     precision
@@ -187,8 +195,11 @@ class Training:
     clip: float = setting(50.0, above=0)
     patience: int = setting(30, at_least=0)
     plateau: int = setting(12, at_least=0)
+    least_learning_rate: float = setting(1e-6, at_least=0)
     target_loss: float | None = None
+    target_mse: float | None = setting(None, above=0)
     keep_best: bool = True
+    fresh_norm: bool = False
     accumulate: int = setting(1, at_least=1)
     precision: Precision = "float32"
 

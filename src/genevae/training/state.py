@@ -110,13 +110,12 @@ class State:
             eps=settings.epsilon,
             fused=device.type in {"cpu", "cuda"},
         )
-        patience = settings.plateau
         return cls(
             model,
             objective,
             Compute(model, objective),
             optimizer,
-            ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, threshold=0.0) if patience else None,
+            _plateau(optimizer, settings),
             GradScaler(device.type, enabled=settings.precision == "fp16"),
             Best((model, objective), settings),
             Guard(model, objective, optimizer, training.schema.genes, training.source.obs.index, world),
@@ -145,3 +144,11 @@ class State:
     def learning_rate(self) -> float:
         """Of the optimiser."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+
+def _plateau(optimizer: Adam, settings: Training) -> ReduceLROnPlateau | None:
+    """Make what halves the learning rate where validation does not improve."""
+    if not settings.plateau:
+        return None
+    floor = settings.least_learning_rate
+    return ReduceLROnPlateau(optimizer, factor=0.5, patience=settings.plateau, threshold=0.0, min_lr=floor)

@@ -130,11 +130,15 @@ class Standardise:
         The transform to apply first.
     mean_g, scale_g
         Mean and standard deviation in the training cells, after fitting. Constant genes are only centred.
+    floor
+        Least standard deviation that a gene is divided by, as a share of the median over genes that vary: else a gene
+        that hardly varies in the training cells has values of hundreds in other cells, and most of their error.
     """
 
     inner: Transform
     mean_g: Tensor = field(default_factory=lambda: torch.zeros(1))
     scale_g: Tensor = field(default_factory=lambda: torch.ones(1))
+    floor: float = 0.0
     name: ClassVar[str] = "standardise"
 
     def fit(self, minibatches: Iterable[Cells]) -> Transform:
@@ -147,8 +151,10 @@ class Standardise:
             sum_g, square_g = sum_g + x_ng.sum(0), square_g + x_ng.square().sum(0)
         mean_g = sum_g / n.clamp(min=1)
         scale_g = (square_g / n.clamp(min=1) - mean_g.square()).clamp(min=0).sqrt()
-        scale_g = scale_g.where(scale_g > 1e-6 * mean_g.abs().clamp(min=1e-3), 1.0)
-        return Standardise(self.inner.fit(()), mean_g.float(), scale_g.float())
+        varies_g = scale_g > 1e-6 * mean_g.abs().clamp(min=1e-3)
+        least = self.floor * scale_g[varies_g].median() if self.floor and varies_g.any() else 0.0
+        scale_g = scale_g.clamp(min=least).where(varies_g, 1.0)
+        return Standardise(self.inner.fit(()), mean_g.float(), scale_g.float(), self.floor)
 
     def apply(self, x: ExpressionRows, size_n1: Tensor) -> ExpressionRows:
         """Transform, centre and scale. The result is dense."""

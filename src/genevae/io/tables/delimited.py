@@ -22,7 +22,7 @@ from genevae.io.tables.dtypes import MISSING, NUMBER
 from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, NumericTable
 from genevae.io.tables.text import records, separator_of, split
 
-__all__ = ["Layout", "blocks_of", "read_text_table"]
+__all__ = ["Layout", "blocks_of", "read_text_table", "read_unnamed_table"]
 
 _IDS = frozenset(
     ["entrez", "entrezid", "entrez_id", "entrez_gene_id", "entrezgene", "gene_id", "geneid", "start", "end", "length"]
@@ -79,6 +79,27 @@ def read_text_table(path: Path) -> NumericTable:
         lambda: sum(1 for _ in records(path, separator)) - 1,
         lambda: blocks_of(layout),
     )
+
+
+def read_unnamed_table(path: Path) -> NumericTable:
+    """Read the layout of a text table of numbers alone, whose rows and columns are numbered from one."""
+    separator = separator_of(path)
+    first = next(((number, record) for number, record in records(path, separator)), None)
+    if first is None:
+        raise DataError(f"{path} is empty: it has no rows.")
+    columns = tuple(str(at + 1) for at in range(len(split(path, *first, separator))))
+    layout = Layout(path, separator, 0, (), columns)
+
+    def blocks() -> Iterator[Block]:
+        n = 0
+        for about, values in blocks_of(layout):
+            yield [(str(n + at + 1),) for at in range(len(about))], values
+            n += len(about)
+
+    def n_rows() -> int:
+        return sum(1 for _ in records(path, separator))
+
+    return NumericTable(path, columns, ("name",), 0, ["1"], n_rows, blocks)
 
 
 def _head(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from genevae.errors import DataError, nearest
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import Source
-from genevae.io.tables.delimited import read_text_table
+from genevae.io.tables.delimited import read_text_table, read_unnamed_table
 from genevae.io.tables.gct import read_gct_table
 from genevae.io.tables.numeric_table import as_source
 from genevae.io.tables.parquet import read_parquet_table
@@ -28,6 +28,10 @@ _READERS = {
     "gct": read_gct_table,
     "parquet": read_parquet_table,
 }
+
+
+UNNAMED = ("csv", "tsv", "txt")
+"""Tables that may have no names."""
 
 
 def is_table(path: Path) -> bool:
@@ -58,4 +62,8 @@ def open_table(path: Path, files: ReadOptions) -> Source:
         raise DataError(f"{path} is not a table of a known format. {nearest(kind, _READERS)}")
     if kind == "parquet" and packing_of(path):
         raise DataError(f"{path} is a compressed parquet file. Decompress it: parquet is compressed internally.")
+    if not files.names:
+        if kind not in UNNAMED:
+            raise DataError(f"{path} has names by definition. Leave out names=False (--no-names).")
+        return as_source(read_unnamed_table(path), files)
     return as_source(_READERS[kind](path), files)

@@ -13,10 +13,11 @@ from genevae.io.atomic import require_free
 from genevae.io.write.anndata import STORES, Block, require_store, write_store
 from genevae.io.write.mtx import MATRIX, write_batch_file, write_mtx
 from genevae.io.write.npy import require_npy, write_npy
+from genevae.io.write.table import write_table
 
 __all__ = ["OUTPUTS", "require_output", "write_output"]
 
-OUTPUTS = (*STORES, ".npy", ".h5", ".mtx")
+OUTPUTS = (*STORES, ".csv", ".tsv", ".npy", ".h5", ".mtx")
 """Suffixes of results. ``.mtx`` is a folder, which may also have no suffix."""
 
 
@@ -46,8 +47,8 @@ def write_output(
     Parameters
     ----------
     path
-        A store, .h5ad or .zarr; .npy, for its main array alone; .h5, a batch file; .mtx or no suffix, a folder in Cell
-        Ranger's format.
+        A store, .h5ad or .zarr; .csv, .tsv or .npy, for its main array alone; .h5, a batch file; .mtx or no suffix, a
+        folder in Cell Ranger's format.
     blocks
         Blocks of rows.
     obs, var, uns
@@ -61,5 +62,7 @@ def write_output(
     if path.suffix in STORES:
         write_store(path, blocks, obs, var, uns)
     else:
-        write = {".npy": write_npy, ".h5": write_batch_file}.get(path.suffix, write_mtx)
+        write = {".csv": write_table, ".tsv": write_table, ".npy": write_npy, ".h5": write_batch_file}.get(
+            path.suffix, write_mtx
+        )
         write(path, blocks, obs, var)
