@@ -8,8 +8,9 @@ what it adds is its contribution.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +46,30 @@ class TiedBase(nn.Module):
         Genes of x.
     n_hidden
         Columns of W. They start at length 1/√h, so that x̂ starts no longer than x.
+
+    Notes
+    -----
+    W is the parameter over √h. The parameter starts with columns of length one, as those of the other heads do. An
+    optimiser changes all parameters by about the learning rate per step; if they were W itself, the first steps would
+    be larger than W, and the base would end with hardly any weight.
     """
 
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__()
-        self.free_gh = nn.Parameter(columns(n_genes, n_hidden).detach() / n_hidden**0.5)
+        self.free_unit_gh = columns(n_genes, n_hidden)
+        self.register_load_state_dict_pre_hook(_convert_former_weight)  # type: ignore[no-untyped-call]
 
     @property
     def weight_gh(self) -> Tensor:
         """W, the first and the last layer."""
-        return non_negative(self.free_gh)
+        n_hidden = self.free_unit_gh.shape[1]
+        return non_negative(self.free_unit_gh) / math.sqrt(n_hidden)
+
+
+def _convert_former_weight(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:  # noqa: ARG001
+    """Load models whose parameter was W itself."""
+    if (free_gh := state.pop(f"{prefix}free_gh", None)) is not None:
+        state[f"{prefix}free_unit_gh"] = free_gh * free_gh.shape[1] ** 0.5
 
 
 class CategoryNetworks(nn.Module):

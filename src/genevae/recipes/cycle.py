@@ -42,9 +42,11 @@ class AdditiveModel:
     activation
         After each layer of the heads' networks.
     head_scale
-        The factor of what the heads of the conditions add.
+        The factor of what the heads of the conditions add, where it is constant, and its first value where it is
+        learned.
     head_scaling
-        Whether that is constant, learned, or fitted so that, at the start, they add as much as the base.
+        Whether that is fitted so that, at the start, they add as much as the base, whatever the widths and the number
+        of genes are; or constant, or learned.
     head_weight_decay
         Of the heads of the conditions; ``weight_decay`` is that of the base.
     target_size
@@ -58,7 +60,7 @@ class AdditiveModel:
     hidden: tuple[int, ...] = setting((16,), at_least=1, required=True)
     activation: Activation = "relu"
     head_scale: float = setting(0.0159, above=0)
-    head_scaling: Scaling = "constant"
+    head_scaling: Scaling = "fitted"
     head_weight_decay: float = setting(0.0, at_least=0)
     target_size: float = setting(1e4, above=0)
 
@@ -117,6 +119,8 @@ class CycleSettings(ObjectiveSettings):
         Weights of the three terms.
     category_dropout
         Share of the cells whose category is replaced by “unknown” in a step, for each condition.
+    base_share
+        The share of the norm of the prediction that the base adds at least, by a penalty; zero leaves it free.
     """
 
     annealing: Annealing = Annealing()
@@ -124,6 +128,7 @@ class CycleSettings(ObjectiveSettings):
     integration_weight: float = setting(0.1, at_least=0)
     target_weight: float = setting(1.0, at_least=0)
     category_dropout: float = setting(0.0, at_least=0, below=1)
+    base_share: float = setting(0.28, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -139,7 +144,8 @@ class CycleSettings(ObjectiveSettings):
         dropout = CategoryDropout(self.category_dropout, schema.unknown) if self.category_dropout else None
         weights = (self.reconstruction_weight, self.integration_weight, self.target_weight)
         categories = {field.name: field.categories for field in schema.categorical}
-        return Cycle(len(schema.genes), categories, self.annealing.schedule(n_epochs), weights, dropout)
+        beta = self.annealing.schedule(n_epochs)
+        return Cycle(len(schema.genes), categories, beta, weights, dropout, self.base_share)
 
 
 CYCLE = Recipe(
