@@ -192,9 +192,12 @@ def _summary(model: Trained, out: Path) -> str:
     best = model.history.iloc[model.facts["best_epoch"] - 1]
     parts = model.split.value_counts()
     cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
+    pooled = model.recipe.settings().get("pool_nested", False)
+    nested = "" if pooled else "".join(f"Note     {nesting}\n" for nesting in model.schema.nested)
     return (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
         f"Input    {model.schema.input_kind} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
+        f"{nested}"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
         f"Saved    {out}"
