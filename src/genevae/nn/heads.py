@@ -126,10 +126,17 @@ class ContextHead(nn.Module):
         Width of E's output and of each layer of a network; the last is the hidden state. Decoding has them reversed.
     activation
         Makes what follows each layer of the networks.
+    shared
+        Whether encoding and decoding pass through the same network of a category; all widths must then be the same.
     """
 
     def __init__(
-        self, n_genes: int, n_categories: int, hidden: Sequence[int], activation: Callable[[], nn.Module]
+        self,
+        n_genes: int,
+        n_categories: int,
+        hidden: Sequence[int],
+        activation: Callable[[], nn.Module],
+        shared: bool = False,
     ) -> None:
         super().__init__()
         widths = (hidden[0], *hidden)
@@ -137,7 +144,10 @@ class ContextHead(nn.Module):
         self.free_read_gh = columns(n_genes, hidden[0])
         self.free_write_gh = columns(n_genes, hidden[0])
         self.encode_hidden = CategoryNetworks(n_categories, widths, activation)
-        self.decode_hidden = CategoryNetworks(n_categories, widths[::-1], activation)
+        if shared:  # outside the register of modules, so that its weights are saved once
+            object.__setattr__(self, "decode_hidden", self.encode_hidden)
+        else:
+            self.decode_hidden = CategoryNetworks(n_categories, widths[::-1], activation)
 
     @property
     def read_gh(self) -> Tensor:
@@ -169,6 +179,8 @@ class AdditiveHeads(nn.Module):
         α: the factor of what the heads of the fields add.
     scaling
         Whether α is constant, a parameter, or fitted to some cells by :meth:`fit_scale`.
+    shared
+        Whether encoding and decoding share the network of each category.
     """
 
     free_scale: Tensor
@@ -182,11 +194,12 @@ class AdditiveHeads(nn.Module):
         activation: Callable[[], nn.Module],
         scale: float = 0.0159,
         scaling: Scaling = "constant",
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.fields = tuple(n_categories)
         self.base = TiedBase(n_genes, n_base)
-        self.heads = nn.ModuleList(ContextHead(n_genes, n, hidden, activation) for n in n_categories.values())
+        self.heads = nn.ModuleList(ContextHead(n_genes, n, hidden, activation, shared) for n in n_categories.values())
         self.scaling = scaling
         self.hidden_widths = [n_base, *[hidden[-1]] * len(self.heads)]
         self.widths = [n_base, *[hidden[0]] * len(self.heads)]

@@ -41,6 +41,9 @@ class AdditiveModel:
         Widths of each condition's head.
     activation
         After each layer of the heads' networks.
+    shared_networks
+        Whether each category has one network for encoding and decoding, instead of one for each; all widths in hidden
+        must then be the same.
     head_scale
         The factor of what the heads of the conditions add, where it is constant, and its first value where it is
         learned.
@@ -59,6 +62,7 @@ class AdditiveModel:
     n_latent: int = setting(64, at_least=1)
     hidden: tuple[int, ...] = setting((16,), at_least=1, required=True)
     activation: Activation = "relu"
+    shared_networks: bool = False
     head_scale: float = setting(0.0159, above=0)
     head_scaling: Scaling = "fitted"
     head_weight_decay: float = setting(0.0, at_least=0)
@@ -67,6 +71,11 @@ class AdditiveModel:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check(self)
+        if self.shared_networks and len(set(self.hidden)) > 1:
+            raise RecipeError(
+                f"shared_networks needs layers of one width, and hidden is {', '.join(map(str, self.hidden))}: "
+                "decoding has the widths of encoding in reverse. Make them the same, or leave shared_networks out."
+            )
 
     def transform(self, kind: Kind) -> Transform:
         """Log-normalise values on the linear scale, and keep logarithms as they are."""
@@ -82,7 +91,7 @@ class AdditiveModel:
         _require_categories(schema)
         heads = AdditiveHeads(
             len(schema.genes), schema.n_categories, self.n_latent, self.hidden, ACTIVATIONS[self.activation],
-            self.head_scale, self.head_scaling,
+            self.head_scale, self.head_scaling, self.shared_networks,
         )  # fmt: skip
         return Additive(heads, len(schema.genes))
 
