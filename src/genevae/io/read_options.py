@@ -36,6 +36,9 @@ class ReadOptions:
         cell names.
     transpose
         Whether a table has genes in rows; by default detected from the gene names.
+    counts_glob, metadata_glob
+        Patterns of the names of a folder's chunks, such as "human_*.npz" and "human_*.pkl"; the matrix and the table of
+        a chunk have the same text at the signs *. By default *counts*.npz and *metadata*.pkl (or .pkl.gz, .parquet).
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """
@@ -48,6 +51,8 @@ class ReadOptions:
     metadata: str | Path | None = None
     key: str | None = None
     transpose: bool | None = None
+    counts_glob: str | None = None
+    metadata_glob: str | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
 
     def __post_init__(self) -> None:
@@ -59,6 +64,15 @@ class ReadOptions:
             raise DataError(
                 f"key='{self.key}' matches metadata with cells, but there are no metadata. Give the table too."
             )
+        if self.has_globs and self.format not in (None, "chunks"):
+            raise DataError(
+                f"counts_glob and metadata_glob are for chunks, and format is '{self.format}'. Leave one out."
+            )
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether the names of chunks are given."""
+        return self.counts_glob is not None or self.metadata_glob is not None
 
 
 def require_no_layer(path: Path, files: ReadOptions) -> None:
