@@ -45,6 +45,14 @@ def test_a_dict_of_lists_and_arrays_is_a_table_without_what_is_no_column(tmp_pat
     assert "'square' is left out" in lines[1]
 
 
+def test_a_column_of_other_objects_is_left_out_of_a_data_frame_and_named(tmp_path, capsys):
+    table = pd.DataFrame({"type": ["T", "B"], "markers": [["CD3E"], {"a": 1}], "age": [1.5, 2.5], "lane": ["x", None]})
+    path = written(tmp_path / "x.pkl", table)
+    found = read_pickled_table(path)
+    pd.testing.assert_frame_equal(found, table.drop(columns="markers"))
+    assert "column 'markers' is left out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [{"a": [1], "b": [1, 2]}, {"a": [[1]]}, [], {}, [{}]], ids=str)
 def test_what_is_no_table_is_an_error(tmp_path, content):
     with pytest.raises(DataError, match="cannot be read as a table"):

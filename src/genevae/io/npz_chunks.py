@@ -83,10 +83,10 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     return FileSource(str(path), matrix, genes, obs)
 
 
-def _pattern(glob: str | None, usual: re.Pattern[str]) -> re.Pattern[str]:
+def _pattern(glob: str | None, default: re.Pattern[str]) -> re.Pattern[str]:
     """Return the pattern of names that a glob stands for, with a group for each of its ``*``."""
     if glob is None:
-        return usual
+        return default
     parts = (re.escape(part).replace(r"\?", ".") for part in glob.split("*"))
     return re.compile("(.*)".join(parts))
 

@@ -35,8 +35,8 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
     Opening a pickle in the usual way can run any code. Here it is read as data: nothing in it is imported or called,
     and names that a table does not need are errors. Columns may contain numbers, booleans, strings, categories (also of
     intervals), times, and scalars of these types; periods and sparse columns are not supported. A list has one dict
-    per row, and a dict one list or array per column; one that does not contain scalars is left out, with a line on
-    stderr that names it. Files compressed by gzip, bzip2 or xz are decompressed.
+    per row, and a dict one list or array per column. A column of other objects is left out, with a line on stderr that
+    names it, where another column can be read. Files compressed by gzip, bzip2 or xz are decompressed.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def _table(note: object, n_bytes: int) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of a pickle's content, and the names of columns that are left out."""
     if is_plain(note):
         return read_plain(note, n_bytes)
-    return TableReader(n_bytes).read(note), []
+    reader = TableReader(n_bytes)
+    return reader.read(note), reader.left_out
 
 
 _DAMAGED = (
