@@ -20,6 +20,7 @@ from scipy import sparse
 
 from genevae.errors import DataError
 from genevae.io import npz_chunks as module
+from genevae.io.formats import open_source
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
 from genevae.io.npz_chunks import is_chunks, open_chunks
 from genevae.io.read_options import ReadOptions
@@ -58,6 +59,32 @@ def opened(path: Path, **how: Any) -> Any:
 def dense(source: Any) -> np.ndarray:
     x = source.read(np.arange(len(source)))
     return x.toarray() if sparse.issparse(x) else x
+
+
+def test_patterns_choose_one_species_of_a_folder_and_its_genes(tmp_path) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for species, n_genes in (("human", 7), ("mouse", 4)):
+        for number in (2, 10):
+            sparse.save_npz(folder / f"{species}-x-{number}.npz", counts(3, number, n_genes))
+            table(3, number).to_pickle(folder / f"{species}-cells-{number}.pkl")
+        (folder / f"{species}_genes.txt").write_text("".join(f"{species}{n}\n" for n in range(n_genes)))
+    source = open_source(ReadOptions(folder, counts_glob="mouse-x-*.npz", metadata_glob="mouse-cells-*.pkl"))
+    assert source.genes == ("mouse0", "mouse1", "mouse2", "mouse3")
+    assert np.array_equal(dense(source), np.vstack([counts(3, seed, 4).toarray() for seed in (2, 10)]))
+    assert list(source.obs.index) == [f"c{seed}-{i}" for seed in (2, 10) for i in range(3)]
+
+
+def test_other_names_without_patterns_are_an_error_that_names_the_option(tmp_path) -> None:
+    sparse.save_npz(tmp_path / "x.npz", counts(3, 0))
+    with pytest.raises(DataError, match=r"x\.npz.*--counts-glob"):
+        open_source(ReadOptions(tmp_path, format="chunks"))
+    with pytest.raises(DataError, match="--metadata-glob"):
+        open_source(ReadOptions(tmp_path, counts_glob="x*.npz"))
+    with pytest.raises(DataError, match="not a folder"):
+        open_source(ReadOptions(tmp_path / "x.npz", format="chunks"))
+    with pytest.raises(DataError, match="for chunks"):
+        ReadOptions(tmp_path, format="h5ad", counts_glob="x*.npz")
 
 
 # --- what is there ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from genevae.cells import ExpressionRows
-from genevae.nn.heads import AdditiveHeads, CategoryNetworks, non_negative
+from genevae.nn.heads import AdditiveHeads, CategoryNetworks, TiedBase, non_negative
 
 N, G = 12, 7
 CATEGORIES = {"type": 3, "lane": 2}
@@ -66,7 +66,7 @@ def test_the_sum_of_the_heads_is_the_output(options, make_cells):
 
 def test_the_base_is_tied_and_stays_so(make_cells):
     model, cells = heads(), make_cells(N, G)
-    model.base.free_gh.data.normal_()
+    model.base.free_unit_gh.data.normal_()
     z = model.encode(cells.x, cells.condition.codes)
     w_gk = model.base.weight_gh
     torch.testing.assert_close(z[:, :5], cells.x.dense() @ w_gk)
@@ -82,6 +82,13 @@ def test_weights_start_non_negative_with_columns_of_one_length():
         for weight in (head.read_gh, head.write_gh, *head.encode_hidden.free, *head.decode_hidden.free):
             torch.testing.assert_close(weight.norm(dim=-2), torch.ones_like(weight.norm(dim=-2)))
     torch.testing.assert_close(model.base.weight_gh.norm(dim=0), torch.full((5,), 5**-0.5))
+
+
+def test_a_former_state_of_the_base_loads_as_the_same_weights():
+    base = TiedBase(G, 5)
+    former = torch.rand(G, 5)
+    base.load_state_dict({"free_gh": former})
+    torch.testing.assert_close(base.weight_gh, former)
 
 
 def test_sparse_and_dense_rows_are_read_alike(make_cells):

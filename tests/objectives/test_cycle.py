@@ -11,7 +11,14 @@ from torch.distributions import kl_divergence
 from genevae.cells import Cells, ExpressionRows
 from genevae.models.additive import Additive, Delta
 from genevae.nn.heads import AdditiveHeads
-from genevae.objectives.cycle import ContextClassifier, Cycle, disagreement_n, random_targets, translate_and_back
+from genevae.objectives.cycle import (
+    ContextClassifier,
+    Cycle,
+    disagreement_n,
+    missing_share_n,
+    random_targets,
+    translate_and_back,
+)
 from genevae.objectives.objective import Progress
 from genevae.objectives.running_scale import RunningScale
 from genevae.objectives.schedules import Ramp
@@ -218,9 +225,22 @@ def test_training_makes_the_cycle_shorter_and_reports_what_each_field_adds(model
         seen.append(loss.terms)
     assert seen[-1]["cycle"] < 0.7 * seen[0]["cycle"]
     assert seen[-1]["classifier"] < seen[0]["classifier"]
-    names = {"influence type", "influence type=a", "influence type=c", "influence lane=y"}
+    names = {"influence base", "influence type", "influence type=a", "influence type=c", "influence lane=y"}
     assert names <= set(seen[-1])
     assert all(0 < seen[-1][name] < 1 for name in names)
+
+
+def test_the_penalty_of_the_base_is_that_of_its_contribution(model, critic, cells):
+    source = cells.condition.codes
+    cycle = translate_and_back(model.heads, critic, cells, source)
+    added = model.heads.contributions(cycle.z_source_nk, source)
+    base_n = added["base"].norm(dim=-1) / sum(added.values()).norm(dim=-1)
+    for share in (0.01, 0.5, 0.99):
+        expected = ((share - base_n).clamp(min=0) / share).square()
+        torch.testing.assert_close(missing_share_n(model.heads, cycle, share), expected, rtol=1e-4, atol=1e-4)
+    model.heads.base.free_unit_gh.data.zero_()
+    cycle = translate_and_back(model.heads, critic, cells, source)
+    torch.testing.assert_close(missing_share_n(model.heads, cycle, 0.5), torch.ones(N), rtol=1e-3, atol=1e-3)
 
 
 def test_a_point_is_drawn_as_it_is_and_costs_nothing(model, cells):

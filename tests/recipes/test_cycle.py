@@ -8,6 +8,9 @@ import pytest
 from genevae.errors import RecipeError
 from genevae.recipes.cycle import CYCLE
 from genevae.runs.fit import fit
+from genevae.runs.trained import load
+from genevae.tasks.embed import embed
+from genevae.tasks.influence import influence
 
 FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "device": "cpu"}
 
@@ -19,6 +22,7 @@ FAST = {"recipe": "cycle", "epochs": 2, "batch_size": 16, "progress": False, "de
         ({"condition": ["drug"], "combine": ["drug"]}, "--combine drug"),
         ({"setting": {"norm": "layer"}}, "no setting 'norm'"),
         ({"setting": {"head_scale": 0}}, "head_scale"),
+        ({"setting": {"shared_networks": True}, "hidden": [4, 3]}, "layers of one width"),
         ({"setting": {"head_scaling": "fited"}}, "Did you mean 'fitted'"),
     ],
     ids=str,
@@ -40,6 +44,39 @@ def test_every_scaling_trains(adata, scaling):
     model = fit(adata, condition=["type", "drug"], setting=setting, **FAST)
     assert np.isfinite(model.history["validation_loss"]).all()
     assert (model.module.heads.scale.item() == pytest.approx(0.0159)) == (scaling == "constant")
+
+
+def test_training_starts_with_heads_that_add_as_much_as_the_base_whatever_their_widths(adata):
+    """At 128 hidden units a constant of 0.0159 multiplies a cell by thousands, from which training does not return."""
+    wide = {"n_latent": 128, "hidden": [128], "learning_rate": 1e-4, "batch_size": 128, "epochs": 1}
+    losses = {}
+    for scaling in ("fitted", "constant"):
+        model = fit(adata, condition=["type", "drug"], setting={"head_scaling": scaling}, **{**FAST, **wide})
+        losses[scaling] = model.history["validation_cycle"].iloc[-1]
+    assert losses["fitted"] < 1 < losses["constant"]
+    assert CYCLE.settings()["head_scaling"] == "fitted"
+
+
+def test_the_base_keeps_its_share_of_the_prediction(adata):
+    shares = {}
+    for share in (0.0, 0.3):
+        model = fit(adata, condition=["type", "drug"], setting={"base_share": share}, **{**FAST, "epochs": 40})
+        shares[share] = influence(model, adata).loc["base", "influence"]
+        assert model.history["influence base"].between(0, 1).all()
+    assert shares[0.3] > 0.25
+    assert shares[0.3] > shares[0.0]
+
+
+def test_networks_can_be_shared_by_encoding_and_decoding_and_are_saved_once(adata, tmp_path):
+    options = {**FAST, "hidden": [4, 4], "condition": ["type", "drug"]}
+    shared = fit(adata, setting={"shared_networks": True}, out=tmp_path / "run", **options)
+    apart = fit(adata, **options)
+    for head in shared.module.heads.heads:
+        assert head.encode_hidden is head.decode_hidden
+    n = [sum(p.numel() for p in model.module.parameters()) for model in (shared, apart)]
+    assert n[1] - n[0] == 5 * 2 * 4 * 4, "two layers of five categories"
+    restored = load(tmp_path / "run")
+    np.testing.assert_array_equal(embed(restored, adata).obsm["X_genevae"], embed(shared, adata).obsm["X_genevae"])
 
 
 def test_base_and_metadata_heads_have_weight_decays_of_their_own(adata):

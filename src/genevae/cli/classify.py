@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Run, Table
+from genevae.cli.options import Data, Force, Run, say
 from genevae.cli.table_output import require_table, save_table
+from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.formats import open_source
 
 __all__ = ["classify"]
+
+Out = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")]
 
 
 def classify(
     run: Run,
     data: Data,
     *,
-    out: Table,
+    out: Out,
     field: str,
     force: Force = False,
     method: Literal["posterior", "reconstruction"] = "posterior",
@@ -24,6 +33,9 @@ def classify(
     seed: int = 0,
 ) -> None:
     """Classify cells by a field that the model is conditioned on.
+
+    Where the data have the field, its values are in the column true. As .npy, the result is an array of texts, cells ×
+    2: the predicted label, and the true one, which is empty where it is missing.
 
     Parameters
     ----------
@@ -38,7 +50,24 @@ def classify(
     seed
         Of the random draws.
     """
-    require_table(out, force)
-    model = gv.load(run)
-    labels = gv.classify(model, data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed)
-    save_table(labels, out)
+    if out.suffix == ".npy":
+        require_free(out, force, [])
+    else:
+        require_table(out, force)
+    model, cells = gv.load(run), open_source(data)
+    table = gv.classify(model, cells, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed)
+    if field in cells.obs:
+        table.insert(1, "true", cells.obs[field].astype(object).to_numpy())
+    if out.suffix != ".npy":
+        save_table(table, out)
+        return
+    with staging_folder(out) as folder:
+        np.save(folder / out.name, _labels(table), allow_pickle=False)
+        replace_with(folder / out.name, out)
+    say(f"Wrote {out}")
+
+
+def _labels(table: pd.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.str_]]:
+    """Return the predicted and the true labels as texts, cells × 2."""
+    true = table["true"] if "true" in table else pd.Series("", index=table.index)
+    return np.column_stack([table["label"].to_numpy(str), true.where(true.notna(), "").to_numpy(str)])

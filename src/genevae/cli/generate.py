@@ -22,6 +22,7 @@ def generate(
     per_category: FieldValues | None = None,
     latent: Literal["aggregate", "prior"] = "aggregate",
     size: float | None = None,
+    mean: bool = False,
     batch_size: int = 512,
     seed: int = 0,
 ) -> None:
@@ -40,6 +41,8 @@ def generate(
         prior.
     size
         Counts per cell; by default those of the training cell.
+    mean
+        Write the expected expression of each cell instead of a sample.
     batch_size
         Cells in one step.
     seed
@@ -47,6 +50,6 @@ def generate(
     """
     gv.generate(
         gv.load(run), n=n, condition=assignments(condition), per_category=assignments(per_category), latent=latent,
-        size=size, batch_size=batch_size, seed=seed, out=out, overwrite=force,
+        size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
     )  # fmt: skip
     say(f"Wrote {out}")

@@ -11,6 +11,7 @@ import torch
 
 from genevae.cells import Condition
 from genevae.data.covariates import UNKNOWN, Categorical, Continuous, obs_column
+from genevae.data.nesting import Nesting, nestings
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, Transform
 from genevae.data.value_kind import Kind
@@ -39,6 +40,8 @@ class Schema:
         The covariate whose groups form pairs, for contrastive objectives. The model is not conditioned on it.
     view
         The covariate of two categories, of which each pair has one cell each. The model is not conditioned on it.
+    nested
+        The categorical covariates that are nested in others.
     """
 
     genes: tuple[str, ...]
@@ -49,6 +52,7 @@ class Schema:
     missing: bool = False
     group: Categorical | None = None
     view: Categorical | None = None
+    nested: tuple[Nesting, ...] = ()
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -175,6 +179,7 @@ class Schema:
             "missing": self.missing,
             "group": None if self.group is None else vars(self.group),
             **({} if self.view is None else {"view": vars(self.view)}),
+            "nested": [vars(nesting) for nesting in self.nested],
         }
 
     @classmethod
@@ -190,6 +195,7 @@ class Schema:
             content.get("missing", False),
             None if group is None else _categorical(group),
             None if view is None else _categorical(view),
+            tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
         )
 
 
@@ -241,11 +247,13 @@ def fit_covariates(
         for name in names:
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
+    categorical = tuple(
+        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
+        for name in fields
+    )
     return {
-        "categorical": tuple(
-            Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
-            for name in fields
-        ),
+        "categorical": categorical,
+        "nested": nestings(categorical, obs),
         "continuous": tuple(Continuous.fit(obs_column(obs, name)) for name in continuous),
         "group": None if group is None else Categorical.fit(obs_column(obs, group), unknown=True),
         "view": None if view is None else _view(obs, view),

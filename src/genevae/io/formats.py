@@ -116,9 +116,10 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
 
 def _open(files: ReadOptions) -> Source:
     """Open one path, or all files that it stands for."""
-    if files.format is None and (paths := _expand(files.path)) is not None:
+    if files.format is None and not files.has_globs and (paths := _expand(files.path)) is not None:
         return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
-    fmt = _format_named(files.format) if files.format else find_format(files.path)
+    name = "chunks" if files.has_globs else files.format
+    fmt = _format_named(name) if name else find_format(files.path)
     path = Path(files.path)
     if not path.exists():
         raise DataError(f"There is no {path}. {_nearby(path)}")

@@ -46,12 +46,14 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     """Open a folder of chunks, such as ``human_counts_1.npz`` with ``human_metadata_1.pkl``.
 
     A matrix and a table form a chunk if their names differ in ``counts`` and ``metadata`` only. If there are no such
-    pairs, they are matched in natural order (10 after 9). The cells of all chunks are one source, with the chunk of
-    each in the obs column ``file``. Matrices are read one at a time.
+    pairs, they are matched in natural order (10 after 9). Other names are found by the patterns ``counts_glob`` and
+    ``metadata_glob``, which also choose one of several species. The cells of all chunks are one source, with the chunk
+    of each in the obs column ``file``. Matrices are read one at a time.
 
     Gene names are in a file called ``var`` or with ``genes`` in its name: the lines of a ``.txt``, the first column of
-    a ``.tsv`` or ``.csv``, or the index (or first column) of a ``.parquet`` or ``.pkl`` table. One additional line is
-    taken as a header. Without such a file, genes are ``gene_0``, ``gene_1``, ...
+    a ``.tsv`` or ``.csv``, or the index (or first column) of a ``.parquet`` or ``.pkl`` table. Of several such files,
+    that one is read whose name begins as those of the matrices do. One additional line is taken as a header. Without
+    such a file, genes are ``gene_0``, ``gene_1``, ...
 
     Cell names are the indexes of the tables, or ``cell_0``, ``cell_1``, ... if an index just numbers its rows.
 
@@ -69,14 +71,24 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
         :func:`~genevae.io.safe_pickle.table.read_pickled_table`.
     """
     require_no_layer(path, files)
-    chunks = _pairs(path)
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
+    chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
     n_genes = _common_width(chunks, shapes)
     tables = [_table_of(chunk, n_cells) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
     obs = _stacked(path, chunks, tables)
-    genes = _gene_names(path, n_genes)
+    genes = _gene_names(path, n_genes, chunks)
     matrix = cached(_matrices(chunks, shapes), n_genes, files.keep)
     return FileSource(str(path), matrix, genes, obs)
+
+
+def _pattern(glob: str | None, default: re.Pattern[str]) -> re.Pattern[str]:
+    """Return the pattern of names that a glob stands for, with a group for each of its ``*``."""
+    if glob is None:
+        return default
+    parts = (re.escape(part).replace(r"\?", ".") for part in glob.split("*"))
+    return re.compile("(.*)".join(parts))
 
 
 def _natural(key: tuple[str, ...]) -> list[list[str | int]]:
@@ -101,9 +113,15 @@ def _keyed(path: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], Path]:
     return dict(sorted(keyed.items(), key=lambda item: _natural(item[0])))
 
 
-def _pairs(path: Path) -> list[_Chunk]:
+def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str]) -> list[_Chunk]:
     """Return the pairs of matrices and tables."""
-    counts, metadata = _keyed(path, _COUNTS), _keyed(path, _METADATA)
+    counts, metadata = _keyed(path, counts_pattern), _keyed(path, metadata_pattern)
+    for what, found, option in (("matrix", counts, "--counts-glob"), ("table", metadata, "--metadata-glob")):
+        if not found:
+            raise DataError(
+                f"{path} contains no {what} of a chunk by the names *counts*.npz and *metadata*.pkl, or by the given "
+                f'patterns. It contains: {shorten(sorted(e.name for e in path.iterdir()))}. Give {option} "PATTERN".'
+            )
     shared = [key for key in counts if key in metadata]
     if shared:
         alone = [counts[key].name for key in counts if key not in metadata]
@@ -131,7 +149,8 @@ def _common_width(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -
         if n_genes != shapes[0][1]:
             raise DataError(
                 f"{chunks[0].counts.path} has {shapes[0][1]:,} genes and {chunk.counts.path} has {n_genes:,}, but all "
-                "chunks must have the same genes as columns. Put different ones into different folders."
+                "chunks must have the same genes as columns. Choose some of them by --counts-glob and --metadata-glob, "
+                "or put different ones into different folders."
             )
     return shapes[0][1]
 
@@ -197,9 +216,11 @@ def _matrices(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -> It
 # --- genes ------------------------------------------------------------------------------------------------------------
 
 
-def _gene_names(path: Path, n_genes: int) -> tuple[str, ...]:
+def _gene_names(path: Path, n_genes: int, chunks: Sequence[_Chunk]) -> tuple[str, ...]:
     """Return the names of the columns, made unique."""
+    files = {file.path.name for chunk in chunks for file in (chunk.counts, chunk.metadata)}
     found = [entry for _, entry in _named(path, _GENES) if not _METADATA.fullmatch(entry.name)]
+    found = _best_match([entry for entry in found if entry.name not in files], chunks)
     if not found:
         return tuple(f"gene_{n}" for n in range(n_genes))
     if len(found) > 1:
@@ -214,6 +235,13 @@ def _gene_names(path: Path, n_genes: int) -> tuple[str, ...]:
         )
     with ignore_warnings():
         return tuple(make_index_unique(pd.Index(names, dtype=object)))
+
+
+def _best_match(found: list[Path], chunks: Sequence[_Chunk]) -> list[Path]:
+    """Return the gene files whose names share most of their beginnings with that of the first matrix."""
+    name = chunks[0].counts.path.name
+    shared = [sum(1 for n in range(1, len(name)) if entry.name.startswith(name[:n])) for entry in found]
+    return [entry for entry, n in zip(found, shared, strict=True) if n == max(shared)]
 
 
 def _names_in(path: Path) -> list[str]:

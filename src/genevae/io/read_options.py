@@ -42,6 +42,9 @@ class ReadOptions:
     gene_names
         A table of two columns, the name of a gene in the data and the name to use. Other genes keep theirs, as does a
         gene whose new name another has already.
+    counts_glob, metadata_glob
+        Patterns of the names of a folder's chunks, such as "human_*.npz" and "human_*.pkl"; the matrix and the table of
+        a chunk have the same text at the signs *. By default *counts*.npz and *metadata*.pkl (or .pkl.gz, .parquet).
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """
@@ -56,6 +59,8 @@ class ReadOptions:
     transpose: bool | None = None
     names: bool = True
     gene_names: str | Path | None = None
+    counts_glob: str | None = None
+    metadata_glob: str | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
 
     def __post_init__(self) -> None:
@@ -67,6 +72,15 @@ class ReadOptions:
             raise DataError(
                 f"key='{self.key}' matches metadata with cells, but there are no metadata. Give the table too."
             )
+        if self.has_globs and self.format not in (None, "chunks"):
+            raise DataError(
+                f"counts_glob and metadata_glob are for chunks, and format is '{self.format}'. Leave one out."
+            )
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether the names of chunks are given."""
+        return self.counts_glob is not None or self.metadata_glob is not None
 
 
 def require_no_layer(path: Path, files: ReadOptions) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genevae.cells import Condition
 
-__all__ = ["Conditioning", "embedding_width"]
+__all__ = ["Conditioning", "Deviations", "embedding_width"]
 
 
 def embedding_width(n_categories: int) -> int:
@@ -35,6 +35,9 @@ class Conditioning(nn.Module):
         :func:`embedding_width` fills in.
     parts
         Of fields whose categories may be combinations, such as A+B: the codes that each category is the sum of.
+    outer
+        Of fields that are nested in others and pooled: the code of the outer category of each of their categories, for
+        each field that they are nested in. See :class:`Deviations`.
     """
 
     def __init__(
@@ -43,15 +46,20 @@ class Conditioning(nn.Module):
         continuous: Sequence[str] = (),
         widths: Sequence[int] = (),
         parts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+        outer: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__()
-        parts = parts or {}
+        parts, outer = parts or {}, outer or {}
         self.categorical = tuple(n_categories)
         self.continuous = tuple(continuous)
         rest = [embedding_width(n) for n in list(n_categories.values())[len(widths) :]]
         widths_of = [*widths, *rest][: len(n_categories)]
         self.embeddings = nn.ModuleList(
-            Sums(parts[name], width) if name in parts else nn.Embedding(n, width)
+            Sums(parts[name], width)
+            if name in parts
+            else Deviations(outer[name], n, width)
+            if name in outer
+            else nn.Embedding(n, width)
             for (name, n), width in zip(n_categories.items(), widths_of, strict=True)
         )
         self.n_out = sum(widths_of) + len(self.continuous)
@@ -61,6 +69,42 @@ class Conditioning(nn.Module):
         parts = [table(condition.codes[name]) for name, table in zip(self.categorical, self.embeddings, strict=True)]
         parts += [condition.values[name].unsqueeze(-1) for name in self.continuous]
         return torch.cat(parts, -1) if parts else condition.size_n1.new_zeros(condition.n_cells, 0)
+
+
+class Deviations(nn.Module):
+    """Embeddings of nested categories, whose mean within every outer category is zero: (I − A A⁺) E.
+
+    A has one column for every outer category, with ones where it contains a category. So what all experiments of a
+    perturbation share is said by the perturbation alone. A category that is alone in an outer one, or unknown, gets
+    zeros.
+
+    Parameters
+    ----------
+    outer
+        The code of the outer category of each category (−1 for none), for each outer field.
+    n_codes
+        Codes: the categories, and the unknown one if there is one.
+    embedding_dim
+        Width.
+    """
+
+    within_cc: Tensor
+
+    def __init__(self, outer: Sequence[Sequence[int]], n_codes: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        outer_fc = torch.tensor([list(each) for each in outer])
+        n = outer_fc.shape[1]
+        columns = [(outer_c.unsqueeze(1) == outer_c.unique()) for outer_c in outer_fc]
+        a = torch.cat(columns, 1).double()
+        within_cc = torch.zeros(n_codes, n_codes)
+        within_cc[:n, :n] = (torch.eye(n).double() - a @ torch.linalg.pinv(a)).float()
+        self.register_buffer("within_cc", within_cc, persistent=False)
+        self.free = nn.Embedding(n_codes, embedding_dim)
+
+    def forward(self, code_n: Tensor) -> Tensor:
+        """Return ``(n, embedding_dim)``."""
+        return (self.within_cc @ self.free.weight)[code_n]
 
 
 class Sums(nn.Module):

@@ -8,8 +8,9 @@ what it adds is its contribution.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +46,30 @@ class TiedBase(nn.Module):
         Genes of x.
     n_hidden
         Columns of W. They start at length 1/√h, so that x̂ starts no longer than x.
+
+    Notes
+    -----
+    W is the parameter over √h. The parameter starts with columns of length one, as those of the other heads do. An
+    optimiser changes all parameters by about the learning rate per step; if they were W itself, the first steps would
+    be larger than W, and the base would end with hardly any weight.
     """
 
     def __init__(self, n_genes: int, n_hidden: int) -> None:
         super().__init__()
-        self.free_gh = nn.Parameter(columns(n_genes, n_hidden).detach() / n_hidden**0.5)
+        self.free_unit_gh = columns(n_genes, n_hidden)
+        self.register_load_state_dict_pre_hook(_convert_former_weight)  # type: ignore[no-untyped-call]
 
     @property
     def weight_gh(self) -> Tensor:
         """W, the first and the last layer."""
-        return non_negative(self.free_gh)
+        n_hidden = self.free_unit_gh.shape[1]
+        return non_negative(self.free_unit_gh) / math.sqrt(n_hidden)
+
+
+def _convert_former_weight(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:  # noqa: ARG001
+    """Load models whose parameter was W itself."""
+    if (free_gh := state.pop(f"{prefix}free_gh", None)) is not None:
+        state[f"{prefix}free_unit_gh"] = free_gh * free_gh.shape[1] ** 0.5
 
 
 class CategoryNetworks(nn.Module):
@@ -111,10 +126,17 @@ class ContextHead(nn.Module):
         Width of E's output and of each layer of a network; the last is the hidden state. Decoding has them reversed.
     activation
         Makes what follows each layer of the networks.
+    shared
+        Whether encoding and decoding pass through the same network of a category; all widths must then be the same.
     """
 
     def __init__(
-        self, n_genes: int, n_categories: int, hidden: Sequence[int], activation: Callable[[], nn.Module]
+        self,
+        n_genes: int,
+        n_categories: int,
+        hidden: Sequence[int],
+        activation: Callable[[], nn.Module],
+        shared: bool = False,
     ) -> None:
         super().__init__()
         widths = (hidden[0], *hidden)
@@ -122,7 +144,10 @@ class ContextHead(nn.Module):
         self.free_read_gh = columns(n_genes, hidden[0])
         self.free_write_gh = columns(n_genes, hidden[0])
         self.encode_hidden = CategoryNetworks(n_categories, widths, activation)
-        self.decode_hidden = CategoryNetworks(n_categories, widths[::-1], activation)
+        if shared:  # outside the register of modules, so that its weights are saved once
+            object.__setattr__(self, "decode_hidden", self.encode_hidden)
+        else:
+            self.decode_hidden = CategoryNetworks(n_categories, widths[::-1], activation)
 
     @property
     def read_gh(self) -> Tensor:
@@ -154,6 +179,8 @@ class AdditiveHeads(nn.Module):
         α: the factor of what the heads of the fields add.
     scaling
         Whether α is constant, a parameter, or fitted to some cells by :meth:`fit_scale`.
+    shared
+        Whether encoding and decoding share the network of each category.
     """
 
     free_scale: Tensor
@@ -167,11 +194,12 @@ class AdditiveHeads(nn.Module):
         activation: Callable[[], nn.Module],
         scale: float = 0.0159,
         scaling: Scaling = "constant",
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.fields = tuple(n_categories)
         self.base = TiedBase(n_genes, n_base)
-        self.heads = nn.ModuleList(ContextHead(n_genes, n, hidden, activation) for n in n_categories.values())
+        self.heads = nn.ModuleList(ContextHead(n_genes, n, hidden, activation, shared) for n in n_categories.values())
         self.scaling = scaling
         self.hidden_widths = [n_base, *[hidden[-1]] * len(self.heads)]
         self.widths = [n_base, *[hidden[0]] * len(self.heads)]

@@ -23,7 +23,7 @@ from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.objectives.running_scale import Influence, RunningScale
 from genevae.objectives.schedules import Constant, Schedule
 
-__all__ = ["ContextClassifier", "Cycle", "CyclePass", "random_targets", "translate_and_back"]
+__all__ = ["ContextClassifier", "Cycle", "CyclePass", "missing_share_n", "random_targets", "translate_and_back"]
 
 N_FOR_VARIANCE = 16
 """Cells of each minibatch that update the likelihood's σ."""
@@ -81,8 +81,8 @@ class CyclePass:
     ----------
     z_source_nk, z_target_nk
         Hidden states of x, and of its translation to t.
-    y_nk
-        Last hidden units of the translation back to s.
+    translated_nk, y_nk
+        Last hidden units of the translation to t, and of that back to s.
     gram_kk
         Dᵀ D, of the last layer.
     squared_n
@@ -93,6 +93,7 @@ class CyclePass:
 
     z_source_nk: Tensor
     z_target_nk: Tensor
+    translated_nk: Tensor
     y_nk: Tensor
     gram_kk: Tensor
     squared_n: Tensor
@@ -133,6 +134,7 @@ def translate_and_back(
     return CyclePass(
         z_source_nk,
         z_target_nk,
+        translated_nk,
         y_nk,
         gram_kk,
         squared_n,
@@ -153,6 +155,9 @@ class Cycle(Objective):
 
     In validation the terms are not divided by their running scales, so that epochs can be compared.
 
+    In training a penalty keeps the heads of the fields from saying what all cells share: with b_n = ‖base‖/‖x̂(s→t)‖,
+    (max(0, share − b_n) / share)², which is zero wherever the base adds its share.
+
     Parameters
     ----------
     n_genes
@@ -165,6 +170,8 @@ class Cycle(Objective):
         Of reconstruction, integration and target consistency.
     dropout
         Replaces categories by “unknown” in training.
+    base_share
+        The share of the norm of the prediction that the base adds at least; zero leaves it free.
     """
 
     def __init__(
@@ -174,6 +181,7 @@ class Cycle(Objective):
         beta: Schedule = Constant(1.0),  # noqa: B008 - it is frozen
         weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
         dropout: CategoryDropout | None = None,
+        base_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.n_categories = {name: len(each) for name, each in categories.items()}
@@ -181,6 +189,7 @@ class Cycle(Objective):
         self.beta = beta
         self.weights = dict(zip(("cycle", "integration", "target"), weights, strict=True))
         self.dropout = dropout
+        self.base_share = base_share
         self.scales = nn.ModuleDict({name: RunningScale() for name in self.weights})
         self.influence = Influence(categories)
 
@@ -208,7 +217,12 @@ class Cycle(Objective):
         model.update_variance(cycle.z_source_nk[:n_first], cells[:n_first], cells.shard)
         named |= self.influence(heads, cycle.y_nk, cycle.gram_kk, cells)
         named["classifier"] = classifier_n.mean().detach()
-        return Loss((loss_n + classifier_n).mean(), named, (loss_n + classifier_n).detach())
+        loss_n = loss_n + classifier_n
+        if self.base_share and heads.fields:
+            missing_n = missing_share_n(heads, cycle, self.base_share)
+            named["base"] = missing_n.mean().detach()
+            loss_n = loss_n + missing_n
+        return Loss(loss_n.mean(), named, loss_n.detach())
 
     def settled(self, progress: Progress) -> bool:
         """Whether β has reached its target."""
@@ -232,6 +246,26 @@ def disagreement_n(heads: AdditiveHeads, cycle: CyclePass) -> Tensor:
         for a, b in zip(*parts, strict=True)
     ]
     return torch.stack(each_n).mean(0)
+
+
+def missing_share_n(heads: AdditiveHeads, cycle: CyclePass, share: float) -> Tensor:
+    """Return (max(0, share − ‖base‖/‖x̂(s→t)‖) / share)²: 0 where the base adds its share, 1 without a base.
+
+    Parameters
+    ----------
+    heads
+        The heads.
+    cycle
+        Gives the last hidden units, and the gram matrix by which norms need no expression.
+    share
+        Above zero.
+    """
+    y_nk, gram_kk = cycle.translated_nk, cycle.gram_kk
+    k = heads.widths[0]
+    added_n = (y_nk[:, :k] @ gram_kk[:k, :k] * y_nk[:, :k]).sum(-1)
+    total_n = (y_nk @ gram_kk * y_nk).sum(-1)
+    base_n = (added_n.clamp(min=SMALLEST) / total_n.clamp(min=SMALLEST)).sqrt()
+    return ((share - base_n).clamp(min=0) / share).square()
 
 
 def _mean_square(cells: Cells) -> Tensor:

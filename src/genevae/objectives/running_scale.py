@@ -52,7 +52,7 @@ class RunningScale(nn.Module):
 
 
 class Influence(nn.Module):
-    """The L2 norm of what each field and category adds, over that of the prediction, averaged over recent cells.
+    """The L2 norm of what the base, each field and each category add, over that of the prediction, of recent cells.
 
     Parameters
     ----------
@@ -66,10 +66,13 @@ class Influence(nn.Module):
     Norms need no expression: ‖D h‖² = hᵀ (Dᵀ D) h. A category is measured in its own cells.
     """
 
+    base_and_total: Tensor
+
     def __init__(self, categories: Mapping[str, tuple[str, ...]], memory: float = 0.99) -> None:
         super().__init__()
         self.categories = dict(categories)
         self.memory = memory
+        self.register_buffer("base_and_total", torch.zeros(2), persistent=False)
         for at, names in enumerate(self.categories.values()):
             self.register_buffer(f"added_{at}_c", torch.zeros(len(names)), persistent=False)
             self.register_buffer(f"total_{at}_c", torch.zeros(len(names)), persistent=False)
@@ -92,7 +95,11 @@ class Influence(nn.Module):
         total_n = (y_nk @ gram_kk * y_nk).sum(-1)
         parts = y_nk.split(heads.widths, -1)
         places = torch.arange(len(gram_kk), device=gram_kk.device).split(heads.widths)
-        named = {}
+        base, at_base = parts[0], places[0]
+        added_n = (base @ gram_kk[at_base][:, at_base] * base).sum(-1)
+        sums = all_sum(torch.stack([added_n.sum(), total_n.sum()]), cells.shard)
+        self.base_and_total.mul_(self.memory).add_(sums)
+        named = {"influence base": _ratio(*self.base_and_total)}
         for at, (field, names) in enumerate(self.categories.items()):
             h, place = parts[at + 1], places[at + 1]
             added_n = (h @ gram_kk[place][:, place] * h).sum(-1)

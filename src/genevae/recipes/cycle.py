@@ -41,10 +41,15 @@ class AdditiveModel:
         Widths of each condition's head.
     activation
         After each layer of the heads' networks.
+    shared_networks
+        Whether each category has one network for encoding and decoding, instead of one for each; all widths in hidden
+        must then be the same.
     head_scale
-        The factor of what the heads of the conditions add.
+        The factor of what the heads of the conditions add, where it is constant, and its first value where it is
+        learned.
     head_scaling
-        Whether that is constant, learned, or fitted so that, at the start, they add as much as the base.
+        Whether that is fitted so that, at the start, they add as much as the base, whatever the widths and the number
+        of genes are; or constant, or learned.
     head_weight_decay
         Of the heads of the conditions; ``weight_decay`` is that of the base.
     target_size
@@ -57,14 +62,20 @@ class AdditiveModel:
     n_latent: int = setting(64, at_least=1)
     hidden: tuple[int, ...] = setting((16,), at_least=1, required=True)
     activation: Activation = "relu"
+    shared_networks: bool = False
     head_scale: float = setting(0.0159, above=0)
-    head_scaling: Scaling = "constant"
+    head_scaling: Scaling = "fitted"
     head_weight_decay: float = setting(0.0, at_least=0)
     target_size: float = setting(1e4, above=0)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check(self)
+        if self.shared_networks and len(set(self.hidden)) > 1:
+            raise RecipeError(
+                f"shared_networks needs layers of one width, and hidden is {', '.join(map(str, self.hidden))}: "
+                "decoding has the widths of encoding in reverse. Make them the same, or leave shared_networks out."
+            )
 
     def transform(self, kind: Kind) -> Transform:
         """Log-normalise values on the linear scale, and keep logarithms as they are."""
@@ -80,7 +91,7 @@ class AdditiveModel:
         _require_categories(schema)
         heads = AdditiveHeads(
             len(schema.genes), schema.n_categories, self.n_latent, self.hidden, ACTIVATIONS[self.activation],
-            self.head_scale, self.head_scaling,
+            self.head_scale, self.head_scaling, self.shared_networks,
         )  # fmt: skip
         return Additive(heads, len(schema.genes))
 
@@ -117,6 +128,8 @@ class CycleSettings(ObjectiveSettings):
         Weights of the three terms.
     category_dropout
         Share of the cells whose category is replaced by “unknown” in a step, for each condition.
+    base_share
+        The share of the norm of the prediction that the base adds at least, by a penalty; zero leaves it free.
     """
 
     annealing: Annealing = Annealing()
@@ -124,6 +137,7 @@ class CycleSettings(ObjectiveSettings):
     integration_weight: float = setting(0.1, at_least=0)
     target_weight: float = setting(1.0, at_least=0)
     category_dropout: float = setting(0.0, at_least=0, below=1)
+    base_share: float = setting(0.28, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -139,7 +153,8 @@ class CycleSettings(ObjectiveSettings):
         dropout = CategoryDropout(self.category_dropout, schema.unknown) if self.category_dropout else None
         weights = (self.reconstruction_weight, self.integration_weight, self.target_weight)
         categories = {field.name: field.categories for field in schema.categorical}
-        return Cycle(len(schema.genes), categories, self.annealing.schedule(n_epochs), weights, dropout)
+        beta = self.annealing.schedule(n_epochs)
+        return Cycle(len(schema.genes), categories, beta, weights, dropout, self.base_share)
 
 
 CYCLE = Recipe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from genevae.data.schema import Schema
 from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, Transform
 from genevae.data.value_kind import Kind
 from genevae.models.likelihoods import Decoder, NormalLikelihood
+from genevae.models.likelihoods.normal import SQUARED_ERROR
 from genevae.nn.mlp import identity
 from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound
@@ -34,6 +35,8 @@ class GaussianModel(VAESettings):
         Whether each gene gets mean zero and unit variance over the training cells; results are scaled back.
     scale_floor
         Least standard deviation that a gene is divided by to standardise it, as a share of the median gene's.
+    sigma
+        Whether σ is learned for each gene, or fixed at √½, so that the loss is the squared error plus the KL term.
     """
 
     needs_counts: ClassVar[bool] = False
@@ -41,6 +44,7 @@ class GaussianModel(VAESettings):
     target_size: float = setting(1e4, above=0)
     standardise: bool = False
     scale_floor: float = setting(0.25, at_least=0)
+    sigma: Literal["learned", "fixed"] = "learned"
 
     @property
     def input_function(self) -> Callable[[Tensor], Tensor]:
@@ -60,7 +64,8 @@ class GaussianModel(VAESettings):
 
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
-        return NormalLikelihood(decoder, len(schema.genes))
+        scale = SQUARED_ERROR if self.sigma == "fixed" else None
+        return NormalLikelihood(decoder, len(schema.genes), scale)
 
 
 GAUSSIAN = Recipe(

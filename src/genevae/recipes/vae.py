@@ -46,6 +46,9 @@ class VAESettings:
         up to 16.
     encode_condition
         Whether the posterior sees the condition, as the likelihood does.
+    pool_nested
+        Whether the embedding of a condition that is nested in another, such as the experiments of a perturbation, is
+        its deviation from the mean within the other's category.
     prior
         Standard normal, or a normal that depends on the condition.
     size
@@ -65,6 +68,7 @@ class VAESettings:
     decoder_dropout: float = setting(0.0, at_least=0, below=1)
     embedding_widths: tuple[int, ...] = setting((), at_least=1)
     encode_condition: bool = True
+    pool_nested: bool = False
     prior: Literal["standard", "conditional"] = "standard"
     size: Literal["observed", "learned"] = "observed"
 
@@ -116,7 +120,10 @@ class VAESettings:
     def conditioning(self, schema: Schema) -> Conditioning:
         """Make a vector of the condition."""
         continuous = [c.name for c in schema.continuous]
-        return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts)
+        outer: dict[str, list[tuple[int, ...]]] = {}
+        for nesting in schema.nested if self.pool_nested else ():
+            outer.setdefault(nesting.inner, []).append(nesting.outer_c)
+        return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts, outer)
 
     def posterior(self, schema: Schema, n_latent: int, learns_missing: bool) -> nn.Module:
         """Make q(z | x, c)."""

@@ -37,6 +37,7 @@ def generate(
     per_category: Mapping[str, int] | None = None,
     latent: Literal["aggregate", "prior"] = "aggregate",
     size: float | None = None,
+    mean: bool = False,
     batch_size: int = 512,
     seed: int = 0,
     out: str | Path | None = None,
@@ -64,6 +65,8 @@ def generate(
         sample z from the prior, which never matches the aggregate posterior exactly.
     size
         Counts per cell; by default the size of the reference cell.
+    mean
+        Return E[x | z, c] instead of a sample of x: cells that differ by their latent, without the noise of expression.
     batch_size
         Cells in one step.
     seed
@@ -100,17 +103,21 @@ def generate(
     if size is not None:
         new = new.with_size(torch.full_like(new.size_n1, size))
     cells = Reference(torch.cat([each.mean_nk for each in starts]), torch.cat([each.scale_nk for each in starts]), new)
-    blocks = _blocks(model, cells, latent, batch_size, seed)
+    blocks = _blocks(model, cells, latent, mean, batch_size, seed)
     obs = _condition_obs(model.schema, new)
     return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
 
 
-def _blocks(model: TrainedModel, cells: Reference, latent: str, batch_size: int, seed: int) -> Iterator[Block]:
+def _blocks(
+    model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int
+) -> Iterator[Block]:
+    transform = model.schema.transform
     as_csr = None
     with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
         for at in torch.arange(cells.n_cells).split(batch_size):
             p = _expression(module, cells.take(at), latent)
-            x_ng = model.schema.transform.draw(p, cells.condition.size_n1[at])
+            size_n1 = cells.condition.size_n1[at]
+            x_ng = transform.invert(p.mean, size_n1) if mean else transform.draw(p, size_n1)
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
             yield {"X": csr_or_dense(x_ng, as_csr)}
 

@@ -89,11 +89,19 @@ def _facts(model: Trained) -> dict[str, str]:
         "Genes": f"{len(schema.genes):,}",
         "Values": f"{schema.kind}, seen as {schema.input_kind}",
         "Conditions": ", ".join(schema.fields) or "none",
+        **({"Nested": _nested(model)} if schema.nested else {}),
         "Latent dimensions": f"{mean_nk.shape[1]}, of which {n_dead or 'none'} {'are' if n_dead > 1 else 'is'} dead",
         "Epochs": f"{len(model.history)}, the best {facts['best_epoch']}; {facts['ended']}",
         "Seed": str(facts.get("seed", "unknown")),
         "Made with": versions or "this version",
     }
+
+
+def _nested(model: Trained) -> str:
+    """Return what the report says of conditions that are nested in others."""
+    if model.recipe.settings().get("pool_nested", False):
+        return ", ".join(f"{each.inner} in {each.outer}, pooled" for each in model.schema.nested)
+    return " ".join(map(str, model.schema.nested))
 
 
 def _was_trained_on(model: Trained, state: Mapping[str, str]) -> bool:

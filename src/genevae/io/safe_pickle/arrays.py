@@ -14,7 +14,7 @@ import math
 import re
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from genevae.io.safe_pickle.machine import Made, Name, UnreadablePickle
 
-__all__ = ["array_of", "arrow_texts_of", "flag_missing", "made_by", "zone_of"]
+__all__ = ["UNREADABLE", "array_of", "arrow_texts_of", "flag_missing", "made_by", "zone_of"]
 
+UNREADABLE: Final = object()
+"""What stands for an object of a column that is not a scalar."""
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[mM]8|O8?|U\d{1,5}")
 _ZONE = re.compile(r"\w[\w+-]*(/\w[\w+-]*)*", re.ASCII)
@@ -69,8 +71,17 @@ def dtype_of(note: object) -> np.dtype[Any]:
     return np.dtype(object) if code[0] == "O" else np.dtype(f"{order}{code}")
 
 
-def array_of(note: object) -> NDArray[Any]:
-    """Return an array of one or two axes, with its own copy of the values."""
+def array_of(note: object, errors: list[UnreadablePickle] | None = None) -> NDArray[Any]:
+    """Return an array of one or two axes, with its own copy of the values.
+
+    Parameters
+    ----------
+    note
+        The record.
+    errors
+        Where it is given, objects that are not scalars become :data:`UNREADABLE`, and the reason of the first one is
+        added here.
+    """
     made = made_by(note, "_reconstruct", "_frombuffer")
     if made.name.name == "_frombuffer":
         data, dtype_note, shape, order, *axes = made.args
@@ -81,7 +92,7 @@ def array_of(note: object) -> NDArray[Any]:
         _, shape, dtype_note, fortran, data = made.state
         order, transpose = "F" if fortran else "C", False
     dtype = dtype_of(dtype_note)
-    flat = _objects(data) if dtype.kind == "O" else _numbers(bytes_of(data), dtype)
+    flat = _objects(data, errors) if dtype.kind == "O" else _numbers(bytes_of(data), dtype)
     if not isinstance(shape, tuple) or not 1 <= len(shape) <= 2 or not all(type(n) is int and n >= 0 for n in shape):
         raise UnreadablePickle("an array has other than one or two axes")
     if math.prod(shape) != len(flat):
@@ -98,14 +109,25 @@ def _numbers(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))  # a copy: frombuffer is read-only
 
 
-def _objects(items: object) -> NDArray[np.object_]:
+def _objects(items: object, errors: list[UnreadablePickle] | None) -> NDArray[np.object_]:
     if type(items) is not list:
         raise UnreadablePickle("an array of objects is no list")
     if not set(map(type, items)) <= _PLAIN:
-        items = [item if type(item) in _PLAIN else scalar_of(item) for item in items]
+        items = [item if type(item) in _PLAIN else _scalar_or_mark(item, errors) for item in items]
     x = np.empty(len(items), object)
     x[:] = items
     return x
+
+
+def _scalar_or_mark(note: object, errors: list[UnreadablePickle] | None) -> Any:
+    try:
+        return scalar_of(note)
+    except UnreadablePickle as error:
+        if errors is None:
+            raise
+        if not errors:
+            errors.append(error)
+        return UNREADABLE
 
 
 def flag_missing(texts: NDArray[np.object_]) -> NDArray[np.bool_]:

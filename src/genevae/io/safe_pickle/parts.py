@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genevae.io.safe_pickle.arrays import array_of, arrow_texts_of, flag_missing, made_by, zone_of
+from genevae.io.safe_pickle.arrays import UNREADABLE, array_of, arrow_texts_of, flag_missing, made_by, zone_of
 from genevae.io.safe_pickle.machine import NOTHING, Made, Name, UnreadablePickle
 
 __all__ = ["ADMITTED", "TableReader"]
@@ -85,31 +85,38 @@ class TableReader:
     def __init__(self, n_bytes: int) -> None:
         self._left = 64 * n_bytes + 2**20
         self._indexes: dict[int, pd.Index] = {}
+        self.left_out: list[str] = []
 
     def read(self, note: object) -> pd.DataFrame:
-        """Return the table.
+        """Return the table, without columns of objects that are not scalars; ``left_out`` has their names.
 
         Raises
         ------
         UnreadablePickle
-            If the record is not a table, or its parts are inconsistent. Pandas may also raise ValueError, TypeError and
-            similar errors.
+            If the record is not a table, its parts are inconsistent, or no column can be read. Pandas may also raise
+            ValueError, TypeError and similar errors.
         """
         state = made_by(note, "DataFrame").state
         blocks, (columns_note, index_note) = _parts(made_by(state.get("_mgr", state.get("_data")), "BlockManager"))
         names, index = self._index(columns_note), self._index(index_note)
         self._spend(len(names))
         columns: dict[int, Any] = {}
+        errors: list[UnreadablePickle] = []
         for values_note, places in blocks:
-            for place, column in zip(_places(places, len(names)), _rows(self._values(values_note)), strict=True):
+            values = self._values(values_note, errors)
+            for place, column in zip(_places(places, len(names)), _rows(values), strict=True):
                 if place in columns or len(column) != len(index):
                     raise UnreadablePickle("two columns have one position, or a column and the index differ in length")
                 columns[place] = column
         if len(columns) != len(names):
             raise UnreadablePickle(f"there are {len(names)} names for {len(columns)} columns")
         self._spend(len(names) * len(index))
-        table = pd.DataFrame({place: columns[place] for place in range(len(names))}, index=index)
-        table.columns = names
+        kept = [place for place in range(len(names)) if not (errors and _has_unreadable(columns[place]))]
+        if errors and not kept:
+            raise errors[0]
+        self.left_out = [str(name) for name in names.delete(kept)]
+        table = pd.DataFrame({place: columns[place] for place in kept}, index=index)
+        table.columns = names[kept] if self.left_out else names
         return table
 
     def _spend(self, n: int) -> None:
@@ -149,7 +156,7 @@ class TableReader:
             values = pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(zone_of(given["tz"]))
         return pd.Index(values, name=name)
 
-    def _values(self, note: object) -> Any:
+    def _values(self, note: object, errors: list[UnreadablePickle] | None = None) -> Any:
         """Return the values of columns: rows of an array, or one of pandas' arrays."""
         made = made_by(note, *_MASKED, *_BACKED, *_ARROW, "_reconstruct", "_frombuffer", "__pyx_unpickle_NDArrayBacked")
         kind = made.name.name
@@ -160,7 +167,7 @@ class TableReader:
             texts = arrow_texts_of(made.state.get("_pa_array", made.state.get("_data")), self._spend)
             return _texts(texts, made.state.get("_dtype"))
         if kind in ("_reconstruct", "_frombuffer"):
-            return self._array(made)
+            return self._array(made, errors)
         return self._backed(made.args[0].name if kind not in _BACKED else kind, made.state)
 
     def _backed(self, kind: str, state: Any) -> Any:
@@ -184,8 +191,8 @@ class TableReader:
             return pd.DatetimeIndex(values.reshape(-1)).tz_localize("UTC").tz_convert(zone_of(dtype.state["tz"]))
         return values
 
-    def _array(self, note: object) -> NDArray[Any]:
-        values = array_of(note)
+    def _array(self, note: object, errors: list[UnreadablePickle] | None = None) -> NDArray[Any]:
+        values = array_of(note, errors)
         self._spend(values.size)
         return values
 
@@ -232,6 +239,11 @@ def _places(note: object, n_columns: int) -> list[int]:
 def _rows(values: Any) -> Iterator[Any]:
     """Yield the columns of a block: the rows of a 2-D array, or the 1-D array itself."""
     return iter(values) if values.ndim == 2 else iter([values])
+
+
+def _has_unreadable(column: Any) -> bool:
+    """Return whether a column has an object that is not a scalar."""
+    return isinstance(column, np.ndarray) and column.dtype == object and any(x is UNREADABLE for x in column)
 
 
 def _label(name: object) -> str | int | float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from genevae.errors import DataError
 from genevae.io.safe_pickle.machine import ForbiddenName, UnreadablePickle, run
 from genevae.io.safe_pickle.parts import ADMITTED, TableReader
+from genevae.io.safe_pickle.plain import is_plain, read_plain
 
 __all__ = ["read_pickled_table"]
 
@@ -28,12 +30,13 @@ _SAFER = "If you trust the file, convert it to parquet"
 
 
 def read_pickled_table(path: Path) -> pd.DataFrame:
-    """Read a table written by ``DataFrame.to_pickle`` with pandas 1.0 to 3.
+    """Read a table written by ``DataFrame.to_pickle`` with pandas 1.0 to 3, a list of dicts or a dict of lists.
 
     Opening a pickle in the usual way can run any code. Here it is read as data: nothing in it is imported or called,
     and names that a table does not need are errors. Columns may contain numbers, booleans, strings, categories (also of
-    intervals), times, and scalars of these types; periods and sparse columns are not supported. Files compressed by
-    gzip, bzip2 or xz are decompressed.
+    intervals), times, and scalars of these types; periods and sparse columns are not supported. A list has one dict
+    per row, and a dict one list or array per column. A column of other objects is left out, with a line on stderr that
+    names it, where another column can be read. Files compressed by gzip, bzip2 or xz are decompressed.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
     """
     try:
         data = _unpacked(path)
-        return TableReader(len(data)).read(run(data, ADMITTED))
+        table, left_out = _table(run(data, ADMITTED), len(data))
     except ForbiddenName as error:
         raise DataError(
             f"{path} may be unsafe and was not read: it needs '{error}', which no table needs. No code was run. "
@@ -66,6 +69,17 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
             f"{path} cannot be read as a table, because its parts are inconsistent ({reason}). It is damaged, or was "
             f"written by an unknown version of pandas. Copy or write it again. {_SAFER}: {_advice(path)}."
         ) from error
+    for name in left_out:
+        print(f"genevae: {path}: column '{name}' is left out, as it cannot be read as scalars", file=sys.stderr)  # noqa: T201
+    return table
+
+
+def _table(note: object, n_bytes: int) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of a pickle's content, and the names of columns that are left out."""
+    if is_plain(note):
+        return read_plain(note, n_bytes)
+    reader = TableReader(n_bytes)
+    return reader.read(note), reader.left_out
 
 
 _DAMAGED = (

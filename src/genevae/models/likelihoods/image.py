@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +9,9 @@ from genevae.cells import Condition
 from genevae.distributions import NegativeBinomial, Normal
 from genevae.models.convolution import ImageDecoder
 from genevae.models.likelihoods.decoder import proportions
+from genevae.models.likelihoods.normal import SQUARED_ERROR
 
 __all__ = ["ImageNegativeBinomialLikelihood", "ImageNormalLikelihood"]
-
-SQUARED_ERROR = math.sqrt(0.5)
-"""The σ for which −log p(x) is the squared error (x − μ)², up to a constant."""
 
 
 class ImageNormalLikelihood(nn.Module):
