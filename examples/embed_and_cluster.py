@@ -1,4 +1,4 @@
-"""Embed blood cells, cluster them, and see whether the clusters are cell types.
+"""Embed blood cells, cluster them, and compare the clusters with cell types.
 
 python examples/embed_and_cluster.py            # GENEVAE_DATA names the folder of the data, by default ../shared/data
 """
@@ -18,26 +18,26 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=60)
 epochs = parser.parse_args().epochs
 
-# 2,638 blood cells of one donor. Their types are known, but the model is not told: it is to find them.
+# 2,638 blood cells of one donor. Their types are known, but the model is not conditioned on them.
 adata = gv.read(Path(os.environ.get("GENEVAE_DATA", "../shared/data")) / "pbmc3k_labelled.h5ad")
 print(gv.inspect(adata))
 
-# Counts ask for a count likelihood. One cell in ten is kept to choose the best epoch; no more needs to be said.
+# The recipe nb has a count likelihood. One cell in ten is used for validation, to choose the best epoch.
 model = gv.fit(adata, recipe="nb", genes=1000, epochs=epochs, progress=False)
 best = model.facts["best_epoch"]
-print(f"\ntrained for {len(model.history)} epochs; the best was {best}")
+print(f"\ntrained for {len(model.history)} epochs; best epoch {best}")
 
-# The latent: a posterior mean for every cell, where scanpy's tools look for it.
+# The latent: a posterior mean for every cell, stored in obsm for scanpy.
 adata.obsm["X_genevae"] = gv.embed(model, adata).obsm["X_genevae"]
 
-# The baseline has as many dimensions, of the same genes.
+# The baseline: PCA with the same number of dimensions, on the same genes.
 genes = list(model.schema.genes)
-adata.obsm["X_pca"] = PCA(model.recipe.n_latent, random_state=0).fit_transform(log_normalised(adata[:, genes].X))
+adata.obsm["X_pca"] = PCA(model.recipe.model.n_latent, random_state=0).fit_transform(log_normalised(adata[:, genes].X))
 
-# As many clusters as there are types, compared with the types: 1 is the same partition, 0 is chance.
+# The number of clusters is the number of types. An adjusted Rand index of 1 is the same partition; 0 is chance.
 types = adata.obs["cell_type"]
 for name in ("X_genevae", "X_pca"):
     clusters = KMeans(types.nunique(), n_init=10, random_state=0).fit_predict(adata.obsm[name])
     print(f"{name:<12} adjusted Rand index {adjusted_rand_score(types, clusters):.3f}")
 
-# With scanpy it goes on as always: sc.pp.neighbors(adata, use_rep="X_genevae"); sc.tl.leiden(adata); sc.tl.umap(adata)
+# Continue with scanpy: sc.pp.neighbors(adata, use_rep="X_genevae"); sc.tl.leiden(adata); sc.tl.umap(adata)

@@ -1,4 +1,4 @@
-"""Ask what B cells would look like under interferon, of a model that never saw a B cell under it.
+"""Predict B cells under interferon with a model that was trained without stimulated B cells.
 
 python examples/perturbation_what_if.py         # GENEVAE_DATA names the folder of the data, by default ../shared/data
 """
@@ -21,8 +21,8 @@ epochs = parser.parse_args().epochs
 # Blood cells of eight donors, untreated (ctrl) and after six hours of interferon β (stim).
 adata = gv.read(Path(os.environ.get("GENEVAE_DATA", "../shared/data")) / "kang_merged.h5ad")
 
-# Keep the answer away from training. The model is conditioned on the treatment, not on the type: the type it reads
-# from expression, so that what it learned of other cells carries over.
+# Hold out the stimulated B cells. The model is conditioned on the treatment only, not on the cell type: it infers the
+# type from expression, and generalises the response of other cell types to B cells.
 model = gv.fit(
     adata,
     recipe="nb",
@@ -34,27 +34,27 @@ model = gv.fit(
     progress=False,
 )
 adata = adata[:, list(model.schema.genes)]
-kind, treatment = adata.obs["cell_type"], adata.obs["condition"]
+cell_type, treatment = adata.obs["cell_type"], adata.obs["condition"]
 
-# The question: the untreated B cells, as they would be under interferon. The layer `quantile_mapped` keeps the noise of
-# each cell: what the model does not explain is unchanged, and cancels in the comparison.
-untreated = adata[((kind == "B") & (treatment == "ctrl")).to_numpy()]
-answer = gv.counterfactual(model, untreated, condition={"condition": "stim"})
+# Predict the untreated B cells under interferon. The layer `quantile_mapped` keeps the noise of each cell: what the
+# model does not explain is unchanged, and cancels in the comparison.
+untreated = adata[((cell_type == "B") & (treatment == "ctrl")).to_numpy()]
+predicted = gv.counterfactual(model, untreated, condition={"condition": "stim"})
 
-# Judge the shift from untreated cells, not the cells: most of a cell is the same before and after, and any prediction
-# would look good. The baseline is the mean shift of the other types; the ceiling, other true cells.
+# Evaluate the shift from untreated cells, not the profile: most expression does not change, so any predicted profile
+# would score well. The baseline is the mean shift of the other types; the ceiling is the score of other true cells.
 x = log_normalised(adata.X)
 types = ("B", "CD4 T", "CD8 T", "NK", "CD14+ Mono", "FCGR3A+ Mono", "DC")
-before, after = ({k: x[(kind == k) & (treatment == name)].mean(0) for k in types} for name in ("ctrl", "stim"))
+before, after = ({k: x[(cell_type == k) & (treatment == name)].mean(0) for k in types} for name in ("ctrl", "stim"))
 start, end = before.pop("B"), after.pop("B")
 shifts = {
-    "genevae": log_normalised(answer.layers["quantile_mapped"]).mean(0) - start,
-    "mean shift of the others": mean_shift(before, after),
+    "genevae": log_normalised(predicted.layers["quantile_mapped"]).mean(0) - start,
+    "mean shift of other types": mean_shift(before, after),
     "no change": np.zeros_like(start),
 }
 for name, shift in shifts.items():
     print(f"{name:<26} Pearson-Δ {pearson(shift, end - start):.3f}")
-ceiling = split_half_ceiling(x[(kind == "B") & (treatment == "stim")], start)
+ceiling = split_half_ceiling(x[(cell_type == "B") & (treatment == "stim")], start)
 print(f"{'ceiling (split halves)':<26} Pearson-Δ {ceiling:.3f}")
 top = np.argsort(-np.abs(shifts["genevae"]))[:8]
 print("largest predicted changes:", ", ".join(f"{adata.var_names[g]} {shifts['genevae'][g]:+.1f}" for g in top))

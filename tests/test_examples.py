@@ -12,7 +12,7 @@ SHORT = {
     "embed_and_cluster": ("pbmc3k_labelled.h5ad", 2, ("X_genevae", "X_pca")),
     "integrate_batches": ("pbmc_3tech_symphony.h5ad", 2, ("adversarial", "chance", "PCA")),
     "perturbation_what_if": ("kang_merged.h5ad", 2, ("genevae", "mean shift", "no change", "ceiling")),
-    "simulate": ("pbmc68k_reduced_counts.h5ad", 2, ("genevae", "genes alone", "real")),
+    "simulate": ("pbmc68k_reduced_counts.h5ad", 2, ("genevae", "genes shuffled", "real")),
     "bulk": ("bulk_gtex_tcga_rnaseqdb.h5ad", 2, ("genevae", "PCA", "commonest tissue")),
 }
 """For each example its data, the epochs of a short run, and what it must print."""

@@ -1,1 +1,1 @@
-"""Our recipes beside peers and baselines on real data, a table per question: `make results`."""
+"""Our recipes, other methods and baselines on real data, a table per question: `make results`."""

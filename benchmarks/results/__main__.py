@@ -1,8 +1,8 @@
 """`make results`: train our recipes and others on real data, and write docs/results.md.
 
-Every finished job is kept in build/results, so that a run that was stopped can be continued; remove the folder to
-start again. A quick run (`--quick`) trains each method for two epochs with one seed, and shows that all works; its page
-goes to build/results/quick.md.
+Finished jobs are kept in build/results, so that an interrupted run can be continued; remove the folder to start
+again. A quick run (`--quick`) trains each method for two epochs with one seed, as a smoke test; its page goes
+to build/results/quick.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ BUILD = ROOT / "build" / "results"
 
 
 def main() -> int:
-    """Run what is missing, then write the page of all that is there."""
+    """Run the missing jobs, then write the page of all results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=QUESTIONS, nargs="*", default=list(QUESTIONS), help="run these questions")
     parser.add_argument("--method", help="run the jobs of this method only")
     parser.add_argument("--data", help="run the jobs of this data set, or cell type, only")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--quick", action="store_true", help="two epochs and one seed, to see that all works")
+    parser.add_argument("--quick", action="store_true", help="two epochs and one seed, as a smoke test")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     seeds = 1 if arguments.quick else arguments.seeds

@@ -1,4 +1,4 @@
-"""The cells of a job: sampled, split and cut to genes before any method sees them, so that all see the same."""
+"""The cells of a job: sampled, split and restricted to genes before training, so that all methods use the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VALIDATION, TEST = 0.1, 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """Counts of the genes that are modelled, and the part of every cell; ``how`` makes `gv.fit` split alike."""
+    """Counts of the modelled genes, and the split; ``how`` are the options with which `gv.fit` splits the same way."""
 
     adata: AnnData
     split: Split
@@ -55,17 +55,17 @@ def sampled(
 def fitted(
     sample: Sample, recipe: str, question: str, setting: dict[str, Any], quick: bool, **options: Any
 ) -> gv.Trained:
-    """Train one of our recipes on the training cells of a sample, and check that it took the same."""
+    """Train one of our recipes on the training cells of a sample, and check that it used the same cells."""
     settings = {"epochs": epochs_for(question, len(sample.split.train), quick), **setting}
     fixed = {"seed": sample.seed, "device": "cpu", "progress": False}
     model = gv.fit(sample.adata, recipe=recipe, setting=settings, **fixed, **sample.how, **options)
     if not np.array_equal(np.flatnonzero(model.split == "training"), sample.split.train):
-        raise AssertionError("genevae split the cells in another way than the other methods.")
+        raise AssertionError("genevae split the cells differently from the other methods.")
     return model
 
 
 def held_out_projects(name: str, fold: int) -> tuple[AnnData, AnnData]:
-    """Hold out one project of each tissue that two have, and keep the genes that vary most in the others."""
+    """Hold out one project of each tissue with two or more; keep the genes that vary most in the other projects."""
     adata = gv.read(folder() / f"{name}.h5ad")
     projects = adata.obs.groupby("tissue", observed=True)["project"].agg(lambda each: sorted(each.unique()))
     shared = projects[projects.map(len) > 1]

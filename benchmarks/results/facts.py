@@ -1,4 +1,4 @@
-"""What a number was made with: the code, the packages, the machine."""
+"""How a number was computed: the code, the packages, the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("genevae", "torch", "scvi-tools", "harmonypy", "scanpy", "scikit-lea
 
 
 def facts(root: Path) -> dict[str, str]:
-    """Say what is running."""
+    """Return the commit, the date, the machine and the versions."""
     return {
         "commit": commit(root),
         "made": time.strftime("%Y-%m-%d"),

@@ -1,4 +1,4 @@
-"""Jobs: one training each, in two processes, kept as they finish, so that a stopped run can be continued."""
+"""Jobs: one training each, in two processes; finished jobs are kept, so that an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.results.settings import OURS, TRIED, VISITS
 __all__ = ["Job", "Rows", "kept", "missing", "processes", "recipe_of", "run_all", "settings_of"]
 
 Rows = Mapping[str, Mapping[str, float]]
-"""What a job found: for each row of a table, its scores by name."""
+"""The result of a job: for each row of a table, its scores by name."""
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -36,9 +36,9 @@ class Job:
     Parameters
     ----------
     question, data, method, seed
-        Which.
+        What is trained, on what.
     quick
-        Whether it trains for two epochs only, to see that all works.
+        Whether it trains for two epochs only, as a smoke test.
     """
 
     question: str
@@ -48,11 +48,11 @@ class Job:
     quick: bool = False
 
     def __str__(self) -> str:
-        """Name it for people."""
+        """Return a readable name."""
         return f"{self.question}: {self.method} on {self.data}, seed {self.seed}"
 
     def path(self, folder: Path) -> Path:
-        """Return the file of its numbers."""
+        """Return the file of its scores."""
         name = "-".join((self.data, self.method, str(self.seed))).replace(" ", "_").replace("/", "_")
         return folder / ("quick" if self.quick else "full") / self.question / f"{name}.json"
 
@@ -69,12 +69,12 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 
 def terms_of(job: Job) -> dict[str, Any]:
-    """Return what a job's numbers depend on: the settings of its recipe, and for how long it trains."""
+    """Return what a job's scores depend on: the settings of its recipe, and the length of training."""
     return {"settings": settings_of(job), "visits": VISITS[job.question]}
 
 
 def kept(job: Job, folder: Path) -> dict[str, Any] | None:
-    """Return what a job found, unless its settings have changed. Changed code is not noticed."""
+    """Return the result of a job, unless its settings have changed. Changes of the code are not detected."""
     path = job.path(folder)
     if not path.exists():
         return None
@@ -84,20 +84,20 @@ def kept(job: Job, folder: Path) -> dict[str, Any] | None:
 
 
 def missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
-    """Return the jobs that are still to be done."""
+    """Return the jobs without a result."""
     return [job for job in jobs if kept(job, folder) is None]
 
 
 def processes(n: int) -> ProcessPoolExecutor:
-    """Make a pool of processes of one thread each, which silence what other libraries print."""
-    os.environ.update(ONE_THREAD)  # they inherit it
+    """Make a pool of processes of one thread each, with the output of other libraries silenced."""
+    os.environ.update(ONE_THREAD)  # inherited by the processes
     return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _calm)
 
 
 def run_all(
     jobs: Sequence[Job], run: Callable[[Job], Rows], folder: Path, facts: Mapping[str, Any], pool: Executor
 ) -> list[Job]:
-    """Run what is missing; print what is done, and return the jobs that failed, which do not stop the others."""
+    """Run the missing jobs, with progress, and return those that failed. A failed job does not stop the others."""
     left = missing(jobs, folder)
     print(f"{len(jobs)} jobs, of which {len(jobs) - len(left)} are done", flush=True)
     failed = []
@@ -123,7 +123,7 @@ def _timed(run: Callable[[Job], Rows], job: Job) -> tuple[Rows, float]:
 
 
 def _keep(job: Job, rows: Rows, seconds: float, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write a job's numbers, whole or not at all."""
+    """Write a job's result atomically."""
     path = job.path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**asdict(job), **terms_of(job), "rows": rows, "seconds": seconds, **facts}
@@ -133,7 +133,7 @@ def _keep(job: Job, rows: Rows, seconds: float, folder: Path, facts: Mapping[str
 
 
 def _calm() -> None:
-    """Let a process use one thread, and silence other libraries."""
+    """Limit the process to one thread, and silence other libraries."""
     import logging
     import warnings
 

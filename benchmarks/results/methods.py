@@ -1,4 +1,4 @@
-"""The methods that ours are compared with, each as a model that `gv.evaluate` takes."""
+"""Other methods for comparison, each as a model that `gv.evaluate` accepts."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def scvi(
     sample: Sample, question: str, quick: bool, fields: Sequence[str], *, ramp: float = 0.5, encode: bool = True,
     control: dict[str, str] | None = None,
 ) -> dict[str, EvaluatedModel]:  # fmt: skip
-    """Train SCVI with negative binomials; return it with its last weights, which are its default, and its best ones.
+    """Train SCVI with negative binomials; return it with the last weights, its default, and with the best ones.
 
-    The fields are its batch and its further categories, in the decoder, and in the encoder if ``encode``. The best
-    weights are those of the epoch with the lowest validation loss, as ours are by default.
+    The first field is its batch, the others are categorical covariates, in the decoder, and in the encoder if
+    ``encode``. The best weights are those of the epoch with the lowest validation loss, the default of our recipes.
     """
     import scvi as scvi_tools
 
@@ -48,7 +48,7 @@ def scvi(
 
 
 def scanvi(sample: Sample, question: str, quick: bool, label: str, fields: Sequence[str]) -> EvaluatedModel:
-    """Train SCVI and then SCANVI, as its authors advise, with the labels of the training cells."""
+    """Train SCVI and then SCANVI, as its authors recommend, with the labels of the training cells."""
     import scvi as scvi_tools
 
     scvi_tools.settings.seed = sample.seed
@@ -73,7 +73,7 @@ def _scvi(sample: Sample, fields: Sequence[str], **options: Any) -> Any:
 
 
 def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
-    """Train on the training cells, with β rising as ours does, and keep the best weights too."""
+    """Train on the training cells, with the same warm-up of β as our recipes, and keep the best weights too."""
     keeper = _keep_best()
     model.train(
         max_epochs=epochs,
@@ -89,7 +89,7 @@ def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
 def _keep_best() -> Any:
     """Make a Lightning callback that keeps the weights of the epoch with the best validation bound.
 
-    Epochs while β still rises do not count, as with ours: their loss is another one.
+    Epochs during the warm-up of β do not count, as in our recipes: their losses are not comparable.
     """
     from lightning.pytorch.callbacks import Callback
 
@@ -101,7 +101,7 @@ def _keep_best() -> Any:
             if pl_module.kl_weight >= 1 and loss < self.lowest:
                 self.lowest, self.weights = loss, copy.deepcopy(pl_module.module.state_dict())
 
-        def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - as Lightning calls it
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - the signature of Lightning
             if self.weights is None:
                 self.weights = copy.deepcopy(pl_module.module.state_dict())
 
@@ -109,9 +109,9 @@ def _keep_best() -> Any:
 
 
 def _parts(sample: Sample) -> list[NDArray[np.int64]]:
-    """Return the rows that train, validate and test.
+    """Return the rows for training, validation and test.
 
-    scvi-tools cannot train on a minibatch of one cell: where one would be left over, it validates.
+    scvi-tools cannot train on a minibatch of one cell: a single remaining cell is moved to validation.
     """
     train, validation = sample.split.train, sample.split.validation
     if len(train) % AT_ONCE == 1:
@@ -120,7 +120,7 @@ def _parts(sample: Sample) -> list[NDArray[np.int64]]:
 
 
 class _Latent:
-    """A latent that was computed for all cells of a job."""
+    """A latent, computed for all cells of a job."""
 
     def __init__(self, adata: AnnData, z_nk: NDArray[Any], split: pd.Series[str]) -> None:
         self.genes, self.split, self.n_latent = list(adata.var_names), split, z_nk.shape[1]
@@ -147,7 +147,7 @@ def harmony(sample: Sample, batch: str, n_components: int) -> _Latent:
 
 
 class ByNeighbours(_Latent):
-    """The 15 nearest training cells in the latent of a model predict a field that the model was not given."""
+    """Predict a field by the 15 nearest training cells in the latent of a model that is not conditioned on it."""
 
     def __init__(self, model: gv.Trained, adata: AnnData, field: str, n_neighbours: int = 15) -> None:
         super().__init__(adata, gv.embed(model, adata).obsm["X_genevae"], model.split)
@@ -157,7 +157,7 @@ class ByNeighbours(_Latent):
         self.labels = {field: sorted(set(label_n))}
         self.classifier = KNeighborsClassifier(n_neighbours).fit(self.embed(train), label_n)
 
-    def classify(self, cells: AnnData, field: str, seed: int) -> pd.DataFrame:  # noqa: ARG002 - as the verb is called
+    def classify(self, cells: AnnData, field: str, seed: int) -> pd.DataFrame:  # noqa: ARG002 - the signature of the verb
         """Return the commonest label of the neighbours, and its share."""
         p_nc = self.classifier.predict_proba(self.embed(cells))
         labels = self.classifier.classes_[p_nc.argmax(1)]
@@ -167,7 +167,7 @@ class ByNeighbours(_Latent):
 class LatentArithmetic:
     """scGen's counterfactual: the mean shift of other contexts, added to the latents of a model without conditions.
 
-    Each context counts alike, where scGen samples as many cells of each.
+    All contexts have the same weight; scGen samples the same number of cells of each.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class LatentArithmetic:
         }
 
     def counterfactual(self, cells: AnnData, condition: dict[str, str], seed: int) -> NDArray[Any]:
-        """Shift the latents, and keep the rank of each count."""
+        """Shift the latents, and quantile-map each count."""
         (level,) = condition.values()
         with evaluation_mode(self.model) as module, seeded(module, seed):
             (minibatch,) = open_cells(self.model, cells, None, len(cells))

@@ -1,4 +1,4 @@
-"""docs/results.md: tables for each question, what was aimed at and missed, and what it was made with."""
+"""docs/results.md: tables for each question, its target and verdict, and how to reproduce the numbers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks.results.tables import table, table_of
 __all__ = ["verdict", "write"]
 
 EARLIER = Path(__file__).with_name("measured_earlier.md")
-"""Numbers of scripts that are gone."""
+"""Scores of removed scripts."""
 
 
 def write(path: Path, results: Sequence[Mapping[str, Any]], n_jobs: int) -> None:
-    """Write the page of all that was found."""
+    """Write the page of all results."""
     found = table_of(results)
     bodies, summary = [], []
     for question in QUESTIONS.values():
@@ -36,7 +36,7 @@ def write(path: Path, results: Sequence[Mapping[str, Any]], n_jobs: int) -> None
 
 
 def verdict(met: Mapping[str, bool]) -> str:
-    """Say on what a target was met, and in bold on what it was missed."""
+    """State on which data a target was met, and in bold on which it was missed."""
     missed = [data for data, is_met in met.items() if not is_met]
     if not met:
         return "not run"
@@ -46,18 +46,18 @@ def verdict(met: Mapping[str, bool]) -> str:
 
 
 def introduction(results: Sequence[Mapping[str, Any]], n_jobs: int) -> list[str]:
-    """Say what the page is, and how long it took."""
+    """Describe the page, and how long it took."""
     seeds = sorted({result["seed"] for result in results})
     hours = sum(result["seconds"] for result in results) / 3600
     made = (
-        "Our recipes beside other methods and baselines on real data, all by `gv.evaluate`. `make results` trains them "
-        f"and writes this page: {len(results)} of {n_jobs} jobs, seeds {', '.join(map(str, seeds))}, "
+        "Our recipes, other methods and baselines on real data, all scored by `gv.evaluate`. `make results` trains "
+        f"them and writes this page: {len(results)} of {n_jobs} jobs, seeds {', '.join(map(str, seeds))}, "
         f"{hours * 30:.0f} minutes on two cores."
     )
     meaning = (
-        "Numbers are means over seeds ± half of a 95 % interval by Student's t; a seed changes the split, the initial "
-        "weights and the noise. With three seeds such an interval is wide: the t quantile is 4.3. Recipes run at their "
-        "defaults but for what a table says. **Bold** is where a target was missed."
+        "Scores are means over seeds ± half the width of a 95 % Student-t interval. The seed sets the split, the "
+        "initial weights and the noise. With three seeds the interval is wide: the t quantile is 4.3. Recipes use "
+        "their default settings unless stated otherwise. Missed targets are in **bold**."
     )
     lines = [made, "", meaning]
     if len(results) < n_jobs:
@@ -66,7 +66,7 @@ def introduction(results: Sequence[Mapping[str, Any]], n_jobs: int) -> list[str]
 
 
 def made_with(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what the numbers were made with."""
+    """State the commits, the machine, the versions and the settings."""
     facts = pd.DataFrame(results)
     every = {name: ", ".join(sorted(set(facts[name].astype(str)))) for name in ("commit", "made", "machine", "python")}
     versions = ", ".join(f"{name} {', '.join(sorted(set(facts[name])))}" for name in PACKAGES if name in facts)
@@ -77,16 +77,19 @@ def made_with(results: Sequence[Mapping[str, Any]]) -> list[str]:
         for method, settings in methods.items()
         if settings
     ]
-    epochs = f"cells visited in training / training cells, {FEWEST_EPOCHS} to {MOST_EPOCHS}, the same for all methods"
+    epochs = (
+        f"cells visited in training / training cells, between {FEWEST_EPOCHS} and {MOST_EPOCHS}, "
+        "the same for all methods. Cells visited"
+    )
     return [
-        "## Made with",
+        "## Reproducibility",
         "",
         "* command: `make results`, which is `python -m benchmarks.results` in the environment of `.[bench]`",
         f"* commit: {every['commit']}; {every['made']}",
         f"* machine: {every['machine']}; two processes of one thread each",
         f"* Python {every['python']}; {versions}",
-        f"* minutes of one core: {', '.join(f'{name} {minutes:.0f}' for name, minutes in by_question.items())}",
-        f"* settings that are not defaults: {'; '.join(changed)}",
+        f"* minutes on one core: {', '.join(f'{name} {minutes:.0f}' for name, minutes in by_question.items())}",
+        f"* settings other than the defaults: {'; '.join(changed)}",
         f"* epochs: {epochs}: {', '.join(f'{question} {n:,}' for question, n in VISITS.items())}",
         "* data: `GENEVAE_DATA`, by default `../shared/data`",
     ]

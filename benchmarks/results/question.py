@@ -1,4 +1,4 @@
-"""A question of the suite: which models are trained on which data, and which scores of `gv.evaluate` answer it."""
+"""A question of the suite: the models, the data they are trained on, and the scores of `gv.evaluate` that answer it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MOST_CELLS = 20_000
 
 @dataclass(frozen=True)
 class Target:
-    """What is aimed at.
+    """A threshold for the scores.
 
     Parameters
     ----------
     text
-        In words.
+        Its description.
     is_met
         Whether it is met on a data set, given a function that returns the mean of a row and score.
     is_met_on_average
-        The same on the mean over data sets, where something more is aimed at there.
+        The same on the mean over data sets, if there is a further threshold for it.
     """
 
     text: str
@@ -52,21 +52,21 @@ class Question:
     section
         The section of `gv.evaluate` that computes it.
     data
-        Data sets, or what else is trained on one at a time.
+        Data sets, held-out cell types or folds: models are trained on one at a time.
     methods
-        What is trained, a job each.
+        Methods to train, one job each.
     models
         Trains the models of a job, by the names of their rows, and returns them with the cells to evaluate them on.
     scores
-        For each column its metric, and what it is measured on.
+        For each column its metric, and the field or part of the cells it is computed on.
     rows
         The rows of the tables: methods, baselines and ceilings.
     target
-        What is aimed at.
+        The threshold.
     by_data
-        Whether there is a table for each score, with a row for each data set, and not the other way round.
+        Whether there is one table per score with a row per data set, rather than the reverse.
     digits
-        After the point.
+        After the decimal point.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Question:
         return found
 
     def verdicts(self, found: pd.DataFrame) -> dict[str, bool]:
-        """Return for each data set whether the target is met, and for their mean where more is aimed at there."""
+        """Return for each data set whether the target is met, and for their mean if it has a threshold."""
 
         def mean_on(data: str | None) -> Mean:
             return lambda row, score: float(values_of(found, row, score, data).mean())
@@ -120,7 +120,7 @@ class Question:
         for head, table_rows in self._tables(found, rows):
             lines += [*table(head, table_rows), ""]
         if tried := [name for name in TRIED.get(self.name, {}) if name in set(found["row"])]:
-            lines += ["Tried, because the target was missed; each differs from the defaults in what it says:", ""]
+            lines += ["Variants tried because the target was missed. Each differs from the defaults only as named:", ""]
             for head, table_rows in self._tables(found, [self.methods[0], *tried]):
                 lines += [*table(head, table_rows), ""]
         return lines[:-1]

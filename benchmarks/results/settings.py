@@ -1,4 +1,4 @@
-"""The numbers of the suite: the settings of our recipes, and how long anything trains."""
+"""The settings of the suite: those of our recipes, and the length of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = [
 SEEDS = 3
 MAX_GENES = 2000
 MAX_CELLS = 5_700
-"""Of one data set, so that 4,000 train; sampled where there are more."""
+"""Of one data set, so that 4,000 are for training; larger data sets are subsampled."""
 
 OURS: dict[str, dict[str, dict[str, Any]]] = {
     "fit": {
@@ -25,7 +25,7 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
     "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
     "bulk": {"bulk": {}},
 }
-"""Settings of our recipes that are not their defaults, by question and method. Jobs run again where they change."""
+"""Settings of our recipes other than their defaults, by question and method. Jobs run again if they change."""
 
 TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "simulation": {
@@ -44,13 +44,13 @@ TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "β = 1": ("bulk", {"beta": 1.0}),
         "64 latents": ("bulk", {"n_latent": 64}),
         "10 latents": ("bulk", {"n_latent": 10}),
-        "a quarter to a half of the genes hidden": ("bulk", {"mask_low": 0.25, "mask_high": 0.5}),
-        "no genes hidden": ("bulk", {"mask_low": 0.0, "mask_high": 0.0}),
+        "a quarter to a half of the genes masked": ("bulk", {"mask_low": 0.25, "mask_high": 0.5}),
+        "no genes masked": ("bulk", {"mask_low": 0.0, "mask_high": 0.0}),
         "no dropout": ("bulk", {"dropout": 0.0}),
         "layers of 512 and 128": ("bulk", {"hidden": (512, 128)}),
     },
 }
-"""What was tried where a target was missed: by question and name, a recipe and its settings."""
+"""Variants tried where a target was missed: by question and name, a recipe and its settings."""
 
 VISITS = {
     "fit": 120_000,
@@ -60,7 +60,7 @@ VISITS = {
     "labels": 150_000,
     "bulk": 100_000,
 }
-"""Cells that one training visits, over all epochs: epochs are this over the training cells, within bounds."""
+"""Cells visited in one training, over all epochs: epochs = visits / training cells, within bounds."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
 QUICK_EPOCHS = 2
 

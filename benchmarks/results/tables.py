@@ -1,4 +1,4 @@
-"""What jobs found as one table, means over seeds with their intervals, and Markdown."""
+"""The results of jobs as one table, means over seeds with their intervals, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table_of(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def values_of(found: pd.DataFrame, row: str, score: str, data: str | None = None) -> pd.Series[float]:
-    """Return a score of one row by seed; averaged over the data sets, where none is named."""
+    """Return a score of one row by seed, averaged over the data sets if none is named."""
     some = found[(found["row"] == row) & (found["score"] == score)]
     if data is not None:
         some = some[some["data"] == data]
@@ -33,7 +33,7 @@ def values_of(found: pd.DataFrame, row: str, score: str, data: str | None = None
 
 
 def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
-    """Return the mean over seeds, and half of its 95 % interval by Student's t; not a number for a single seed.
+    """Return the mean over seeds and half the width of its 95 % Student-t interval, NaN for a single seed.
 
     >>> mean, half = mean_and_half([1.0, 2.0, 3.0])
     >>> round(mean, 3), round(half, 3)
@@ -46,7 +46,7 @@ def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
 
 
 def shown(value_s: ArrayLike, digits: int = 3) -> str:
-    """Write the mean over seeds with its interval.
+    """Format the mean over seeds with its interval.
 
     >>> shown([1.0, 2.0, 3.0], 1), shown([0.5], 2)
     ('2.0 ± 2.5', '0.50')
@@ -59,7 +59,7 @@ def shown(value_s: ArrayLike, digits: int = 3) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "--:") -> list[str]:
-    """Return the lines of a table; all but the first column to the right, or as ``align`` says.
+    """Return the lines of a table; columns after the first are aligned to the right, or by ``align``.
 
     >>> table(["", "score"], [["a", "1"]])
     ['|  | score |', '|---|--:|', '| a | 1 |']

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
+    from genevae.evaluation.sweep import sweep as sweep
+    from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
+    from genevae.models import modules as modules
     from genevae.preprocessing.inspect import inspect as inspect
     from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # data
+    "from_arrays": "genevae.io.arrays",
     "inspect": "genevae.preprocessing.inspect",
     "read": "genevae.io.formats",
     # training
@@ -61,6 +65,9 @@ _HOMES = {
     # evaluation
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
+    "sweep": "genevae.evaluation.sweep",
+    # plain modules
+    "modules": "genevae.models.modules",
     # errors
     "GenevaeError": "genevae.errors",
 }
@@ -80,7 +87,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'genevae' has no attribute '{name}'")
     home = importlib.import_module(_HOMES[name])
-    return home if name == "adapters" else getattr(home, name)
+    return home if name in {"adapters", "modules"} else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,6 +181,20 @@ def test_the_command_leaves_three_files(asked, places, tmp_path, capsys) -> None
         main(words)
     main([*words, "--force"])
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_the_command_of_a_report_repeats_it(asked, places, tmp_path) -> None:
+    asked(counting=counting)
+    cells = ad.read_h5ad(places["new"])
+    cells.obs.to_csv(tmp_path / "labels.csv")
+    cells.obs = cells.obs[[]]
+    cells.layers["counts"] = cells.X
+    cells.write_h5ad(tmp_path / "bare.h5ad")
+    read = ["--metadata", str(tmp_path / "labels.csv"), "--layer", "counts", "--keep", "disk"]
+    main(["evaluate", str(places["one"]), str(tmp_path / "bare.h5ad"), *read, "--out", str(tmp_path / "a")])
+    written = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    main([*shlex.split(written["command"])[1:], "--force"])
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == written
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_the_latent_as_pictures_and_numbers(labels: str, maps: list[str], run: P
         "latent", str(run), *joined(study), "--cells", "300", *(word for name in maps for word in ("--maps", name)),
         "--out", str(out), *(["--unlabelled"] if labels == "unknown" else []),
     ])  # fmt: skip
-    assert "300 of 600 cells, drawn with seed 0" in " ".join(capsys.readouterr().out.split())
+    assert "300 of 600 cells, sampled with seed 0" in " ".join(capsys.readouterr().out.split())
     assert {file.name for file in out.iterdir()} == {"latent.h5ad", "numbers.csv", *(f"{name}.png" for name in maps)}
     latent = ad.read_h5ad(out / "latent.h5ad")
     assert latent.obsm["X_genevae"].shape == (300, 16)

@@ -201,6 +201,14 @@ def test_cells_are_matched_by_a_column(obs, its_key, keys):
     assert joined.columns.tolist() == ["donor", "age"]
 
 
+def test_the_key_may_be_any_column_of_the_table(obs):
+    table = pd.DataFrame({"TSNE.1": 0.5, "barcode": ["c1", "c2", "other"], "celltype": ["B", "T", "B"]})
+    joined = join_metadata(obs, table, None, "t.csv")
+    assert joined["celltype"].tolist()[:3] == ["B", "T", "T"]
+    assert pd.isna(joined["celltype"].iloc[3])
+    assert "barcode" not in joined
+
+
 def test_rows_of_one_key_must_agree(obs):
     table = pd.DataFrame({"cell": ["c1", "c2", "c1", None, None], "x": [1, 2, 1, 3, 4], "y": [np.nan, 1, np.nan, 1, 1]})
     assert join_metadata(obs, table, None, "t.csv")["x"].tolist()[:3] == [1, 2, 2]

@@ -114,8 +114,8 @@ def test_a_folder_that_is_there_is_not_overwritten_unless_told(tiny_model, copy)
 
 def test_a_recipe_from_another_version_is_a_run_error_that_names_both(tiny_model, tmp_path, monkeypatch):
     save(tiny_model, tmp_path / "run")
-    monkeypatch.setattr("genevae.runs.trained.recipe_named", lambda name: {}[name])
-    with pytest.raises(RunError, match=r"was made by another genevae .* cannot be opened: .*--config \S+config\.toml"):
+    monkeypatch.setattr("genevae.runs.trained.recipe_of", lambda name, settings: {}[name])
+    with pytest.raises(RunError, match=r"cannot be opened: .*written by genevae .*--config \S+config\.toml"):
         load(tmp_path / "run")
 
 

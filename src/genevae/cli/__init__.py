@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, default_name_transform
 
 from genevae.cli.options import from_config
 from genevae.errors import GenevaeError, TrainingPaused
@@ -28,11 +28,13 @@ COMMANDS = {
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
+    "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
     "inspect": ("inspect", "Describe a file, and suggest a recipe."),
+    "show": ("show", "Describe a trained model: recipe, data, training, settings and layers."),
     "recipes": ("recipes", "List the recipes."),
     "data": ("data", "Describe data, convert them, and compute on them, of any size."),
     "slurm": ("slurm", "Write another command as a job for SLURM."),
@@ -42,11 +44,17 @@ COMMANDS = {
 RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
 """Names of earlier versions, which work for one version more."""
 
+
+def option_name(name: str) -> str:
+    """Return the option of a parameter; the path of data is ``--data``."""
+    return "data" if name == "path" else default_name_transform(name)
+
+
 app = App(
     name="genevae",
     help="Generative models of gene expression: train one, embed cells, generate cells, answer what-if questions.",
     version=lambda: version("genevae"),
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), name_transform=option_name),
     config=(from_config,),
 )
 for command, (file, line) in COMMANDS.items():
@@ -58,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake ends with exit code 2 and one paragraph, a pause in training with 75."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in RENAMED:
-        print(f"genevae: {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
+        print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
     try:
-        app(given, exit_on_error=False, result_action="return_value")
-    except CycloptsError:
-        _hint(given)
+        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _explain(error, given)
         sys.exit(2)
     except GenevaeError as error:
         _print(error)
@@ -72,11 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _hint(given: Sequence[str]) -> None:
-    """Answer options of other packages with ours."""
-    for word in given:
-        if word.startswith("--") and (error := peer_option(word[2:].split("=")[0])):
-            _print(error)
+def _explain(error: CycloptsError, given: Sequence[str]) -> None:
+    """Print what is wrong with the options; those of other packages are answered with ours."""
+    from rich.console import Console
+
+    known = [answer for word in given if word.startswith("--") and (answer := peer_option(word.split("=")[0]))]
+    for answer in known:
+        _print(answer)
+    if not known:
+        Console(stderr=True).print(CycloptsPanel(error))
 
 
 def _print(error: GenevaeError) -> None:

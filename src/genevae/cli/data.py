@@ -135,6 +135,51 @@ def hvg(
     say(f"Wrote {out}")
 
 
+@app.command(name="filter")
+def filter_(
+    data: Data,
+    *,
+    out: Store,
+    force: Force = False,
+    min_counts: float | None = None,
+    max_counts: float | None = None,
+    min_genes: int | None = None,
+    max_genes: int | None = None,
+    max_mito: float | None = None,
+    min_cells: int | None = None,
+    workers: Workers = 1,
+) -> None:
+    """Filter cells and genes by the usual quality numbers, and print what each rule removes.
+
+    Parameters
+    ----------
+    min_counts
+        Smallest sum of the counts of a cell.
+    max_counts
+        Largest sum of the counts of a cell.
+    min_genes
+        Smallest number of genes with a count in a cell.
+    max_genes
+        Largest number of genes with a count in a cell.
+    max_mito
+        Largest share of mitochondrial genes (MT-…) in the counts of a cell, from 0 to 1.
+    min_cells
+        Smallest number of cells with a count of a gene.
+    """
+    from genevae.io.write.anndata import require_store
+    from genevae.preprocessing.convert import convert as write
+    from genevae.preprocessing.filter import filter_cells
+
+    require_store(out, force)
+    with _pool(workers) as executor:
+        filtered = filter_cells(
+            data, min_counts=min_counts, max_counts=max_counts, min_genes=min_genes, max_genes=max_genes,
+            max_mito=max_mito, min_cells=min_cells, executor=executor,
+        )  # fmt: skip
+    write(filtered.source, out, overwrite=force)
+    say(str(filtered), f"Wrote {out}")
+
+
 @app.command
 def pseudobulk(
     data: Data,

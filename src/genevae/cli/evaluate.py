@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import Force, names, say
+from genevae.cli.options import DataIfAny, Force, names, other_options, say
 from genevae.errors import RunError
-from genevae.io.read_options import ReadOptions
 
 __all__ = ["evaluate"]
 
-Reading = Annotated[ReadOptions, Parameter(name="*", group="How the data are read")]
+Reading = Annotated[DataIfAny, Parameter(name="*", group="How the data are read")]
 
 
 def evaluate(
@@ -27,7 +26,7 @@ def evaluate(
     gene_sets: Path | None = None,
     cells: int = 5000,
     seed: int = 0,
-    reading: Reading = ReadOptions(path=""),  # noqa: B008 - it is frozen
+    reading: Reading = DataIfAny(),  # noqa: B008 - it is frozen
 ) -> None:
     """Evaluate trained models on data, every score beside its baselines.
 
@@ -47,16 +46,16 @@ def evaluate(
     import genevae as gv
     from genevae.evaluation.evaluate import require_place, write_report
 
-    *runs, data = runs_and_data or [""]
+    *runs, data = [*runs_and_data, *([str(reading.path)] if reading.path else [])] or [""]
     if not runs:
         raise RunError("Give one run or more, and then the data: genevae evaluate RUN DATA --out DIR.")
     require_place(out, force)
     report = gv.evaluate(
         _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells, seed=seed
     )
-    options = {**vars(reading), "path": None, "sections": ",".join(names(sections)), "gene_sets": gene_sets,
+    options = {**other_options(reading), "sections": ",".join(names(sections)), "gene_sets": gene_sets,
                "cells": cells, "seed": seed}  # fmt: skip
-    report = replace(report, command=_command(runs_and_data, out, options))
+    report = replace(report, command=_command([*runs, data], out, options))
     write_report(report, out)
     say(f"{report}\nWrote {out}: open {out / 'report.html'} in any browser.")
 

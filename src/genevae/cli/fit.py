@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import FieldValues, Force, assignments, say
+from genevae.cli.options import DataIfAny, FieldValues, Force, assignments, other_options, say
 from genevae.errors import RecipeError, shorten
 from genevae.io.read_options import ReadOptions
 from genevae.training.launch_env import launched
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-DataToFit = Annotated[ReadOptions | None, Parameter(name="*", group="How the data are read", negative=None)]
+DataToFit = Annotated[DataIfAny, Parameter(name="*", group="How the data are read", negative=None)]
 
 
 def fit(
-    data: DataToFit = None,
+    data: DataToFit = DataIfAny(),  # noqa: B008 - it is frozen
     *,
     out: Path | None = None,
     resume: Path | None = None,
@@ -143,27 +144,33 @@ def fit(
         "epochs": epochs, "batch_size": batch_size, "n_latent": n_latent, "hidden": hidden,
         "learning_rate": learning_rate, "accumulate": accumulate, "precision": precision,
     }  # fmt: skip
-    changed = {name: value for name, value in settings.items() if value is not None}
     options = {
+        **settings,
         "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
         "control": assignments(control), "combine": list(combine or ()), "group": group, "view": view,
-        "genes": genes, "gene_filter": gene_filter,
-        "setting": {**assignments(setting), **changed}, "validation": validation, "test": test, "stratify": stratify,
+        "genes": _genes(genes), "gene_filter": gene_filter,
+        "setting": assignments(setting), "validation": validation, "test": test, "stratify": stratify,
         "split_by": split_by, "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, [], {})}
     if resume is not None:
-        _resume(resume, device, log, {"PATH": data, "out": out, "config": config, "force": force or None, **given})
+        shown = {"DATA": data.path or None, **other_options(data), "out": out, "config": config, "force": force or None}
+        _resume(resume, device, log, {**shown, **given})
         return
     if out is None:
         raise RecipeError("Say where the model is to be saved: genevae fit DATA --out RUN.")
     if _has_started(out):
         _resume(out, device, log, {})
         return
-    if data is None:
+    if not data.path:
         raise RecipeError('Say what to train on: genevae fit DATA --out RUN, or a config file with data = "…".')
     _train(data, out, force, log, {**given, **({"device": device} if device else {})})
+
+
+def _genes(text: str | None) -> Any:
+    """Read the genes of the command line, or those that a config file lists."""
+    return json.loads(text) if text and text.startswith("[") else text
 
 
 def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None, options: dict[str, Any]) -> None:
@@ -211,7 +218,7 @@ def _summary(model: Trained, out: Path) -> str:
         begun = f"From     {start['run']}: {start['weights']} of {start['of']} weights, {start['genes']:,} genes\n"
     return begun + (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
-        f"Input    {model.schema.input_kind} values; conditions: {', '.join(model.schema.fields) or 'none'}\n"
+        f"Input    {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
         f"Saved    {out}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts resolves the annotations of ReadOptions here
 
 from cyclopts import App, Parameter, Token
 from cyclopts.argument import ArgumentCollection
@@ -15,6 +17,7 @@ from genevae.runs.peer_options import peer_option
 
 __all__ = [
     "Data",
+    "DataIfAny",
     "FieldValues",
     "Force",
     "Out",
@@ -24,15 +27,33 @@ __all__ = [
     "from_config",
     "names",
     "numbers",
+    "other_options",
     "say",
 ]
 
 Run = Annotated[Path, Parameter(help="A folder that fit wrote.")]
 Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read", negative=None)]
+
+
+@dataclass(frozen=True)
+class DataIfAny(ReadOptions):
+    """The same for a command that may go without data, or takes their path elsewhere; the path is then empty."""
+
+    path: str | Path = ""
+
+
+def other_options(data: ReadOptions) -> dict[str, Any]:
+    """Return the options other than the path that were given, by name."""
+    given = {each.name: getattr(data, each.name) for each in fields(data) if each.name != "path"}
+    return {name: value for name, value in given.items() if value != getattr(DataIfAny(), name)}
+
+
 Out = Annotated[
     Path, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
 ]
 Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
+_OF_THE_COMMAND_LINE = ("--config", "--out", "--force", "--log", "--resume")
+"""Options that a config file cannot set."""
 Force = Annotated[bool, Parameter(help="Replace what is there.")]
 FieldValues = Sequence[str]
 """FIELD=VALUE, once or several times; :func:`assignments` reads them."""
@@ -74,7 +95,7 @@ def numbers(text: str | None) -> list[float]:
 
 def names(texts: Sequence[str] | None) -> list[str]:
     """Read names that are given in several options, or in one with commas."""
-    return [name for text in texts or () for name in text.split(",") if name]
+    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
 
 
 def say(*texts: Any) -> None:
@@ -96,24 +117,31 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
     config = found.get("--config")
     if config is None or not config.tokens:
         return
+    from genevae.recipes.registry import current_settings
     from genevae.runs.config_file import read_config
 
     path = config.tokens[0].value
-    for name, value in read_config(path).items():
-        keyword = "--path" if name == "data" else f"--{name.replace('_', '-')}"
-        if keyword not in found or keyword == "--config":
+    for name in _OF_THE_COMMAND_LINE:
+        found.pop(name, None)
+    options = read_config(path)
+    if "setting" in options:
+        options["setting"] = current_settings(options.get("recipe", "nb"), options["setting"])
+    for name, value in options.items():
+        keyword = f"--{name.replace('_', '-')}"
+        if keyword not in found:
             known = [option[2:].replace("-", "_") for option in found if option.startswith("--") and "." not in option]
             reason = peer_option(name) or f"There is no option '{name}'. {nearest(name, known)}"
             raise RecipeError(f"The config file {path}: {reason}")
         if not found[keyword].tokens:
-            for at, text in enumerate(_texts(value)):
+            texts = [json.dumps(value)] if name == "genes" and isinstance(value, list) else _texts(value)
+            for at, text in enumerate(texts):
                 found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield a value of a config file as the texts of a command line."""
     if isinstance(value, Mapping):
-        yield from (f"{name}={','.join(_texts(each))}" for name, each in value.items())
+        yield from (f"{name}={text}" for name, each in value.items() for text in list(_texts(each)) or [""])
     elif isinstance(value, list):
         yield from map(str, value)
     else:

@@ -45,7 +45,7 @@ MARK = "metrics.json"
 
 
 def evaluate(
-    models: Mapping[str, Any],
+    models: Mapping[str, Any] | Any,
     data: AnnData | Source | ReadOptions | str | Path,
     *,
     sections: Sequence[str] = (),
@@ -63,8 +63,8 @@ def evaluate(
     Parameters
     ----------
     models
-        Models by the names that the report calls them: trained models or the folders that fit wrote, models of
-        scvi-tools (``gv.adapters.scvi(model)``), or any object that follows
+        A model, or models by the names that the report calls them: trained models or the folders that fit wrote,
+        models of scvi-tools (``gv.adapters.scvi(model)``), or any object that follows
         :class:`~genevae.evaluation.model.Model`.
     data
         Cells with the genes and conditions of every model.
@@ -101,9 +101,13 @@ def evaluate(
     """
     if questions:
         warnings.warn("evaluate(questions=…) is now evaluate(sections=…).", DeprecationWarning, stacklevel=2)
-    chosen = _chosen([*sections, *questions])
+    chosen = _chosen([*_listed(sections), *_listed(questions)])
     if out is not None:
         require_place(Path(out), overwrite)
+    if isinstance(models, Sequence) and not isinstance(models, str):
+        raise DataError('Give several models by name, such as {"nb": model, "zinb": other}.')
+    if not isinstance(models, Mapping):
+        models = {Path(models).resolve().name if isinstance(models, str | Path) else "model": models}
     if not models:
         raise DataError("There is no model to evaluate: give one or more, by name.")
     opened = {str(name): as_evaluated(load(m) if isinstance(m, str | Path) else m) for name, m in models.items()}
@@ -126,6 +130,10 @@ def evaluate(
     if out is not None:
         write_report(report, Path(out))
     return report
+
+
+def _listed(names: Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def require_place(out: Path, overwrite: bool) -> None:

@@ -165,8 +165,8 @@ def from_protocol(model: Any) -> EvaluatedModel:
     verbs: dict[str, Any] = {name: getattr(model, name) for name in VERBS if callable(getattr(model, name, None))}
     if not verbs or not hasattr(model, "genes"):
         raise DataError(
-            f"A {type(model).__name__} cannot be evaluated: a model needs `genes`, and one of the methods "
-            f"{shorten(list(VERBS), len(VERBS))}. For a model of scvi-tools, give gv.adapters.scvi(model)."
+            f"An object of type {type(model).__name__} cannot be evaluated: a model needs `genes`, and one of the "
+            f"methods {shorten(list(VERBS), len(VERBS))}. For a model of scvi-tools, give gv.adapters.scvi(model)."
         )
     genes = tuple(map(str, model.genes))
     control, batch = getattr(model, "control", {}), getattr(model, "batch", None)

@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 
 from genevae.errors import DataError, GeneError, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
+from genevae.io.arrays import from_arrays, is_array
 from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
 from genevae.io.gene_lists import read_gene_names
@@ -71,6 +72,7 @@ FORMATS: dict[str, Format] = {
     "10x-mtx": Format(
         "10x folder (matrix.mtx, barcodes.tsv, features.tsv)", tenx.is_folder, tenx.open_folder, tenx.read_folder
     ),
+    "10x-tar": Format("archive of a 10x folder (.tar, .tar.gz)", tenx.is_tar, tenx.open_tar, tenx.read_tar),
     "chunks": Format("folder of chunks (*counts*.npz, *metadata*.pkl)", npz_chunks.is_chunks, npz_chunks.open_chunks),
     "table": Format("table (.csv, .tsv, .parquet, .gct; also .gz, .zst)", tables.is_table, tables.open_table),
 }
@@ -86,8 +88,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     Parameters
     ----------
     data
-        A source, which is returned unchanged; an AnnData object, which is never modified; a path, which may be a folder
-        or a pattern of several files; or :class:`ReadOptions`, a path with options.
+        A source, which is returned unchanged; an AnnData object, which is never modified; an array of cells × genes; a
+        path, which may be a folder or a pattern of several files; or :class:`ReadOptions`, a path with options.
     layer
         The layer with the expression. ``"raw"`` means ``adata.raw``, unless there is a layer of that name. ``X`` by
         default.
@@ -98,6 +100,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
         If the path does not exist, has an unknown format or is damaged; if there is no ``X`` or no such layer; if a
         layer is given for an open source; if counts are too large for float32; if the metadata do not fit the cells.
     """
+    if is_array(data):
+        data = from_arrays(data)
     if isinstance(data, AnnData):
         return from_anndata(data, layer)
     if isinstance(data, str | Path):
@@ -245,4 +249,4 @@ def _nearby(path: Path) -> str:
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"The folder {folder} does not exist either. Check the path and the working directory ({Path.cwd()})."
-    return f"In {folder}: {nearest(path.name, sorted(entry.name for entry in folder.iterdir()))}"
+    return f"In {folder}: {nearest(path.name, sorted(e.name for e in folder.iterdir() if e.name[0] != '.'))}"

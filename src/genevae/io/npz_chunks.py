@@ -66,7 +66,7 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     ------
     DataError
         If matrices and tables do not match or differ in genes, or if a file is damaged or not a safe pickle; see
-        :func:`~genevae.io.safe_pickle.read_pickled_table`.
+        :func:`~genevae.io.safe_pickle.table.read_pickled_table`.
     """
     require_no_layer(path, files)
     chunks = _pairs(path)

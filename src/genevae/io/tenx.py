@@ -7,8 +7,11 @@ unique with a suffix; ``var["gene_ids"]`` has the ids.
 
 from __future__ import annotations
 
+import shutil
+import tarfile
+import tempfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -26,7 +29,7 @@ from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
-__all__ = ["is_folder", "is_h5", "open_folder", "open_h5", "read_folder", "read_h5"]
+__all__ = ["is_folder", "is_h5", "is_tar", "open_folder", "open_h5", "open_tar", "read_folder", "read_h5", "read_tar"]
 
 _EXPRESSION = "Gene Expression"
 _MATRIX = ("matrix.mtx", "matrix.mtx.gz")
@@ -44,6 +47,11 @@ def is_h5(path: Path) -> bool:
 def is_folder(path: Path) -> bool:
     """Return whether a path is a folder with ``matrix.mtx``."""
     return any((path / name).is_file() for name in _MATRIX)
+
+
+def is_tar(path: Path) -> bool:
+    """Return whether a path looks like an archive, in which a 10x folder may be."""
+    return path.is_file() and path.name.endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def open_h5(path: Path, files: ReadOptions) -> Source:
@@ -72,6 +80,12 @@ def open_folder(path: Path, files: ReadOptions) -> Source:
     """Open Cell Ranger's folder. The matrix, which is text, is read into memory."""
     require_no_layer(path, files)
     return from_anndata(read_folder(path), name=str(path))
+
+
+def open_tar(path: Path, files: ReadOptions) -> Source:
+    """Open Cell Ranger's folder in an archive. The matrix, which is text, is read into memory."""
+    require_no_layer(path, files)
+    return from_anndata(read_tar(path), name=str(path))
 
 
 def read_h5(path: Path) -> AnnData:
@@ -142,6 +156,34 @@ def read_folder(path: Path) -> AnnData:
     titles = ("gene_ids", "", "feature_types")
     var = {titles[at]: features[at].tolist() for at in (0, 2) if at < features.shape[1]}
     return _assemble(path, _entries(_find(path, _MATRIX)), barcodes[0].tolist(), features[1].tolist(), var)
+
+
+def read_tar(path: Path) -> AnnData:
+    """Read Cell Ranger's folder in a .tar or .tar.gz archive, of which only the three files are extracted.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder in it or several, or a file is missing or damaged.
+    """
+    names = (*_MATRIX, *_BARCODES, *_FEATURES)
+    try:
+        with tarfile.open(path) as archive, tempfile.TemporaryDirectory() as folder:
+            found = [member for member in archive if member.isfile() and PurePosixPath(member.name).name in names]
+            folders = sorted(
+                {str(PurePosixPath(m.name).parent) for m in found if PurePosixPath(m.name).name in _MATRIX}
+            )
+            if len(folders) != 1:
+                several = f"several folders with matrix.mtx ({shorten(folders)})" if folders else "no matrix.mtx"
+                raise DataError(f"{path} has {several}. Extract the archive, and give one folder with a 10x matrix.")
+            for member in found:
+                content = archive.extractfile(member)
+                if content is not None and str(PurePosixPath(member.name).parent) == folders[0]:
+                    with (Path(folder) / PurePosixPath(member.name).name).open("wb") as file:
+                        shutil.copyfileobj(content, file)
+            return read_folder(Path(folder))
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a .tar archive ({error}). Download it again.") from error
 
 
 def _find(path: Path, names: tuple[str, ...]) -> Path:

@@ -1,1 +1,4 @@
-"""Arrays in, numbers out: scores and baselines; a :class:`Metric` record says what each score of the report means."""
+"""Arrays in, numbers out: scores and baselines.
+
+A :class:`~genevae.metrics.metric.Metric` says what each score of the report means.
+"""

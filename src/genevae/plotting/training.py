@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement_picture", "gene_picture", "map_picture", "training_picture"]
+__all__ = ["agreement_picture", "gene_picture", "map_picture", "sweep_picture", "training_picture"]
 
 PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
@@ -58,6 +58,38 @@ def _curves(axis: Axes, history: pd.DataFrame, curves: Mapping[str, str], title:
         low, high = min(end[0] for end in ends), ends[-1][1]
         margin = 0.05 * max(high - low, 1e-3 * abs(high), 1e-9)
         axis.set_ylim(low - margin, max(high, low) + margin)
+
+
+def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: Path) -> None:
+    """Draw the bound and the reconstruction over the values of a sweep, with the choice.
+
+    Parameters
+    ----------
+    table
+        One row per fit, with ``bound``, ``low``, ``high`` and ``reconstruction``; see
+        :class:`~genevae.evaluation.sweep.Sweep`.
+    names
+        The settings.
+    choice
+        The row of the choice.
+    path
+        The file to write.
+    """
+    labels = [", ".join(str(value) for value in row) for row in table[list(names)].itertuples(index=False)]
+    best = table["bound"].max()
+    panels = {"bound, nats per held-out cell": table["bound"], "reconstruction, nats": table["reconstruction"]}
+    figure, axes = _figure(len(panels))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        if title.startswith("bound"):
+            gap = [values - (best + table["low"]), (best + table["high"]) - values]
+            axis.errorbar(range(len(values)), values, np.maximum(gap, 0), color=PALETTE[0], marker="o", capsize=3)
+        else:
+            axis.plot(range(len(values)), values, color=PALETTE[0], marker="o")
+        axis.plot(choice, values[choice], "o", color=PALETTE[1], markersize=9, label=f"choice: {labels[choice]}")
+        axis.set_xticks(range(len(values)), labels, rotation=30 if max(map(len, labels)) > 6 else 0)
+        axis.set(xlabel=", ".join(names), title=title)
+        axis.legend(frameon=False)
+    _save(figure, path)
 
 
 def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path: Path) -> None:

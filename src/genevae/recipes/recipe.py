@@ -51,7 +51,7 @@ class Recipe:
     Parameters
     ----------
     name
-        Its name in :data:`~genevae.recipes.RECIPES`.
+        Its name in :data:`~genevae.recipes.registry.RECIPES`.
     description
         One sentence.
     model, objective, training

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from genevae.errors import RecipeError, nearest
 from genevae.recipes.adversarial import ADVERSARIAL
 from genevae.recipes.bulk import BULK, BULK_LARGE
@@ -13,7 +16,7 @@ from genevae.recipes.gaussian import CONDITIONAL, GAUSSIAN
 from genevae.recipes.nb import NB, POISSON, ZINB
 from genevae.recipes.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe", "recipe_named"]
+__all__ = ["RECIPES", "Recipe", "current_settings", "recipe_named", "recipe_of", "require_reproducible"]
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -46,3 +49,43 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise RecipeError(f"There is no recipe '{name}'. {nearest(name, RECIPES)}")
     return RECIPES[name]
+
+
+_WITHOUT_USE = {"cycle": {"norm", "dropout", "embedding_widths", "encode_condition", "prior", "size"}}
+"""Settings that earlier versions wrote and that had no effect, by recipe."""
+
+
+def current_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a file holds, without those of an earlier version that had no effect."""
+    return {key: value for key, value in settings.items() if key not in _WITHOUT_USE.get(name, ())}
+
+
+def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a file describes by its name and settings.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe or setting.
+    """
+    return recipe_named(name).edit(current_settings(name, settings))
+
+
+def require_reproducible(recipe: Recipe) -> None:
+    """Raise if a recipe is not that of its name with other settings, which is all that a file keeps of it.
+
+    Raises
+    ------
+    RecipeError
+        With what makes it so.
+    """
+    try:
+        is_known = recipe_named(recipe.name).edit(recipe.settings()) == recipe
+    except RecipeError:
+        is_known = False
+    if not is_known:
+        raise RecipeError(
+            f"A file keeps the name and the settings of a recipe, and '{recipe.name}' with these settings is another "
+            "one. Give yours a name, and add it wherever its models are opened: "
+            'genevae.recipes.registry.RECIPES["mine"] = dataclasses.replace(recipe, name="mine").'
+        )

@@ -69,7 +69,11 @@ class Checkpoints(Callback):
                 state, load_file(path / TENSORS), json.loads((path / FACTS).read_text(encoding="utf-8"))
             )
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise RunError(f"{path} is not the state of this model, or is of another version: {error}.") from error
+            raise RunError(
+                f"{path} cannot be read ({type(error).__name__}: {error}). Checkpoints of another version of genevae "
+                "cannot be resumed: continue with the version that wrote them, or train again with genevae fit "
+                f"--config {self.run / 'config.toml'} --out NEW."
+            ) from error
         self.log.write("resume", step=state.step, epoch=state.epoch, checkpoint=path.name)
 
     def _last(self, world: World) -> Path | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import pandas as pd
+
 from genevae.errors import DataError, RecipeError, nearest
-from genevae.recipes.registry import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_of
 from genevae.runs.interval import Interval
 from genevae.runs.peer_options import peer_option
 
 __all__ = ["Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
+
+
+def _require_assignments(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise RecipeError(f'{name} must be fields with their values, such as {{"drug": "DMSO"}}, not {value!r}.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,8 @@ class Covariates:
         """Make one name a list of one."""
         for name in ("condition", "continuous", "combine"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+        _require_assignments("control", self.control)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,11 @@ class Expression:
     genes: int | str | Path | Sequence[str] | None = None
     gene_filter: str | Path | None = None
     layer: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make a list of what pandas and NumPy have for one."""
+        if isinstance(self.genes, np.ndarray | pd.Index | pd.Series | np.integer):
+            object.__setattr__(self, "genes", self.genes.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +120,7 @@ class SplitOptions:
         chosen = [name for name in ("stratify", "split_by", "hold_out") if getattr(self, name)]
         if len(chosen) > 1:
             raise DataError(f"Cells can be split in one way only, and {' and '.join(chosen)} were given. Choose one.")
+        _require_assignments("hold_out", self.hold_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +154,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        object.__setattr__(self, "seed", int(self.seed))
+        if self.seed < 0:
+            raise RecipeError(f"seed must be 0 or more, not {self.seed}.")
         if self.keep_checkpoints < 1:
             raise RecipeError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}.")
         if self.checkpoint_every is not None:
@@ -178,7 +196,7 @@ class FitConfig:
             If there is no such option or setting.
         """
         rest = {name: value for name, value in options.items() if name not in {"recipe", "setting"}}
-        recipe = recipe_named(options.get("recipe", "nb")).edit(options.get("setting", {}))
+        recipe = recipe_of(options.get("recipe", "nb"), options.get("setting", {}))
         parts = {}
         for part, kind in PARTS.items():
             parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})
@@ -198,7 +216,7 @@ class FitConfig:
 PARTS: dict[str, Any] = {"covariates": Covariates, "expression": Expression, "split": SplitOptions, "run": RunOptions}
 
 
-def unknown_option(name: str) -> RecipeError:
+def unknown_option(name: str, known: Iterable[str] = ()) -> RecipeError:
     """Return the error for an option of fit that does not exist."""
-    known = [each.name for kind in PARTS.values() for each in fields(kind)]
+    known = known or [each.name for kind in PARTS.values() for each in fields(kind)]
     return peer_option(name) or RecipeError(f"There is no option '{name}'. {nearest(name, known)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
+from numpy.typing import ArrayLike
 
-from genevae.errors import RecipeError, nearest
+from genevae.errors import DataError, RecipeError, nearest
+from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.obs_summary import field_specifications
-from genevae.recipes.registry import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
@@ -46,6 +49,7 @@ def fit(
     data: Data,
     recipe: str | Recipe | None = None,
     *,
+    labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
     condition: Sequence[str] = (),
     continuous: Sequence[str] = (),
     batch: str | None = None,
@@ -87,10 +91,13 @@ def fit(
     Parameters
     ----------
     data
-        A file, a folder or a pattern of files of any known format; an AnnData object; or ReadOptions, a path with
-        options.
+        A file, a folder or a pattern of files of any known format; an AnnData object; an array of cells × genes; or
+        ReadOptions, a path with options.
     recipe
         The method; `genevae recipes` lists them. By default nb, or that of ``from_run``.
+    labels
+        With an array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
+        :func:`genevae.from_arrays`.
     condition
         Categorical obs columns that the model is given, such as cell type or perturbation.
     continuous
@@ -195,7 +202,9 @@ def fit(
     (60, 10)
     """
     if unknown:
-        raise unknown_option(next(iter(unknown)))
+        raise unknown_option(next(iter(unknown)), inspect.signature(fit).parameters)
+    if labels is not None:
+        data, condition = _labelled(data, labels, condition)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -261,20 +270,22 @@ def fit_in(
     world = join(launch, device)
     with ExitStack() as stack:
         if folder:
+            require_reproducible(config.recipe)
             folder.world = world
             stack.enter_context(folder.locked())
 
         # Open the data, split the cells, choose the genes.
         prepared = prepare(data, config)
         world.require_same("data", f"{prepared.fingerprint} {prepared.fingerprint_of_covariates}")
-        facts = {**_facts(prepared, config, device), "config": write_config({**_location(data), **config.to_flat()})}
+        kept = {name: value for name, value in config.to_flat().items() if value is not None}
+        facts = {**_facts(prepared, config, device), "config": write_config({**_location(data), **kept})}
         if folder:
             facts = folder.begin(facts)
 
         # Train, with the random numbers of the seed; the caller's are restored.
-        everyone = [*([ProgressBar()] if progress else []), *callbacks]
+        everyone = [*([ProgressBar()] if progress else []), *([folder.log] if folder else []), *callbacks]
         if folder:
-            everyone = [*everyone[:1], folder.log, *everyone[1:], *stack.enter_context(folder.checkpoints())]
+            everyone += stack.enter_context(folder.checkpoints())
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
             start = None if folder and folder.resumes else config.run.from_run
@@ -369,6 +380,14 @@ def _with_settings(chosen: Recipe, options: Mapping[str, Any], setting: Mapping[
     if twice := options.keys() & setting.keys():
         raise RecipeError(f"'{min(twice)}' is given twice, as an option and as a setting. Leave one out.")
     return chosen.edit({**setting, **options})
+
+
+def _labelled(data: Any, labels: Any, condition: Sequence[str]) -> tuple[AnnData, Sequence[str]]:
+    """Join labels with an array; they are the condition, unless another is given."""
+    if not is_array(data):
+        raise DataError("labels go with an array of cells × genes: other data have them in obs. Name the obs column.")
+    adata = from_arrays(data, labels)
+    return adata, condition or list(adata.obs.columns)
 
 
 def _location(data: Data) -> dict[str, Any]:

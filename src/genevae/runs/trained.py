@@ -20,10 +20,10 @@ from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
-from genevae.recipes.registry import Recipe, recipe_named
+from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
-__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_of", "save", "versions"]
+__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_in", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     Parameters
     ----------
     model
-        What :func:`fit` returned.
+        What :func:`~genevae.runs.fit.fit` returned.
     path
         The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
         category's code is its place) as JSON; history, split and fields as CSV; curves of training as a picture; the
@@ -77,9 +77,12 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
 
     Raises
     ------
+    RecipeError
+        If the recipe is not one of the list with other settings, which is all that the folder keeps of it.
     RunError
         If the folder exists, or cannot be written.
     """
+    require_reproducible(model.recipe)
     write_folder(Path(path), files_of(model), facts_of(model), overwrite)
 
 
@@ -127,7 +130,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path = Path(path)
     facts = verify_folder(path)
     try:
-        recipe = recipe_of(path)
+        recipe = recipe_in(path)
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -145,13 +148,13 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
         raise RunError(
-            f"{path} was made by another genevae ({made}; this is {version('genevae')}), and cannot be opened: "
-            f"{' '.join(str(error).split())} Its settings can be used to train again: genevae fit "
-            f"--config {path / 'config.toml'} --out NEW."
+            f"{path} cannot be opened: {' '.join(str(error).split())} It was written by genevae {made}, and this is "
+            f"{version('genevae')}. Its settings can be used to train again: genevae fit --config "
+            f"{path / 'config.toml'} --out NEW."
         ) from error
 
 
-def recipe_of(path: Path) -> Recipe:
+def recipe_in(path: Path) -> Recipe:
     """Return the recipe of a folder, with its settings.
 
     Raises
@@ -165,7 +168,7 @@ def recipe_of(path: Path) -> Recipe:
         written = _read_json(path / "recipe.json")
     except OSError as error:
         raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
-    return recipe_named(written["name"]).edit(written["settings"])
+    return recipe_of(written["name"], written["settings"])
 
 
 def _read_fields(path: Path) -> pd.DataFrame:

@@ -14,8 +14,9 @@ __all__ = ["Callback"]
 class Callback:
     """Base class of callbacks; every method does nothing by default.
 
-    The loop calls the callbacks in their order. An exception in one of them ends training; :meth:`on_close` is called
-    in any case.
+    The loop calls the callbacks in their order, and :meth:`on_restore` in the reverse order, so that checkpoints, which
+    come last, act on what the others did in a step, and restore a state before the others see it. An exception in one
+    of them ends training; :meth:`on_close` is called in any case.
     """
 
     def on_restore(self, state: State) -> None:

@@ -83,6 +83,7 @@ def train(
         stack.enter_context(half_precision((model, objective), settings.precision, device))
         for callback in callbacks:
             stack.callback(callback.on_close)
+        for callback in reversed(callbacks):
             callback.on_restore(state)
         for callback in callbacks:
             callback.on_start(state)

@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 from genevae.errors import RecipeError, nearest
@@ -70,7 +71,12 @@ def check(config: Any) -> None:
         limits = each.metadata.get("range")
         if limits is None or value is None:
             continue
+        if isinstance(value, tuple) != (typing.get_origin(hint) is tuple):
+            example = "a tuple, such as (128,)" if typing.get_origin(hint) is tuple else "a number"
+            raise RecipeError(f"{each.name} must be {example}, not {value!r}.")
         numbers = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(number, Real) for number in numbers):
+            raise RecipeError(f"{each.name} must be {limits}, not {value!r}.")
         if each.metadata["required"] and not numbers:
             raise RecipeError(f"{each.name} needs one number at least.")
         if not all(number in limits for number in numbers):
@@ -114,7 +120,7 @@ def _cast(name: str, value: Any, hint: Any) -> Any:
     try:
         return _CASTS.get(kind, lambda v: v)(value)
     except (TypeError, ValueError):
-        raise RecipeError(f"The setting {name} cannot be '{value}': it is {getattr(kind, '__name__', kind)}.") from None
+        raise RecipeError(f"The setting {name} cannot be '{value}': it is {_NAMES.get(kind, kind)}.") from None
 
 
 def _bool(value: Any) -> bool:
@@ -133,10 +139,12 @@ def _int(value: Any) -> int:
 def _ints(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
         value = [part for part in value.replace(" ", "").split(",") if part]
-    return tuple(map(_int, [value] if isinstance(value, int) else value))
+    return tuple(map(_int, [value] if isinstance(value, Integral) else value))
 
 
 _CASTS: dict[Any, Callable[[Any], Any]] = {int: _int, float: float, bool: _bool, tuple[int, ...]: _ints}
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false",
+          tuple[int, ...]: "whole numbers with commas between them"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

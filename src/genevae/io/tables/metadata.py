@@ -168,8 +168,8 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
     table
         One row per key.
     key
-        The column of ``obs`` to match with the table's column of the same name, or else with its first column. By
-        default, cell names are matched with the table's first column.
+        The column of ``obs`` to match with the table's column of the same name, or else with its first column; by
+        default the cell names. If no cell is in the first column, the column that has most of them.
     name
         Name of the table in messages.
 
@@ -186,13 +186,14 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
     """
     if key is not None and key not in obs.columns:
         raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
-    table_key = key if key in table.columns else table.columns[0]
+    obs_keys = _as_text(obs.index if key is None else obs[key])
+    table_key = key if key in table.columns else _key_column(table, obs_keys)
     added = table.drop(columns=table_key).reset_index(drop=True)
     if not added.shape[1]:
         raise DataError(
             f"{name} has one column only ('{table_key}'), so it adds nothing to the cells. Add more columns."
         )
-    obs_keys, table_keys = _as_text(obs.index if key is None else obs[key]), _as_text(table[table_key])
+    table_keys = _as_text(table[table_key])
     kept = _first_rows(table_keys, added, name)
     at = pd.Index(table_keys[kept], dtype=object).get_indexer(pd.Index(obs_keys, dtype=object))
     if len(obs) and (at < 0).all():
@@ -204,6 +205,16 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
     order = [*obs.columns, *(column for column in added.columns if column not in obs.columns)]
     joined: pd.DataFrame = pd.concat([obs.drop(columns=added.columns, errors="ignore"), added], axis=1)[order]
     return joined
+
+
+def _key_column(table: pd.DataFrame, obs_keys: NDArray[np.object_]) -> str:
+    """Return the first column if it has any of the keys, or else the column that has most of them."""
+    keys = pd.Index(obs_keys, dtype=object).unique()
+    first: str = table.columns[0]
+    if keys.isin(_as_text(table[first])).any():
+        return first
+    n_shared = {str(column): keys.isin(_as_text(table[column])).sum() for column in table.columns}
+    return max(n_shared, key=n_shared.__getitem__)
 
 
 def _as_text(values: pd.Series | pd.Index) -> NDArray[np.object_]:
