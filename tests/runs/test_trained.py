@@ -114,7 +114,7 @@ def test_a_folder_that_is_there_is_not_overwritten_unless_told(tiny_model, copy)
 
 def test_a_recipe_from_another_version_is_a_run_error_that_names_both(tiny_model, tmp_path, monkeypatch):
     save(tiny_model, tmp_path / "run")
-    monkeypatch.setattr("genevae.runs.trained.recipe_of", lambda path: {}[path])
+    monkeypatch.setattr("genevae.runs.trained.recipe_in", lambda path: {}[path])
     with pytest.raises(RunError, match=r"cannot be opened: .*written by genevae .*--config \S+config\.toml"):
         load(tmp_path / "run")
 

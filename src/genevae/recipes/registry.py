@@ -16,7 +16,7 @@ from genevae.recipes.gaussian import CONDITIONAL, GAUSSIAN
 from genevae.recipes.nb import NB, POISSON, ZINB
 from genevae.recipes.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe", "current_settings", "recipe_from", "recipe_named", "require_reproducible"]
+__all__ = ["RECIPES", "Recipe", "current_settings", "recipe_named", "recipe_of", "require_reproducible"]
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -60,7 +60,7 @@ def current_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in _WITHOUT_USE.get(name, ())}
 
 
-def recipe_from(name: str, settings: Mapping[str, Any]) -> Recipe:
+def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe that a file describes by its name and settings.
 
     Raises

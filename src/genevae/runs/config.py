@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from genevae.errors import DataError, RecipeError, nearest
-from genevae.recipes.registry import Recipe, recipe_from
+from genevae.recipes.registry import Recipe, recipe_of
 from genevae.runs.interval import Interval
 from genevae.runs.peer_options import peer_option
 
@@ -196,7 +196,7 @@ class FitConfig:
             If there is no such option or setting.
         """
         rest = {name: value for name, value in options.items() if name not in {"recipe", "setting"}}
-        recipe = recipe_from(options.get("recipe", "nb"), options.get("setting", {}))
+        recipe = recipe_of(options.get("recipe", "nb"), options.get("setting", {}))
         parts = {}
         for part, kind in PARTS.items():
             parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})

@@ -11,7 +11,7 @@ from torch import nn
 from genevae.data.schema import Schema
 from genevae.errors import GeneError, shorten
 from genevae.recipes.registry import Recipe, recipe_named
-from genevae.runs.trained import load, recipe_of
+from genevae.runs.trained import load, recipe_in
 from genevae.training.settings import flat
 
 __all__ = ["recipe_like", "transfer_weights"]
@@ -31,7 +31,7 @@ def recipe_like(name: str | None, run: str | Path) -> Recipe:
     run
         The folder of the trained model.
     """
-    trained = recipe_of(Path(run))
+    trained = recipe_in(Path(run))
     if name is None:
         return trained
     recipe = recipe_named(name)

@@ -20,10 +20,10 @@ from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
-from genevae.recipes.registry import Recipe, recipe_from, require_reproducible
+from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
-__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_of", "save", "versions"]
+__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_in", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path = Path(path)
     facts = verify_folder(path)
     try:
-        recipe = recipe_of(path)
+        recipe = recipe_in(path)
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
@@ -154,7 +154,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
         ) from error
 
 
-def recipe_of(path: Path) -> Recipe:
+def recipe_in(path: Path) -> Recipe:
     """Return the recipe of a folder, with its settings.
 
     Raises
@@ -168,7 +168,7 @@ def recipe_of(path: Path) -> Recipe:
         written = _read_json(path / "recipe.json")
     except OSError as error:
         raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
-    return recipe_from(written["name"], written["settings"])
+    return recipe_of(written["name"], written["settings"])
 
 
 def _read_fields(path: Path) -> pd.DataFrame:
