@@ -54,8 +54,8 @@ def true_labels(study: Path) -> pd.DataFrame:
 
 def test_the_run_holds_model_vocabularies_and_fields(run: Path, study: Path) -> None:
     vocabularies = json.loads((run / "vocabularies.json").read_text())
-    assert vocabularies["condition"] == ["ctrl", "stim", "unknown"]
-    assert vocabularies["cell_type"] == [*sorted(true_labels(study)["cell_type"].unique()), "unknown"]
+    assert list(vocabularies["condition"]) == ["ctrl", "stim", "unknown"]
+    assert list(vocabularies["cell_type"]) == [*sorted(true_labels(study)["cell_type"].unique()), "unknown"]
     fields = pd.read_csv(run / "fields.csv").set_index("field")
     assert fields.loc["accession", "cardinality"] == 3
     assert fields.loc["cell_type", "used"]
@@ -104,7 +104,8 @@ def test_the_latent_as_pictures_and_numbers(labels: str, maps: list[str], run: P
         "--out", str(out), *(["--unlabelled"] if labels == "unknown" else []),
     ])  # fmt: skip
     assert "300 of 600 cells, sampled with seed 0" in " ".join(capsys.readouterr().out.split())
-    assert {file.name for file in out.iterdir()} == {"latent.h5ad", "numbers.csv", *(f"{name}.png" for name in maps)}
+    tables = {"latent.h5ad", "latent.csv", "maps.csv", "numbers.csv"}
+    assert {file.name for file in out.iterdir()} == {*tables, *(f"{name}.png" for name in maps)}
     latent = ad.read_h5ad(out / "latent.h5ad")
     assert latent.obsm["X_genevae"].shape == (300, 16)
     assert all(latent.obsm[f"X_{name}"].shape == (300, 2) for name in maps)

@@ -65,7 +65,7 @@ def test_a_batch_files_of_hdf5_with_labels_in_a_table(tmp_path: Path) -> None:
     main(["fit", *data, "--recipe", "conditional", *fields, "--control", "perturbation=none", "--epochs", "30",
           "--batch-size", "16", "--out", str(tmp_path / "run")])  # fmt: skip
     vocabularies = json.loads((tmp_path / "run" / "vocabularies.json").read_text())
-    assert vocabularies["SRX_accession"] == ["SRX100", "SRX101", "SRX102", "SRX103", "unknown"]
+    assert vocabularies["SRX_accession"] == {"SRX100": 0, "SRX101": 1, "SRX102": 2, "SRX103": 3, "unknown": 4}
     main(["classify", str(tmp_path / "run"), *data, "--field", "cell_type", "--method", "reconstruction",
           "--out", str(tmp_path / "types.csv")])  # fmt: skip
     predicted = pd.read_csv(tmp_path / "types.csv")
@@ -162,6 +162,6 @@ def test_e_chunks_of_npz_with_pickles(tmp_path: Path) -> None:
           "--n-latent", "128", "--hidden", "128", "--learning-rate", "1e-4", "--batch-size", "128",
           "--out", run])  # fmt: skip
     history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert np.isfinite(history["validation_cycle"]).all()
+    assert history["validation_cycle"].iloc[-1] < 1
     main(["influence", run, str(folder), "--out", str(tmp_path / "influence.csv")])
     assert {"drug", "cell_type"} <= set(pd.read_csv(tmp_path / "influence.csv")["field"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genevae.data.schema import Categorical
-from genevae.preprocessing.obs_summary import field_specifications, vocabularies
+from genevae.preprocessing.obs_summary import field_specifications
 
 
 @pytest.fixture
@@ -37,34 +37,31 @@ def test_each_field_has_its_row(obs) -> None:
         "type": 2, "barcode": 6, "species": 1, "doublet": 2, "kept": 2, "tissue": 2, "dose": 5, "plate": 1, "day": 2,
         "empty": 0,
     }  # fmt: skip
+    assert table["kind"].to_dict() == {
+        **dict.fromkeys(obs.columns, "categorical"),
+        "dose": "numeric",
+        "plate": "numeric",
+        "day": str(obs["day"].dtype),
+    }
     assert set(table.index[table["used"]]) == {"type", "doublet", "kept", "tissue", "dose"}
     assert table.loc["type", "non_null"] == pytest.approx(5 / 6)
     assert table.loc["empty", "non_null"] == 0
 
 
-def test_values_are_those_of_used_categorical_fields_as_text(obs) -> None:
-    assert vocabularies(obs) == {
-        "type": ["B", "T"],
-        "doublet": ["False", "True"],
-        "kept": ["False", "True"],
-        "tissue": ["liver", "lung"],
-    }
-
-
 def test_a_table_without_cells_or_fields_has_none_of_use() -> None:
     assert field_specifications(pd.DataFrame()).empty
     none = field_specifications(pd.DataFrame({"type": pd.Series([], dtype=object)}))
-    assert none.to_dict("records") == [{"field": "type", "cardinality": 0, "used": False, "non_null": 0.0}]
+    assert none.to_dict("records") == [
+        {"field": "type", "kind": "categorical", "cardinality": 0, "used": False, "non_null": 0.0}
+    ]
 
 
 @given(st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=20))
-def test_a_vocabulary_is_what_a_schema_learns(values) -> None:
+def test_a_field_has_as_many_values_as_a_schema_has_categories(values) -> None:
     obs = pd.DataFrame({"type": values})
-    found = vocabularies(obs)
     row = field_specifications(obs).iloc[0]
-    assert row["used"] == (2 <= len(set(values)) <= len(values) / 2) == ("type" in found)
-    if found:
-        assert tuple(found["type"]) == Categorical.fit(obs["type"]).categories
+    assert row["cardinality"] == len(Categorical.fit(obs["type"]).categories)
+    assert row["used"] == (2 <= len(set(values)) <= len(values) / 2)
 
 
 def test_fields_of_one_name_are_told_apart() -> None:

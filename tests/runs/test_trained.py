@@ -65,9 +65,13 @@ def test_fields_and_vocabularies_say_what_the_conditions_were(tiny_model, saved)
     fields = load(saved).fields.set_index("field")
     assert fields["cardinality"].to_dict() == {"type": 3, "drug": 2, "lane": 2, "dose": 240}
     vocabularies = json.loads((saved / "vocabularies.json").read_text())
-    assert vocabularies == {"type": ["A", "B", "C"], "drug": ["ctrl", "stim"], "lane": ["l1", "l2"]}
-    for name, categories in vocabularies.items():
-        assert [tiny_model.schema[name].code(category) for category in categories] == list(range(len(categories)))
+    assert vocabularies == {
+        "type": {"A": 0, "B": 1, "C": 2},
+        "drug": {"ctrl": 0, "stim": 1},
+        "lane": {"l1": 0, "l2": 1},
+    }
+    for name, codes in vocabularies.items():
+        assert {category: tiny_model.schema[name].code(category) for category in codes} == codes
 
 
 def test_a_folder_from_before_there_were_fields_is_opened(tiny_model, copy):

@@ -129,7 +129,8 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
         found.pop(name, None)
     options = read_config(path)
     if "setting" in options:
-        options["setting"] = current_settings(options.get("recipe", "nb"), options["setting"])
+        kept = current_settings(options.get("recipe", "nb"), options["setting"])
+        options["setting"] = {name: value for name, value in kept.items() if not _is_given(found, name)}
     for name, value in options.items():
         keyword = f"--{name.replace('_', '-')}"
         if keyword not in found:
@@ -140,6 +141,12 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
             texts = [json.dumps(value)] if name == "genes" and isinstance(value, list) else _texts(value)
             for at, text in enumerate(texts):
                 found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))
+
+
+def _is_given(found: Mapping[str, Any], name: str) -> bool:
+    """Whether a setting that has an option of its own was given by it."""
+    argument = found.get(f"--{name.replace('_', '-')}")
+    return argument is not None and bool(argument.tokens)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -42,9 +42,11 @@ class ReadOptions:
     gene_names
         A table of two columns, the name of a gene in the data and the name to use. Other genes keep theirs, as does a
         gene whose new name another has already.
-    counts_glob, metadata_glob
-        Patterns of the names of a folder's chunks, such as "human_*.npz" and "human_*.pkl"; the matrix and the table of
-        a chunk have the same text at the signs *. By default *counts*.npz and *metadata*.pkl (or .pkl.gz, .parquet).
+    counts_glob
+        A pattern of the names of the matrices in a folder of chunks, such as "human_*.npz"; by default *counts*.npz.
+    metadata_glob
+        A pattern of the names of their tables, such as "human_*.pkl"; by default *metadata*.pkl, .pkl.gz or .parquet. A
+        matrix and its table have the same text in place of each *.
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """

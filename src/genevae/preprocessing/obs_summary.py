@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["field_specifications", "vocabularies"]
+__all__ = ["field_specifications"]
 
 
 def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
@@ -24,52 +24,32 @@ def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per column, in the order of ``obs``: ``field``; ``cardinality``, the number of values without missing
-        ones; ``used``, whether it is useful; ``non_null``, the share of cells in which it is not missing.
+        One row per column, in the order of ``obs``: ``field``; ``kind``, categorical, numeric or another type;
+        ``cardinality``, the number of values without missing ones; ``used``, whether it is useful; ``non_null``, the
+        share of cells in which it is not missing.
 
     Examples
     --------
     >>> import pandas as pd
     >>> field_specifications(pd.DataFrame({"type": ["T", "B", "T", None], "lane": ["1"] * 4}))
-      field  cardinality   used  non_null
-    0  type            2   True      0.75
-    1  lane            1  False      1.00
+      field         kind  cardinality   used  non_null
+    0  type  categorical            2   True      0.75
+    1  lane  categorical            1  False      1.00
     """
     rows = [(str(title), *_specification(obs.iloc[:, at])) for at, title in enumerate(obs.columns)]
-    table = pd.DataFrame(rows, columns=["field", "cardinality", "used", "non_null"])
+    table = pd.DataFrame(rows, columns=["field", "kind", "cardinality", "used", "non_null"])
     return table.astype({"cardinality": np.int64, "used": bool, "non_null": np.float64})
 
 
-def vocabularies(obs: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the values, sorted as text, of each categorical column that is useful as a covariate.
-
-    Parameters
-    ----------
-    obs
-        One row per cell.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> vocabularies(pd.DataFrame({"type": ["T", "B", "T", None], "dose": [0.0, 1.0, 2.0, 1.0]}))
-    {'type': ['B', 'T']}
-    """
-    found = {}
-    for at, title in enumerate(obs.columns):
-        column = obs.iloc[:, at]
-        if _is_categorical(column) and _specification(column)[1]:
-            found[str(title)] = sorted(_values(column))
-    return found
-
-
-def _specification(column: pd.Series[Any]) -> tuple[int, bool, float]:
-    """Return the number of values, whether the column is useful, and the share that is not missing."""
+def _specification(column: pd.Series[Any]) -> tuple[str, int, bool, float]:
+    """Return the kind, the number of values, whether the column is useful, and the share that is not missing."""
     non_null = float(column.notna().mean()) if len(column) else 0.0
     if _is_categorical(column):
         cardinality = len(_values(column))
-        return cardinality, 2 <= cardinality <= len(column) / 2, non_null
+        return "categorical", cardinality, 2 <= cardinality <= len(column) / 2, non_null
     cardinality = int(column.nunique())
-    return cardinality, pd.api.types.is_numeric_dtype(column) and cardinality > 1, non_null
+    kind = "numeric" if pd.api.types.is_numeric_dtype(column) else str(column.dtype)
+    return kind, cardinality, pd.api.types.is_numeric_dtype(column) and cardinality > 1, non_null
 
 
 def _is_categorical(column: pd.Series[Any]) -> bool:

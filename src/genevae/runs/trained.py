@@ -69,8 +69,8 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     model
         What :func:`~genevae.runs.fit.fit` returned.
     path
-        The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (a
-        category's code is its place) as JSON; history, split and fields as CSV; curves of training as a picture; the
+        The folder: weights and reference cells as safetensors; recipe, schema, calibration and vocabularies (each
+        category with its code) as JSON; history, split and fields as CSV; curves of training as a picture; the
         command's settings as TOML; and a manifest with the sha256 of each.
     overwrite
         Whether an existing folder is replaced.
@@ -89,6 +89,7 @@ def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
 def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
     """Return a writer for each file of the model's folder."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}
+    vocabularies = {c.name: {label: code for code, label in enumerate(c.labels)} for c in model.schema.categorical}
     reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
     calibration = {name: c.to_json() for name, c in model.calibration.items()}
     recipe = {"name": model.recipe.name, "settings": model.recipe.settings()}
@@ -101,7 +102,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "history.csv": lambda file: model.history.to_csv(file, index=False),
         "training.png": lambda file: training_picture(model.history, int(model.facts.get("best_epoch", 0)), file),
         "fields.csv": lambda file: model.fields.to_csv(file, index=False),
-        "vocabularies.json": lambda file: _write_json(file, {c.name: c.labels for c in model.schema.categorical}),
+        "vocabularies.json": lambda file: _write_json(file, vocabularies),
         "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
         "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
     }
