@@ -44,7 +44,7 @@ def test_fit_leaves_a_whole_folder(run: Path) -> None:
 def test_fit_says_what_it_did(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", str(cells), "--recipe", "gaussian", "--epochs", "2", "--hidden", "16,8", "--out", str(tmp_path / "g")])
     said = capsys.readouterr().out
-    assert "Input    log-normalised" in said
+    assert "Values   log-normalised" in said
     assert "2 epochs" in said
 
 

@@ -218,7 +218,7 @@ def _summary(model: Trained, out: Path) -> str:
     nested = "" if pooled else "".join(f"Note     {nesting}\n" for nesting in model.schema.nested)
     return begun + (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
-        f"Input    {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"
+        f"Values   {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"{nested}"
         f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
