@@ -69,10 +69,10 @@ def read_h5ad(path: Path) -> AnnData:
 
 def read_zarr(path: Path) -> AnnData:
     """Read a zarr folder into memory."""
-    return _read(path, _read_whole_zarr)
+    return _read(path, _read_entire_zarr)
 
 
-def _read_whole_zarr(path: Path) -> AnnData:
+def _read_entire_zarr(path: Path) -> AnnData:
     _require_tables(path, open_group(path))
     return anndata.read_zarr(path)
 
