@@ -41,6 +41,21 @@ def test_the_same_genes_in_another_order_give_the_same_posterior(run, adata):
         assert torch.equal(new[name], expected), name
 
 
+def test_embeddings_are_matched_by_category(run, make_adata):
+    trained = gv.load(run)
+    cells = make_adata(40, seed=1)
+    cells.obs["type"] = cells.obs["type"].astype(str).replace({"A": "D"})
+    schema = gv.fit(cells, "bulk", condition=["type"], **FAST).schema
+    assert schema["type"].labels == ("B", "C", "D")
+    module = trained.recipe.build(schema)
+    name = next(name for name in module.state_dict() if name.endswith("embeddings.0.weight"))
+    fresh = module.state_dict()[name].clone()
+    transfer_weights(module, schema, run)
+    new, old = module.state_dict()[name], trained.module.state_dict()[name]
+    assert torch.equal(new[:2], old[[trained.schema["type"].code(label) for label in "BC"]])
+    assert torch.equal(new[2], fresh[2])
+
+
 def test_genes_that_the_trained_model_lacks_and_other_shapes_stay_fresh(run):
     trained = gv.load(run)
     genes = ["new", *trained.schema.genes[:4]]

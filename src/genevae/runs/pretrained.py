@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genevae.data.schema import Schema
 from genevae.errors import GeneError, shorten
@@ -17,6 +17,8 @@ from genevae.training.settings import flat
 __all__ = ["recipe_like", "transfer_weights"]
 
 VERSION = re.compile(r"^(ENS[A-Z]*G\d{6,})\.\d+$", re.IGNORECASE)
+TABLE = re.compile(r"(.*\bembeddings\.)(\d+)\.weight")
+"""The name of the embeddings of a categorical covariate, with its place among them."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Of batch norm, which belong to its weights."""
 
@@ -41,9 +43,11 @@ def recipe_like(name: str | None, run: str | Path) -> Recipe:
 
 @torch.no_grad()
 def transfer_weights(module: nn.Module, schema: Schema, run: str | Path) -> dict[str, int | str]:
-    """Copy weights of a trained model where name and shape fit; those with a row per gene are matched by gene.
+    """Copy weights of a trained model where name and shape fit.
 
-    Genes that the trained model lacks, and parts that it does not have, keep their fresh weights.
+    Those with a row per gene are matched by gene, and embeddings of categories by covariate and category. Genes and
+    categories that the trained model lacks, and parts that it does not have, keep their fresh weights. Where the two
+    have other categories, so do other parts with a row per category.
 
     Parameters
     ----------
@@ -74,23 +78,39 @@ def transfer_weights(module: nn.Module, schema: Schema, run: str | Path) -> dict
             f"{run} has none of these genes: it has {shorten(trained.schema.genes, 3)}, and the data have "
             f"{shorten(schema.genes, 3)}. Give data with the same kind of gene names, or train from the start."
         )
+    sizes = {len(c.labels) for c in schema.categorical} if schema.categorical != trained.schema.categorical else set()
     is_weight = {name for name, _ in module.named_parameters()}
     old, copied, n = trained.module.state_dict(), 0, 0
     for name, tensor in module.state_dict().items():
         if name not in is_weight and not name.endswith(STATISTICS):
             continue
         n += 1
-        if (found := old.get(name)) is None or found.ndim != tensor.ndim:
+        old_name, rows_c = _embeddings(name, schema, trained.schema)
+        if (found := old.get(old_name)) is None or found.ndim != tensor.ndim:
             continue
         has_gene_rows = tensor.shape[:1] == (len(schema.genes),) and found.shape[:1] == (len(trained.schema.genes),)
-        if has_gene_rows and found.shape[1:] == tensor.shape[1:]:
-            tensor[known_g] = found.to(tensor)[old_g[known_g]]
-        elif found.shape == tensor.shape:
+        rows = rows_c if rows_c is not None else old_g if has_gene_rows else None
+        if rows is not None and found.shape[1:] == tensor.shape[1:]:
+            tensor[rows >= 0] = found.to(tensor)[rows[rows >= 0]]
+        elif rows is None and found.shape == tensor.shape and not {*tensor.shape[:1]} & sizes:
             tensor.copy_(found)
         else:
             continue
         copied += 1
     return {"run": str(run), "weights": copied, "of": n, "genes": int(known_g.sum())}
+
+
+def _embeddings(name: str, schema: Schema, old: Schema) -> tuple[str, Tensor | None]:
+    """Return the name of the same weights in the trained model, and for embeddings the old row of each category."""
+    place = TABLE.fullmatch(name)
+    if place is None:
+        return name, None
+    new = schema.categorical[int(place[2])]
+    for at, covariate in enumerate(old.categorical):
+        if covariate.name == new.name:
+            row_of = {label: code for code, label in enumerate(covariate.labels)}
+            return f"{place[1]}{at}.weight", torch.tensor([row_of.get(label, -1) for label in new.labels])
+    return "", None
 
 
 def _unversioned(gene: str) -> str:
