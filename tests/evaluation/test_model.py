@@ -99,7 +99,7 @@ def test_a_model_that_does_not_know_its_training_cells_says_so(cells):
 
 
 def test_what_is_no_model_is_an_error_that_says_what_one_needs(cells):
-    with pytest.raises(DataError, match="A dict cannot be evaluated: a model needs `genes`"):
+    with pytest.raises(DataError, match="An object of type dict cannot be evaluated: a model needs `genes`"):
         gv.evaluate({"no": {}}, cells, progress=False)
 
 

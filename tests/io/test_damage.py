@@ -42,7 +42,7 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 import genevae as gv
-from genevae.errors import DataError, GeneError, GenevaeError
+from genevae.errors import CategoryError, DataError, GeneError, GenevaeError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import ignore_warnings
 from genevae.preprocessing.convert import convert
@@ -338,7 +338,7 @@ def test_rows_of_batch_files_that_disagree_are_named(tmp_path) -> None:
 
 def test_a_missing_column_of_obs_is_named_with_its_nearest(tmp_path) -> None:
     convert(cells(), tmp_path / "cells.h5ad")
-    with pytest.raises(DataError, match=r"no.*'typ'.*Did you mean 'type'"):
+    with pytest.raises(CategoryError, match=r"no.*'typ'.*Did you mean 'type'"):
         fit(tmp_path / "cells.h5ad", condition=["typ"])
 
 
