@@ -91,6 +91,20 @@ def test_a_former_state_of_the_base_loads_as_the_same_weights():
     torch.testing.assert_close(base.weight_gh, former)
 
 
+def test_networks_of_a_former_state_load_under_their_names():
+    model = heads()
+    state = {
+        name.replace("encode_hidden", "inwards").replace("decode_hidden", "outwards"): torch.rand_like(tensor)
+        for name, tensor in model.state_dict().items()
+    }
+    former = dict(state)
+    model.load_state_dict(state)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(
+            tensor, former[name.replace("encode_hidden", "inwards").replace("decode_hidden", "outwards")]
+        )
+
+
 def test_sparse_and_dense_rows_are_read_alike(make_cells):
     model, cells = heads(), make_cells(N, G)
     codes = cells.condition.codes

@@ -72,6 +72,13 @@ def _convert_former_weight(module: nn.Module, state: dict[str, Any], prefix: str
         state[f"{prefix}free_unit_gh"] = free_gh * free_gh.shape[1] ** 0.5
 
 
+def _rename_former_networks(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:  # noqa: ARG001
+    """Load models whose networks had other names."""
+    for former, name in (("inwards", "encode_hidden"), ("outwards", "decode_hidden")):
+        for key in [key for key in state if key.startswith(f"{prefix}{former}.")]:
+            state[key.replace(f"{prefix}{former}.", f"{prefix}{name}.")] = state.pop(key)
+
+
 class CategoryNetworks(nn.Module):
     """One small network for every category, without bias; each cell passes through the network of its category.
 
@@ -143,6 +150,7 @@ class ContextHead(nn.Module):
         self.n_categories = n_categories
         self.free_read_gh = columns(n_genes, hidden[0])
         self.free_write_gh = columns(n_genes, hidden[0])
+        self.register_load_state_dict_pre_hook(_rename_former_networks)  # type: ignore[no-untyped-call]
         self.encode_hidden = CategoryNetworks(n_categories, widths, activation)
         if shared:  # outside the register of modules, so that its weights are saved once
             object.__setattr__(self, "decode_hidden", self.encode_hidden)
