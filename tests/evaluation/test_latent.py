@@ -13,17 +13,9 @@ from genevae.data.value_kind import Kind
 from genevae.errors import DataError, GeneError
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.latent import evaluate as latent
-from genevae.plotting import projections
 from genevae.report.records import Bars, Map, Section, scores_to_frame
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_maps():
-    """Let the maps, which have their own tests, take no time; before anything of this module is made."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("tsne", "umap"):
-            patch.setitem(projections.MAPS, name, lambda z, seed: z[:, :2])
-        yield
+pytestmark = pytest.mark.usefixtures("quick_maps")
 
 
 @pytest.fixture(scope="module")

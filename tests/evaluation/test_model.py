@@ -10,7 +10,8 @@ import genevae as gv
 from genevae.errors import DataError
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.model import VERBS
-from genevae.plotting import projections
+
+pytestmark = pytest.mark.usefixtures("quick_maps")
 
 
 class PoissonRates:
@@ -34,15 +35,6 @@ class PoissonRates:
         x = cells.X.toarray()
         log_p_n = poisson.logpmf(x, x.sum(1, keepdims=True) * self.share_g).sum(1)
         return np.tile(log_p_n, (n_draws, 1))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_maps():
-    """Let the maps, which have their own tests, take no time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("tsne", "umap"):
-            patch.setitem(projections.MAPS, name, lambda z, seed: z[:, :2])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,12 @@ from anndata import AnnData
 import genevae as gv
 from genevae.errors import DataError
 from genevae.evaluation.model import EvaluatedModel
-from genevae.plotting import projections
 
 
 def test_without_scvi_tools_the_adapter_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "scvi.model", None)
     with pytest.raises(DataError, match="genevae\\[scvi\\]"):
         gv.adapters.scvi(object())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_maps():
-    """Let the maps, which have their own tests, take no time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("tsne", "umap"):
-            patch.setitem(projections.MAPS, name, lambda z, seed: z[:, :2])
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +45,10 @@ def trained(scvi_model, cells):
     return first, second
 
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of scvi-tools and what it imports
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # of scvi-tools and what it imports
+    pytest.mark.usefixtures("quick_maps"),
+]
 
 
 def test_scvi_stands_beside_ours_in_every_section_that_it_can(trained, cells):

@@ -148,7 +148,7 @@ def test_none_is_no_condition_and_numpy_numbers_are_numbers(make_adata, tmp_path
         ("force = true", "no option 'force'"),
         ('out = "there"', "no option 'out'"),
         ("max_epochs = 3", "here it is: epochs"),
-        ('[hold_out]\ntype = ["A", "B"]', r"No cell has type=\['A', 'B'\]|type"),
+        ('[hold_out]\ntype = ["A", "B"]', r"No cell has type=\['A', 'B'\]\."),
     ],
     ids=["force", "out", "peer", "list"],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -36,6 +36,8 @@ class NegativeBinomial:
         What the inverse dispersion depends on.
     """
 
+    likelihood: ClassVar[type[nn.Module]] = NegativeBinomialLikelihood
+
     dispersion: Dispersion = "gene"
 
     def __post_init__(self) -> None:
@@ -44,28 +46,14 @@ class NegativeBinomial:
 
     def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
-        return NegativeBinomialLikelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))
+        return self.likelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))
 
 
 @dataclass(frozen=True)
-class ZeroInflated:
-    """Zero-inflated negative binomial.
+class ZeroInflated(NegativeBinomial):
+    """Zero-inflated negative binomial, with the same settings."""
 
-    Parameters
-    ----------
-    dispersion
-        What the inverse dispersion depends on.
-    """
-
-    dispersion: Dispersion = "gene"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check(self)
-
-    def make(self, decoder: Decoder, schema: Schema) -> nn.Module:
-        """Make p(x | z, c)."""
-        return ZeroInflatedLikelihood(decoder, len(schema.genes), DISPERSIONS[self.dispersion](decoder, schema))
+    likelihood: ClassVar[type[nn.Module]] = ZeroInflatedLikelihood
 
 
 @dataclass(frozen=True)
