@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import pandas as pd
 from cyclopts import Parameter
 
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
 from genevae.cli.table_output import require_table, save_table
 from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.io.formats import open_source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 __all__ = ["classify"]
 
@@ -50,6 +51,8 @@ def classify(
     seed
         Of the random draws.
     """
+    from genevae.io.formats import open_source
+
     if out.suffix == ".npy":
         require_free(out, force, [])
     else:
@@ -61,6 +64,8 @@ def classify(
     if out.suffix != ".npy":
         save_table(table, out)
         return
+    import numpy as np
+
     with staging_folder(out) as folder:
         np.save(folder / out.name, _labels(table), allow_pickle=False)
         replace_with(folder / out.name, out)
@@ -69,5 +74,8 @@ def classify(
 
 def _labels(table: pd.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.str_]]:
     """Return the predicted and the true labels as texts, cells × 2."""
+    import numpy as np
+    import pandas as pd
+
     true = table["true"] if "true" in table else pd.Series("", index=table.index)
     return np.column_stack([table["label"].to_numpy(str), true.where(true.notna(), "").to_numpy(str)])

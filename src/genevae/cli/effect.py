@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, Table, say
 from genevae.cli.table_output import require_table, write_table
 from genevae.errors import RunError
 from genevae.io.atomic import replace_with, require_free, staging_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["effect"]
 
@@ -85,6 +87,8 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
 
     The columns, contexts and perturbations, are at most 60: those with the largest changes.
     """
+    import pandas as pd
+
     names = list(table.columns[: table.columns.get_loc("gene")])
     said = table[names].astype(str).agg(" · ".join, axis=1)
     wide = table.assign(column=said).pivot_table(

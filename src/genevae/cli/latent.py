@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
-from genevae.data.genes import match_genes
-from genevae.data.schema import Schema
-from genevae.data.value_kind import probe
 from genevae.errors import DataError, nearest, shorten
-from genevae.evaluation.scale import log_scale
 from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.io.formats import open_source
-from genevae.io.source import MemorySource, sample_cells
-from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
-from genevae.metrics.principal import Principal
-from genevae.plotting.embedding import field_picture
-from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from genevae.data.schema import Schema
+    from genevae.io.source import MemorySource
 
 __all__ = ["latent"]
 
@@ -63,6 +57,10 @@ def latent(
     seed
         Of the sample and the maps.
     """
+    from genevae.data.genes import match_genes
+    from genevae.io.formats import open_source
+    from genevae.io.source import sample_cells
+
     require_free(out, force, [NUMBERS])
     chosen = _chosen(maps or ())
     model = gv.load(run)
@@ -79,6 +77,8 @@ def latent(
 
 
 def _chosen(maps: Sequence[str]) -> list[str]:
+    from genevae.plotting.projections import MAPS, has_umap
+
     for name in maps:
         if name not in MAPS:
             raise DataError(f"There is no map '{name}'. {nearest(name, MAPS)}")
@@ -100,6 +100,15 @@ def _fill(
     dimensions: int,
 ) -> pd.DataFrame:
     """Write everything into a folder, and return the numbers."""
+    import pandas as pd
+
+    from genevae.data.value_kind import probe
+    from genevae.evaluation.scale import log_scale
+    from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
+    from genevae.metrics.principal import Principal
+    from genevae.plotting.embedding import field_picture
+    from genevae.plotting.projections import TITLES, project_2d
+
     adata = gv.embed(model, _without_labels(source, model.schema) if unlabelled else source)
     adata.obs = source.obs.copy()
     z = adata.obsm["X_genevae"]
@@ -123,6 +132,8 @@ def _fill(
 
 def _write_csv(cells: pd.Index[str], arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write arrays of one row per cell as one table."""
+    import pandas as pd
+
     columns = {f"{name}_{k + 1}": x[:, k] for name, x in arrays.items() for k in range(x.shape[1])}
     pd.DataFrame(columns, index=cells).to_csv(path, index_label="cell")
 
