@@ -13,10 +13,13 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
+from genevae.cli.fit import fit as fit_command
 from genevae.errors import GenevaeError, RecipeError
 from genevae.io.read_options import ReadOptions
+from genevae.recipes.describe import meanings
 from genevae.recipes.nb import CountModel, ZeroInflated
 from genevae.recipes.registry import RECIPES
+from genevae.runs.config import PARTS
 from genevae.runs.config_file import read_config
 from genevae.training.callbacks import Callback
 from genevae.training.settings import Training
@@ -197,3 +200,12 @@ def test_every_callback_is_closed_where_one_fails(make_adata) -> None:
     with pytest.raises(RuntimeError):
         gv.fit(make_adata(30), epochs=1, progress=False, callbacks=[Failing(), Other()])
     assert closed
+
+
+@pytest.mark.parametrize("record", PARTS.values(), ids=PARTS)
+def test_an_option_means_the_same_wherever_it_is_described(record: type) -> None:
+    """In the record and in fit; the help of the command, which adds defaults, begins alike."""
+    of_fit, of_command = meanings(gv.fit), meanings(fit_command)
+    for name, meaning in meanings(record).items():
+        assert of_fit[name] == meaning
+        assert of_command.get(name, meaning).startswith(re.split(r"[;:.]", meaning)[0])

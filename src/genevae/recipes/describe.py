@@ -11,7 +11,7 @@ from typing import Any
 
 from genevae.recipes.recipe import Recipe
 
-__all__ = ["Setting", "settings_of"]
+__all__ = ["Setting", "meanings", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def settings_of(recipe: Recipe) -> list[Setting]:
 
 def _of(config: Any, part: str) -> Iterator[Setting]:
     """Yield the settings of a dataclass, and those of dataclasses in it."""
-    hints, meanings = typing.get_type_hints(type(config)), _meanings(type(config))
+    hints, meaning_of = typing.get_type_hints(type(config)), meanings(type(config))
     for each in fields(config):
         value = getattr(config, each.name)
         if is_dataclass(value):
@@ -54,7 +54,7 @@ def _of(config: Any, part: str) -> Iterator[Setting]:
             continue
         limits = each.metadata.get("range")
         valid = _type_name(hints[each.name]) + (f", {limits}" if limits else "")
-        yield Setting(each.name, part, value, valid, meanings.get(each.name, ""))
+        yield Setting(each.name, part, value, valid, meaning_of.get(each.name, ""))
 
 
 def _type_name(hint: Any) -> str:
@@ -70,10 +70,10 @@ def _type_name(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def _meanings(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a dataclass and of its bases say of each field."""
+def meanings(documented: Any) -> dict[str, str]:
+    """Return what a docstring says of each parameter; for a dataclass, with those of its bases."""
     found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
+    for each in reversed(getattr(documented, "__mro__", (documented,))):
         _, _, section = inspect.cleandoc(each.__doc__ or "").partition("Parameters\n----------\n")
         section = re.split(r"\n\n\w+\n-{3,}\n", section)[0]
         for names, text in re.findall(r"^(\w+(?:, \w+)*)\n((?:    .*\n?|\n)+)", section, re.MULTILINE):
