@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError
+    from genevae.errors import GenevaeWarning as GenevaeWarning
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.evaluation.sweep import sweep as sweep
@@ -70,6 +71,7 @@ _HOMES = {
     "modules": "genevae.models.modules",
     # errors
     "GenevaeError": "genevae.errors",
+    "GenevaeWarning": "genevae.errors",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of names, made from the one above

@@ -10,6 +10,7 @@
     ├── RunError            a result cannot be written, or a run folder is missing or damaged
     ├── TrainingError       training cannot continue (no finite loss, nothing to train on)
     └── TrainingPaused      training was stopped by a signal, and its state was saved; the command line exits with 75
+    GenevaeWarning          something that may be a mistake, while the work goes on; the command line prints it
 
 A message states what is wrong, where, what was given, and how to fix it, in that order.
 """
@@ -17,6 +18,7 @@ A message states what is wrong, where, what was given, and how to fix it, in tha
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 __all__ = [
@@ -25,12 +27,14 @@ __all__ = [
     "DataError",
     "GeneError",
     "GenevaeError",
+    "GenevaeWarning",
     "RecipeError",
     "RunError",
     "TrainingError",
     "TrainingPaused",
     "nearest",
     "shorten",
+    "warn",
 ]
 
 
@@ -73,6 +77,15 @@ class TrainingPaused(GenevaeError):  # noqa: N818 - not an error
     """Training was stopped by a signal, and its state was saved."""
 
     exit_code = EX_TEMPFAIL
+
+
+class GenevaeWarning(UserWarning):
+    """Something that may be a mistake, while the work goes on."""
+
+
+def warn(message: str) -> None:
+    """Warn the user; the command line prints the message in one line."""
+    warnings.warn(message, GenevaeWarning, stacklevel=3)
 
 
 def shorten(names: Iterable[object], limit: int = 8) -> str:

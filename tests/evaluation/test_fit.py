@@ -68,7 +68,7 @@ def test_molecules_that_were_hidden_are_told_better_than_without_denoising(secti
 
 
 def test_the_notes_say_which_cells(section):
-    assert any("80 cells that no model was trained on (test)" in note for note in section.notes)
+    assert any("80 cells that no run was trained on (test)" in note for note in section.notes)
 
 
 def test_the_same_seed_gives_the_same_answer(cells, nb, section):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TextIO
 
 from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, default_name_transform
 
 from genevae.cli.options import from_config
-from genevae.errors import GenevaeError, TrainingPaused
+from genevae.errors import GenevaeError, GenevaeWarning, TrainingPaused
 from genevae.runs.peer_options import peer_option
 from genevae.training.launch_env import launched
 
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given and given[0] in RENAMED:
         print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
+    warnings.showwarning = _show_warning
     try:
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -101,3 +104,17 @@ def _print(error: GenevaeError) -> None:
             return
         time.sleep(1)  # if the first fails too, its message is printed by now, and torchrun ends the others
     print(f"{who}: {error}", file=sys.stderr)  # noqa: T201 - a command prints
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of this package as one line, and others as Python does."""
+    ours = issubclass(category, GenevaeWarning)
+    text = f"genevae: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,9 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genevae.errors import CategoryError, DataError, nearest, shorten
+from genevae.errors import CategoryError, DataError, nearest, shorten, warn
 
-__all__ = ["UNKNOWN", "Categorical", "Continuous", "obs_column"]
+__all__ = ["UNKNOWN", "Categorical", "Continuous", "category_name", "category_names", "obs_column"]
 
 UNKNOWN = "unknown"
 """The name of the unknown category."""
@@ -22,6 +23,7 @@ JOIN = "+"
 """The separator of the parts of a combination."""
 MAX_PAIRS = 20_000
 """Combinations of two that are added at most, besides those in the data."""
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Categorical:
         """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data."""
         if not unknown:
             _require_complete(column)
-        categories = tuple(sorted(set(column.dropna().astype(str)) - ({UNKNOWN} if unknown else set())))
+        _note_numbers(column)
+        control = None if control is None else category_name(control)
+        categories = tuple(sorted(set(category_names(column.dropna())) - ({UNKNOWN} if unknown else set())))
         if combined:
             categories = _with_pairs(categories, control)
         covariate = cls(str(column.name), categories, control, technical, unknown, combined)
@@ -99,7 +103,7 @@ class Categorical:
             If it is not one of the model's categories.
         """
         try:
-            return self.labels.index(self._canonical(str(category)))
+            return self.labels.index(self._canonical(category_name(category)))
         except ValueError:
             raise CategoryError(
                 f"'{category}' is not a category of '{self.name}' in this model. {nearest(category, self.categories)}"
@@ -115,7 +119,7 @@ class Categorical:
         """
         if not self.unknown:
             _require_complete(column)
-        names = column.astype(str).where(column.notna(), None)
+        names = category_names(column)
         if self.combined:
             names = names.map({name: self._canonical(name) for name in names.dropna().unique()})
         codes = pd.Categorical(names, categories=list(self.categories)).codes
@@ -191,6 +195,35 @@ class Continuous:
         return (number - self.mean) / self.scale
 
 
+def category_name(value: object) -> str:
+    """Return a category as text. Whole numbers have one name, however a file stores them: 1, 1.0 and "1.0" are 1."""
+    text = str(value)
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def category_names(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the category of every cell as text, None where it is missing.
+
+    Raises
+    ------
+    CategoryError
+        If two values of the column have the same name, such as "1" and "1.0".
+    """
+    names = column.astype(str).where(column.notna(), None)
+    given = names.dropna().unique()
+    name = {each: category_name(each) for each in given}
+    if len(set(name.values())) < len(given):
+        twice = [each for each in given if name[each] != each and name[each] in name]
+        raise CategoryError(
+            f"Column '{column.name}' has both '{name[twice[0]]}' and '{twice[0]}', which are the same number. Rename "
+            "one of them, or give both the same name."
+            if twice
+            else f"Column '{column.name}' writes the same number in several ways: {shorten(sorted(given))}."
+        )
+    return names if all(name[each] == each for each in given) else names.map(name, na_action="ignore")
+
+
 def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     """Return a column of an obs table.
 
@@ -214,6 +247,18 @@ def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, 
     pairs = [JOIN.join(pair) for pair in itertools.combinations(treated, 2)]
     known = {tuple(sorted(category.split(JOIN))) for category in categories}
     return tuple(sorted({*categories, *single, *(pair for pair in pairs if tuple(pair.split(JOIN)) not in known)}))
+
+
+def _note_numbers(column: pd.Series[Any]) -> None:
+    """Warn where categories are measured numbers, which a continuous condition would keep in order."""
+    if not pd.api.types.is_float_dtype(column):
+        return
+    levels = column.dropna().unique()
+    if len(levels) > 1 and (levels != np.round(levels)).any():
+        warn(
+            f"'{column.name}' holds numbers, and each of its {len(levels):,} values becomes a category of its own. "
+            f"If they are an amount, such as a dose or an age, use --continuous {column.name}."
+        )
 
 
 def _require_complete(column: pd.Series[Any]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from genevae.cells import Condition
-from genevae.data.covariates import UNKNOWN, Categorical, Continuous, obs_column
+from genevae.data.covariates import UNKNOWN, Categorical, Continuous, category_name, obs_column
 from genevae.data.nesting import Nesting, nestings
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, Transform
@@ -42,6 +42,9 @@ class Schema:
         The covariate of two categories, of which each pair has one cell each. The model is not conditioned on it.
     nested
         The categorical covariates that are nested in others.
+    total
+        The typical total of a training cell over the genes, without the logarithm where the values have one; None where
+        it means nothing.
     """
 
     genes: tuple[str, ...]
@@ -53,6 +56,7 @@ class Schema:
     group: Categorical | None = None
     view: Categorical | None = None
     nested: tuple[Nesting, ...] = ()
+    total: float | None = None
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -180,6 +184,7 @@ class Schema:
             "group": None if self.group is None else vars(self.group),
             **({} if self.view is None else {"view": vars(self.view)}),
             "nested": [vars(nesting) for nesting in self.nested],
+            **({} if self.total is None else {"total": self.total}),
         }
 
     @classmethod
@@ -196,11 +201,12 @@ class Schema:
             None if group is None else _categorical(group),
             None if view is None else _categorical(view),
             tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
+            content.get("total"),
         )
 
 
 def _categorical(content: dict[str, Any]) -> Categorical:
-    return Categorical(**{**content, "categories": tuple(content["categories"])})
+    return Categorical(**{**content, "categories": tuple(map(category_name, content["categories"]))})
 
 
 def fit_covariates(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from genevae.data.covariates import category_name, category_names
 from genevae.errors import CategoryError, DataError, nearest, shorten
 
 __all__ = ["Split", "group_split", "held_out_split", "random_split", "stratified_split"]
@@ -200,8 +201,8 @@ def _has(obs: pd.DataFrame, name: str, value: str) -> NDArray[np.bool_]:
     """Return which cells have a value."""
     if name not in obs.columns:
         raise CategoryError(f"There is no obs column '{name}' to hold out. {nearest(name, obs.columns)}")
-    column = obs[name].astype(str).to_numpy()
-    has_value = np.asarray(column == str(value), dtype=bool)
+    column = category_names(obs[name]).astype(str).to_numpy()
+    has_value = np.asarray(column == category_name(value), dtype=bool)
     if not has_value.any():
         raise CategoryError(f"No cell has {name}={value}. {nearest(value, sorted(set(column)))}")
     return has_value

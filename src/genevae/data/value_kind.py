@@ -1,4 +1,4 @@
-"""The kind of the values of an expression matrix (counts, log-normalised, …), and how to detect it."""
+"""The kind of the values of an expression matrix (counts, log-normalised, …): how to detect it, and to compare it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genevae.errors import DataError, warn
 from genevae.io.source import Source
 
-__all__ = ["LEVEL", "Kind", "detect_kind", "finite", "is_integer", "probe", "sample_rows", "spread", "totals"]
+__all__ = [
+    "LEVEL",
+    "Kind",
+    "detect_kind",
+    "finite",
+    "is_integer",
+    "probe",
+    "require_same_values",
+    "sample_rows",
+    "spread",
+    "totals",
+    "typical_total",
+]
 
 _WHOLE = 1e-6
 """Largest distance of a count from an integer, relative to its size."""
@@ -23,6 +36,8 @@ _EXACTLY_LEVEL = 1e-3
 """The same, if no genes were removed."""
 _BASES = (np.e, 2.0, 10.0)
 """Usual bases of the logarithm."""
+_TOLERANCE = 3.0
+"""Largest ratio of the typical totals of two sets of cells that were log-normalised alike."""
 
 
 class Kind(StrEnum):
@@ -48,9 +63,80 @@ class Kind(StrEnum):
         return self is Kind.COUNTS
 
 
+_FITTING = {
+    Kind.COUNTS: {Kind.COUNTS},
+    Kind.FRACTIONAL: {Kind.FRACTIONAL, Kind.COUNTS, Kind.NORMALISED},
+    Kind.NORMALISED: {Kind.NORMALISED, Kind.FRACTIONAL},
+    Kind.LOG: {Kind.LOG},
+    Kind.SCALED: {Kind.SCALED},
+}
+"""The kinds that a model of each kind can be given: estimated counts may be whole, and normalised ones are scaled."""
+
+
 def probe(source: Source, n_cells: int = 2000, seed: int = 0) -> Kind:
     """Detect the kind of a source's values from a sample of its cells."""
     return detect_kind(sample_rows(source, n_cells, seed))
+
+
+def typical_total(x_ng: Any, kind: Kind) -> float | None:
+    """Return the median over cells of Σ_g x_ng, of the values without their logarithm; None for centred values.
+
+    Cells that were log-normalised in two ways (base, total) differ in it, by far more than biology does.
+    """
+    rows = finite(x_ng)
+    if kind is Kind.SCALED or not rows.nnz:
+        return None
+    with np.errstate(over="ignore"):  # of values that are no logarithms
+        size_n = totals(_undo(rows, np.e) if kind is Kind.LOG else rows)
+    return float(np.median(size_n[size_n > 0]))
+
+
+def require_same_values(source: Source, kind: Kind, total: float | None) -> None:
+    """Check that values are of the kind that a model was trained on; cells without expression fit every model.
+
+    Parameters
+    ----------
+    source
+        The data, with the model's genes.
+    kind
+        What the model was trained on.
+    total
+        The typical total of its training cells, where it is known.
+
+    Raises
+    ------
+    DataError
+        If the kind differs. If logarithms were taken in another way, a warning says so.
+    """
+    rows = finite(sample_rows(source, 2000, 0))
+    if not rows.nnz:
+        return
+    found, here = detect_kind(rows), typical_total(rows, kind)
+    alike = total is None or here is None or 1 / _TOLERANCE < here / total < _TOLERANCE
+    if found not in _FITTING[kind] and not ({found, kind} == {Kind.LOG, Kind.FRACTIONAL} and alike):
+        raise DataError(
+            f"{source.name} contains {_noun(found)}, but this model was trained on {_noun(kind)}. "
+            f"Give the same kind of values, perhaps from another layer (--layer){_remedy(found, kind)}."
+        )
+    if kind is Kind.LOG and not alike and source.panels is None:
+        warn(
+            f"{source.name} was log-normalised in another way than the training data: without the logarithm, the "
+            f"typical cell adds up to {here:,.0f} over the model's genes, and to {total:,.0f} in training. The total "
+            "or the base of the logarithm differs. Normalise both alike."
+        )
+
+
+def _noun(kind: Kind) -> str:
+    return kind.value if "counts" in kind.value else f"{kind} values"
+
+
+def _remedy(found: Kind, kind: Kind) -> str:
+    """Say how to make the values that a model needs from those that were found."""
+    if kind is Kind.LOG and found in (Kind.COUNTS, Kind.FRACTIONAL, Kind.NORMALISED):
+        return ", or log-normalise them as for training (sc.pp.normalize_total, then sc.pp.log1p)"
+    if kind is Kind.SCALED:
+        return ", or scale them with the means and standard deviations of the training data"
+    return ""
 
 
 def sample_rows(source: Source, n_cells: int, seed: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from genevae.data.value_kind import Kind
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.model import EvaluatedModel
 
-__all__ = ["LABEL_NAMES", "EvaluationContext", "parts_of"]
+__all__ = ["LABEL_NAMES", "EvaluationContext", "parts_by_content", "parts_of"]
 
 Part = NDArray[np.bool_]
 
@@ -45,6 +45,8 @@ class EvaluationContext:
         Cells of the data that were not sampled.
     gene_sets
         A GMT file of gene sets that similar genes are compared with, where one was given.
+    parts
+        The part that each cell had in each model's training; by default that of the cell of the same name.
     """
 
     given: Mapping[str, Any]
@@ -54,6 +56,7 @@ class EvaluationContext:
     fields: Sequence[str] = ()
     n_left_out: int = 0
     gene_sets: Path | None = None
+    parts: Mapping[str, pd.Series[Any]] = field(default_factory=dict)
 
     @cached_property
     def models(self) -> dict[str, EvaluatedModel]:
@@ -81,7 +84,7 @@ class EvaluationContext:
 
     def part_n(self, name: str) -> pd.Series[Any]:
         """Return the part that each cell had in a model's training: training, validation or test; or new."""
-        return parts_of(self.models[name], self.cells.obs_names)
+        return self.parts[name] if name in self.parts else parts_of(self.models[name], self.cells.obs_names)
 
     @cached_property
     def trained_n(self) -> Part:
@@ -104,20 +107,49 @@ class EvaluationContext:
             return "Every cell was a training cell of some model: none is left for evaluation."
         if parts == {"validation"}:
             return f"{n:,} cells that were not trained on, but chose the best epoch."
-        return f"{n:,} cells that no model was trained on ({', '.join(sorted(parts))})."
+        return f"{n:,} cells that no run was trained on ({', '.join(sorted(parts))})."
 
     def _any(self, part: str) -> Part:
         return np.asarray(np.any([(self.part_n(name) == part).to_numpy() for name in self.models], axis=0))
 
 
 def parts_of(model: EvaluatedModel, names: pd.Index[Any]) -> pd.Series[Any]:
-    """Return the part that each cell had in a model's training, by name: training, validation or test; or new.
+    """Return the part that each cell had in a model's training, by name: training, validation or test; or new."""
+    return _lookup(model.split, names)
 
-    Where training had several cells of one name, training counts before validation, and that before test.
+
+def parts_by_content(
+    model: EvaluatedModel, names: pd.Index[Any], content_n: NDArray[Any]
+) -> tuple[pd.Series[Any], bool]:
+    """Return the part that each cell had in a model's training, by its expression, and whether names mean nothing.
+
+    A cell whose expression is that of a training cell is this cell, whatever its name is. A cell that only has the name
+    of a training cell counts as that cell too (its values may have been edited), unless most cells with such names have
+    another expression: then the names coincide, as 0, 1, 2 do, and tell nothing.
+
+    Parameters
+    ----------
+    model
+        With ``contents``.
+    names, content_n
+        The name and the hash of the expression of each cell.
     """
-    split = model.split
-    if not split.index.is_unique:
+    known = model.split.set_axis(model.contents.to_numpy())
+    by_name, by_content = _lookup(model.split, names), _lookup(known[known.index != ""], pd.Index(content_n))
+    there = _lookup(model.contents, names, "").to_numpy()
+    comparable = (there != "") & (content_n != "")
+    other = comparable & (by_content == "new").to_numpy()
+    coincide = bool(comparable.any() and other.sum() > comparable.sum() / 2)
+    part = by_content.set_axis(names)
+    named = (part == "new").to_numpy() & ~other if coincide else (part == "new").to_numpy()
+    return part.where(~named, by_name), coincide
+
+
+def _lookup(table: pd.Series[Any], keys: pd.Index[Any], default: str = "new") -> pd.Series[Any]:
+    """Look up each key; where a key occurs several times, training counts before validation, and that before test."""
+    if not table.index.is_unique:
         order = ["training", "validation", "test"]
-        split = split.sort_values(key=lambda part: part.map(order.index), kind="stable")
-        split = split[~split.index.duplicated()]
-    return split.reindex(names).fillna("new").astype(str)
+        ranked = table.map({part: number for number, part in enumerate(order)})
+        table = table.iloc[np.argsort(ranked.to_numpy(dtype=np.float64), kind="stable")]
+        table = table[~table.index.duplicated()]
+    return table.reindex(keys).fillna(default).astype(str)

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.data.contents import contents_of
+from genevae.data.covariates import category_names
 from genevae.data.genes import match_genes
 from genevae.data.value_kind import probe
-from genevae.errors import DataError
+from genevae.errors import DataError, GeneError
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.cell_selection import MIN_CELLS
-from genevae.evaluation.context import EvaluationContext, parts_of
+from genevae.evaluation.context import EvaluationContext, parts_by_content, parts_of
 from genevae.evaluation.model import EvaluatedModel
 from genevae.io.formats import to_anndata
-from genevae.io.source import MemorySource, Source
+from genevae.io.source import MemorySource, Source, evenly_spaced_rows
 from genevae.metrics.latent import categories_of
 from genevae.metrics.sampling import subsample
 
@@ -25,6 +28,8 @@ __all__ = ["load_cells"]
 
 EXPOSURE = {"training": 2, "validation": 1, "test": 0, "new": 0}
 """How much a model has seen of a cell of each part."""
+N_COMPARED = 2_000
+"""Cells whose expression is compared with that of training cells, before all are."""
 
 
 def load_cells(
@@ -59,16 +64,48 @@ def load_cells(
         raise DataError(f"cells must be {MIN_CELLS} or more, not {n}.")
     models = {name: as_evaluated(model) for name, model in given.items()}
     kind = probe(source)
-    exposure_n = np.max([parts_of(model, source.obs.index).map(EXPOSURE) for model in models.values()], axis=0)
+    parts, identified = _parts(models, source)
+    exposure_n = np.max([part_n.map(EXPOSURE) for part_n in parts.values()], axis=0)
     fair = 0 if (exposure_n == 0).any() else 1
     rows = np.sort(np.concatenate([subsample(exposure_n == grade, n, seed) for grade in (fair, 2)]))
     matched = _with_genes(models, source)
     adata = to_anndata(MemorySource(matched.name, matched.read(rows), matched.genes, matched.obs.iloc[rows]))
+    for name in {field.name for model in models.values() for field in model.schema.categorical} & set(adata.obs):
+        adata.obs[name] = pd.Categorical(category_names(adata.obs[name]))
     fields = [str(name) for name in adata.obs if categories_of(adata.obs[name]) is not None]
     context = EvaluationContext(
-        models, adata, kind, seed, fields, len(source) - len(rows), None if gene_sets is None else Path(gene_sets)
-    )
-    return context, _sampling(context, exposure_n)
+        models, adata, kind, seed, fields, len(source) - len(rows), None if gene_sets is None else Path(gene_sets),
+        {name: part_n.iloc[rows] for name, part_n in parts.items()},
+    )  # fmt: skip
+    return context, [*_sampling(context, exposure_n), identified]
+
+
+def _parts(models: Mapping[str, EvaluatedModel], source: Source) -> tuple[dict[str, pd.Series[Any]], str]:
+    """Return the part that each cell had in the training of each model, and a sentence that says how it was found."""
+    names, sample = source.obs.index, evenly_spaced_rows(len(source), N_COMPARED)
+    found, by_content, coincide = {}, False, False
+    for name, model in models.items():
+        found[name] = parts_of(model, names)
+        cells = _with_all_genes(source, model)
+        if cells is None or not len(model.contents):
+            continue
+        by_content = True
+        part, same_names = parts_by_content(model, names[sample], contents_of(cells, sample))
+        if same_names or (part.to_numpy() != found[name].to_numpy()[sample]).any():
+            hash_n = contents_of(cells, np.arange(len(source), dtype=np.int64))
+            found[name], same_names = parts_by_content(model, names, hash_n)
+        coincide |= same_names
+    if coincide:
+        return found, "Cells have the names of training cells, but another expression: they count as new."
+    return found, f"Cells are identified by their {'expression' if by_content else 'names'}."
+
+
+def _with_all_genes(source: Source, model: EvaluatedModel) -> Source | None:
+    """Return the cells with the genes of a model, or None where they lack some."""
+    try:
+        return match_genes(source, model.schema.genes)
+    except GeneError:
+        return None
 
 
 def _with_genes(models: Mapping[str, EvaluatedModel], source: Source) -> Source:
@@ -93,4 +130,4 @@ def _sampling(context: EvaluationContext, exposure_n: NDArray[Any]) -> list[str]
     unknown = [name for name, model in context.models.items() if model.split.empty]
     if unknown:
         notes.append(f"{', '.join(unknown)} does not say which cells it was trained on: all count as new.")
-    return [*notes, "Cells are identified by their names."]
+    return notes

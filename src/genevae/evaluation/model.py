@@ -112,6 +112,8 @@ class EvaluatedModel:
         Its genes, what the numbers are that it sees and returns, and the obs columns that it is conditioned on.
     split
         The part of every cell of its training, by name.
+    contents
+        A hash of the expression of each of these cells (:func:`~genevae.data.contents.contents_of`), where it is known.
     n_latent
         The dimensions of its latent.
     given
@@ -130,6 +132,7 @@ class EvaluatedModel:
 
     schema: Schema
     split: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=str), repr=False)
+    contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False)
     n_latent: int = N_LATENT
     given: tuple[str, ...] = ()
     in_latent: tuple[str, ...] = ()

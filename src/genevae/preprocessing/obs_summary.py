@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from genevae.data.covariates import category_name
+
 __all__ = ["field_specifications"]
 
 
@@ -63,4 +65,4 @@ def _is_categorical(column: pd.Series[Any]) -> bool:
 
 def _values(column: pd.Series[Any]) -> set[str]:
     """Return the values that occur, as text, as in a schema. Unused categories are left out."""
-    return set(column.dropna().astype(str))
+    return set(map(category_name, column.dropna().unique()))

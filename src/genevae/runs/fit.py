@@ -330,6 +330,7 @@ def _train(
         prepared.parts(),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
         fields=field_specifications(prepared.source.obs),
+        contents=prepared.contents(),
     )
 
 

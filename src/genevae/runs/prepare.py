@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.data.contents import contents_of, sampled_rows
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
-from genevae.data.value_kind import Kind, probe
+from genevae.data.value_kind import Kind, probe, sample_rows, typical_total
 from genevae.errors import GeneError, shorten
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
@@ -73,7 +74,8 @@ class Prepared:
     @cached_property
     def fingerprint_of_covariates(self) -> str:
         """The sha256 of the covariates, the genes and the split."""
-        digest = hashlib.sha256(json.dumps(self.schema.to_json(), sort_keys=True).encode())
+        schema = replace(self.schema, total=None)  # older checkpoints have none
+        digest = hashlib.sha256(json.dumps(schema.to_json(), sort_keys=True).encode())
         group = [c.name for c in (self.schema.group, self.schema.view) if c]
         for name in [*self.schema.fields, *group]:
             digest.update("\n".join(map(str, obs_column(self.source.obs, name))).encode())
@@ -111,6 +113,13 @@ class Prepared:
         code_n = field.encode(obs_column(self.source.obs, field.name)).numpy()
         return np.where(code_n < len(field.categories), code_n, -1)
 
+    def contents(self) -> pd.Series[str]:
+        """Return a hash of the expression of each cell, by the name of the cell; of large data, of some cells."""
+        hash_n = np.full(len(self.source), "", dtype=object)
+        rows = sampled_rows(len(self.source))
+        hash_n[rows] = contents_of(self.source, rows)
+        return pd.Series(hash_n, index=self.source.obs.index, name="content", dtype=object)
+
     def parts(self) -> pd.Series[str]:
         """Return the part of the split that each cell is in, by the name of the cell."""
         part = pd.Series("training", index=self.source.obs.index, name="part", dtype=object)
@@ -138,7 +147,8 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
     source = _filtered(source, config.expression.gene_filter)
     source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
-    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, **fields)
+    total = None if kind.is_count else typical_total(sample_rows(source, 2000, 0), kind)
+    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, total=total, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     return Prepared(source, raw.with_transform(transform), split)
 

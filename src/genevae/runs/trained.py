@@ -46,6 +46,9 @@ class Trained:
         The part that each cell was in: training, validation or test.
     fields
         For each obs column of the data, how many values it had and whether it could be a condition.
+    contents
+        A hash of the expression of each cell of the split, by which evaluation knows cells again; empty for a run of an
+        earlier version.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
     """
@@ -58,6 +61,7 @@ class Trained:
     history: pd.DataFrame = field(repr=False)
     split: pd.Series[str] = field(repr=False)
     fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
+    contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -103,7 +107,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "training.png": lambda file: training_picture(model.history, int(model.facts.get("best_epoch", 0)), file),
         "fields.csv": lambda file: model.fields.to_csv(file, index=False),
         "vocabularies.json": lambda file: _write_json(file, vocabularies),
-        "split.csv": lambda file: model.split.to_csv(file, index_label="cell"),
+        "split.csv": lambda file: _split_table(model).to_csv(file, index_label="cell"),
         "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
     }
 
@@ -131,6 +135,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
     path = Path(path)
     facts = verify_folder(path)
     try:
+        cells = pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)
         recipe = recipe_in(path)
         schema = Schema.from_json(_read_json(path / "schema.json"))
         module = recipe.build(schema)
@@ -142,9 +147,10 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             Reference.from_tensors(load_file(path / "reference.safetensors")),
             {name: Calibration.from_json(c) for name, c in _read_json(path / "calibration.json").items()},
             pd.read_csv(path / "history.csv", float_precision="round_trip"),
-            pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)["part"],
+            cells["part"],
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_read_fields(path / "fields.csv"),
+            contents=cells.get("content", pd.Series(dtype=object)),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")
@@ -170,6 +176,12 @@ def recipe_in(path: Path) -> Recipe:
     except OSError as error:
         raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
     return recipe_of(written["name"], written["settings"])
+
+
+def _split_table(model: Trained) -> pd.DataFrame:
+    """Return the part of each cell, and the hash of its expression where there is one."""
+    table = model.split.to_frame("part")
+    return table.assign(content=model.contents.to_numpy()) if len(model.contents) else table
 
 
 def _read_fields(path: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.output import TaskOutput, require_writable, to_numpy, values_uns
+from genevae.tasks.output import TaskOutput, free_column, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.support import SupportByCombination
 
@@ -109,12 +109,18 @@ def counterfactual(
     require_writable(out, overwrite)
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
-    blocks = _blocks(model, cells, target, n_draws, interval, seed)
+    blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
     return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
 
 
 def _blocks(
-    model: TrainedModel, cells: Loader, target: TargetCondition, n_draws: int, interval: float, seed: int
+    model: TrainedModel,
+    cells: Loader,
+    target: TargetCondition,
+    n_draws: int,
+    interval: float,
+    seed: int,
+    support_as: str,
 ) -> Iterator[Block]:
     with evaluation_mode(model) as module, seeded(module, seed):
         support = SupportByCombination(model.reference, target)
@@ -122,7 +128,7 @@ def _blocks(
             for block in in_blocks(minibatch, n_draws):
                 condition = target.apply(module.sized(block))
                 elements = _elements(model.schema, module, block, condition, n_draws, interval)
-                yield {**elements, "obs/support": to_numpy(support.score_n(module, block))}
+                yield {**elements, support_as: to_numpy(support.score_n(module, block))}
 
 
 def _elements(
@@ -178,7 +184,7 @@ def _target_obs(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str])
     """Return obs with the target condition, and the previous one as ``source_FIELD``."""
     obs = obs.copy()
     for name, value in condition.items():
-        obs[f"source_{name}"] = obs.get(name, UNKNOWN)
+        obs[free_column(obs, f"source_{name}")] = obs.get(name, UNKNOWN)
         is_categorical = isinstance(schema[name], Categorical)
         obs[name] = pd.Categorical([value] * len(obs)) if is_categorical else float(value)
     return obs

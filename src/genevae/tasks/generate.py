@@ -17,7 +17,7 @@ from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, require_size, seeded
-from genevae.tasks.output import TaskOutput, csr_or_dense, require_writable, values_uns
+from genevae.tasks.output import TaskOutput, csr_or_dense, free_column, require_writable, values_uns
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -168,5 +168,5 @@ def _condition_obs(schema: Schema, condition: Condition) -> pd.DataFrame:
         for field in schema.categorical
     }
     obs |= {f.name: condition.values[f.name].numpy() * f.scale + f.mean for f in schema.continuous}
-    obs["size"] = condition.size_n1.squeeze(-1).numpy()
-    return pd.DataFrame(obs, index=[f"generated_{i}" for i in range(condition.n_cells)])
+    table = pd.DataFrame(obs, index=[f"generated_{i}" for i in range(condition.n_cells)])
+    return table.assign(**{free_column(table, "size"): condition.size_n1.squeeze(-1).numpy()})

@@ -15,7 +15,7 @@ from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
-from genevae.data.value_kind import probe
+from genevae.data.value_kind import require_same_values
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
@@ -102,12 +102,7 @@ def open_cells(
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing)
-    kind = probe(source)
-    if kind.is_count != model.schema.kind.is_count:
-        raise DataError(
-            f"{source.name} contains {kind} values, but this model was trained on {model.schema.kind}. "
-            f"Give the same kind of values, perhaps from another layer (--layer)."
-        )
+    require_same_values(source, model.schema.kind, model.schema.total)
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
 
 

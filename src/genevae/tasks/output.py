@@ -14,13 +14,14 @@ from scipy import sparse
 from torch import Tensor
 
 from genevae.data.schema import Schema
+from genevae.errors import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.io.write.anndata import Block
 
-__all__ = ["TaskOutput", "csr_or_dense", "require_writable", "to_numpy", "values_uns"]
+__all__ = ["TaskOutput", "csr_or_dense", "free_column", "require_writable", "to_numpy", "values_uns"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class TaskOutput:
 
 def _stack(rows: list[Any]) -> Any:
     return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
+
+
+def free_column(obs: pd.DataFrame, name: str) -> str:
+    """Return the name of a new obs column: the given one or, where the user has such a column, genevae_NAME."""
+    free = name
+    while free in obs:
+        free = f"genevae_{free}"
+    if free != name:
+        warn(f"obs has a column '{name}', which is kept: the result is in '{free}'.")
+    return free
 
 
 def require_writable(out: str | Path | None, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genevae.cells import ExpressionRows
-from genevae.data.covariates import Categorical
+from genevae.data.covariates import Categorical, category_names
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution, NegativeBinomial, Normal, Poisson, ZeroInflated
@@ -164,7 +164,9 @@ class _Peer:
     def generate(self, n: int, condition: Mapping[str, str], seed: int) -> Numbers:
         """Draw z from the posterior of training cells of the condition, each once before any twice; then counts."""
         obs, rows = self.model.adata.obs, np.asarray(self.model.train_indices)
-        of_condition = np.all([obs[name].astype(str) == value for name, value in condition.items()] or [True], axis=0)
+        of_condition = np.all(
+            [category_names(obs[name]) == value for name, value in condition.items()] or [True], axis=0
+        )
         rows = rows[of_condition[rows]] if condition else rows
         if not len(rows):
             raise DataError(f"No training cell of this model has the condition {dict(condition)}.")
@@ -268,7 +270,7 @@ def _split(model: Any) -> pd.Series[str]:
 
 def _was_trained_on(model: Any, state: Mapping[str, str]) -> bool:
     obs = model.adata.obs.iloc[np.asarray(model.train_indices)]
-    return bool(np.all([obs[name].astype(str) == value for name, value in state.items()], axis=0).any())
+    return bool(np.all([category_names(obs[name]) == value for name, value in state.items()], axis=0).any())
 
 
 def _history(model: Any) -> pd.DataFrame | None:

@@ -53,6 +53,7 @@ def _trained(model: Trained) -> EvaluatedModel:
     return EvaluatedModel(
         schema=schema,
         split=model.split,
+        contents=model.contents,
         n_latent=int(model.reference.mean_nk.shape[1]),
         given=schema.fields if model.recipe.settings().get("encode_condition", True) else (),
         in_latent=schema.fields if isinstance(model.module, Additive) else (),
