@@ -10,7 +10,7 @@
     ├── RunError            a result cannot be written, or a run folder is missing or damaged
     ├── TrainingError       training cannot continue (no finite loss, nothing to train on)
     └── TrainingPaused      training was stopped by a signal, and its state was saved; the command line exits with 75
-    GenevaeWarning          something that may be a mistake, while the work goes on; the command line prints it
+    GenevaeWarning          what may be a mistake, in work that continues; the command line prints it
 
 A message states what is wrong, where, what was given, and how to fix it, in that order.
 """
@@ -80,7 +80,7 @@ class TrainingPaused(GenevaeError):  # noqa: N818 - not an error
 
 
 class GenevaeWarning(UserWarning):
-    """Something that may be a mistake, while the work goes on."""
+    """What may be a mistake, in work that continues."""
 
 
 def warn(message: str) -> None:

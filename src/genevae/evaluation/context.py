@@ -125,7 +125,7 @@ def parts_by_content(
 
     A cell whose expression is that of a training cell is this cell, whatever its name is. A cell that only has the name
     of a training cell counts as that cell too (its values may have been edited), unless most cells with such names have
-    another expression: then the names coincide, as 0, 1, 2 do, and tell nothing.
+    another expression: then the names coincide, as 0, 1, 2 do, and mean nothing.
 
     Parameters
     ----------
