@@ -51,9 +51,10 @@ bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in
 	$(VENV)-bench/bin/python benchmarks/loading.py
 	$(VENV)-bench/bin/python benchmarks/streaming.py
 
-bench-systems: $(VENV)-bench/ready  ## Measure the speed of recipes beside their plain forms
+bench-systems: $(VENV)-bench/ready  ## Measure the speed of recipes beside their plain forms, and effects of nested conditions
 	$(VENV)-bench/bin/python benchmarks/convolution.py
 	$(VENV)-bench/bin/python benchmarks/cycle.py
+	$(VENV)-bench/bin/python benchmarks/nesting.py
 
 results: $(VENV)-bench/ready  ## Train our recipes and others on real data, and write docs/results.md (an hour)
 	$(VENV)-bench/bin/python -m benchmarks.results $(RESULTS)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from genevae.cli import main
+from genevae.data.nesting import Nesting
 from genevae.data.schema import Schema, fit_covariates
 from genevae.data.value_kind import Kind
 from genevae.nn.conditioning import Deviations
 from genevae.runs.fit import fit
+from genevae.tasks.condition import TargetCondition, parse_condition
 
 
 def nested(obs: dict[str, list[str]], **options) -> list[tuple[str, str]]:
@@ -60,7 +62,7 @@ def test_deviations_have_mean_zero_within_every_outer_category_of_every_field():
     assert (e_cw[:5].norm(dim=-1) > 0.01).any()
 
 
-def test_fit_and_effect_name_what_is_nested_until_it_is_pooled(make_adata, tmp_path, capsys):
+def test_fit_and_effect_name_what_is_nested(make_adata, tmp_path, capsys):
     adata = make_adata(60)
     lane = np.where(np.arange(60) % 2, "l1", "l2")
     adata.obs["experiment"] = adata.obs["drug"].astype(str) + lane
@@ -69,13 +71,50 @@ def test_fit_and_effect_name_what_is_nested_until_it_is_pooled(make_adata, tmp_p
     for name, extra in (("free", []), ("pooled", ["--setting", "pool_nested=true"])):
         run = str(tmp_path / name)
         main(["fit", str(tmp_path / "cells.h5ad"), *fields, "--epochs", "2", *extra, "--out", run])
-        assert ("'experiment' is nested in 'drug'" in capsys.readouterr().out) == (name == "free")
-        table = str(tmp_path / f"{name}.csv")
-        main(["effect", run, str(tmp_path / "cells.h5ad"), "--field", "drug", "--n-draws", "2", "--out", table])
-        assert ("'experiment' is nested in 'drug'" in capsys.readouterr().out) == (name == "free")
+        assert "'experiment' is nested in 'drug'" in capsys.readouterr().out
+        table = tmp_path / f"{name}.csv"
+        main(["effect", run, str(tmp_path / "cells.h5ad"), "--field", "drug", "--n-draws", "2", "--out", str(table)])
+        assert "'experiment' is nested in 'drug'" in capsys.readouterr().out
+        assert "experiment" not in pd.read_csv(table), "it does not define groups"
 
 
 def test_a_pooled_fit_is_that_of_other_conditions_where_nothing_is_nested(adata):
     options = {"condition": ["type", "lane"], "epochs": 1, "progress": False, "device": "cpu"}
     one, other = (fit(adata, **options, setting={"pool_nested": pool}) for pool in (False, True))
     assert one.history["train_loss"].equals(other.history["train_loss"])
+
+
+def a_target(obs: dict[str, list[str]], to: dict[str, str]) -> tuple[Schema, dict[str, list[str]]]:
+    """Return the schema of a table, and the categories of its rows in a target."""
+    table = pd.DataFrame(obs)
+    schema = Schema.fit(["G"], table, Kind.COUNTS, condition=list(obs))
+    codes = parse_condition(schema, to).apply(schema.encode(table)).codes
+    return schema, {name: [schema[name].categories[code] for code in codes[name].tolist()] for name in obs}
+
+
+def test_nested_categories_are_those_that_occur_with_the_target():
+    obs = {"drug": list("aabb") * 10, "experiment": ["1", "2", "3", "4"] * 10}
+    _, target = a_target(obs, {"drug": "b"})
+    assert set(target["drug"]) == {"b"}
+    assert target["experiment"][2:4] == ["3", "4"], "cells of the target keep theirs"
+    moved = [each for i, each in enumerate(target["experiment"]) if obs["drug"][i] == "a"]
+    assert set(moved) == {"3", "4"}
+    assert 6 <= moved.count("3") <= 14
+    assert a_target(obs, {"drug": "b", "experiment": "1"})[1]["experiment"] == ["1"] * 40, "unless they are set"
+
+
+def test_nested_categories_fit_the_other_covariates_where_they_can():
+    obs = {"drug": list("ab") * 6, "donor": ["x", "x", "y", "y", "z", "z"] * 2}
+    obs["experiment"] = [drug + donor for drug, donor in zip(obs["drug"], obs["donor"], strict=True)]
+    schema, target = a_target(obs, {"drug": "b"})
+    assert {(each.inner, each.outer) for each in schema.nested} == {("experiment", "drug"), ("experiment", "donor")}
+    assert target["experiment"] == ["b" + donor for donor in obs["donor"]]
+
+
+def test_a_target_without_nested_categories_keeps_what_cells_have():
+    obs = {"drug": list("aab"), "experiment": ["1", "2", "3"]}
+    table = pd.DataFrame(obs)
+    nesting = Nesting("experiment", "drug", (0, 0, -1))
+    schema = Schema.fit(["G"], table, Kind.COUNTS, condition=list(obs))
+    codes = TargetCondition({"drug": 1}, {}, (nesting,)).apply(schema.encode(table)).codes
+    assert codes["experiment"].tolist() == [0, 1, 2]

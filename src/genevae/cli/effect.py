@@ -63,10 +63,9 @@ def effect(
     if picture is not None:
         _require_picture(picture, force)
     model = gv.load(run)
-    if not model.recipe.settings().get("pool_nested", False):
-        for nesting in model.schema.nested:
-            if nesting.outer == field:
-                say(f"Note: {nesting}")
+    for nesting in model.schema.nested:
+        if nesting.outer == field:
+            say(f"Note: {nesting}")
     table = gv.effect(
         model, data, field=field, control=control, to=to, by=by, n_draws=n_draws, interval=interval,
         batch_size=batch_size, seed=seed,

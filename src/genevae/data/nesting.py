@@ -32,9 +32,9 @@ class Nesting:
 
     def __str__(self) -> str:
         return (
-            f"'{self.inner}' is nested in '{self.outer}': each of its categories has one of '{self.outer}'. So "
-            f"it can explain what '{self.outer}' does, and the effects of '{self.outer}' shrink. Leave '{self.inner}' "
-            "out, or train with --setting pool_nested=true."
+            f"'{self.inner}' is nested in '{self.outer}': each of its categories has one of '{self.outer}', so that "
+            f"the data cannot separate the two. An effect of '{self.outer}' compares cells of its categories of "
+            f"'{self.inner}', and includes what these differ by."
         )
 
 

@@ -56,7 +56,8 @@ def effect(
 ) -> pd.DataFrame:
     """Predict the effect of each perturbation on each gene, in each group of cells.
 
-    Control cells are decoded under control and under every other category, from the same samples of z. With m(t) the
+    Control cells are decoded under control and under every other category, from the same samples of z. Conditions that
+    are nested in the perturbation, such as the experiment, take the categories that occur with it. With m(t) the
     mean over cells of E[x | z, t]: for counts lfc = log2((m(t) + ε) / (m(control) + ε)), where ε is 1/100,000 of the
     cells' mean size; for other values, which are natural logarithms, lfc = (m(t) − m(control)) / ln 2.
 
@@ -74,7 +75,7 @@ def effect(
         The categories to predict; by default all others.
     by
         The conditions that define the groups of cells; by default every other categorical one except the technical
-        batch. Cells with an unknown category are left out.
+        batch and those that are nested in the perturbation. Cells with an unknown category are left out.
     n_draws
         Samples from the posterior.
     interval
@@ -144,7 +145,9 @@ def _parse_contrast(
     targets = others if to is None else [_known_code(covariate, name) for name in dict.fromkeys(to)]
     if not set(targets) & set(others):
         raise CategoryError(f"There is nothing to compare with '{control_name}'. {nearest('', covariate.categories)}")
-    by_names = [c.name for c in schema.categorical if not c.technical and c is not covariate] if by is None else by
+    inner = {nesting.inner for nesting in schema.nested if nesting.outer == field}
+    free = [c.name for c in schema.categorical if not c.technical and c is not covariate and c.name not in inner]
+    by_names = free if by is None else by
     by_fields = tuple(schema.categorical_field(name) for name in dict.fromkeys(by_names) if name != field)
     if clash := {field, *(each.name for each in by_fields)} & set(COLUMNS):
         raise DataError(f"'{clash.pop()}' is a column of the result. Rename this condition.")
@@ -199,7 +202,8 @@ def _means(
     n_draws: int, batch_size: int, seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Return means under control and under each of these categories, and their support, in one pass over the cells."""
-    targets = [TargetCondition({contrast.field.name: code}, {}) for code in (contrast.control, *codes)]
+    nested = model.schema.nested
+    targets = [TargetCondition({contrast.field.name: code}, {}, nested) for code in (contrast.control, *codes)]
     supports = [SupportByCombination(model.reference, target) for target in targets]
     n_groups = len(groups.n_b)
     sum_tbsg = torch.zeros(len(targets), n_groups, n_draws, len(model.schema.genes), dtype=torch.float64)
