@@ -18,7 +18,8 @@ from genevae.errors import CategoryError
 from genevae.metrics.response import profile
 from genevae.nn.conditioning import Conditioning
 from genevae.runs.fit import fit
-from genevae.runs.trained import load, save
+from genevae.runs.load import load
+from genevae.runs.trained import save
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.generate import generate
