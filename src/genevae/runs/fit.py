@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -393,6 +392,5 @@ def _labelled(data: Any, labels: Any, condition: Sequence[str]) -> tuple[AnnData
 def _location(data: Data) -> dict[str, Any]:
     """Return what the config file keeps of where the data are and how they were read."""
     if isinstance(data, ReadOptions):
-        options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(data).items()}
-        return {"data": options.pop("path"), **options}
+        return data.to_flat()
     return {"data": str(data) if isinstance(data, str | Path) else None}

@@ -98,13 +98,7 @@ def _read_options(location: Mapping[str, Any], folder: Path) -> ReadOptions:
             "The run was trained on data in memory: give them again, as in gv.resume(run, data), or "
             "gv.load(checkpoint, data=data)."
         )
-    options = {("path" if name == "data" else name): value for name, value in location.items()}
-    return ReadOptions(
-        **{
-            name: folder / value if name in {"path", "metadata", "gene_names"} else value
-            for name, value in options.items()
-        }
-    )
+    return ReadOptions.from_flat(location, folder)
 
 
 def _genes(genes: int | str | list[str], folder: Path) -> int | str | list[str] | Path:
