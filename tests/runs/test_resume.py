@@ -134,8 +134,9 @@ def test_checkpoints_at_no_time_are_an_error(words, adata, tmp_path):
 
 
 def test_keeping_no_checkpoint_is_an_error(adata, tmp_path):
-    with pytest.raises(RecipeError, match="keep_checkpoints"):
-        fit(adata, out=tmp_path / "run", checkpoint_every=1, keep_checkpoints=0, **SMALL)
+    for name in ("keep_checkpoints", "read_threads"):
+        with pytest.raises(RecipeError, match=name):
+            fit(adata, out=tmp_path / "run", checkpoint_every=1, **{name: 0}, **SMALL)
 
 
 def test_checkpoints_need_a_folder(adata):

@@ -79,6 +79,7 @@ def fit(
     compile: bool = False,  # noqa: A002 - torch's name
     checkpoint_every: int | str | None = None,
     keep_checkpoints: int = 2,
+    read_threads: int = 1,
     out: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -163,6 +164,8 @@ def fit(
         process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
     keep_checkpoints
         How many checkpoints are kept, the latest.
+    read_threads
+        Threads that read from disk, each a buffer of 16,384 cells; they change no result.
     out
         The folder that the model is saved to; needed for checkpoints.
     overwrite
@@ -237,6 +240,7 @@ def fit(
             compile=compile,
             checkpoint_every=checkpoint_every,
             keep_checkpoints=keep_checkpoints,
+            read_threads=read_threads,
         ),
     )
     if out is None and checkpoint_every is not None:
@@ -306,7 +310,7 @@ def _train(
 ) -> Trained:
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
-    loaders = prepared.loaders(config)
+    loaders = prepared.loaders(config, device)
     n_epochs = recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
     objective = recipe.make_objective(schema, n_epochs).to(device)
     module = recipe.build(schema).to(device)
