@@ -82,7 +82,9 @@ def digests_of_tasks(model: gv.Trained, adata: AnnData) -> dict[str, str]:
         "denoise": gv.denoise(model, adata, n_draws=3).X,
     }
     if "type" in model.calibration:
-        results["classify"] = gv.classify(model, adata, field="type").iloc[:, 1:].to_numpy(np.float64)
+        results["classify"] = (
+            gv.classify(model, adata, field="type").drop(columns=["label", "true"]).to_numpy(np.float64)
+        )
     return {name: digest(result) for name, result in results.items()}
 
 

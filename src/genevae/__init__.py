@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from genevae.preprocessing.inspect import inspect as inspect
     from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
+    from genevae.runs.load import load as load
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
-    from genevae.runs.trained import load as load
     from genevae.runs.trained import save as save
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
@@ -48,7 +48,7 @@ _HOMES = {
     "RECIPES": "genevae.recipes.registry",
     "Trained": "genevae.runs.trained",
     "fit": "genevae.runs.fit",
-    "load": "genevae.runs.trained",
+    "load": "genevae.runs.load",
     "resume": "genevae.runs.resume",
     "save": "genevae.runs.trained",
     # tasks

@@ -61,6 +61,11 @@ class Shard:
         return self.sizes[self.rank] / self.n_total
 
 
+def _to(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """Copy to a device; a copy from pinned memory to a GPU does not keep the CPU waiting."""
+    return tensor.to(device, dtype, non_blocking=torch.device(device).type == "cuda")
+
+
 @dataclass(frozen=True)
 class ExpressionRows:
     """Rows of an expression matrix, dense or CSR.
@@ -163,11 +168,18 @@ class ExpressionRows:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ExpressionRows:
         """Move to a device, and optionally convert to another floating type."""
-        values = self.values.to(device, dtype)
+        values = _to(self.values, device, dtype)
         if self.indptr_n is None:
             return ExpressionRows.from_dense(values)
         indptr_n, gene_e = self.csr()
-        return ExpressionRows(values, self.n_genes, indptr_n.to(device), gene_e.to(device))
+        return ExpressionRows(values, self.n_genes, _to(indptr_n, device), _to(gene_e, device))
+
+    def pin_memory(self) -> ExpressionRows:
+        """Copy to pinned memory."""
+        if self.indptr_n is None:
+            return ExpressionRows.from_dense(self.values.pin_memory())
+        indptr_n, gene_e = self.csr()
+        return ExpressionRows(self.values.pin_memory(), self.n_genes, indptr_n.pin_memory(), gene_e.pin_memory())
 
     def csr(self) -> tuple[Tensor, Tensor]:
         """Return ``indptr_n`` and ``gene_e`` of sparse rows."""
@@ -282,7 +294,11 @@ class Cells:
 
     def to(self, device: torch.device | str) -> Cells:
         """Move every tensor to a device."""
-        return Cells(self.x.to(device), self.condition.map(lambda t: t.to(device)), self.row_n.to(device))
+        return Cells(self.x.to(device), self.condition.map(lambda t: _to(t, device)), _to(self.row_n, device))
+
+    def pin_memory(self) -> Cells:
+        """Copy every tensor to pinned memory, from which a GPU copies while it computes."""
+        return Cells(self.x.pin_memory(), self.condition.map(lambda t: t.pin_memory()), self.row_n.pin_memory())
 
     def __getitem__(self, rows: slice) -> Cells:
         """Take contiguous cells, without copying their entries; the result is a minibatch of its own."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import genevae as gv
 from genevae.cli import main
 
 
@@ -31,5 +32,9 @@ def test_classify_writes_predicted_and_true_labels(make_adata, tmp_path):
     assert (labels[:, 1] == table["true"].fillna("")).all()
     assert "true" not in pd.read_csv(tmp_path / "unlabelled.csv")
     assert (np.load(tmp_path / "unlabelled.npy")[:, 1] == "").all()
+    told = gv.classify(gv.load(run), tmp_path / "new.h5ad", field="type")
+    assert list(told.columns) == list(table.columns[1:])
+    assert told["true"].fillna("").tolist() == table["true"].fillna("").tolist()
+    assert "true" not in gv.classify(gv.load(run), tmp_path / "unlabelled.h5ad", field="type", method="reconstruction")
     with pytest.raises(SystemExit):
         main(["classify", run, str(tmp_path / "new.h5ad"), "--field", "type", "--out", str(tmp_path / "new.npy")])

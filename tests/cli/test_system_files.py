@@ -57,10 +57,10 @@ def test_a_batch_files_of_hdf5_with_labels_in_a_table(tmp_path: Path) -> None:
             file["obs/gene_count"] = (counts[part] > 0).sum(1)
             file["obs/umi_count"] = counts[part].sum(1)
     (folder / "config.json").write_text(json.dumps({"n_cells": 120, "n_genes": N_GENES, "cells_per_file": 60}))
-    write_csv(
-        tmp_path / "labels.csv", [{"cell": r["cell"], "cell_type": r["type"], "perturbation": r["drug"]} for r in rows]
-    )
-    data = [str(folder), "--metadata", str(tmp_path / "labels.csv")]
+    write_csv(tmp_path / "types.tsv", [{"cell_type": r["type"], "cell": r["cell"]} for r in rows], "\t")
+    write_csv(tmp_path / "drugs.csv", [{"cell": r["cell"], "perturbation": r["drug"]} for r in rows])
+    tables = [word for name in ("types.tsv", "drugs.csv") for word in ("--metadata", str(tmp_path / name))]
+    data = [str(folder), *tables, "--metadata-key", "cell"]
     fields = ["--condition", "cell_type", "--condition", "perturbation", "--condition", "SRX_accession"]
     main(["fit", *data, "--recipe", "conditional", *fields, "--control", "perturbation=none", "--epochs", "30",
           "--batch-size", "16", "--out", str(tmp_path / "run")])  # fmt: skip

@@ -95,6 +95,54 @@ def test_cells_say_which_genes_were_measured():
             np.testing.assert_array_equal(cells.condition.measured_ng.numpy(), panels.measured_pg[cells.row_n % 2])
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_minibatches_for_a_gpu_are_pinned_and_copied_without_waiting(stored, monkeypatch):
+    pinned, copied = [], []
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def to(tensor, device, dtype=None, *, non_blocking=False):
+        copied.append((tensor, str(device), non_blocking))
+        return tensor if dtype is None else tensor.type(dtype)
+
+    loader = loader_of(counts(), Shuffled(np.arange(N), 8), stored)
+    expected = [cells.x.dense() for cells in loader]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "pin_memory", pin)
+        patch.setattr(torch.Tensor, "to", to)
+        assert all(torch.equal(c.x.dense(), x) for c, x in zip(loader.on("cuda"), expected, strict=True))
+        assert not pinned  # without a GPU, memory cannot be pinned
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        for cells, x in zip(loader.on("cuda"), expected, strict=True):
+            copied.clear()
+            assert torch.equal(cells.to("cuda").x.dense(), x)
+            assert {device for _, device, _ in copied} == {"cuda"}
+            assert all(non_blocking for _, _, non_blocking in copied)
+            assert all(any(tensor is each for each in pinned) for tensor, _, _ in copied)
+            assert len(copied) == len(set(map(id, [t for t, _, _ in copied]))) >= 3
+            cells.to("cpu")  # a copy back is waited for, as its values are used at once
+            assert not copied[-1][2]
+        pinned.clear()
+        list(loader.on("cpu"))
+        assert not pinned
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_threads_that_read_change_no_minibatch_and_raise_its_errors(n_threads):
+    x, sampler = counts(), Shuffled(np.arange(N), 4, block=2, buffer=8)
+    one, several = (list(loader_of(x, sampler, kept=False).on("cpu", n).epoch(1)) for n in (1, n_threads))
+    for a, b in zip(one, several, strict=True):
+        assert torch.equal(a.row_n, b.row_n)
+        assert torch.equal(a.x.dense(), b.x.dense())
+    x[11, 2] = np.nan
+    with pytest.raises(DataError, match="cell11"):
+        list(loader_of(x, sampler, kept=False).on("cpu", n_threads))
+    first = next(iter(loader_of(counts(), sampler, kept=False).on("cpu", n_threads)))  # the rest is not read
+    assert first.n_cells == 4
+
+
 def test_the_length_is_the_number_of_minibatches():
     for batch_size in (2, 6, 12, 36, 37, 50):
         loader = loader_of(counts(), Shuffled(np.arange(N), batch_size))

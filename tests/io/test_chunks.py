@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.errors import DataError
+from genevae.errors import DataError, GeneError
 from genevae.io import npz_chunks as module
 from genevae.io.formats import open_source
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
@@ -73,6 +73,53 @@ def test_patterns_choose_one_species_of_a_folder_and_its_genes(tmp_path) -> None
     assert source.genes == ("mouse0", "mouse1", "mouse2", "mouse3")
     assert np.array_equal(dense(source), np.vstack([counts(3, seed, 4).toarray() for seed in (2, 10)]))
     assert list(source.obs.index) == [f"c{seed}-{i}" for seed in (2, 10) for i in range(3)]
+
+
+GENES = {"human": ("A", "B", "C", "D", "E"), "mouse": ("C", "X", "A")}
+
+
+def both_species(path: Path, named: bool = True) -> Path:
+    path.mkdir()
+    for species, genes in GENES.items():
+        for number in (2, 10):
+            sparse.save_npz(path / f"{species}_counts_{number}.npz", counts(3, number, len(genes)))
+            (path / f"{species}_metadata_{number}.pkl").write_bytes(pickle.dumps({"type": ["T", "B", "T"]}))
+        if named:
+            (path / f"{species}_genes.txt").write_text("\n".join(genes))
+    return path
+
+
+@pytest.mark.parametrize("how", [{}, {"counts_glob": "*_counts_*.npz", "metadata_glob": "*_metadata_*.pkl"}], ids=str)
+@pytest.mark.parametrize(("join", "genes"), [("inner", ("A", "C")), ("outer", ("A", "B", "C", "D", "E", "X"))])
+def test_species_with_other_genes_are_joined_and_are_a_column(tmp_path, how, join, genes) -> None:
+    source = open_source(ReadOptions(both_species(tmp_path / "both"), join=join, **how))
+    assert source.genes == genes
+    assert list(source.obs["species"]) == ["human"] * 6 + ["mouse"] * 6
+    assert list(source.obs["file"].cat.categories) == [
+        "human_counts_10", "human_counts_2", "mouse_counts_10", "mouse_counts_2",
+    ]  # fmt: skip
+    assert list(source.obs.index) == [f"cell_{n}" for n in range(12)]
+    stored = {name: np.vstack([counts(3, seed, len(own)).toarray() for seed in (2, 10)]) for name, own in GENES.items()}
+    for column, gene in enumerate(genes):
+        parts = [stored[s][:, own.index(gene)] if gene in own else np.zeros(6) for s, own in GENES.items()]
+        assert np.array_equal(dense(source)[:, column], np.concatenate(parts)), gene
+    assert (source.panels is None) == (join == "inner")
+    if source.panels is not None:
+        measured_ng = source.panels.measured_pg[source.panels.panel_n]
+        assert np.array_equal(measured_ng[0], [gene in GENES["human"] for gene in genes])
+        assert np.array_equal(measured_ng[-1], [gene in GENES["mouse"] for gene in genes])
+
+
+def test_species_with_other_genes_without_names_are_an_error_with_both_ways_on(tmp_path) -> None:
+    with pytest.raises(DataError, match=r'mouse_genes\.txt.*--counts-glob "human_counts_\*\.npz"'):
+        open_source(both_species(tmp_path / "both", named=False))
+
+
+def test_species_without_a_common_gene_are_an_error_that_names_the_option(tmp_path) -> None:
+    folder = both_species(tmp_path / "both")
+    (folder / "mouse_genes.txt").write_text("X\nY\nZ\n")
+    with pytest.raises(GeneError, match=r"\(human\).*\(mouse\).*--join outer"):
+        open_source(folder)
 
 
 def test_other_names_without_patterns_are_an_error_that_names_the_option(tmp_path) -> None:

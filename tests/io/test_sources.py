@@ -19,7 +19,7 @@ from scipy.io import mmwrite
 
 import genevae.io.formats as sources
 from genevae.errors import DataError
-from genevae.io.formats import MemorySource, fingerprint, open_source, read
+from genevae.io.formats import MemorySource, ReadOptions, fingerprint, open_source, read
 
 N_CELLS, N_GENES = 30, 12
 
@@ -346,3 +346,39 @@ def test_damaged_tenx_folders_are_refused(tmp_path, adata):
         (cut / name).write_bytes((cut / name).read_bytes()[:40])
         with pytest.raises(DataError, match=f"{name} cannot be read"):
             open_source(cut)
+
+
+# --- at most so many cells of each batch file -------------------------------------------------------------------------
+
+
+def test_at_most_so_many_cells_of_each_batch_file_are_a_sample_that_stays_the_same(tmp_path):
+    sizes = (30, 4, 25)
+    for number, n in enumerate(sizes):
+        with h5py.File(tmp_path / f"batch_{number:04d}.h5", "w") as file:
+            file["X"] = np.arange(3 * n, dtype=np.float32).reshape(n, 3) + 1000 * number
+            file["genes"] = np.array(["A", "B", "C"], "S")
+            file["cells"] = np.array([f"c{number}-{i}" for i in range(n)], "S")
+            file["obs/number"] = np.arange(n)
+    (tmp_path / "config.json").write_text(f'{{"n_cells": {sum(sizes)}, "n_genes": 3}}')
+    source = open_source(ReadOptions(tmp_path, max_cells_per_batch=10))
+    names = list(source.obs.index)
+    assert [sum(name.startswith(f"c{number}-") for name in names) for number in range(3)] == [10, 4, 10]
+    numbers = source.obs["number"].to_numpy()
+    assert names == [f"c{number}-{i}" for number, i in zip([0] * 10 + [1] * 4 + [2] * 10, numbers, strict=True)]
+    rows = np.array([3, 23, 0, 12])
+    first_gene = 3 * numbers + 1000 * np.repeat([0, 1, 2], [10, 4, 10])
+    assert np.array_equal(np.asarray(source.read(rows))[:, 0], first_gene[rows])
+    assert set(numbers[:10]) != set(range(10))
+    assert set(numbers[:10]) != set(numbers[14:])
+    again = open_source(ReadOptions(tmp_path, max_cells_per_batch=10))
+    pd.testing.assert_frame_equal(again.obs, source.obs)
+    one = open_source(ReadOptions(tmp_path / "batch_0002.h5", max_cells_per_batch=10))
+    assert list(one.obs.index) == names[14:]
+    with pytest.raises(DataError, match="1 or more, not 0"):
+        ReadOptions(tmp_path, max_cells_per_batch=0)
+
+
+def test_such_a_limit_is_an_error_for_other_files(tmp_path, adata):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(DataError, match=r"cells\.h5ad is no batch file.*genevae data convert"):
+        open_source(ReadOptions(tmp_path / "cells.h5ad", max_cells_per_batch=10))

@@ -181,7 +181,7 @@ def obs() -> pd.DataFrame:
 def test_cells_are_matched_by_name(obs):
     before = obs.copy()
     table = pd.DataFrame({"cell": ["c3", "c2", "zz"], "sex": ["f", "m", "f"], "n": [1, 2, 3]})
-    joined = join_metadata(obs, table, None, "t.csv")
+    joined = join_metadata(obs, {"t.csv": table}, None)
     assert joined.index.tolist() == ["c1", "c2", "c2", "c3"]
     assert joined.columns.tolist() == ["donor", "age", "sex", "n"]
     assert joined["sex"].tolist()[1:] == ["m", "m", "f"]
@@ -195,7 +195,7 @@ def test_cells_are_matched_by_name(obs):
 def test_cells_are_matched_by_a_column(obs, its_key, keys):
     table = pd.DataFrame({its_key: keys, "age": [90, 80, 70]})
     table = table if its_key == "id" else table[["age", "donor"]]
-    joined = join_metadata(obs, table, "donor", "t.csv")
+    joined = join_metadata(obs, {"t.csv": table}, "donor")
     assert joined["age"].tolist() == [70, 80, 70, 90]  # the table's column takes the place of that of the cells
     assert joined["age"].dtype == np.int64
     assert joined.columns.tolist() == ["donor", "age"]
@@ -203,7 +203,7 @@ def test_cells_are_matched_by_a_column(obs, its_key, keys):
 
 def test_the_key_may_be_any_column_of_the_table(obs):
     table = pd.DataFrame({"TSNE.1": 0.5, "barcode": ["c1", "c2", "other"], "celltype": ["B", "T", "B"]})
-    joined = join_metadata(obs, table, None, "t.csv")
+    joined = join_metadata(obs, {"t.csv": table}, None)
     assert joined["celltype"].tolist()[:3] == ["B", "T", "T"]
     assert pd.isna(joined["celltype"].iloc[3])
     assert "barcode" not in joined
@@ -211,21 +211,36 @@ def test_the_key_may_be_any_column_of_the_table(obs):
 
 def test_rows_of_one_key_must_agree(obs):
     table = pd.DataFrame({"cell": ["c1", "c2", "c1", None, None], "x": [1, 2, 1, 3, 4], "y": [np.nan, 1, np.nan, 1, 1]})
-    assert join_metadata(obs, table, None, "t.csv")["x"].tolist()[:3] == [1, 2, 2]
+    assert join_metadata(obs, {"t.csv": table}, None)["x"].tolist()[:3] == [1, 2, 2]
     table.loc[2, "x"] = 5
     with pytest.raises(DataError, match=r"t\.csv has several different rows for 1 keys: c1\."):
-        join_metadata(obs, table, None, "t.csv")
+        join_metadata(obs, {"t.csv": table}, None)
 
 
 def test_nothing_that_matches_is_an_error(obs):
     table = pd.DataFrame({"cell": ["c1-1", "c2-1"], "x": [1, 2]})
     with pytest.raises(DataError, match="'cell' has 'c1-1', 'c2-1', but the cells are named 'c1', 'c2', 'c3'"):
-        join_metadata(obs, table, None, "t.csv")
+        join_metadata(obs, {"t.csv": table}, None)
     with pytest.raises(DataError, match="Did you mean 'donor'"):
-        join_metadata(obs, table, "Donors", "t.csv")
+        join_metadata(obs, {"t.csv": table}, "Donors")
     with pytest.raises(DataError, match="adds nothing"):
-        join_metadata(obs, table[["cell"]], None, "t.csv")
-    assert join_metadata(obs.iloc[:0], table, None, "t.csv").columns.tolist() == ["donor", "age", "x"]
+        join_metadata(obs, {"t.csv": table[["cell"]]}, None)
+    assert join_metadata(obs.iloc[:0], {"t.csv": table}, None).columns.tolist() == ["donor", "age", "x"]
+
+
+def test_several_tables_are_joined_one_after_the_other_by_a_column_of_theirs(obs):
+    sexes = pd.DataFrame({"sex": ["f", "m", "f"], "id": ["c3", "c2", "c1"]})
+    sites = pd.DataFrame({"id": ["c1", "c3"], "site": ["x", "y"]})
+    joined = join_metadata(obs, {"a.csv": sexes, "b.csv": sites}, table_key="id")
+    assert joined.columns.tolist() == ["donor", "age", "sex", "site"]
+    assert joined["sex"].tolist() == ["f", "m", "m", "f"]
+    assert joined["site"].fillna("").tolist() == ["x", "", "", "y"]
+    donors = pd.DataFrame({"sex": ["f", "m"], "ID": [7, 8]})
+    assert join_metadata(obs, {"a.csv": donors}, "donor", "ID")["sex"].fillna("").tolist() == ["f", "m", "f", ""]
+    with pytest.raises(DataError, match=r"a\.csv and b\.csv both have site"):
+        join_metadata(obs, {"a.csv": sites, "b.csv": sites}, table_key="id")
+    with pytest.raises(DataError, match=r"b\.csv has no column 'ids'.*'id'"):
+        join_metadata(obs, {"b.csv": sites}, table_key="ids")
 
 
 @given(
@@ -237,9 +252,9 @@ def test_joining_is_looking_up(ours, theirs):
     table = pd.DataFrame({"key": list(map(str, theirs)), "x": [f"x{key}" for key in theirs]})
     if not set(ours) & set(theirs):
         with pytest.raises(DataError, match="No cell is in"):
-            join_metadata(cells, table, "key", "t")
+            join_metadata(cells, {"t": table}, "key")
         return
-    joined = join_metadata(cells, table, "key", "t")
+    joined = join_metadata(cells, {"t": table}, "key")
     assert joined.index.equals(cells.index)
     assert joined["key"].tolist() == ours
     assert joined["x"].fillna("").tolist() == [f"x{key}" if key in theirs else "" for key in ours]
@@ -250,6 +265,6 @@ def test_ten_million_cells_are_joined():
     n = 10**7
     cells = pd.DataFrame({"donor": np.arange(n) % 1000}, index=pd.RangeIndex(n).astype(str))
     table = pd.DataFrame({"donor": np.arange(1000).astype(str), "age": np.arange(1000) * 2})
-    assert np.array_equal(join_metadata(cells, table, "donor", "t")["age"], np.arange(n) % 1000 * 2)
-    by_name = join_metadata(cells, pd.DataFrame({"cell": cells.index[::-1], "x": np.arange(n)}), None, "t")
+    assert np.array_equal(join_metadata(cells, {"t": table}, "donor")["age"], np.arange(n) % 1000 * 2)
+    by_name = join_metadata(cells, {"t": pd.DataFrame({"cell": cells.index[::-1], "x": np.arange(n)})})
     assert np.array_equal(by_name["x"], np.arange(n)[::-1])

@@ -57,6 +57,8 @@ WAYS = {
     "batch files": ("out", {"cells_per_file": 100}),
     "h5ad files": ("out", {"to": "h5ad", "cells_per_file": 60, "compression": "none"}),
     "zarr stores": ("out", {"to": "zarr", "cells_per_file": 200}),
+    "dense batch files": ("out", {"cells_per_file": 100, "dense": True}),
+    "one dense h5ad": ("out.h5ad", {"dense": True}),
 }
 
 
@@ -92,6 +94,22 @@ def test_batch_files_hold_what_system_a_asks_for(tmp_path):
         assert file["obs/SRX_accession"].asstr()[0] == "SRX1"
         assert file["genes"].asstr()[:].tolist() == list(adata.var_names)
         assert file["cells"].asstr()[:].tolist() == list(adata.obs_names[100:200])
+
+
+def test_dense_batch_files_hold_the_matrix_itself(tmp_path):
+    import h5py
+
+    from genevae.cli import main
+
+    adata = cells()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    given = [str(tmp_path / "cells.h5ad"), "--cells-per-file", "150", "--out", str(tmp_path / "out"), "--dense"]
+    main(["data", "convert", *given])
+    for number, part in enumerate((adata.X[:150], adata.X[150:])):
+        with h5py.File(tmp_path / "out" / f"batch_{number:04d}.h5") as file:
+            assert np.array_equal(file["X"][:], part.toarray())
+            assert file["obs/umi_count"][:].tolist() == part.sum(1).A1.tolist()
+            assert file["obs/gene_count"][:].tolist() == np.diff(part.indptr).tolist()
 
 
 def test_shuffled_cells_are_all_there_with_their_labels(tmp_path):

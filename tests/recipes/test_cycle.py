@@ -8,7 +8,7 @@ import pytest
 from genevae.errors import RecipeError
 from genevae.recipes.cycle import CYCLE
 from genevae.runs.fit import fit
-from genevae.runs.trained import load
+from genevae.runs.load import load
 from genevae.tasks.embed import embed
 from genevae.tasks.influence import influence
 

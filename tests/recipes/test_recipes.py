@@ -23,7 +23,8 @@ from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
 from genevae.runs.config_file import read_config, write_config
 from genevae.runs.fit import fit, resolve_device
-from genevae.runs.trained import load, save
+from genevae.runs.load import load
+from genevae.runs.trained import save
 from genevae.tasks.embed import embed
 from genevae.training.settings import flat
 

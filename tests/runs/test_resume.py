@@ -8,18 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.training.runs import assert_same
 
+from genevae.cli import main
 from genevae.errors import DataError, RecipeError, RunError, TrainingPaused
 from genevae.io.formats import ReadOptions
 from genevae.recipes.registry import RECIPES
 from genevae.runs.checkpoint import Checkpoints, latest
 from genevae.runs.config_file import read_config
 from genevae.runs.fit import fit
+from genevae.runs.load import load
 from genevae.runs.resume import resume
 from genevae.runs.signals import stop_signals
-from genevae.runs.trained import load
+from genevae.runs.trained import files_of
+from genevae.tasks.embed import embed
 from genevae.training.callbacks import Callback
 
 SMALL = {"epochs": 3, "batch_size": 13, "n_latent": 3, "hidden": (8,), "progress": False, "device": "cpu"}
@@ -128,8 +134,9 @@ def test_checkpoints_at_no_time_are_an_error(words, adata, tmp_path):
 
 
 def test_keeping_no_checkpoint_is_an_error(adata, tmp_path):
-    with pytest.raises(RecipeError, match="keep_checkpoints"):
-        fit(adata, out=tmp_path / "run", checkpoint_every=1, keep_checkpoints=0, **SMALL)
+    for name in ("keep_checkpoints", "read_threads"):
+        with pytest.raises(RecipeError, match=name):
+            fit(adata, out=tmp_path / "run", checkpoint_every=1, **{name: 0}, **SMALL)
 
 
 def test_checkpoints_need_a_folder(adata):
@@ -155,6 +162,7 @@ def half(make_adata, tmp_path, interrupt, monkeypatch) -> Path:
 
 
 def test_a_run_that_is_not_finished_says_how_to_go_on(half):
+    shutil.rmtree(half / "checkpoints")
     with pytest.raises(RunError, match=r"unfinished\. Continue with genevae fit --resume .*half"):
         load(half)
     with pytest.raises(RunError, match=r"unfinished.*--resume"):
@@ -180,6 +188,58 @@ def test_a_run_without_any_checkpoint_begins_at_the_beginning(half):
     shutil.rmtree(half / "checkpoints")
     resume(half, progress=False)
     assert_same(whole, half)
+
+
+# --- opening a checkpoint ---------------------------------------------------------------------------------------------
+
+
+def content_of(path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("recipe", ["nb", "cycle"])
+def test_the_last_checkpoint_of_a_finished_run_is_its_model(recipe, make_adata, tmp_path):
+    make_adata(70).write_h5ad(tmp_path / "cells.h5ad")
+    words = {**SMALL, **WORDS[recipe], "recipe": recipe, "checkpoint_every": "1e"}
+    fit(tmp_path / "cells.h5ad", out=tmp_path / "run", **words)
+    opened, finished = load(latest(tmp_path / "run")), load(tmp_path / "run")
+    assert opened.facts["checkpoint"] == "step_00000015"
+    for name in files_of(finished):
+        for model, path in ((opened, tmp_path / "opened"), (finished, tmp_path / "finished")):
+            path.mkdir(exist_ok=True)
+            files_of(model)[name](path / name)
+        if name != "training.png":
+            assert (tmp_path / "opened" / name).read_bytes() == (tmp_path / "finished" / name).read_bytes(), name
+
+
+def test_tasks_open_a_run_that_is_being_trained_and_its_checkpoints(half, tmp_path, capsys):
+    before = content_of(half)
+    models = {path: load(path) for path in (half, half / "checkpoints", half / "checkpoints" / "step_00000007")}
+    assert {model.facts["checkpoint"] for model in models.values()} == {"step_00000007"}
+    assert [len(model.history) for model in models.values()] == [1, 1, 1]
+    for path in (half, *models):
+        main(["embed", str(path), str(half.parent / "cells.h5ad"), "--out", str(tmp_path / "z.npy"), "--force"])
+        z = np.load(tmp_path / "z.npy")
+        expected = embed(models[half], half.parent / "cells.h5ad").obsm["X_genevae"]
+        assert np.array_equal(z, expected)
+    assert content_of(half) == before
+    resume(half, progress=False)  # opening has not kept it from continuing
+    assert "checkpoint" not in load(half).facts
+
+
+def test_a_checkpoint_of_data_in_memory_needs_the_same_data(make_adata, tmp_path, interrupt):
+    interrupt(2)
+    with pytest.raises(TrainingPaused):
+        fit(make_adata(40), out=tmp_path / "run", checkpoint_every=3, **SMALL)
+    with pytest.raises(RecipeError, match=r"data in memory: give them again.*gv\.load"):
+        load(tmp_path / "run")
+    with pytest.raises(DataError, match=r"not those that .*run began with"):
+        load(tmp_path / "run", data=make_adata(41))
+    opened = load(tmp_path / "run", data=make_adata(40))
+    assert not len(opened.history)
+    stored = load_file(latest(tmp_path / "run") / "state.safetensors")
+    for name, tensor in opened.module.state_dict().items():  # the current weights, as no epoch has ended
+        assert torch.equal(tensor, stored[f"model.{name}"]), name
 
 
 @pytest.mark.parametrize("change", ["expression", "covariates"])

@@ -14,8 +14,9 @@ import torch
 
 from genevae.errors import RunError
 from genevae.runs.fit import fit
+from genevae.runs.load import load
 from genevae.runs.manifest import MANIFEST, SEAL, _seal
-from genevae.runs.trained import load, save
+from genevae.runs.trained import save
 from genevae.tasks.embed import embed
 
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",

@@ -9,7 +9,8 @@ import torch
 
 from genevae.errors import CategoryError
 from genevae.runs.fit import fit
-from genevae.runs.trained import load, save
+from genevae.runs.load import load
+from genevae.runs.trained import save
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.effect import effect

@@ -51,16 +51,13 @@ def classify(
     seed
         Of the random draws.
     """
-    from genevae.io.formats import open_source
-
     if out.suffix == ".npy":
         require_free(out, force, [])
     else:
         require_table(out, force)
-    model, cells = gv.load(run), open_source(data)
-    table = gv.classify(model, cells, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed)
-    if field in cells.obs:
-        table.insert(1, "true", cells.obs[field].astype(object).to_numpy())
+    table = gv.classify(
+        gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed
+    )
     if out.suffix != ".npy":
         save_table(table, out)
         return

@@ -53,6 +53,7 @@ def convert(
     force: Force = False,
     to: Literal["h5ad", "zarr", "batch"] | None = None,
     cells_per_file: int | None = None,
+    dense: bool = False,
     shuffle: bool = False,
     compression: Literal["gzip", "lzf", "none"] = "gzip",
     seed: int = 0,
@@ -64,7 +65,9 @@ def convert(
     to
         The format of the files in a folder; batch files by default.
     cells_per_file
-        Cells in each file of a folder; 100,000 by default.
+        Cells in each file of a folder; 100,000 by default, 10,000 with --dense.
+    dense
+        Whether to write expression as a matrix of all values. By default it is one where at most 60 % are zero.
     shuffle
         Whether to write cells in a random order, so that any contiguous block of them is a sample.
     compression
@@ -75,8 +78,8 @@ def convert(
     from genevae.preprocessing import convert as module
 
     module.convert(
-        data, out, to=to, cells_per_file=cells_per_file, shuffle=shuffle, compression=compression, seed=seed,
-        overwrite=force,
+        data, out, to=to, cells_per_file=cells_per_file, dense=dense, shuffle=shuffle, compression=compression,
+        seed=seed, overwrite=force,
     )  # fmt: skip
     say(f"Wrote {out}")
 

@@ -160,7 +160,6 @@ def _classify(models: _Models) -> list[Row]:
 
     table = gv.classify(models.conditioned, models.test, field=LABEL, seed=models.seed)
     true = models.test.obs[LABEL].to_numpy()
-    table.insert(0, "true", true)
     table.to_csv(models.folder / "labels.csv", index_label="cell")
     x, labels = _pca(models, 50), models.adata.obs[LABEL].to_numpy()
     regression = LogisticRegression(max_iter=2000).fit(x[~models.test_n], labels[~models.test_n])

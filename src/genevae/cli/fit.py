@@ -59,6 +59,7 @@ def fit(
     compile: bool = False,  # noqa: A002 - torch's name
     checkpoint_every: str | None = None,
     keep_checkpoints: int | None = None,
+    read_threads: int | None = None,
 ) -> None:
     """Train a model, and save it to a folder.
 
@@ -137,6 +138,8 @@ def fit(
         process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
     keep_checkpoints
         How many checkpoints are kept, the latest; 2 by default.
+    read_threads
+        Threads that read from disk, each a buffer of 16,384 cells; they change no result. 1 by default.
     """
     settings = {
         "epochs": epochs, "batch_size": batch_size, "n_latent": n_latent, "hidden": hidden,
@@ -150,6 +153,7 @@ def fit(
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
+        "read_threads": read_threads,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, [], {})}
     if resume is not None:

@@ -32,7 +32,7 @@ __all__ = [
     "say",
 ]
 
-Run = Annotated[Path, Parameter(help="A folder that fit wrote.")]
+Run = Annotated[Path, Parameter(help="A folder that fit wrote, or a checkpoint in it.")]
 Data = Annotated[ReadOptions, Parameter(name="*", group="How the data are read", negative=None)]
 
 

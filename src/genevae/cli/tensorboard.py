@@ -7,7 +7,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import genevae as gv
@@ -72,8 +71,4 @@ def show(logs: Sequence[TensorBoard], model: Trained) -> None:
 def _data_of(model: Trained) -> ReadOptions:
     """Return where the data are, from the run's config."""
     config, folder = tomllib.loads(model.facts["config"]), Path(model.facts["folder"])
-    options = {
-        each.name: config[each.name] for each in fields(ReadOptions) if each.name in config and each.name != "path"
-    }
-    options |= {name: folder / options[name] for name in ("metadata", "gene_names") if name in options}
-    return ReadOptions(path=folder / config["data"], **options)
+    return ReadOptions.from_flat(config, folder)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from genevae.cells import Cells, Condition, ExpressionRows
-from genevae.data.prefetch import prefetched
-from genevae.data.sampler import Sampler
+from genevae.data.prefetch import mapped, prefetched
+from genevae.data.sampler import Chunk, Sampler
 from genevae.data.schema import Schema
 from genevae.errors import DataError, shorten
 from genevae.io.source import MemorySource, Source, csr_or_dense, is_sparse
@@ -56,6 +56,7 @@ class Loader:
         self.sampler = sampler
         self._covariates = schema.encode(source.obs, fill)
         self._as_csr = is_sparse(source)
+        self._pins, self._n_threads = False, 1
 
     def __len__(self) -> int:
         return self.sampler.n_minibatches
@@ -64,6 +65,17 @@ class Loader:
         """Return a loader of the same data with another sampler, without encoding the covariates again."""
         other = copy(self)
         other.sampler = sampler
+        return other
+
+    def on(self, device: torch.device | str, n_threads: int = 1) -> Loader:
+        """Return a loader of the same minibatches for a device, which reads from disk in so many threads.
+
+        For a GPU, minibatches are in pinned memory and are prefetched from memory too, so that gathering and copying
+        them do not keep it waiting.
+        """
+        other = copy(self)
+        other._pins = torch.device(device).type == "cuda" and torch.cuda.is_available()
+        other._n_threads = n_threads
         return other
 
     def codes(self, name: str) -> Tensor:
@@ -78,7 +90,10 @@ class Loader:
     def epoch(self, number: int, first: int = 0) -> Generator[Cells, None, None]:
         """Yield the minibatches of one epoch, from the ``first`` on."""
         in_memory = isinstance(self.source, MemorySource)
-        yield from self._gather(number, first) if in_memory else prefetched(self._read(number, first), DEPTH)
+        minibatches = self._gather(number, first) if in_memory else self._read(number, first)
+        if self._pins:
+            minibatches = (cells.pin_memory() for cells in minibatches)
+        yield from minibatches if in_memory and not self._pins else prefetched(minibatches, DEPTH)
 
     def __iter__(self) -> Iterator[Cells]:
         """Yield the minibatches of the first epoch."""
@@ -96,12 +111,17 @@ class Loader:
 
     def _read(self, epoch: int, first: int) -> Iterator[Cells]:
         """Read the rows of a buffer in their order on disk, and split them into minibatches."""
-        for chunk in self.sampler.chunks(epoch, first):
-            ordered, index = np.unique(chunk.rows, return_inverse=True)
-            block = self.source.read(ordered)
+        chunks = self.sampler.chunks(epoch, first)
+        blocks = map(self._block, chunks) if self._n_threads == 1 else mapped(self._block, chunks, self._n_threads)
+        for chunk, index, block in blocks:
             for start, stop in pairwise(chunk.bounds):
                 yield self._cells(block[index[start:stop]], chunk.rows[start:stop])
             del block  # before the next is read, because a buffer is large
+
+    def _block(self, chunk: Chunk) -> tuple[Chunk, NDArray[np.int64], csr_matrix | NDArray[np.float32]]:
+        """Read the rows of a buffer, each once, and return the row of the block for each row of the buffer."""
+        ordered, index = np.unique(chunk.rows, return_inverse=True)
+        return chunk, index, self.source.read(ordered)
 
     def _cells(self, block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
         x = to_rows(csr_or_dense(block, self._as_csr))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["prefetched"]
+__all__ = ["mapped", "prefetched"]
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _WAIT = 0.1
 """Seconds after which a blocked worker checks whether it should stop."""
@@ -46,6 +49,22 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     finally:
         stop.set()
         worker.join()
+
+
+def mapped(function: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
+    """Yield a function of each item, in the same order, computed in threads; at most ``n_threads`` are in advance."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="genevae-read") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == n_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _put(ready: queue.Queue[tuple[bool, Item | BaseException | None]], entry: object, stop: threading.Event) -> bool:

@@ -25,7 +25,7 @@ from genevae.preprocessing.inspect import inspect
 from genevae.report.page import require_jinja, write_page
 from genevae.report.records import Section
 from genevae.report.report import Report, write_metrics
-from genevae.runs.trained import load
+from genevae.runs.load import load
 
 if TYPE_CHECKING:
     from anndata import AnnData

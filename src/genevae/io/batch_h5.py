@@ -22,7 +22,7 @@ from genevae.errors import DataError, shorten
 from genevae.io.concat import concat_sources
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
-from genevae.io.source import FileSource, Source, Stamp
+from genevae.io.source import FileSource, Source, Stamp, select_rows
 
 __all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "write_config"]
 
@@ -62,7 +62,7 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
     """
     require_no_layer(path, files)
     if path.is_file():
-        return _open_one(path)
+        return _at_most(_open_one(path), files.max_cells_per_batch)
     numbered = sorted((int(found[1]), entry) for entry in path.iterdir() if (found := _NAME.fullmatch(entry.name)))
     lost = sorted(set(range(numbered[-1][0] + 1)) - {number for number, _ in numbered})
     if lost:
@@ -70,9 +70,11 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
             f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}. Get the missing "
             "files, or number the others from 0 without gaps."
         )
-    source = concat_sources([_open_one(file) for _, file in numbered], str(path), files.join, add_file_column=False)
+    parts = [_open_one(file) for _, file in numbered]
+    kept = [_at_most(part, files.max_cells_per_batch) for part in parts]
+    source = concat_sources(kept, str(path), files.join, add_file_column=False)
     config = _read_config(path)
-    for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
+    for what, n_found in (("cells", sum(map(len, parts))), ("genes", len(source.genes))):
         n_stated = config.get(f"n_{what}", n_found)
         if n_stated != n_found:
             raise DataError(
@@ -80,6 +82,14 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
                 f"Download or write them again, or remove n_{what} from {CONFIG}."
             )
     return source
+
+
+def _at_most(source: Source, n: int | None) -> Source:
+    """Keep at most so many cells of a file: a random sample, which depends on the name of the file alone."""
+    if n is None or len(source) <= n:
+        return source
+    rng = np.random.default_rng(list(Path(source.name).name.encode()))
+    return select_rows(source, np.sort(rng.choice(len(source), n, replace=False)))
 
 
 def _open_one(path: Path) -> Source:

@@ -127,6 +127,11 @@ def _open(files: ReadOptions) -> Source:
         source = fmt.open(path, files)
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
+    if files.max_cells_per_batch is not None and fmt is not FORMATS["batch"]:
+        raise DataError(
+            f"{path} is no batch file, and max_cells_per_batch is for batch files. Leave it out, or write batch files: "
+            f"genevae data convert {path} --out BATCHES."
+        )
     if not files.names and fmt is not FORMATS["table"]:
         raise DataError(f"{path} has names. Leave out names=False (--no-names), which is for tables of numbers alone.")
     return _transposed(source) if files.transpose and fmt is not FORMATS["table"] else source
@@ -181,10 +186,11 @@ def _format_named(name: str) -> Format:
 
 
 def _with_metadata(source: Source, files: ReadOptions) -> Source:
-    """Join a table of metadata to the cells."""
-    if files.metadata is None:
+    """Join tables of metadata to the cells, one after the other."""
+    if not files.metadata_tables:
         return source
-    obs = join_metadata(source.obs, read_table(files.metadata), files.key, str(files.metadata))
+    tables = {str(path): read_table(path) for path in files.metadata_tables}
+    obs = join_metadata(source.obs, tables, files.key, files.metadata_key)
     return replace(source, obs=obs)  # type: ignore[type-var]
 
 

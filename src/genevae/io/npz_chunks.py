@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from anndata.utils import make_index_unique
 from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.cache import cached
-from genevae.io.concat import concat_tables
+from genevae.io.concat import concat_sources, concat_tables
 from genevae.io.h5ad import ignore_warnings
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
 from genevae.io.read_options import ReadOptions, require_no_layer
@@ -27,14 +29,17 @@ __all__ = ["is_chunks", "open_chunks"]
 _COUNTS = re.compile(r"(.*)counts(.*)\.npz")
 _METADATA = re.compile(r"(.*)metadata(.*?)\.(pkl|pkl\.gz|parquet)")
 _GENES = re.compile(r"(var|.*genes.*)\.(txt|tsv|csv|parquet|pkl)")
+SPECIES = "species"
+"""The obs column with the beginnings of the names of files, where each beginning has genes of its own."""
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The files of a matrix and of its table of cells, with their state when they were found."""
+    """The files of a matrix and of its table of cells, with their state when they were found, and the species."""
 
     counts: Stamp
     metadata: Stamp
+    species: str
 
 
 def is_chunks(path: Path) -> bool:
@@ -49,6 +54,10 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     pairs, they are matched in natural order (10 after 9). Other names are found by the patterns ``counts_glob`` and
     ``metadata_glob``, which also choose one of several species. The cells of all chunks are one source, with the chunk
     of each in the obs column ``file``. Matrices are read one at a time.
+
+    Chunks of several species, such as ``human_counts_1.npz`` and ``mouse_counts_1.npz``, may have different genes, if
+    each species has a file of them, such as ``human_genes.txt``. The genes are then joined like those of several files,
+    and the obs column ``species`` has the beginnings of the names, unless the tables have such a column.
 
     Gene names are in a file called ``var`` or with ``genes`` in its name: the lines of a ``.txt``, the first column of
     a ``.tsv`` or ``.csv``, or the index (or first column) of a ``.parquet`` or ``.pkl`` table. Of several such files,
@@ -67,20 +76,41 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     Raises
     ------
     DataError
-        If matrices and tables do not match or differ in genes, or if a file is damaged or not a safe pickle; see
-        :func:`~genevae.io.safe_pickle.table.read_pickled_table`.
+        If matrices and tables do not match, matrices differ in genes without names, or a file is damaged or no pickled
+        table; see :func:`~genevae.io.safe_pickle.table.read_pickled_table`.
+    GeneError
+        If several species have no gene in common.
     """
     require_no_layer(path, files)
     if not path.is_dir():
         raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
     chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
-    n_genes = _common_width(chunks, shapes)
     tables = [_table_of(chunk, n_cells) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
     obs = _stacked(path, chunks, tables)
-    genes = _gene_names(path, n_genes, chunks)
-    matrix = cached(_matrices(chunks, shapes), n_genes, files.keep)
-    return FileSource(str(path), matrix, genes, obs)
+    groups = _by_genes(path, chunks)
+    if len(groups) > 1 and SPECIES not in obs:
+        obs[SPECIES] = pd.Categorical(np.repeat([c.species for c in chunks], [n_cells for n_cells, _ in shapes]))
+    parts, start = [], 0
+    for group in groups:
+        members, sizes = chunks[group], shapes[group]
+        n_genes = _common_width(members, sizes)
+        matrix = cached(_matrices(members, sizes), n_genes, files.keep)
+        genes = _gene_names(path, n_genes, _gene_file(path, chunks, members))
+        stop = start + matrix.shape[0]
+        parts.append(FileSource(f"{path} ({members[0].species})", matrix, genes, obs.iloc[start:stop]))
+        start = stop
+    if len(parts) == 1:
+        return replace(parts[0], name=str(path))
+    return concat_sources(parts, str(path), files.join, add_file_column=False)
+
+
+def _by_genes(path: Path, chunks: Sequence[_Chunk]) -> list[slice]:
+    """Return the ranges of chunks with genes of their own: those of each species, if they have several gene files."""
+    starts = [n for n, chunk in enumerate(chunks) if not n or chunk.species != chunks[n - 1].species]
+    groups = [slice(*pair) for pair in pairwise([*starts, len(chunks)])]
+    differ = len({_gene_file(path, chunks, chunks[group]) for group in groups}) > 1
+    return groups if differ else [slice(0, len(chunks))]
 
 
 def _pattern(glob: str | None, default: re.Pattern[str]) -> re.Pattern[str]:
@@ -101,6 +131,13 @@ def _named(path: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Pa
     """Return the files whose names match, without hidden ones."""
     entries = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
     return [(match, entry) for entry in entries if (match := pattern.fullmatch(entry.name))]
+
+
+def _species(path: Path, pattern: re.Pattern[str]) -> str:
+    """Return the beginning of a file's name, without a number at its end: "human" for human_counts_1.npz."""
+    match = pattern.fullmatch(path.name)
+    beginning = match[1] if match and match.re.groups and not match.start(1) else ""
+    return re.sub(r"[\W\d_]+$", "", beginning)
 
 
 def _keyed(path: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], Path]:
@@ -140,7 +177,9 @@ def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pat
         )
     else:
         pairs = list(zip(counts.values(), metadata.values(), strict=True))
-    return [_Chunk(Stamp.of(matrix), Stamp.of(table)) for matrix, table in pairs]
+    result = [_Chunk(Stamp.of(matrix), Stamp.of(table), _species(matrix, counts_pattern)) for matrix, table in pairs]
+    order = list(dict.fromkeys(chunk.species for chunk in result))
+    return sorted(result, key=lambda chunk: order.index(chunk.species))
 
 
 def _common_width(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -> int:
@@ -149,8 +188,9 @@ def _common_width(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -
         if n_genes != shapes[0][1]:
             raise DataError(
                 f"{chunks[0].counts.path} has {shapes[0][1]:,} genes and {chunk.counts.path} has {n_genes:,}, but all "
-                "chunks must have the same genes as columns. Choose some of them by --counts-glob and --metadata-glob, "
-                "or put different ones into different folders."
+                "chunks must have the same genes as columns. If they are of several species, name the genes of each in "
+                "a file, such as human_genes.txt and mouse_genes.txt, or choose one by --counts-glob "
+                '"human_counts_*.npz" and --metadata-glob "human_metadata_*.pkl".'
             )
     return shapes[0][1]
 
@@ -216,21 +256,26 @@ def _matrices(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -> It
 # --- genes ------------------------------------------------------------------------------------------------------------
 
 
-def _gene_names(path: Path, n_genes: int, chunks: Sequence[_Chunk]) -> tuple[str, ...]:
-    """Return the names of the columns, made unique."""
+def _gene_file(path: Path, chunks: Sequence[_Chunk], members: Sequence[_Chunk]) -> Path | None:
+    """Return the file with the names of the genes of some of the chunks, if there is one."""
     files = {file.path.name for chunk in chunks for file in (chunk.counts, chunk.metadata)}
     found = [entry for _, entry in _named(path, _GENES) if not _METADATA.fullmatch(entry.name)]
-    found = _best_match([entry for entry in found if entry.name not in files], chunks)
-    if not found:
-        return tuple(f"gene_{n}" for n in range(n_genes))
+    found = _best_match([entry for entry in found if entry.name not in files], members)
     if len(found) > 1:
         raise DataError(f"{path} has several gene files: {shorten(file.name for file in found)}. Keep one of them.")
-    names = _names_in(found[0])
-    if len(names) == n_genes + 1 and found[0].suffix in (".txt", ".tsv", ".csv"):
+    return found[0] if found else None
+
+
+def _gene_names(path: Path, n_genes: int, file: Path | None) -> tuple[str, ...]:
+    """Return the names of the columns, made unique."""
+    if file is None:
+        return tuple(f"gene_{n}" for n in range(n_genes))
+    names = _names_in(file)
+    if len(names) == n_genes + 1 and file.suffix in (".txt", ".tsv", ".csv"):
         names = names[1:]
     if len(names) != n_genes:
         raise DataError(
-            f"{found[0]} names {len(names):,} genes, but the matrices in {path} have {n_genes:,} columns. "
+            f"{file} names {len(names):,} genes, but the matrices in {path} have {n_genes:,} columns. "
             "Give one name per column, in the same order."
         )
     with ignore_warnings():

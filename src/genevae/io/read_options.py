@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from genevae.errors import DataError, nearest
 
@@ -30,10 +31,12 @@ class ReadOptions:
         Genes of several files: those that all files have (inner), or those that any has (outer). A gene that a file
         lacks is then missing in its cells, not zero.
     metadata
-        A table (CSV, TSV, parquet) of further obs columns.
+        A table (CSV, TSV, parquet) of further obs columns, or several, which are joined one after the other.
     key
         The obs column to match with the metadata's column of the same name, or else its first column; by default the
         cell names.
+    metadata_key
+        The column of the metadata to match with the cells, where neither of these is.
     transpose
         Whether a table has genes in rows; by default detected from the gene names. Of another format, whether its
         rows become columns.
@@ -47,6 +50,8 @@ class ReadOptions:
     metadata_glob
         A pattern of the names of their tables, such as "human_*.pkl"; by default *metadata*.pkl, .pkl.gz or .parquet. A
         matrix and its table have the same text in place of each *.
+    max_cells_per_batch
+        Cells of each batch file at most: a random sample, the same whenever the file is read; all by default.
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
     """
@@ -56,28 +61,58 @@ class ReadOptions:
     layer: str | None = None
     format: str | None = None
     join: Literal["inner", "outer"] = "inner"
-    metadata: str | Path | None = None
+    metadata: Sequence[str | Path] | Path = ()
     key: str | None = None
+    metadata_key: str | None = None
     transpose: bool | None = None
     names: bool = True
     gene_names: str | Path | None = None
     counts_glob: str | None = None
     metadata_glob: str | None = None
+    max_cells_per_batch: int | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
 
     def __post_init__(self) -> None:
-        """Check the options."""
+        """Check the options, and make one table a list of one."""
+        given = self.metadata or ()
+        object.__setattr__(self, "metadata", (given,) if isinstance(given, str | Path) else tuple(given))
         for name, valid in (("join", JOINS), ("keep", KEEPS)):
             if getattr(self, name) not in valid:
                 raise DataError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), valid)}")
-        if self.key is not None and self.metadata is None:
-            raise DataError(
-                f"key='{self.key}' matches metadata with cells, but there are no metadata. Give the table too."
-            )
+        for name in ("key", "metadata_key"):
+            if (value := getattr(self, name)) is not None and not self.metadata:
+                raise DataError(
+                    f"{name}='{value}' matches metadata with cells, but there are no metadata. Give the table too."
+                )
+        if self.max_cells_per_batch is not None and self.max_cells_per_batch < 1:
+            raise DataError(f"max_cells_per_batch must be 1 or more, not {self.max_cells_per_batch}.")
         if self.has_globs and self.format not in (None, "chunks"):
             raise DataError(
                 f"counts_glob and metadata_glob are for chunks, and format is '{self.format}'. Leave one out."
             )
+
+    @property
+    def metadata_tables(self) -> tuple[Path, ...]:
+        """The tables of metadata."""
+        given = self.metadata
+        return (given,) if isinstance(given, Path) else tuple(map(Path, given))
+
+    def to_flat(self) -> dict[str, Any]:
+        """Return the options by name for a config file, where the path is ``data``."""
+        options = {each.name: getattr(self, each.name) for each in fields(self)}
+        options["metadata"] = [str(table) for table in self.metadata_tables] or None
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+        return {"data": given.pop("path"), **given}
+
+    @classmethod
+    def from_flat(cls, options: Mapping[str, Any], folder: Path) -> Self:
+        """Return the options of a config file that was written in a folder; others in it are left out."""
+        known = {each.name: options[each.name] for each in fields(cls) if each.name in options}
+        tables = known.get("metadata", ())
+        known["metadata"] = [folder / table for table in ([tables] if isinstance(tables, str) else tables)]
+        if "gene_names" in known:
+            known["gene_names"] = folder / known["gene_names"]
+        return cls(**{**known, "path": folder / options["data"]})
 
     @property
     def has_globs(self) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "gene_table",
     "is_sparse",
     "sample_cells",
+    "select_rows",
 ]
 
 Block: TypeAlias = Any
@@ -255,6 +256,30 @@ def fingerprint(source: Source, n_probes: int = 256) -> str:
         x = source.read(np.array([row]))
         digest.update(np.ascontiguousarray(x.toarray() if sparse.issparse(x) else x).tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _SelectedRows:
+    """Some rows of a source, as a matrix."""
+
+    source: Source
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return len(self.rows), len(self.source.genes)
+
+    def read(self, rows: NDArray[np.int64]) -> Block:
+        """Read these of the selected rows, in this order."""
+        return self.source.read(self.rows[rows])
+
+
+def select_rows(source: Source, rows: NDArray[np.int64]) -> Source:
+    """Return a source of some rows of another, which stay where they are."""
+    panels = source.panels and replace(source.panels, panel_n=source.panels.panel_n[rows])
+    obs = source.obs.iloc[rows]
+    return FileSource(source.name, _SelectedRows(source, rows), source.genes, obs, source.aliases, panels)
 
 
 def sample_cells(source: Source, n: int, seed: int) -> MemorySource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -11,7 +11,42 @@ from torch import Tensor
 
 from genevae.cells import Condition
 
-__all__ = ["Reference"]
+__all__ = ["Hurdle", "Reference"]
+
+
+@dataclass(frozen=True)
+class Hurdle:
+    """Zeros of samples from a Gaussian of log-normalised expression, which has none, and negative values instead.
+
+    Every sample of a gene below its threshold is zero, so that the share of zeros is that of the training cells. The
+    others are shifted, so that their mean is that of the training cells' positive values.
+
+    Parameters
+    ----------
+    threshold_g
+        The quantile of the samples at the share of zeros.
+    shift_g
+        What is added to the other samples.
+    """
+
+    threshold_g: Tensor
+    shift_g: Tensor
+
+    @classmethod
+    def fit(cls, x_ng: Tensor, share_g: Tensor, mean_g: Tensor) -> Self:
+        """Fit to samples, the share of zeros, and the mean of positive values, which is zero where there are none."""
+        n = len(x_ng)
+        n_zero_g = (share_g * n).round().long().clamp(0, n)
+        threshold_g = x_ng.sort(0).values.gather(0, n_zero_g.clamp(max=n - 1).unsqueeze(0)).squeeze(0)
+        threshold_g = threshold_g.masked_fill(n_zero_g == n, torch.inf)
+        above_ng = x_ng >= threshold_g
+        sampled_g = (x_ng * above_ng).sum(0) / above_ng.sum(0).clamp(min=1)
+        return cls(threshold_g, (mean_g - sampled_g).where(above_ng.any(0), 0.0))
+
+    def apply(self, x_ng: Tensor) -> Tensor:
+        """Return samples with zeros, none negative."""
+        threshold_g, shift_g = self.threshold_g.to(x_ng), self.shift_g.to(x_ng)
+        return (x_ng + shift_g).clamp(min=0).masked_fill(x_ng < threshold_g, 0)
 
 
 @dataclass(frozen=True)
@@ -27,11 +62,14 @@ class Reference:
         Mean and standard deviation of q(z | x, c).
     condition
         Codes, values and sizes of the same cells.
+    hurdle
+        What gives samples their zeros, where the model returns log-normalised expression.
     """
 
     mean_nk: Tensor
     scale_nk: Tensor
     condition: Condition
+    hurdle: Hurdle | None = None
 
     @property
     def n_cells(self) -> int:
@@ -52,11 +90,13 @@ class Reference:
 
     def take(self, row_n: Tensor) -> Self:
         """Return the cells of these rows."""
-        return type(self)(self.mean_nk[row_n], self.scale_nk[row_n], self.condition.map(lambda t: t[row_n]))
+        condition = self.condition.map(lambda t: t[row_n])
+        return replace(self, mean_nk=self.mean_nk[row_n], scale_nk=self.scale_nk[row_n], condition=condition)
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
-        return type(self)(self.mean_nk.to(device), self.scale_nk.to(device), self.condition.map(lambda t: t.to(device)))
+        condition = self.condition.map(lambda t: t.to(device))
+        return replace(self, mean_nk=self.mean_nk.to(device), scale_nk=self.scale_nk.to(device), condition=condition)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the content as named tensors."""
@@ -66,6 +106,7 @@ class Reference:
             "size_n1": self.condition.size_n1,
             **{f"codes/{name}": codes for name, codes in self.condition.codes.items()},
             **{f"values/{name}": values for name, values in self.condition.values.items()},
+            **({f"hurdle/{name}": t for name, t in vars(self.hurdle).items()} if self.hurdle else {}),
         }
 
     @classmethod
@@ -73,8 +114,11 @@ class Reference:
         """Restore from named tensors."""
         fields = {
             kind: {name.removeprefix(f"{kind}/"): t for name, t in tensors.items() if name.startswith(f"{kind}/")}
-            for kind in ("codes", "values")
+            for kind in ("codes", "values", "hurdle")
         }
         return cls(
-            tensors["mean_nk"], tensors["scale_nk"], Condition(tensors["size_n1"], fields["codes"], fields["values"])
+            tensors["mean_nk"],
+            tensors["scale_nk"],
+            Condition(tensors["size_n1"], fields["codes"], fields["values"]),
+            Hurdle(**fields["hurdle"]) if fields["hurdle"] else None,
         )

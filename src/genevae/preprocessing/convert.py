@@ -30,7 +30,7 @@ __all__ = ["convert"]
 
 FORMATS = ("h5ad", "zarr", "batch")
 COMPRESSIONS = ("gzip", "lzf", "none")
-CELLS_PER_FILE = 100_000
+CELLS_PER_FILE, CELLS_PER_DENSE_FILE = 100_000, 10_000
 PLAN = "plan.json"
 """The settings of a conversion, so that only the same one is resumed after it was killed."""
 
@@ -41,6 +41,7 @@ def convert(
     *,
     to: Literal["h5ad", "zarr", "batch"] | None = None,
     cells_per_file: int | None = None,
+    dense: bool = False,
     shuffle: bool = False,
     compression: Literal["gzip", "lzf", "none"] = "gzip",
     seed: int = 0,
@@ -57,7 +58,9 @@ def convert(
     to
         The format of the files in a folder; batch files by default.
     cells_per_file
-        Cells in each file of a folder; 100,000 by default.
+        Cells in each file of a folder; 100,000 by default, 10,000 with ``dense``.
+    dense
+        Whether to write expression as a matrix of all values. By default it is one where at most 60 % are zero.
     shuffle
         Whether to shuffle cells as in training, so that any contiguous cells are a sample.
     compression
@@ -78,7 +81,7 @@ def convert(
     path = Path(out)
     _check_options(path, to, cells_per_file, compression)
     one = path.suffix in STORES
-    parts = _Parts.of(to or "batch", compression)
+    parts = _Parts.of(to or "batch", compression, dense)
     require_store(path, overwrite) if one else require_free(path, overwrite, [parts.first, CONFIG])
     source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
     if source.panels is not None:
@@ -86,12 +89,14 @@ def convert(
             f"Some cells of {source.name} lack some of the genes (join='outer'), and the result would have zeros for "
             "them. Keep the genes that all files have (--join inner)."
         )
-    size = len(source) if one else cells_per_file or CELLS_PER_FILE
+    size = len(source) if one else cells_per_file or (CELLS_PER_DENSE_FILE if dense else CELLS_PER_FILE)
     rows = _order(len(source), shuffle, seed)
     if one:
-        write_store(path, _blocks(source, rows), _table(source, rows), gene_table(source), compression=compression)
+        write_store(
+            path, _blocks(source, rows, dense), _table(source, rows), gene_table(source), compression=compression
+        )
     else:
-        settings = {"to": to, "compression": compression, "shuffle": shuffle, "seed": seed}
+        settings = {"to": to, "compression": compression, "dense": dense, "shuffle": shuffle, "seed": seed}
         _write_folder(path, source, rows, size, parts, settings)
 
 
@@ -115,9 +120,9 @@ def _order(n_cells: int, shuffle: bool, seed: int) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *(chunk.rows for chunk in chunks)])
 
 
-def _blocks(source: Source, rows: NDArray[np.int64]) -> Iterator[Block]:
+def _blocks(source: Source, rows: NDArray[np.int64], dense: bool) -> Iterator[Block]:
     """Yield expression in blocks of rows."""
-    as_csr = is_sparse(source)
+    as_csr = not dense and is_sparse(source)
     for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
         ordered, index = np.unique(chunk.rows, return_inverse=True)
         block = csr_or_dense(source.read(ordered), as_csr)
@@ -139,25 +144,22 @@ class _Parts:
     write: Callable[[Path, Source, NDArray[np.int64]], None]
 
     @classmethod
-    def of(cls, to: str, compression: Compression) -> _Parts:
-        if to == "batch":
-            return cls(batch_name, _write_batch)
-
+    def of(cls, to: str, compression: Compression, dense: bool) -> _Parts:
         def write(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-            fill_store(path, _blocks(source, rows), _table(source, rows), gene_table(source), None, compression)
+            blocks, obs = _blocks(source, rows, dense), _table(source, rows)
+            if to == "batch":
+                parts = [block["X"] for block in blocks]
+                x = sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+                write_batch(path, x, source.genes, obs)
+            else:
+                fill_store(path, blocks, obs, gene_table(source), None, compression)
 
-        return cls(lambda number: f"cells_{number:04d}.{to}", write)
+        return cls(batch_name if to == "batch" else lambda number: f"cells_{number:04d}.{to}", write)
 
     @property
     def first(self) -> str:
         """The name of the first file."""
         return self.name(0)
-
-
-def _write_batch(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-    blocks = [block["X"] for block in _blocks(source, rows)]
-    x = sparse.vstack(blocks, format="csr") if sparse.issparse(blocks[0]) else np.concatenate(blocks)
-    write_batch(path, x, source.genes, _table(source, rows))
 
 
 def _write_folder(
@@ -178,7 +180,7 @@ def _write_folder(
             parts.write(draft, source, rows[start : start + size])
             sync(draft)
             draft.rename(final)
-        if parts.write is _write_batch:
+        if parts.name is batch_name:
             write_config(content, len(source), len(source.genes), size)
         replace_with(content, path)
 

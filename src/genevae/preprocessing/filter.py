@@ -16,7 +16,7 @@ from scipy import sparse
 from genevae.data.genes import match_genes
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
-from genevae.io.source import Block, FileSource, Source
+from genevae.io.source import Block, Source, select_rows
 from genevae.preprocessing.map_chunks import map_chunks
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def filter_cells(
     if max_mito is not None and not 0 <= max_mito <= 1:
         raise DataError(f"max_mito is a share from 0 to 1, not {max_mito}.")
     source = open_source(data, layer)
+    if source.panels is not None:
+        raise DataError(f"{source.name} lacks some genes in some cells (join='outer'): filter it with --join inner.")
     cells, genes = quality(source, executor)
     rules: dict[str, Any] = {
         "min_counts": min_counts is not None and cells["n_counts"] < min_counts,
@@ -168,28 +170,3 @@ def filter_cells(
         raise DataError(f"No {'gene' if cells['passed'].any() else 'cell'} of {source.name} passes: {removed}.")
     names = [gene for gene, passed in zip(source.genes, genes["passed"], strict=True) if passed]
     return Filtered(match_genes(kept, names) if len(names) < len(genes) else kept, cells, genes, removed)
-
-
-def select_rows(source: Source, rows: NDArray[np.int64]) -> Source:
-    """Return a source of some rows of another, which stay where they are."""
-    if source.panels is not None:
-        raise DataError(f"{source.name} lacks some genes in some cells (join='outer'): filter it with --join inner.")
-    matrix = _SelectedRows(source, rows)
-    return FileSource(source.name, matrix, source.genes, source.obs.iloc[rows], source.aliases)
-
-
-@dataclass(frozen=True)
-class _SelectedRows:
-    """Some rows of a source, as a matrix."""
-
-    source: Source
-    rows: NDArray[np.int64]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
-        return len(self.rows), len(self.source.genes)
-
-    def read(self, rows: NDArray[np.int64]) -> Block:
-        """Read these of the selected rows, in this order."""
-        return self.source.read(self.rows[rows])

@@ -21,9 +21,9 @@ from genevae.training.history import Epoch
 from genevae.training.state import State
 from genevae.training.world import World
 
-__all__ = ["Checkpoints", "latest"]
+__all__ = ["CHECKPOINTS", "Checkpoints", "is_checkpoint", "latest", "restore"]
 
-TENSORS, FACTS = "state.safetensors", "state.json"
+CHECKPOINTS, TENSORS, FACTS = "checkpoints", "state.safetensors", "state.json"
 
 
 class Checkpoints(Callback):
@@ -47,7 +47,7 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, run: Path, every: Interval, keep: int, stop: StopRequest, log: EventLog) -> None:
-        self.run, self.folder = run, run / "checkpoints"
+        self.run, self.folder = run, run / CHECKPOINTS
         self.every, self.keep, self.stop, self.log = every, keep, stop, log
 
     def on_restore(self, state: State) -> None:
@@ -63,17 +63,7 @@ class Checkpoints(Callback):
         path = self._last(state.world)
         if path is None:
             return
-        _verify(path)
-        try:
-            checkpoint_state.restore(
-                state, load_file(path / TENSORS), json.loads((path / FACTS).read_text(encoding="utf-8"))
-            )
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise RunError(
-                f"{path} cannot be read ({type(error).__name__}: {error}). Checkpoints of another version of genevae "
-                "cannot be resumed: continue with the version that wrote them, or train again with genevae fit "
-                f"--config {self.run / 'config.toml'} --out NEW."
-            ) from error
+        restore(path, state)
         self.log.write("resume", step=state.step, epoch=state.epoch, checkpoint=path.name)
 
     def _last(self, world: World) -> Path | None:
@@ -151,13 +141,39 @@ class Checkpoints(Callback):
             shutil.rmtree(entry, ignore_errors=True)
 
 
+def restore(path: Path, state: State) -> None:
+    """Make a fresh state that of a checkpoint.
+
+    Raises
+    ------
+    RunError
+        If it is damaged, or of another version.
+    """
+    _verify(path)
+    try:
+        checkpoint_state.restore(
+            state, load_file(path / TENSORS), json.loads((path / FACTS).read_text(encoding="utf-8"))
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Checkpoints of another version of genevae "
+            "cannot be resumed: continue with the version that wrote them, or train again with genevae fit "
+            f"--config {path.parents[1] / 'config.toml'} --out NEW."
+        ) from error
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is a checkpoint in the folder of a run."""
+    return (path / TENSORS).is_file() and path.absolute().parent.name == CHECKPOINTS
+
+
 def latest(run: Path) -> Path | None:
     """Return the last checkpoint of a run, if it has any."""
     return next(reversed(_steps(run)), None)
 
 
 def _steps(run: Path) -> list[Path]:
-    return sorted((run / "checkpoints").glob("step_*"))
+    return sorted((run / CHECKPOINTS).glob("step_*"))
 
 
 def _verify(path: Path) -> None:

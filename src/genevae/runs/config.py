@@ -143,6 +143,8 @@ class RunOptions:
         process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
     keep_checkpoints
         How many checkpoints are kept, the latest.
+    read_threads
+        Threads that read from disk, each a buffer of 16,384 cells; they change no result.
     """
 
     from_run: str | Path | None = None
@@ -151,14 +153,16 @@ class RunOptions:
     compile: bool = False
     checkpoint_every: int | str | None = None
     keep_checkpoints: int = 2
+    read_threads: int = 1
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "seed", int(self.seed))
         if self.seed < 0:
             raise RecipeError(f"seed must be 0 or more, not {self.seed}.")
-        if self.keep_checkpoints < 1:
-            raise RecipeError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}.")
+        for name in ("keep_checkpoints", "read_threads"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} must be 1 or more, not {getattr(self, name)}.")
         if self.checkpoint_every is not None:
             Interval.parse(self.checkpoint_every)
 

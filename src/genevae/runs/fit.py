@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -80,6 +79,7 @@ def fit(
     compile: bool = False,  # noqa: A002 - torch's name
     checkpoint_every: int | str | None = None,
     keep_checkpoints: int = 2,
+    read_threads: int = 1,
     out: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -164,6 +164,8 @@ def fit(
         process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
     keep_checkpoints
         How many checkpoints are kept, the latest.
+    read_threads
+        Threads that read from disk, each a buffer of 16,384 cells; they change no result.
     out
         The folder that the model is saved to; needed for checkpoints.
     overwrite
@@ -238,6 +240,7 @@ def fit(
             compile=compile,
             checkpoint_every=checkpoint_every,
             keep_checkpoints=keep_checkpoints,
+            read_threads=read_threads,
         ),
     )
     if out is None and checkpoint_every is not None:
@@ -307,7 +310,7 @@ def _train(
 ) -> Trained:
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
-    loaders = prepared.loaders(config)
+    loaders = prepared.loaders(config, device)
     n_epochs = recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
     objective = recipe.make_objective(schema, n_epochs).to(device)
     module = recipe.build(schema).to(device)
@@ -394,6 +397,5 @@ def _labelled(data: Any, labels: Any, condition: Sequence[str]) -> tuple[AnnData
 def _location(data: Data) -> dict[str, Any]:
     """Return what the config file keeps of where the data are and how they were read."""
     if isinstance(data, ReadOptions):
-        options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(data).items()}
-        return {"data": options.pop("path"), **options}
+        return data.to_flat()
     return {"data": str(data) if isinstance(data, str | Path) else None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from genevae.runs.interval import Interval
 from genevae.runs.manifest import START, complete_folder, require_place, verify_folder, write_folder
 from genevae.runs.signals import stop_signals
 from genevae.runs.trained import Trained, facts_of, files_of
+from genevae.training.callbacks import Callback
 from genevae.training.world import World
 
 __all__ = ["RunFolder"]
@@ -99,9 +100,9 @@ class RunFolder:
             If the folder is damaged, or cannot be written.
         """
         if self.resumes:
-            start = self._require_same(facts)
+            start = self.start(facts)
             self.log = EventLog(self.path / LOG if self.world.is_first else None)
-            return {**start, "config": (self.path / CONFIG).read_text(encoding="utf-8")}
+            return start
         config = facts["config"]
         rest = {name: fact for name, fact in facts.items() if name != "config"}
         if self.every is not None and self.world.is_first:
@@ -112,7 +113,7 @@ class RunFolder:
         return facts
 
     @contextmanager
-    def checkpoints(self) -> Iterator[list[Checkpoints]]:
+    def checkpoints(self) -> Iterator[Sequence[Callback]]:
         """Yield the callback that saves checkpoints, if any, and handle signals until it is done."""
         if self.every is None:
             yield []
@@ -120,7 +121,16 @@ class RunFolder:
         with stop_signals() as stop:
             yield [Checkpoints(self.path, self.every, self.keep, stop, self.log)]
 
-    def _require_same(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was written when training began.
+
+        Raises
+        ------
+        DataError
+            If it began with other data.
+        RunError
+            If the folder is damaged.
+        """
         start = verify_folder(self.path, START)
         for name, what in SAME.items():
             if start[name] != facts[name]:
@@ -128,7 +138,7 @@ class RunFolder:
                     f"The data are not those that {self.path} began with: {facts['data']} has other {what}. Restore "
                     "the data, or train in another folder."
                 )
-        return start
+        return {**start, "config": (self.path / CONFIG).read_text(encoding="utf-8")}
 
     def finish(self, model: Trained) -> None:
         """Write the model.

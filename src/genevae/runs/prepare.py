@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from genevae.data.contents import contents_of, sampled_rows
@@ -83,15 +84,15 @@ class Prepared:
             digest.update(rows.tobytes())
         return digest.hexdigest()
 
-    def loaders(self, config: FitConfig) -> Loaders:
-        """Make minibatches."""
+    def loaders(self, config: FitConfig, device: torch.device | str = "cpu") -> Loaders:
+        """Make minibatches for a device."""
         split, seed = self.split, config.run.seed
         objective, training = config.recipe.objective, config.recipe.training
         rng = np.random.default_rng(seed)
         weights = self._weights(config.split.balance)
         group_n, view_n = self._codes(self.schema.group), self._codes(self.schema.view)
         sampler = objective.training_sampler(split.train, group_n, weights, training, seed, view_n)
-        loader = Loader(self.source, self.schema, sampler)
+        loader = Loader(self.source, self.schema, sampler).on(device, config.run.read_threads)
         calibration = rng.permutation(_sample(split.validation, MAX_CALIBRATION, rng))
         return Loaders(
             loader,

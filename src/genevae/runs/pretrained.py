@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genevae.data.schema import Schema
 from genevae.errors import GeneError, shorten
 from genevae.recipes.registry import Recipe, recipe_named
-from genevae.runs.trained import load, recipe_in
+from genevae.runs.trained import load_finished, recipe_in
 from genevae.training.settings import flat
 
 __all__ = ["recipe_like", "transfer_weights"]
@@ -68,7 +68,7 @@ def transfer_weights(module: nn.Module, schema: Schema, run: str | Path) -> dict
     RunError
         If the folder cannot be opened.
     """
-    trained = load(run)
+    trained = load_finished(run)
     place_of = {_unversioned(gene): at for at, gene in enumerate(trained.schema.genes)}
     place_of |= {gene: at for at, gene in enumerate(trained.schema.genes)}
     old_g = torch.tensor([place_of.get(gene, place_of.get(_unversioned(gene), -1)) for gene in schema.genes])

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.loader import Loader
+from genevae.data.schema import Schema
+from genevae.data.value_kind import Kind
 from genevae.models.classifier import Calibration, bounds_nc, fit_temperature
-from genevae.models.reference import Reference
+from genevae.models.reference import Hurdle, Reference
 from genevae.models.vae import VAE
 
 __all__ = ["calibrate", "reference_posteriors"]
+
+MAX_SAMPLES = 40_000_000
+"""Cells × genes at most that are sampled for the share of zeros."""
+SMALLEST = 1e-4
+"""Values below are zeros, which standardising and back makes inexact."""
 
 MAX_EVALUATIONS = 100_000
 """Cells × categories at most, to calibrate one field."""
@@ -20,7 +29,7 @@ MAX_EVALUATIONS = 100_000
 
 @torch.no_grad()
 def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
-    """Return the posterior and the condition of each of these cells."""
+    """Return the posterior and the condition of each of these cells, and what gives samples their zeros."""
     model.eval()
     means, scales, conditions = [], [], []
     for minibatch in cells:
@@ -29,7 +38,39 @@ def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Ref
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
         conditions.append(on_device.given(model.sized(on_device).with_measured(None)).to("cpu").condition)
-    return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
+    reference = Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
+    if cells.schema.output_kind is not Kind.LOG:
+        return reference
+    share_g, mean_g = _zeros(cells)
+    return replace(reference, hurdle=Hurdle.fit(_samples(model, cells.schema, reference, device), share_g, mean_g))
+
+
+def _zeros(cells: Loader) -> tuple[Tensor, Tensor]:
+    """Return each gene's share of zeros, and its mean in the other cells, in the values that tasks return."""
+    n_genes, transform = len(cells.schema.genes), cells.schema.transform
+    n_g, n_positive_g, sum_g = torch.zeros(3, n_genes, dtype=torch.float64)
+    for minibatch in cells:
+        x_ng = transform.invert(minibatch.x.dense(), minibatch.condition.size_n1)
+        measured_ng = minibatch.condition.measured_ng
+        positive_ng = x_ng > SMALLEST if measured_ng is None else (x_ng > SMALLEST) & measured_ng
+        n_g += minibatch.n_cells if measured_ng is None else measured_ng.sum(0)
+        n_positive_g += positive_ng.sum(0)
+        sum_g += (x_ng * positive_ng).sum(0)
+    return 1 - n_positive_g / n_g.clamp(min=1), (sum_g / n_positive_g.clamp(min=1)).float()
+
+
+def _samples(model: VAE, schema: Schema, reference: Reference, device: torch.device) -> Tensor:
+    """Sample cells like evenly spaced reference cells."""
+    n = max(500, MAX_SAMPLES // len(schema.genes))
+    row_m = torch.arange(reference.n_cells)[:: -(-reference.n_cells // n)]
+    samples = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for at in row_m.split(512):
+            cells = reference.take(at).to(device)
+            z = cells.mean_nk + cells.scale_nk * torch.randn_like(cells.mean_nk)
+            samples.append(schema.transform.draw(model.likelihood(z, cells.condition), cells.condition.size_n1).cpu())
+    return torch.cat(samples)
 
 
 def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.device) -> dict[str, Calibration]:

@@ -15,13 +15,13 @@ from genevae.runs.config_file import read_config
 from genevae.runs.fit import fit_in
 from genevae.runs.folder import RunFolder
 from genevae.runs.manifest import MANIFEST, START, verify_folder
-from genevae.runs.trained import Trained, load
+from genevae.runs.trained import Trained, load_finished
 from genevae.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["resume"]
+__all__ = ["beginning", "resume"]
 
 LOCATION = ("data", *(field.name for field in fields(ReadOptions)))
 """The names by which the config file says where the data are and how they are read."""
@@ -59,10 +59,24 @@ def resume(
     """
     path = Path(run)
     if (path / MANIFEST).exists():
-        return load(path, device or "cpu")
-    start = verify_folder(path, START)
+        return load_finished(path, device or "cpu")
+    data, config = beginning(path, data, device)
+    return fit_in(RunFolder.of(path, config.run, resumes=True), data, config, callbacks, progress)
+
+
+def beginning(run: Path, data: Any, device: str | None) -> tuple[Any, FitConfig]:
+    """Return the data and the options that a run began with, on another device if one is given.
+
+    Raises
+    ------
+    RecipeError
+        If it began with data in memory, and they are not given.
+    RunError
+        If the folder is damaged.
+    """
+    start = verify_folder(run, START)
     folder = Path(start["folder"])
-    options = read_config(path / "config.toml")
+    options = read_config(run / "config.toml")
     location = {name: options.pop(name) for name in LOCATION if name in options}
     if "genes" in options:
         options["genes"] = _genes(options["genes"], folder)
@@ -74,21 +88,17 @@ def resume(
     elif not isinstance(data, ReadOptions):
         options["layer"] = location.get("layer")
     config = FitConfig.from_flat(options)
-    config = replace(config, run=replace(config.run, device=device or start["device"]))
-    return fit_in(RunFolder.of(path, config.run, resumes=True), data, config, callbacks, progress)
+    return data, replace(config, run=replace(config.run, device=device or start["device"]))
 
 
 def _read_options(location: Mapping[str, Any], folder: Path) -> ReadOptions:
     """Return where the data are; relative paths start in the folder of the fit."""
     if "data" not in location:
-        raise RecipeError("The run was trained on data in memory: give them again, as in resume(run, data).")
-    options = {("path" if name == "data" else name): value for name, value in location.items()}
-    return ReadOptions(
-        **{
-            name: folder / value if name in {"path", "metadata", "gene_names"} else value
-            for name, value in options.items()
-        }
-    )
+        raise RecipeError(
+            "The run was trained on data in memory: give them again, as in gv.resume(run, data), or "
+            "gv.load(checkpoint, data=data)."
+        )
+    return ReadOptions.from_flat(location, folder)
 
 
 def _genes(genes: int | str | list[str], folder: Path) -> int | str | list[str] | Path:

@@ -23,7 +23,7 @@ from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.runs.manifest import verify_folder, write_folder, write_tensors
 
-__all__ = ["Trained", "facts_of", "files_of", "load", "recipe_in", "save", "versions"]
+__all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def facts_of(model: Trained) -> dict[str, Any]:
     return {"versions": versions(), **{k: v for k, v in model.facts.items() if k != "config"}}
 
 
-def load(path: str | Path, device: str = "cpu") -> Trained:
-    """Open a trained model, without its training data and without pickle.
+def load_finished(path: str | Path, device: str = "cpu") -> Trained:
+    """Open a model whose training has ended, without its training data and without pickle.
 
     Parameters
     ----------

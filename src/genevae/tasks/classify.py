@@ -64,7 +64,8 @@ def classify(
     DataFrame
         One row per cell. With "posterior": ``label``, ``probability``, and the probability of each category. With
         "reconstruction": ``label``, ``error``, and the error −log p(x | z̄, y) of each category, in nats. Categories
-        without training cells, such as combinations that were only declared, are left out.
+        without training cells, such as combinations that were only declared, are left out. Where the data have the
+        field, its values are in the column ``true``, after ``label``.
 
     Raises
     ------
@@ -93,11 +94,15 @@ def classify(
             else reconstructions_nc(module, minibatch, field, codes).cpu()
             for minibatch in on_device(module, cells)
         ])  # fmt: skip
+    obs = cells.source.obs
     if method == "reconstruction":
-        return _table(-score_nc, score_nc.argmax(-1), "error", categories, cells.source.obs.index.rename("cell"))
-    p_nc = model.calibration[field].probability_nc(score_nc.double())
-    table = _table(p_nc, p_nc.argmax(-1), "probability", categories, cells.source.obs.index.rename("cell"))
-    table.loc[table["probability"] < threshold, "label"] = "unknown"
+        table = _table(-score_nc, score_nc.argmax(-1), "error", categories, obs.index.rename("cell"))
+    else:
+        p_nc = model.calibration[field].probability_nc(score_nc.double())
+        table = _table(p_nc, p_nc.argmax(-1), "probability", categories, obs.index.rename("cell"))
+        table.loc[table["probability"] < threshold, "label"] = "unknown"
+    if field in obs:
+        table.insert(1, "true", obs[field].astype(object).to_numpy())
     return table
 
 

@@ -11,6 +11,7 @@ import torch
 
 from genevae.cells import Condition
 from genevae.data.schema import Schema
+from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
@@ -46,7 +47,8 @@ def generate(
     """Generate cells in given conditions.
 
     z first, then x ~ p(x | z, c). Every new cell starts from a reference cell: a training cell in the target condition,
-    kept with the model. The new cell takes its size and its other covariates. Reference cells are used without
+    kept with the model. The new cell takes its size and its other covariates. Of log-normalised expression, no value is
+    negative, and each gene has the share of zeros that it had in training. Reference cells are used without
     replacement until all have been used, so that even a few new cells are as diverse as the training cells. If no
     training cell has the target condition, the reference cells that agree in most covariates are used.
 
@@ -118,6 +120,9 @@ def _blocks(
             p = _expression(module, cells.take(at), latent)
             size_n1 = cells.condition.size_n1[at]
             x_ng = transform.invert(p.mean, size_n1) if mean else transform.draw(p, size_n1)
+            if model.schema.output_kind is Kind.LOG:
+                hurdle = model.reference.hurdle
+                x_ng = x_ng.clamp(min=0) if mean or hurdle is None else hurdle.apply(x_ng)
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
             yield {"X": csr_or_dense(x_ng, as_csr)}
 

@@ -109,7 +109,7 @@ def open_cells(
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
     """Move each minibatch to the model's device."""
     device = _device(module)
-    for cells in minibatches:
+    for cells in minibatches.on(device):
         yield cells.to(device)
 
 

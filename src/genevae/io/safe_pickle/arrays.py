@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genevae.io.safe_pickle.machine import Made, Name, UnreadablePickle
+from genevae.io.safe_pickle.machine import Forbidden, ForbiddenName, Made, Name, UnreadablePickle
 
-__all__ = ["UNREADABLE", "array_of", "arrow_texts_of", "flag_missing", "made_by", "zone_of"]
+__all__ = ["UNREADABLE", "array_of", "arrow_texts_of", "flag_missing", "made_by", "require_allowed", "zone_of"]
 
 UNREADABLE: Final = object()
-"""What stands for an object of a column that is not a scalar."""
+"""What stands for an object of a column that is not a scalar, or for a column that cannot be read."""
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[mM]8|O8?|U\d{1,5}")
 _ZONE = re.compile(r"\w[\w+-]*(/\w[\w+-]*)*", re.ASCII)
@@ -36,10 +36,17 @@ _RESOLUTIONS = {7: "s", 8: "ms", 9: "us", 10: "ns"}
 
 def made_by(note: object, *names: str) -> Made:
     """Return the record if it is a call of one of these names, or raise."""
+    require_allowed(note)
     if isinstance(note, Made) and note.name.name in names:
         return note
     found = f"{note.name.module}.{note.name.name}" if isinstance(note, Made) else type(note).__name__
     raise UnreadablePickle(f"{found} was found where {' or '.join(names)} is expected")
+
+
+def require_allowed(note: object) -> None:
+    """Raise if something stands for a name that is not allowed."""
+    if isinstance(note, Forbidden):
+        raise ForbiddenName(str(note))
 
 
 def bytes_of(note: object) -> bytes:

@@ -2,11 +2,12 @@
 
 A pickle is a program for a small stack machine. Two of its instructions are dangerous: one imports any object of any
 module by name, the other calls it. This machine has neither: a name becomes a :class:`Name`, and a call becomes a
-:class:`Made`, a record of the name and the arguments. So even a malicious pickle gives only strings, numbers,
-containers and records, which the reader interprets.
+:class:`Made`, a record of the name and the arguments. A name that is not allowed, and all that is made with it, becomes
+:class:`Forbidden`, which only has the name. So even a malicious pickle gives only strings, numbers, containers and
+records, which the reader interprets.
 
 The instructions are those that Python writes for data since protocol 2 (Lib/pickletools.py of CPython). Others
-(persistent ids, extension codes, old-style instances, sets, out-of-band buffers) are errors.
+(persistent ids, extension codes, old-style instances, out-of-band buffers) are errors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-__all__ = ["NOTHING", "ForbiddenName", "Made", "Name", "UnreadablePickle", "run"]
+__all__ = ["NOTHING", "Forbidden", "ForbiddenName", "Made", "Name", "UnreadablePickle", "run"]
 
 NOTHING: Final = object()
 """The state of objects without state."""
@@ -29,8 +30,8 @@ class UnreadablePickle(Exception):  # noqa: N818 - a message that says why, turn
     """These bytes are not a whole pickle, or not one of data."""
 
 
-class ForbiddenName(Exception):  # noqa: N818
-    """The pickle contains a name that is not allowed."""
+class ForbiddenName(UnreadablePickle):
+    """What is read needs a name that is not allowed."""
 
 
 class Name(NamedTuple):
@@ -49,6 +50,17 @@ class Made:
     state: Any = NOTHING
 
 
+@dataclass(slots=True, eq=False, frozen=True)
+class Forbidden:
+    """What stands for a name that is not allowed, and for all that is made with it. It is never imported or called."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
 def run(data: bytes, admitted: Container[tuple[str, str]]) -> object:
     """Run a pickle, and return its result.
 
@@ -62,13 +74,11 @@ def run(data: bytes, admitted: Container[tuple[str, str]]) -> object:
     Returns
     -------
     object
-        Strings, bytes, numbers, None, lists, tuples, dicts, :class:`Name` and :class:`Made`. Their size is
-        proportional to that of ``data``.
+        Strings, bytes, numbers, None, lists, tuples, dicts, :class:`Name`, :class:`Made` and, for other names and for
+        sets, :class:`Forbidden`. Their size is proportional to that of ``data``.
 
     Raises
     ------
-    RefusedName
-        If it contains another name, used or not.
     UnreadablePickle
         If it is truncated, damaged, older than protocol 2, or has other instructions than those for data.
     """
@@ -133,19 +143,27 @@ class _Machine:
     def refer(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise UnreadablePickle("a name is not a string")
-        if (module, name) not in self.admitted:
-            raise ForbiddenName(f"{module}.{name}")
-        self.stack.append(Name(module, name))
+        self.stack.append(Name(module, name) if (module, name) in self.admitted else Forbidden(module, name))
 
     def call(self, function: object, args: object) -> None:
+        if isinstance(function, Forbidden):
+            self.stack.append(function)
+            return
         if not isinstance(function, Name) or not isinstance(args, tuple):
             raise UnreadablePickle("it calls something without a name")
         if function.name != "getattr":
             self.stack.append(Made(function, args))
         elif len(args) == 2 and isinstance(args[0], Name):
             self.refer(".".join(args[0]), args[1])  # an attribute is a name too, which must be allowed
+        elif args and isinstance(args[0], Forbidden):
+            self.stack.append(args[0])
         else:
             raise UnreadablePickle("it gets an attribute of something without a name")
+
+    def call_with_names(self, function: object, args: object, named: object) -> None:
+        if not isinstance(function, Forbidden):
+            raise UnreadablePickle(f"it calls something with named arguments ({type(named).__name__})")
+        self.call(function, args)
 
     def protocol(self) -> None:
         version = self.number(_U1)
@@ -172,12 +190,16 @@ class _Machine:
         self.at = at
 
     def extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], Forbidden):
+            return
         if type(self.stack[-1]) is not list:
             raise UnreadablePickle("it appends to something other than a list")
         self.stack[-1].extend(items)
 
     def put(self, items: list[Any]) -> None:
         keys, target = items[::2], self.stack[-1]
+        if isinstance(target, Forbidden):
+            return
         if type(target) is not dict or len(items) % 2 or not all(isinstance(key, _PLAIN_KEYS) for key in keys):
             raise UnreadablePickle("a dict has invalid keys")
         target.update(zip(keys, items[1::2], strict=True))
@@ -187,6 +209,8 @@ class _Machine:
 
     def build(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
+        if isinstance(made, Forbidden):
+            return
         if not isinstance(made, Made) or made.state is not NOTHING:
             raise UnreadablePickle("it sets the state of an object without one, or twice")
         made.state = state
@@ -194,6 +218,7 @@ class _Machine:
 
 _U1, _U2, _I4, _U4, _U8, _F8 = (struct.Struct(code) for code in ("<B", "<H", "<i", "<I", "<Q", ">d"))
 _STOP, _RECALL, _RECALL_FAR = b".hj"
+_SET = Forbidden("builtins", "set")
 
 
 def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
@@ -231,6 +256,9 @@ def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
         b"}": lambda m: m.stack.append({}),
         b"s": lambda m: m.put(m.last(2)),
         b"u": lambda m: m.put(m.above_mark()),
+        b"\x8f": lambda m: m.stack.append(_SET),
+        b"\x90": lambda m: m.extend(m.above_mark()),
+        b"\x91": lambda m: (m.above_mark(), m.stack.append(_SET)),
         b"q": lambda m: m.memoize(m.number(_U1)),
         b"r": lambda m: m.memoize(m.number(_U4)),
         b"\x94": lambda m: m.memoize(len(m.memory)),
@@ -241,6 +269,7 @@ def _instructions() -> dict[bytes, Callable[[_Machine], object]]:
         b"\x93": lambda m: m.refer(*m.last(2)),
         b"R": lambda m: m.call(*m.last(2)),
         b"\x81": lambda m: m.call(*m.last(2)),
+        b"\x92": lambda m: m.call_with_names(*m.last(3)),
         b"b": _Machine.build,
     }
 

@@ -14,8 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genevae.io.safe_pickle.arrays import UNREADABLE, array_of, arrow_texts_of, flag_missing, made_by, zone_of
-from genevae.io.safe_pickle.machine import NOTHING, Made, Name, UnreadablePickle
+from genevae.io.safe_pickle.arrays import (
+    UNREADABLE,
+    array_of,
+    arrow_texts_of,
+    flag_missing,
+    made_by,
+    require_allowed,
+    zone_of,
+)
+from genevae.io.safe_pickle.machine import NOTHING, ForbiddenName, Made, Name, UnreadablePickle
 
 __all__ = ["ADMITTED", "TableReader"]
 
@@ -23,6 +31,12 @@ _ARRAYS = "pandas.core.arrays"
 _INDEXES = "pandas.core.indexes"
 _HOMES = {
     "_codecs": "encode",
+    "anndata": "AnnData",
+    "anndata.base": "AnnData",
+    "anndata.core.anndata": "AnnData",
+    "anndata._core.anndata": "AnnData",
+    "anndata.core.views": "DataFrameView",
+    "anndata._core.views": "DataFrameView",
     "__builtin__": "slice bytes bytearray getattr",  # none is called; arguments of getattr must be listed as well
     "builtins": "slice bytes bytearray getattr",
     "datetime": "date datetime timedelta timezone",
@@ -88,24 +102,31 @@ class TableReader:
         self.left_out: list[str] = []
 
     def read(self, note: object) -> pd.DataFrame:
-        """Return the table, without columns of objects that are not scalars; ``left_out`` has their names.
+        """Return the table, without columns that cannot be read as scalars; ``left_out`` has their names.
 
         Raises
         ------
         UnreadablePickle
-            If the record is not a table, its parts are inconsistent, or no column can be read. Pandas may also raise
-            ValueError, TypeError and similar errors.
+            If the record is neither a table nor an AnnData object, its parts are inconsistent, or no column can be
+            read. Pandas may also raise ValueError, TypeError and similar errors.
         """
-        state = made_by(note, "DataFrame").state
+        if isinstance(note, Made) and note.name.name == "AnnData":
+            note = note.state.get("_obs")
+        state = made_by(note, "DataFrame", "DataFrameView").state
         blocks, (columns_note, index_note) = _parts(made_by(state.get("_mgr", state.get("_data")), "BlockManager"))
         names, index = self._index(columns_note), self._index(index_note)
         self._spend(len(names))
         columns: dict[int, Any] = {}
         errors: list[UnreadablePickle] = []
         for values_note, places in blocks:
-            values = self._values(values_note, errors)
-            for place, column in zip(_places(places, len(names)), _rows(values), strict=True):
-                if place in columns or len(column) != len(index):
+            at = _places(places, len(names))
+            try:
+                rows = list(_rows(self._values(values_note, errors)))
+            except ForbiddenName as error:
+                errors.append(error)
+                rows = [UNREADABLE] * len(at)
+            for place, column in zip(at, rows, strict=True):
+                if place in columns or (column is not UNREADABLE and len(column) != len(index)):
                     raise UnreadablePickle("two columns have one position, or a column and the index differ in length")
                 columns[place] = column
         if len(columns) != len(names):
@@ -130,6 +151,7 @@ class TableReader:
         if id(note) not in self._indexes:
             made = made_by(note, "_new_Index", "_new_DatetimeIndex", "_new_IntervalIndex")
             kind, given = made.args
+            require_allowed(kind)
             if not isinstance(kind, Name) or not isinstance(given, dict):
                 raise UnreadablePickle("an index has no type")
             self._indexes[id(note)] = self._new_index(kind.name, given)
@@ -168,6 +190,8 @@ class TableReader:
             return _texts(texts, made.state.get("_dtype"))
         if kind in ("_reconstruct", "_frombuffer"):
             return self._array(made, errors)
+        if kind not in _BACKED:
+            require_allowed(made.args[0])
         return self._backed(made.args[0].name if kind not in _BACKED else kind, made.state)
 
     def _backed(self, kind: str, state: Any) -> Any:
@@ -242,7 +266,9 @@ def _rows(values: Any) -> Iterator[Any]:
 
 
 def _has_unreadable(column: Any) -> bool:
-    """Return whether a column has an object that is not a scalar."""
+    """Return whether a column cannot be read, or has an object that is not a scalar."""
+    if column is UNREADABLE:
+        return True
     return isinstance(column, np.ndarray) and column.dtype == object and any(x is UNREADABLE for x in column)
 
 

@@ -30,13 +30,13 @@ _SAFER = "If you trust the file, convert it to parquet"
 
 
 def read_pickled_table(path: Path) -> pd.DataFrame:
-    """Read a table written by ``DataFrame.to_pickle`` with pandas 1.0 to 3, a list of dicts or a dict of lists.
+    """Read a table of pandas 1.0 to 3, an AnnData object or a view of one, a list of dicts or a dict of lists.
 
-    Opening a pickle in the usual way can run any code. Here it is read as data: nothing in it is imported or called,
-    and names that a table does not need are errors. Columns may contain numbers, booleans, strings, categories (also of
-    intervals), times, and scalars of these types; periods and sparse columns are not supported. A list has one dict
-    per row, and a dict one list or array per column. A column of other objects is left out, with a line on stderr that
-    names it, where another column can be read. Files compressed by gzip, bzip2 or xz are decompressed.
+    Opening a pickle in the usual way can run any code. Here it is read as data: nothing in it is imported or called.
+    Columns may contain numbers, booleans, strings, categories (also of intervals), times, and scalars of these types. A
+    column of others, such as periods, lists or objects of other classes, is left out, with a line on stderr that names
+    it, where another column can be read. An AnnData object is its ``obs``. A list has one dict per row, and a dict one
+    list or array per column. Files compressed by gzip, bzip2 or xz are decompressed.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file is not a pickled table, is damaged, or contains names that a table does not need.
+        If the file is not a pickled table or is damaged, or if its index or all of its columns need names that are not
+        of tables.
     """
     try:
         data = _unpacked(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -155,8 +155,10 @@ def _blocks(
 # --- joining ----------------------------------------------------------------------------------------------------------
 
 
-def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name: str) -> pd.DataFrame:
-    """Add the columns of a table to obs (a left join).
+def join_metadata(
+    obs: pd.DataFrame, tables: Mapping[str, pd.DataFrame], key: str | None = None, table_key: str | None = None
+) -> pd.DataFrame:
+    """Add the columns of tables to obs, one after the other (a left join).
 
     Keys are compared as text, so that 7 matches "7". Cells without a row get missing values; rows without a cell are
     left out. If both have a column of the same name, the table's replaces that of ``obs``.
@@ -165,13 +167,13 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
     ----------
     obs
         One row per cell. It is not modified.
-    table
-        One row per key.
+    tables
+        Tables by their names in messages, with one row per key.
     key
-        The column of ``obs`` to match with the table's column of the same name, or else with its first column; by
-        default the cell names. If no cell is in the first column, the column that has most of them.
-    name
-        Name of the table in messages.
+        The column of ``obs`` to match; by default the cell names.
+    table_key
+        The column of the tables to match; by default that of the same name as ``key``, or else the first, or, if no
+        cell is in the first, the one that has most of them.
 
     Returns
     -------
@@ -181,13 +183,37 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
     Raises
     ------
     DataError
-        If ``obs`` has no such column, the table has no other column or different rows with the same key, or no cell
-        matches.
+        If ``obs`` or a table has no such column, a table has no other column or different rows with the same key, no
+        cell matches, or two tables have a column of the same name.
     """
+    first: dict[str, str] = {}
+    joined = obs
+    for name, table in tables.items():
+        added = _matching_rows(obs, table, key, table_key, name)
+        if twice := [column for column in added if column in first]:
+            raise DataError(
+                f"{first[twice[0]]} and {name} both have {shorten(twice)}, and only one can be added to the cells. "
+                "Rename or remove it in one of them."
+            )
+        first |= dict.fromkeys(added.columns, name)
+        order = [*joined.columns, *(column for column in added.columns if column not in joined.columns)]
+        joined = pd.concat([joined.drop(columns=added.columns, errors="ignore"), added], axis=1)[order]
+    return joined
+
+
+def _matching_rows(
+    obs: pd.DataFrame, table: pd.DataFrame, key: str | None, table_key: str | None, name: str
+) -> pd.DataFrame:
+    """Return the other columns of a table, with the row of each cell."""
+    if table_key is not None and table_key not in table.columns:
+        raise DataError(
+            f"{name} has no column '{table_key}' to match with the cells. {nearest(table_key, table.columns)}"
+        )
     if key is not None and key not in obs.columns:
         raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
     obs_keys = _as_text(obs.index if key is None else obs[key])
-    table_key = key if key in table.columns else _key_column(table, obs_keys)
+    if table_key is None:
+        table_key = key if key in table.columns else _key_column(table, obs_keys)
     added = table.drop(columns=table_key).reset_index(drop=True)
     if not added.shape[1]:
         raise DataError(
@@ -201,10 +227,7 @@ def join_metadata(obs: pd.DataFrame, table: pd.DataFrame, key: str | None, name:
             f"No cell is in {name}: its '{table_key}' has {_examples(table_keys)}, but the cells "
             f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. Give a key that both have."
         )
-    added = added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
-    order = [*obs.columns, *(column for column in added.columns if column not in obs.columns)]
-    joined: pd.DataFrame = pd.concat([obs.drop(columns=added.columns, errors="ignore"), added], axis=1)[order]
-    return joined
+    return added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
 
 
 def _key_column(table: pd.DataFrame, obs_keys: NDArray[np.object_]) -> str:
