@@ -47,6 +47,21 @@ def test_commands_and_options_of_a_page_exist(page: str) -> None:
         assert given <= known | {"--help"}, f"{page}: {line}: {sorted(given - known)}"
 
 
+@pytest.fixture(scope="module")
+def any_option() -> set[str]:
+    """Return the options of all commands."""
+    of_data = [["data", name] for name in app["data"] if not name.startswith("-")]
+    calls = [*of_data, *([name] for name in COMMANDS if name not in {"data", "recipes", "slurm"})]
+    return {"--setup", "--partition", "--each", "--help", "--version"}.union(*map(options_of, calls))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_of_a_page_exist(page: str, any_option: set[str]) -> None:
+    given = {word.split("=")[0] for line in code(page) if line.startswith("--") for word in line.split()}
+    unknown = {word for word in given if word.startswith("--")} - any_option
+    assert not unknown, f"{page}: {sorted(unknown)}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_of_a_page_exist(page: str) -> None:
     known = {setting.name for recipe in RECIPES.values() for setting in settings_of(recipe)}
