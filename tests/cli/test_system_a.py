@@ -92,7 +92,7 @@ def test_effects_of_interferon(run: Path, study: Path) -> None:
     table = pd.DataFrame(json.loads(out.read_text()))
     assert set(table["cell_type"]) == set(true_labels(study)["cell_type"])
     assert "ISG15" in set(table.loc[table["rank"] <= 5, "gene"])
-    assert (table.loc[table["gene"] == "ISG15", "lower"] > 1).all()
+    assert (table.loc[table["gene"] == "ISG15", "posterior_lower"] > 1).all()
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 

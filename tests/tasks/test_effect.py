@@ -84,17 +84,16 @@ def test_an_effect_on_cells_alone_does_not_depend_on_the_others(tiny_model, tabl
 
 def test_intervals_hold_the_change_and_a_wider_one_holds_a_narrower(tiny_model, make_adata):
     narrow, wide = (effect(tiny_model, make_adata(), field="drug", interval=i, n_draws=50) for i in (0.5, 0.95))
-    assert (wide["lower"] <= narrow["lower"]).all()
-    assert (wide["upper"] >= narrow["upper"]).all()
-    assert ((wide["lower"] <= wide["lfc"]) & (wide["upper"] >= wide["lfc"])).mean() > 0.95
+    assert (wide["posterior_lower"] <= narrow["posterior_lower"]).all()
+    assert (wide["posterior_upper"] >= narrow["posterior_upper"]).all()
+    assert ((wide["posterior_lower"] <= wide["lfc"]) & (wide["posterior_upper"] >= wide["lfc"])).mean() > 0.95
 
 
 def test_the_interval_narrows_with_more_cells(tiny_model, make_adata):
     adata = make_adata()
     few = adata[np.flatnonzero((adata.obs["drug"] == "ctrl").to_numpy())[:12]].copy()
-    width = [
-        (t["upper"] - t["lower"]).median() for t in (effect(tiny_model, d, field="drug", by=()) for d in (few, adata))
-    ]
+    tables = [effect(tiny_model, d, field="drug", by=()) for d in (few, adata)]
+    width = [(table["posterior_upper"] - table["posterior_lower"]).median() for table in tables]
     assert width[1] < width[0] / 2
 
 

@@ -72,6 +72,7 @@ def effect(
     )  # fmt: skip
     write_table(table, out, "row")
     say(f"Wrote {out}")
+    say("These are predictions. posterior_lower and posterior_upper vary over the latent alone, and test nothing.")
     if picture is not None:
         from genevae.plotting.embedding import effect_picture
 

@@ -37,7 +37,7 @@ PSEUDOCOUNT = 1e-5
 """Pseudocount of fold changes of counts, as a share of the cells' mean size."""
 MAX_SUMS = 2**26
 """Largest number of sums in memory at once: categories × groups × samples × genes, 512 MiB."""
-COLUMNS = ("gene", "rank", "control_mean", "mean", "lfc", "lower", "upper", "n_cells", "support")
+COLUMNS = ("gene", "rank", "control_mean", "mean", "lfc", "posterior_lower", "posterior_upper", "n_cells", "support")
 
 
 def effect(
@@ -91,10 +91,11 @@ def effect(
     -------
     DataFrame
         One row per group, perturbation and gene, the largest effects first: the conditions, ``gene``, ``rank`` by
-        absolute lfc, ``control_mean`` and ``mean`` (both predicted), ``lfc``, ``lower`` and ``upper``, ``n_cells``, and
-        ``support``, averaged over cells: near one if similar training cells were observed in this combination, near
-        zero if none were. The interval covers the posterior of z of these cells. It does not cover other samples of
-        cells, other donors, or training again, so it is narrow.
+        absolute lfc, ``control_mean`` and ``mean`` (both predicted), ``lfc``, ``posterior_lower`` and
+        ``posterior_upper``, ``n_cells``, and ``support``, averaged over cells: near one if similar training cells were
+        observed in this combination, near zero if none were. The posterior interval says how much the prediction varies over z of these cells. It is no
+        test, and no confidence interval of the effect: it leaves out other cells, other donors and training again, and
+        excludes zero for most genes also where labels are random.
 
     Raises
     ------
@@ -242,7 +243,13 @@ def _fold_changes(
     lower_g, upper_g = np.quantile(lfc(control_sg, mean_sg), tails, axis=0)
     control_g, mean_g = control_sg.mean(0), mean_sg.mean(0)
     change_g = lfc(control_g, mean_g)
-    return {"control_mean": control_g, "mean": mean_g, "lfc": change_g, "lower": lower_g, "upper": upper_g}
+    return {
+        "control_mean": control_g,
+        "mean": mean_g,
+        "lfc": change_g,
+        "posterior_lower": lower_g,
+        "posterior_upper": upper_g,
+    }
 
 
 def _ranked(columns: dict[str, Any]) -> pd.DataFrame:
