@@ -93,9 +93,9 @@ def effect(
         One row per group, perturbation and gene, the largest effects first: the conditions, ``gene``, ``rank`` by
         absolute lfc, ``control_mean`` and ``mean`` (both predicted), ``lfc``, ``posterior_lower`` and
         ``posterior_upper``, ``n_cells``, and ``support``, averaged over cells: near one if similar training cells were
-        observed in this combination, near zero if none were. The posterior interval says how much the prediction varies over z of these cells. It is no
-        test, and no confidence interval of the effect: it leaves out other cells, other donors and training again, and
-        excludes zero for most genes also where labels are random.
+        observed in this combination, near zero if none were. The posterior interval says how much the prediction
+        varies over z of these cells. It is no test, and no confidence interval of the effect: it leaves out other
+        cells, other donors and training again, and excludes zero for most genes also where labels are random.
 
     Raises
     ------
