@@ -10,7 +10,8 @@ from cyclopts import Parameter
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
 from genevae.cli.table_output import require_table, save_table
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,9 +55,9 @@ def classify(
     from genevae.io.formats import open_source
 
     if out.suffix == ".npy":
-        require_free(out, force, [])
+        require_free(out, force, [run, data])
     else:
-        require_table(out, force)
+        require_table(out, force, run, data)
     model, cells = gv.load(run), open_source(data)
     table = gv.classify(model, cells, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed)
     if field in cells.obs:

@@ -36,7 +36,7 @@ def fields(data: Data, *, out: Path | None = None, force: Force = False) -> None
     from genevae.preprocessing.obs_summary import field_specifications
 
     if out is not None:
-        require_table(out, force)
+        require_table(out, force, data)
     table = field_specifications(open_source(data).obs).set_index("field")
     if out is None:
         say(table.to_string())
@@ -121,12 +121,12 @@ def hvg(
         The obs column of the technical batch, within which genes are ranked.
     """
     from genevae.data.schema import obs_column
-    from genevae.io.atomic import require_free
     from genevae.io.formats import in_memory_if_fits, open_source
     from genevae.io.gene_lists import write_gene_list
+    from genevae.io.overwrite import require_free
     from genevae.preprocessing.hvg import highly_variable
 
-    require_free(out, force, [])
+    require_free(out, force, [data])
     source = in_memory_if_fits(open_source(data), data.keep)
     labels = None if batch is None else obs_column(source.obs, batch)
     with _pool(workers) as executor:
@@ -170,7 +170,7 @@ def filter_(
     from genevae.preprocessing.convert import convert as write
     from genevae.preprocessing.filter import filter_cells
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         filtered = filter_cells(
             data, min_counts=min_counts, max_counts=max_counts, min_genes=min_genes, max_genes=max_genes,
@@ -205,7 +205,7 @@ def pseudobulk(
     from genevae.io.write.anndata import require_store, write_anndata
     from genevae.preprocessing import pseudobulk as module
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         groups = module.pseudobulk(data, by=by, how=how, min_cells=min_cells, executor=executor)
     write_anndata(out, groups)
@@ -246,7 +246,7 @@ def mixtures(
     from genevae.io.write.anndata import require_store, write_anndata
     from genevae.preprocessing import pseudobulk as module
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         mixed = module.mixtures(
             data, by=by, n=n, cells=cells, concentration=concentration, group=group, seed=seed, executor=executor

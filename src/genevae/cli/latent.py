@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
 from genevae.errors import DataError, nearest, shorten
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def latent(
     from genevae.io.formats import open_source
     from genevae.io.source import sample_cells
 
-    require_free(out, force, [NUMBERS])
+    require_free(out, force, [run, data])
     chosen = _chosen(maps or ())
     model = gv.load(run)
     everything = match_genes(open_source(data), model.schema.genes, model.schema.missing)

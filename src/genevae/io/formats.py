@@ -156,10 +156,19 @@ def _with_gene_names(source: Source, path: str | Path | None) -> Source:
     return replace(source, genes=tuple(names), aliases={**source.aliases, "before": source.genes})  # type: ignore[type-var]
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise DataError(f"{str(path)[:60]}… cannot be read: {error.strerror}. Check the path.") from error
+
+
 def _expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
-    if not path.exists() and any(sign in str(path) for sign in "*?["):
+    if not _exists(path) and any(sign in str(path) for sign in "*?["):
         found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not found:
             raise DataError(f"No file matches {path}. {_nearby(path)}")
@@ -232,7 +241,7 @@ def find_format(path: str | Path) -> Format:
     """
     path = Path(path)
     try:
-        if not path.exists():
+        if not _exists(path):
             raise DataError(f"There is no {path}. {_nearby(path)}")
         for fmt in FORMATS.values():
             if fmt.fits(path):

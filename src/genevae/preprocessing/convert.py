@@ -17,9 +17,10 @@ from scipy import sparse
 
 from genevae.data.sampler import BUFFER, InOrder, Shuffled
 from genevae.errors import DataError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder, sync
-from genevae.io.batch_h5 import CONFIG, batch_name, write_batch, write_config
+from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.batch_h5 import batch_name, write_batch, write_config
 from genevae.io.formats import ReadOptions, open_source
+from genevae.io.overwrite import require_free
 from genevae.io.source import Source, csr_or_dense, fingerprint, gene_table, is_sparse
 from genevae.io.write.anndata import STORES, Block, Compression, fill_store, require_store, write_store
 
@@ -79,7 +80,7 @@ def convert(
     _check_options(path, to, cells_per_file, compression)
     one = path.suffix in STORES
     parts = _Parts.of(to or "batch", compression)
-    require_store(path, overwrite) if one else require_free(path, overwrite, [parts.first, CONFIG])
+    require_store(path, overwrite, [data]) if one else require_free(path, overwrite, [data])
     source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
     if source.panels is not None:
         raise DataError(
@@ -147,11 +148,6 @@ class _Parts:
             fill_store(path, _blocks(source, rows), _table(source, rows), gene_table(source), None, compression)
 
         return cls(lambda number: f"cells_{number:04d}.{to}", write)
-
-    @property
-    def first(self) -> str:
-        """The name of the first file."""
-        return self.name(0)
 
 
 def _write_batch(path: Path, source: Source, rows: NDArray[np.int64]) -> None:

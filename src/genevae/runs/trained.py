@@ -48,6 +48,8 @@ class Trained:
         For each obs column of the data, how many values it had and whether it could be a condition.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
+    folder
+        The folder that it was opened from.
     """
 
     module: VAE
@@ -59,6 +61,7 @@ class Trained:
     split: pd.Series[str] = field(repr=False)
     fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = field(default=None, repr=False, kw_only=True)
 
 
 def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
@@ -145,6 +148,7 @@ def load(path: str | Path, device: str = "cpu") -> Trained:
             pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)["part"],
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_read_fields(path / "fields.csv"),
+            folder=path.absolute(),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")

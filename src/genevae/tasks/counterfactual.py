@@ -106,7 +106,7 @@ def counterfactual(
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
     target = parse_condition(model.schema, condition)
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data)
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
     blocks = _blocks(model, cells, target, n_draws, interval, seed)

@@ -82,7 +82,7 @@ def denoise(
     require_size(model, size)
     if n_draws < 1:
         raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data)
     cells = open_cells(model, data, layer, batch_size)
     blocks = _blocks(model, cells, size, _batch_codes(model) if average_batches else None, n_draws, seed)
     return TaskOutput(cells.source.obs.copy(), model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)

@@ -63,7 +63,7 @@ def embed(
     DataError
         If genes, columns or categories do not fit the model.
     """
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data)
     cells = open_cells(model, data, layer, batch_size)
     return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out)
 

@@ -71,12 +71,12 @@ def _stack(rows: list[Any]) -> Any:
     return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
 
 
-def require_writable(out: str | Path | None, overwrite: bool) -> None:
-    """Check, before the work begins, that ``out`` can be written."""
+def require_writable(out: str | Path | None, overwrite: bool, *reads: object) -> None:
+    """Check, before the work begins, that ``out`` can be written, and is nothing that is read."""
     if out is not None:
         from genevae.io.write.by_suffix import require_output
 
-        require_output(Path(out), overwrite)
+        require_output(Path(out), overwrite, reads)
 
 
 def to_numpy(x: Tensor) -> Any:

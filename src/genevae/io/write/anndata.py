@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.io.h5ad import MARKS, ignore_warnings
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.h5ad import ignore_warnings
+from genevae.io.overwrite import require_free
 
 __all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
 
@@ -32,7 +33,7 @@ SHARD = 2**22
 """Values in a file of a zarr store."""
 
 
-def require_store(path: Path, overwrite: bool) -> None:
+def require_store(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that a store can be written to a path, before the work begins.
 
     Raises
@@ -42,7 +43,7 @@ def require_store(path: Path, overwrite: bool) -> None:
     """
     if path.suffix not in STORES:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, STORES)}")
-    require_free(path, overwrite, MARKS)
+    require_free(path, overwrite, reads)
 
 
 def write_store(

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from genevae.io.atomic import replace_with, require_free, staging_folder, sync
+from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.overwrite import require_free
 from genevae.io.write.anndata import Block
 
 __all__ = ["require_npy", "write_npy"]
 
 
-def require_npy(path: Path, overwrite: bool) -> None:
+def require_npy(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that an array and its tables can be written to a path, before the work begins.
 
     Raises
@@ -26,7 +27,7 @@ def require_npy(path: Path, overwrite: bool) -> None:
         If one of them already exists, or their folder is not writable.
     """
     for file in (path, _rows_of(path), _columns_of(path)):
-        require_free(file, overwrite, ())
+        require_free(file, overwrite, reads)
 
 
 def write_npy(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
