@@ -74,11 +74,15 @@ def convert(
     """
     from genevae.preprocessing import convert as module
 
-    module.convert(
+    left = module.convert(
         data, out, to=to, cells_per_file=cells_per_file, shuffle=shuffle, compression=compression, seed=seed,
         overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {out}")
+    say(f"Wrote {out}", *_left_out(left))
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    return [f"Left out: {', '.join(names)}"] if names else []
 
 
 @app.command
@@ -166,6 +170,7 @@ def filter_(
     min_cells
         Smallest number of cells with a count of a gene.
     """
+    from genevae.io.extras import extras_of
     from genevae.io.write.anndata import require_store
     from genevae.preprocessing.convert import convert as write
     from genevae.preprocessing.filter import filter_cells
@@ -177,7 +182,7 @@ def filter_(
             max_mito=max_mito, min_cells=min_cells, executor=executor,
         )  # fmt: skip
     write(filtered.source, out, overwrite=force)
-    say(str(filtered), f"Wrote {out}")
+    say(str(filtered), f"Wrote {out}", *_left_out(extras_of(data, filtered.source).names))
 
 
 @app.command

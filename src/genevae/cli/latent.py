@@ -105,6 +105,7 @@ def _fill(
 
     from genevae.data.value_kind import probe
     from genevae.evaluation.scale import log_scale
+    from genevae.io.write.anndata import fill_anndata
     from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
     from genevae.metrics.principal import Principal
     from genevae.plotting.embedding import field_picture
@@ -118,7 +119,7 @@ def _fill(
         adata.obsm[f"X_{name}"] = project_2d(name, z, seed, n_dimensions=dimensions)
         if fields:
             field_picture(adata.obsm[f"X_{name}"], fields, f"{TITLES[name]} of the latent", folder / f"{name}.png")
-    adata.write_h5ad(folder / "latent.h5ad")
+    fill_anndata(folder / "latent.h5ad", adata)
     _write_csv(adata.obs.index, {"latent": z}, folder / "latent.csv")
     _write_csv(adata.obs.index, {name: adata.obsm[f"X_{name}"] for name in maps}, folder / "maps.csv")
     x = log_scale(source.x_ng, probe(source))

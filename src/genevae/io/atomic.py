@@ -134,8 +134,8 @@ def is_signed(path: Path) -> bool:
     try:
         signature = os.getxattr(path, _SIGNATURE)
     except (AttributeError, OSError):
-        beside = _beside(path)
-        signature = beside.read_bytes() if beside.is_file() else b""
+        file = _signature_file(path)
+        signature = file.read_bytes() if file.is_file() else b""
     return signature == _state(path)
 
 
@@ -145,10 +145,10 @@ def _sign(path: Path) -> None:
         os.setxattr(path, _SIGNATURE, _state(path))
     except (AttributeError, OSError):  # a system or a file system without extended attributes
         with suppress(OSError):
-            _beside(path).write_bytes(_state(path))
+            _signature_file(path).write_bytes(_state(path))
 
 
-def _beside(path: Path) -> Path:
+def _signature_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.genevae")
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "MemorySource",
     "ReadOptions",
     "Source",
+    "expand",
     "find_format",
     "fingerprint",
     "in_memory_if_fits",
@@ -116,7 +117,7 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
 
 def _open(files: ReadOptions) -> Source:
     """Open one path, or all files that it stands for."""
-    if files.format is None and not files.has_globs and (paths := _expand(files.path)) is not None:
+    if files.format is None and not files.has_globs and (paths := expand(files.path)) is not None:
         return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
     name = "chunks" if files.has_globs else files.format
     fmt = _format_named(name) if name else find_format(files.path)
@@ -165,7 +166,7 @@ def _exists(path: Path) -> bool:
         raise DataError(f"{str(path)[:60]}… cannot be read: {error.strerror}. Check the path.") from error
 
 
-def _expand(path: str | Path) -> list[Path] | None:
+def expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
     if not _exists(path) and any(sign in str(path) for sign in "*?["):
@@ -212,7 +213,7 @@ def read(path: str | Path, layer: str | None = None) -> AnnData:
     DataError
         If the path does not exist, has an unknown format or is damaged, or has no such layer.
     """
-    fmt = None if _expand(path) else find_format(path)
+    fmt = None if expand(path) else find_format(path)
     if fmt is None or fmt.read is None:
         return to_anndata(open_source(path, layer))
     adata = fmt.read(Path(path))

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from genevae.io.atomic import replace_with, staging_folder, sync
 from genevae.io.overwrite import require_free
+from genevae.io.storable import storable
 from genevae.io.write.anndata import Block
 
 __all__ = ["require_npy", "write_npy"]
@@ -52,9 +53,9 @@ def write_npy(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.Da
     with staging_folder(path) as folder:
         draft = folder / path.name
         columns = _fill(draft, blocks, len(obs))
-        obs.assign(**columns).to_csv(folder / _rows_of(path).name, index_label="cell")
+        storable(obs.assign(**columns)).to_csv(folder / _rows_of(path).name, index_label="cell")
         if len(var):
-            var.to_csv(folder / _columns_of(path).name, index_label="gene")
+            storable(var).to_csv(folder / _columns_of(path).name, index_label="gene")
         for file in (_rows_of(path), _columns_of(path), path):
             if (folder / file.name).exists():
                 sync(folder / file.name)
