@@ -98,16 +98,17 @@ def hidden_sibling(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
-def replace_with(draft: Path, path: Path) -> None:
+def replace_with(draft: Path, path: Path, sign: bool = True) -> None:
     """Replace ``path`` by the draft atomically: readers find the complete old or the complete new content.
 
     If the system cannot exchange two folders atomically, the old one is renamed first. If the process is killed just
     then, :func:`recover` restores it.
 
-    The result is signed, so that :func:`is_signed` recognises it.
+    The result is signed, so that :func:`is_signed` recognises it, unless the file is the user's.
     """
     _replace(draft, path)
-    _sign(path)
+    if sign:
+        _sign(path)
 
 
 def _replace(draft: Path, path: Path) -> None:

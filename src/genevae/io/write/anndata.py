@@ -26,6 +26,8 @@ __all__ = [
     "Block",
     "Compression",
     "fill_anndata",
+    "fill_store",
+    "make_element",
     "require_store",
     "write_anndata",
     "write_frame",
@@ -126,7 +128,7 @@ def fill_store(
         for block in blocks:
             for name, rows in block.items():
                 if name not in elements:
-                    elements[name] = _element(root, name, rows, compression)
+                    elements[name] = make_element(root, name, rows, compression)
                 elements[name].append(rows)
         columns = {name.removeprefix("obs/"): e.close() for name, e in elements.items() if isinstance(e, _Column)}
         for element in elements.values():
@@ -285,7 +287,7 @@ class _Column:
         return np.concatenate(self.parts)
 
 
-def _element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
+def make_element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
     """Create an element, in the format of its first rows."""
     if name.startswith("obs/"):
         return _Column()
