@@ -85,7 +85,7 @@ MISTAKES = {
     "forced over a folder of the user's": ("fit counts.h5ad --out mine --force", "something else"),
     "result forced over a folder of the user's": ("embed run counts.h5ad --out mine.zarr --force", "something else"),
     "demo forced over a folder of the user's": ("demo --out mine --force", "something else"),
-    "output exists": ("embed run counts.h5ad --out counts.h5ad", "--force"),
+    "output exists": ("embed run counts.h5ad --out log.h5ad", "--force"),
     "unknown output": ("embed run counts.h5ad --out new.xlsx", ".h5ad"),
     "no permission": ("embed run counts.h5ad --out /proc/new.h5ad", "/proc"),
     "no permission for a run": ("fit counts.h5ad --out /proc/new", "/proc"),
@@ -121,7 +121,7 @@ MISTAKES = {
         "data hvg counts.h5ad --batch celltype --out new.txt",
         "Did you mean 'cell_type'?",
     ),
-    "gene list over what is there": ("data hvg counts.h5ad --out counts.h5ad", "--force"),
+    "gene list over what is there": ("data hvg counts.h5ad --out odd.toml", "--force"),
     "pseudobulk by no column": (
         "data pseudobulk counts.h5ad --by celltype --out new.h5ad",
         "Did you mean 'cell_type'?",

@@ -96,7 +96,7 @@ def test_species_with_other_genes_are_joined_and_are_a_column(tmp_path, how, joi
     assert source.genes == genes
     assert list(source.obs["species"]) == ["human"] * 6 + ["mouse"] * 6
     assert list(source.obs["file"].cat.categories) == [
-        "human_counts_10", "human_counts_2", "mouse_counts_10", "mouse_counts_2",
+        "human_counts_2", "human_counts_10", "mouse_counts_2", "mouse_counts_10",
     ]  # fmt: skip
     assert list(source.obs.index) == [f"cell_{n}" for n in range(12)]
     stored = {name: np.vstack([counts(3, seed, len(own)).toarray() for seed in (2, 10)]) for name, own in GENES.items()}

@@ -62,5 +62,5 @@ def test_nothing_half_written_stays(tmp_path):
 def test_what_is_there_is_replaced_only_when_forced(name: str, tmp_path: Path):
     (tmp_path / name).touch()
     with pytest.raises(RunError, match="already exists"):
-        require_npy(tmp_path / "x.npy", False)
-    require_npy(tmp_path / "x.npy", True)
+        require_npy(tmp_path / "x.npy", False, ())
+    require_npy(tmp_path / "x.npy", True, ())

@@ -175,14 +175,13 @@ def test_text_takes_bounded_memory(tmp_path, monkeypatch):
 
 def test_what_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "b.csv").write_text("mine")
+    transpose(tmp_path / "a.csv", tmp_path / "b.csv")
+    (tmp_path / "a.csv").write_text("a,b\n3,4\n")
     with pytest.raises(RunError, match="already exists"):
         transpose(tmp_path / "a.csv", tmp_path / "b.csv")
-    assert (tmp_path / "b.csv").read_text() == "mine"
-    transpose(tmp_path / "a.csv", tmp_path / "b.csv", overwrite=True)
     assert (tmp_path / "b.csv").read_text() == "a,1\nb,2\n"
-    transpose(tmp_path / "b.csv", tmp_path / "b.csv", overwrite=True)
-    assert (tmp_path / "b.csv").read_text() == "a,b\n1,2\n"
+    transpose(tmp_path / "a.csv", tmp_path / "b.csv", overwrite=True)
+    assert (tmp_path / "b.csv").read_text() == "a,3\nb,4\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genevae.errors import RunError
-from genevae.io.atomic import require_free
+from genevae.io.overwrite import require_free
 from genevae.runs.manifest import MANIFEST, verify_folder, write_folder
 
 FILES = {"a.txt": lambda path: path.write_text("alpha\n"), "b.bin": lambda path: path.write_bytes(bytes(range(100)))}
@@ -107,11 +107,11 @@ def test_a_full_disk_is_named(tmp_path):
 def test_a_place_under_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="Nothing can be written"):
-        require_free(tmp_path / "file" / "run", overwrite=False, marks=[MANIFEST])
+        require_free(tmp_path / "file" / "run", overwrite=False, reads=(), marks=[MANIFEST])
 
 
 def test_require_free_leaves_nothing_behind(tmp_path):
-    require_free(tmp_path / "run", overwrite=False, marks=[MANIFEST])
+    require_free(tmp_path / "run", overwrite=False, reads=(), marks=[MANIFEST])
     assert not any(tmp_path.iterdir())
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Run, say
+from genevae.cli.options import Data, Force, Into, Run, say, written
 from genevae.cli.table_output import require_table, save_table
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
-Out = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")]
+Out = Annotated[
+    Path | None, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")
+]
 
 
 def classify(
     run: Run,
     data: Data,
     *,
-    out: Out,
     field: str,
+    out: Out = None,
+    into: Into = None,
     force: Force = False,
     method: Literal["posterior", "reconstruction"] = "posterior",
     threshold: float = 0.0,
@@ -51,13 +55,22 @@ def classify(
     seed
         Of the random draws.
     """
-    if out.suffix == ".npy":
-        require_free(out, force, [])
+    from genevae.tasks.output import require_writable
+
+    path = written(out, into)
+    if into is not None or out is None:
+        require_writable(out, force, run, data, into=into)
+    elif out.suffix == ".npy":
+        require_free(out, force, [run, data])
     else:
-        require_table(out, force)
+        require_table(out, force, run, data)
     table = gv.classify(
-        gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed
-    )
+        gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed,
+        into=into, overwrite=force,
+    )  # fmt: skip
+    if out is None:
+        say(f"Wrote {path}")
+        return
     if out.suffix != ".npy":
         save_table(table, out)
         return

@@ -41,7 +41,7 @@ def cluster(
     seed
         Of the random draws.
     """
-    require_table(out, force)
+    require_table(out, force, run, data)
     table = gv.cluster(
         gv.load(run), data, method=method, n_clusters=n_clusters, resolution=resolution, n_repeats=n_repeats,
         batch_size=batch_size, seed=seed,

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, Out, Run, assignments, say
+from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, assignments, say, written
 
 __all__ = ["counterfactual"]
 
@@ -16,8 +16,9 @@ def counterfactual(
     run: Run,
     data: Data,
     *,
-    out: Out,
     condition: Annotated[FieldValues, Parameter(name="--set")],
+    out: OutOrInto = None,
+    into: Into = None,
     force: Force = False,
     n_draws: int = 25,
     interval: float = 0.9,
@@ -39,8 +40,9 @@ def counterfactual(
     seed
         Of the random draws.
     """
+    path = written(out, into)
     gv.counterfactual(
         gv.load(run), data, condition=assignments(condition), n_draws=n_draws, interval=interval,
-        batch_size=batch_size, seed=seed, out=out, overwrite=force,
+        batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {out}")
+    say(f"Wrote {path}")

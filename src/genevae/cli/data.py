@@ -36,7 +36,7 @@ def fields(data: Data, *, out: Path | None = None, force: Force = False) -> None
     from genevae.preprocessing.obs_summary import field_specifications
 
     if out is not None:
-        require_table(out, force)
+        require_table(out, force, data)
     table = field_specifications(open_source(data).obs).set_index("field")
     if out is None:
         say(table.to_string())
@@ -77,11 +77,15 @@ def convert(
     """
     from genevae.preprocessing import convert as module
 
-    module.convert(
+    left = module.convert(
         data, out, to=to, cells_per_file=cells_per_file, dense=dense, shuffle=shuffle, compression=compression,
         seed=seed, overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {out}")
+    say(f"Wrote {out}", *_left_out(left))
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    return [f"Left out: {', '.join(names)}"] if names else []
 
 
 @app.command
@@ -124,12 +128,12 @@ def hvg(
         The obs column of the technical batch, within which genes are ranked.
     """
     from genevae.data.schema import obs_column
-    from genevae.io.atomic import require_free
     from genevae.io.formats import in_memory_if_fits, open_source
     from genevae.io.gene_lists import write_gene_list
+    from genevae.io.overwrite import require_free
     from genevae.preprocessing.hvg import highly_variable
 
-    require_free(out, force, [])
+    require_free(out, force, [data])
     source = in_memory_if_fits(open_source(data), data.keep)
     labels = None if batch is None else obs_column(source.obs, batch)
     with _pool(workers) as executor:
@@ -169,18 +173,19 @@ def filter_(
     min_cells
         Smallest number of cells with a count of a gene.
     """
+    from genevae.io.extras import extras_of
     from genevae.io.write.anndata import require_store
     from genevae.preprocessing.convert import convert as write
     from genevae.preprocessing.filter import filter_cells
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         filtered = filter_cells(
             data, min_counts=min_counts, max_counts=max_counts, min_genes=min_genes, max_genes=max_genes,
             max_mito=max_mito, min_cells=min_cells, executor=executor,
         )  # fmt: skip
     write(filtered.source, out, overwrite=force)
-    say(str(filtered), f"Wrote {out}")
+    say(str(filtered), f"Wrote {out}", *_left_out(extras_of(data, filtered.source).names))
 
 
 @app.command
@@ -208,7 +213,7 @@ def pseudobulk(
     from genevae.io.write.anndata import require_store, write_anndata
     from genevae.preprocessing import pseudobulk as module
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         groups = module.pseudobulk(data, by=by, how=how, min_cells=min_cells, executor=executor)
     write_anndata(out, groups)
@@ -249,7 +254,7 @@ def mixtures(
     from genevae.io.write.anndata import require_store, write_anndata
     from genevae.preprocessing import pseudobulk as module
 
-    require_store(out, force)
+    require_store(out, force, [data])
     with _pool(workers) as executor:
         mixed = module.mixtures(
             data, by=by, n=n, cells=cells, concentration=concentration, group=group, seed=seed, executor=executor

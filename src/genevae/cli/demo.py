@@ -14,7 +14,8 @@ from rich.markdown import Markdown
 
 import genevae as gv
 from genevae.errors import DataError
-from genevae.io.atomic import hidden_sibling, replace_with, require_free
+from genevae.io.atomic import hidden_sibling, replace_with
+from genevae.io.overwrite import require_free
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
@@ -43,7 +44,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     seed
         Of all random numbers.
     """
-    require_free(out, force, marks=["summary.md"])
+    require_free(out, force, reads=())
     draft = hidden_sibling(out)
     draft.mkdir(parents=True)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Out, Run, say
+from genevae.cli.options import Data, Force, Into, OutOrInto, Run, say, written
 
 __all__ = ["denoise"]
 
@@ -12,7 +12,8 @@ def denoise(
     run: Run,
     data: Data,
     *,
-    out: Out,
+    out: OutOrInto = None,
+    into: Into = None,
     force: Force = False,
     size: float | None = None,
     average_batches: bool = False,
@@ -35,8 +36,9 @@ def denoise(
     seed
         Of the random draws.
     """
+    path = written(out, into)
     gv.denoise(
         gv.load(run), data, size=size, average_batches=average_batches, n_draws=n_draws, batch_size=batch_size,
-        seed=seed, out=out, overwrite=force,
+        seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {out}")
+    say(f"Wrote {path}")

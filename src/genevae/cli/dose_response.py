@@ -57,7 +57,7 @@ def dose_response(
     seed
         Of the random draws.
     """
-    require_table(out, force)
+    require_table(out, force, run, data)
     table = gv.dose_response(
         gv.load(run), data, condition=assignments(condition) or None, field=field, doses=numbers(doses),
         genes=genes, n_draws=n_draws, interval=interval, least_change=least_change, size=size,

@@ -10,7 +10,8 @@ import genevae as gv
 from genevae.cli.options import Data, Force, Run, Table, say
 from genevae.cli.table_output import require_table, write_table
 from genevae.errors import RunError
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +60,9 @@ def effect(
     seed
         Of the random draws.
     """
-    require_table(out, force)
+    require_table(out, force, run, data)
     if picture is not None:
-        _require_picture(picture, force)
+        _require_picture(picture, force, run, data)
     model = gv.load(run)
     for nesting in model.schema.nested:
         if nesting.outer == field:
@@ -102,7 +103,7 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[wide.loc[first].mean(axis=1).sort_values(ascending=False).index]
 
 
-def _require_picture(path: Path, overwrite: bool) -> None:
+def _require_picture(path: Path, overwrite: bool, *reads: object) -> None:
     if path.suffix not in {".png", ".pdf", ".svg"}:
         raise RunError(f"{path} cannot be drawn as '{path.suffix}'. There are: .png, .pdf, .svg.")
-    require_free(path, overwrite, [])
+    require_free(path, overwrite, reads)

@@ -47,7 +47,7 @@ def evaluate(
     *runs, data = [*runs_and_data, *([str(reading.path)] if reading.path else [])] or [""]
     if not runs:
         raise RunError("Give one run or more, and then the data: genevae evaluate RUN DATA --out DIR.")
-    require_place(out, force)
+    require_place(out, force, (runs, replace(reading, path=data), gene_sets))
     report = gv.evaluate(
         _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells, seed=seed
     )

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, assignments, other_options, say
 from genevae.errors import RecipeError, shorten
+from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.training.launch_env import launched
 
@@ -162,6 +163,7 @@ def fit(
         return
     if out is None:
         raise RecipeError("Say where the model is to be saved: genevae fit DATA --out RUN.")
+    require_separate(out, data, config)
     if _has_started(out):
         _resume(out, device, log, {})
         return

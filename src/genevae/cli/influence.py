@@ -17,7 +17,7 @@ def influence(run: Run, data: Data, *, out: Table, force: Force = False, batch_s
     batch_size
         Cells in one step.
     """
-    require_table(out, force)
+    require_table(out, force, run, data)
     save_table(gv.influence(gv.load(run), data, batch_size=batch_size), out)
 
 
@@ -33,5 +33,5 @@ def contributions(
     batch_size
         Cells in one step.
     """
-    require_table(out, force)
+    require_table(out, force, run, data)
     save_table(gv.contributions(gv.load(run), data, top=top, batch_size=batch_size), out)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, say
 from genevae.errors import DataError, nearest, shorten
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def latent(
     from genevae.io.formats import open_source
     from genevae.io.source import sample_cells
 
-    require_free(out, force, [NUMBERS])
+    require_free(out, force, [run, data])
     chosen = _chosen(maps or ())
     model = gv.load(run)
     everything = match_genes(open_source(data), model.schema.genes, model.schema.missing)
@@ -104,6 +105,7 @@ def _fill(
 
     from genevae.data.value_kind import probe
     from genevae.evaluation.scale import log_scale
+    from genevae.io.write.anndata import fill_anndata
     from genevae.metrics.latent import dead_dimensions, latent_scores, shown_fields
     from genevae.metrics.principal import Principal
     from genevae.plotting.embedding import field_picture
@@ -117,7 +119,7 @@ def _fill(
         adata.obsm[f"X_{name}"] = project_2d(name, z, seed, n_dimensions=dimensions)
         if fields:
             field_picture(adata.obsm[f"X_{name}"], fields, f"{TITLES[name]} of the latent", folder / f"{name}.png")
-    adata.write_h5ad(folder / "latent.h5ad")
+    fill_anndata(folder / "latent.h5ad", adata)
     _write_csv(adata.obs.index, {"latent": z}, folder / "latent.csv")
     _write_csv(adata.obs.index, {name: adata.obsm[f"X_{name}"] for name in maps}, folder / "maps.csv")
     x = log_scale(source.x_ng, probe(source))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts resolves the
 from cyclopts import App, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
-from genevae.errors import CategoryError, DataError, RecipeError, nearest
+from genevae.errors import CategoryError, DataError, RecipeError, RunError, nearest
 from genevae.io.read_options import ReadOptions
 from genevae.runs.peer_options import peer_option
 
@@ -20,8 +20,10 @@ __all__ = [
     "DataIfAny",
     "FieldValues",
     "Force",
+    "Into",
     "OptionalData",
     "Out",
+    "OutOrInto",
     "Run",
     "Table",
     "assignments",
@@ -30,6 +32,7 @@ __all__ = [
     "numbers",
     "other_options",
     "say",
+    "written",
 ]
 
 Run = Annotated[Path, Parameter(help="A folder that fit wrote, or a checkpoint in it.")]
@@ -55,6 +58,10 @@ def other_options(data: ReadOptions) -> dict[str, Any]:
 Out = Annotated[
     Path, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
 ]
+OutOrInto = Annotated[
+    Path | None, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
+]
+Into = Annotated[Path | None, Parameter(help="Instead of --out, an .h5ad file of the same cells to add the result to.")]
 Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
 _OF_THE_COMMAND_LINE = ("--config", "--out", "--force", "--log", "--resume")
 """Options that a config file cannot set."""
@@ -100,6 +107,20 @@ def numbers(text: str | None) -> list[float]:
 def names(texts: Sequence[str] | None) -> list[str]:
     """Read names that are given in several options, or in one with commas."""
     return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+
+
+def written(out: Path | None, into: Path | None) -> Path:
+    """Return where a result goes.
+
+    Raises
+    ------
+    RunError
+        If neither is given.
+    """
+    found = into or out
+    if found is None:
+        raise RunError("Say where the result goes: a file of its own (--out), or a file of the same cells (--into).")
+    return found
 
 
 def say(*texts: Any) -> None:

@@ -15,7 +15,8 @@ from rich.console import Console
 from genevae.cli.options import assignments
 from genevae.cli.sbatch import Job, sbatch_script
 from genevae.errors import RecipeError, RunError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 __all__ = ["slurm"]
 
@@ -79,7 +80,7 @@ def slurm(
     submit
         Submit it to the queue.
     """
-    arguments = _checked(command, each)
+    arguments, files = _checked(command, each)
     job = Job(
         name=script.stem if script else f"genevae-{command[0]}",
         program=[sys.executable, "-m", "genevae"],
@@ -97,7 +98,7 @@ def slurm(
         console.print(text, markup=False, end="")
         return
     path = script or Path(f"{job.name}.sbatch")
-    _write(text, path, replace)
+    _write(text, path, replace, files)
     console.print(f"Wrote {path}" + ("" if submit else f": submit it with sbatch {path}"), markup=False)
     if submit:
         console.print(_submitted(path), markup=False)
@@ -113,8 +114,8 @@ def _callable() -> dict[str, tuple[str, ...]]:
     return {**named, **{name: (name,) for name in COMMANDS if name not in {"data", "slurm"}}}
 
 
-def _checked(command: Sequence[str], each: Sequence[str]) -> list[str]:
-    """Parse the command now, so that a mistake shows before the job starts."""
+def _checked(command: Sequence[str], each: Sequence[str]) -> tuple[list[str], list[object]]:
+    """Parse the command now, so that a mistake shows before the job starts; return its words, and its files."""
     from genevae.cli import app
 
     if not command:
@@ -125,10 +126,12 @@ def _checked(command: Sequence[str], each: Sequence[str]) -> list[str]:
     arguments = [*verbs[word], *command[len(word.split()) :]]
     if command[0] == "fit" and not {"--checkpoint-every", "--resume"} & {word.split("=")[0] for word in arguments}:
         arguments += ["--checkpoint-every", EVERY]
+    files: list[object] = []
     for values in Job(name="", command=(), folder=Path(), each=_values(each)).combinations:
         chosen = [word for name, value in values.items() for word in (f"--{name}", value)]
-        app.parse_args([*arguments, *chosen], exit_on_error=False)
-    return arguments
+        _, bound, _ = app.parse_args([*arguments, *chosen], exit_on_error=False)
+        files += [value for value in bound.arguments.values() if not isinstance(value, str)]
+    return arguments, files
 
 
 def _values(each: Sequence[str]) -> dict[str, list[str]]:
@@ -136,8 +139,8 @@ def _values(each: Sequence[str]) -> dict[str, list[str]]:
     return {name: str(values).split(",") for name, values in assignments(each).items()}
 
 
-def _write(text: str, path: Path, replace: bool) -> None:
-    require_free(path, replace, [])
+def _write(text: str, path: Path, replace: bool, reads: Sequence[object]) -> None:
+    require_free(path, replace, reads)
     with staging_folder(path) as folder:
         draft = folder / path.name
         draft.write_text(text, encoding="utf-8")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from genevae.cli.options import say
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.overwrite import require_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 """How a table is written, by the suffix of its name; as JSON, a list of records."""
 
 
-def require_table(path: Path, overwrite: bool) -> None:
+def require_table(path: Path, overwrite: bool, *reads: object) -> None:
     """Check that a table can be written to a path, before the work that makes it.
 
     Raises
@@ -33,7 +34,7 @@ def require_table(path: Path, overwrite: bool) -> None:
     """
     if path.suffix not in WRITERS:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
-    require_free(path, overwrite, [])
+    require_free(path, overwrite, reads)
 
 
 def write_table(table: pd.DataFrame, path: Path, index: str) -> None:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genevae.errors import GeneError, shorten
 from genevae.io.concat import ConcatenatedMatrix, move_columns, panels_of
 from genevae.io.source import FileSource, MemorySource, Source
 
-__all__ = ["match_genes"]
+__all__ = ["gene_columns", "match_genes"]
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?(_PAR_Y)?", re.IGNORECASE)
 _VERSION = re.compile(r"\.\d+$")
@@ -41,6 +42,19 @@ def match_genes(source: Source, genes: Sequence[str], allow_missing: bool = Fals
     genes = tuple(map(str, genes))
     if genes == source.genes:
         return source
+    column_g = gene_columns(source, genes, allow_missing)
+    panels = panels_of([source], [column_g], len(genes))
+    if isinstance(source, MemorySource):
+        x_ng = move_columns(source.x_ng, column_g, len(genes))
+        return MemorySource(source.name, x_ng, genes, source.obs, {}, panels)
+    return FileSource(
+        source.name, ConcatenatedMatrix((source,), (column_g,), len(genes)), genes, source.obs, {}, panels
+    )
+
+
+def gene_columns(source: Source, genes: Sequence[str], allow_missing: bool = False) -> NDArray[np.int64]:
+    """Return, for each column of a source, which of a model's genes it is, or −1; as :func:`match_genes` finds them."""
+    genes = tuple(map(str, genes))
     _require_unique("the required genes", genes, set(genes))
     required, names = _best_naming(source, genes)
     _require_unique(source.name, names, set(required))
@@ -52,14 +66,7 @@ def match_genes(source: Source, genes: Sequence[str], allow_missing: bool = Fals
             f"{_reason_missing(missing, source.genes)}"
         )
     column_of = {name: column for column, name in enumerate(required)}
-    column_g = np.array([column_of.get(name, -1) for name in names], dtype=np.int64)
-    panels = panels_of([source], [column_g], len(genes))
-    if isinstance(source, MemorySource):
-        x_ng = move_columns(source.x_ng, column_g, len(genes))
-        return MemorySource(source.name, x_ng, genes, source.obs, {}, panels)
-    return FileSource(
-        source.name, ConcatenatedMatrix((source,), (column_g,), len(genes)), genes, source.obs, {}, panels
-    )
+    return np.array([column_of.get(name, -1) for name in names], dtype=np.int64)
 
 
 def _best_naming(source: Source, genes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from genevae.download.sample_filter import SampleFilter
 from genevae.download.store import RetryPolicy, open_store
 from genevae.download.transfer import Fetch
 from genevae.errors import DataError, shorten
+from genevae.io.overwrite import require_separate
 
 __all__ = ["download"]
 
@@ -101,6 +102,7 @@ def download(
     criteria = SampleFilter(tissue, perturbation, accessions, min_cells, max_cells, max_files)
     if workers < 1 or retries < 0:
         raise DataError(f"workers must be 1 or more and retries 0 or more, not {workers} and {retries}.")
+    require_separate(Path(out), str(root))
     stop = Event()
     store, path = open_store(str(root), RetryPolicy(retries, sleep=stop.wait))  # stopping ends the waits
     release = Release.find(store, path, feature, organism)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,8 +18,9 @@ from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.load_cells import load_cells
 from genevae.evaluation.overview import facts_of_data, findings_of_data, training
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.formats import ReadOptions, open_source
+from genevae.io.overwrite import require_free
 from genevae.io.source import Source
 from genevae.preprocessing.inspect import inspect
 from genevae.report.page import require_jinja, write_page
@@ -41,7 +42,6 @@ SECTIONS = {
 }
 """Every section, in the order of the report, and the module that computes it."""
 PACKAGES = ("genevae", "torch", "numpy", "scipy", "scikit-learn", "anndata")
-MARK = "metrics.json"
 
 
 def evaluate(
@@ -103,7 +103,7 @@ def evaluate(
         warnings.warn("evaluate(questions=…) is now evaluate(sections=…).", DeprecationWarning, stacklevel=2)
     chosen = _chosen([*_listed(sections), *_listed(questions)])
     if out is not None:
-        require_place(Path(out), overwrite)
+        require_place(Path(out), overwrite, (models, data, gene_sets))
     if isinstance(models, Sequence) and not isinstance(models, str):
         raise DataError('Give several models by name, such as {"nb": model, "zinb": other}.')
     if not isinstance(models, Mapping):
@@ -136,9 +136,9 @@ def _listed(names: Sequence[str]) -> Sequence[str]:
     return [names] if isinstance(names, str) else names
 
 
-def require_place(out: Path, overwrite: bool) -> None:
+def require_place(out: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Make sure that a report can be made and written to a place, before the work that fills it."""
-    require_free(out, overwrite, [MARK])
+    require_free(out, overwrite, reads)
     require_jinja()
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from genevae.errors import DataError, RecipeError
 from genevae.evaluation.load_cells import load_cells
 from genevae.evaluation.model import EvaluatedModel
-from genevae.io.atomic import replace_with, require_free, staging_folder
+from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.formats import ReadOptions, open_source
+from genevae.io.overwrite import require_free
 from genevae.io.source import Source
 from genevae.metrics.bootstrap import paired
 from genevae.metrics.bound import bound, importance_weighted_bound
@@ -124,7 +125,8 @@ def sweep(
     if repeats < 1:
         raise RecipeError(f"repeats must be 1 or more, not {repeats}.")
     if out is not None:
-        require_free(Path(out), overwrite, [TABLE])
+        files = [options.get(name) for name in ("genes", "gene_filter", "from_run")]
+        require_free(Path(out), overwrite, [data, *(each for each in files if isinstance(each, str | Path))])
     source = open_source(data, options.pop("layer", None))
     combinations = [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
     rounds = []

@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and locks."""
+"""Atomic writes of files and folders, their signatures, and locks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import json
 import os
 import shutil
 import socket
+import stat
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from genevae.errors import RunError
 
-__all__ = ["hidden_sibling", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
+__all__ = ["hidden_sibling", "is_signed", "locked", "recover", "replace_with", "staging_folder", "sync"]
 
 try:
     import fcntl
@@ -24,6 +25,8 @@ except ImportError:  # Windows: concurrent writers of one result are not detecte
     fcntl = None  # type: ignore[assignment]
 
 
+_SIGNATURE = "user.genevae"
+"""The extended attribute with the state of a result when it was written."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Arguments of Linux's renameat2: names are paths, and the two are exchanged."""
 
@@ -90,51 +93,25 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
-    """Check that ``path`` can be written, before the work begins.
-
-    Parameters
-    ----------
-    path
-        The path of the result.
-    overwrite
-        Whether to replace an existing result.
-    marks
-        An existing folder is replaced only if it is empty or contains one of these files, which show that it is ours.
-
-    Raises
-    ------
-    RunError
-        If the path exists and may not be replaced, or its folder is not writable.
-    """
-    recover(path)
-    if path.exists() and not overwrite:
-        raise RunError(f"{path} already exists. Choose another name, or give --force (overwrite=True) to replace it.")
-    if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
-        reason = f", since it has no {marks[0]}" if marks else ""
-        raise RunError(f"{path} is a folder of something else{reason}. Choose another name.")
-    trial = hidden_sibling(path)
-    try:
-        trial.mkdir(parents=True)
-        trial.rmdir()
-    except OSError as error:
-        raise RunError(
-            f"Nothing can be written in {path.absolute().parent}: {error.strerror}. "
-            "Choose a folder with write permission."
-        ) from error
-
-
 def hidden_sibling(path: Path) -> Path:
     """Return a hidden name in the same folder."""
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
-def replace_with(draft: Path, path: Path) -> None:
+def replace_with(draft: Path, path: Path, sign: bool = True) -> None:
     """Replace ``path`` by the draft atomically: readers find the complete old or the complete new content.
 
     If the system cannot exchange two folders atomically, the old one is renamed first. If the process is killed just
     then, :func:`recover` restores it.
+
+    The result is signed, so that :func:`is_signed` recognises it, unless the file is the user's.
     """
+    _replace(draft, path)
+    if sign:
+        _sign(path)
+
+
+def _replace(draft: Path, path: Path) -> None:
     if not path.is_dir() and not draft.is_dir():
         draft.replace(path)
     elif not path.exists():
@@ -151,6 +128,36 @@ def replace_with(draft: Path, path: Path) -> None:
         sync(path.parent)
         _remove(aside)
     sync(path.parent)
+
+
+def is_signed(path: Path) -> bool:
+    """Return whether a file or folder is as genevae wrote it: neither of other origin, nor changed since."""
+    try:
+        signature = os.getxattr(path, _SIGNATURE)
+    except (AttributeError, OSError):
+        file = _signature_file(path)
+        signature = file.read_bytes() if file.is_file() else b""
+    return signature == _state(path)
+
+
+def _sign(path: Path) -> None:
+    """Keep the state of a result with it: in an extended attribute, or else in a hidden file next to it."""
+    try:
+        os.setxattr(path, _SIGNATURE, _state(path))
+    except (AttributeError, OSError):  # a system or a file system without extended attributes
+        with suppress(OSError):
+            _signature_file(path).write_bytes(_state(path))
+
+
+def _signature_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.genevae")
+
+
+def _state(path: Path) -> bytes:
+    """Return the number of files, their size, and the second of the last change; of a folder, of all in it."""
+    entries = [path.stat(), *(entry.lstat() for entry in path.rglob("*"))]
+    size = sum(entry.st_size for entry in entries if not stat.S_ISDIR(entry.st_mode))
+    return f"{len(entries)} {size} {max(int(entry.st_mtime) for entry in entries)}".encode()
 
 
 def recover(path: Path) -> None:

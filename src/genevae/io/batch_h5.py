@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from genevae.io.concat import concat_sources
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp, select_rows
+from genevae.io.storable import storable, store_keys
 
 __all__ = ["CONFIG", "batch_name", "is_batch", "open_batches", "write_batch", "write_config"]
 
@@ -31,6 +32,10 @@ CHUNK = 2**16
 """Values in a chunk on disk."""
 _NAME = re.compile(r"batch_(\d+)\.(h5|hdf5)")
 _TABLES = ("genes", "cells")
+LEVELS = "levels"
+"""The group with the levels of each categorical column, in their order."""
+NAME = "name"
+"""The attribute with the name of a column whose key is another."""
 
 
 def batch_name(number: int) -> str:
@@ -104,7 +109,11 @@ def _open_one(path: Path) -> Source:
             is_dense = isinstance(stored, h5py.Dataset)
             shape = tuple(stored.attrs.get("shape", (len(cells), len(genes))))
             matrix = dense_of(path, stored) if is_dense else csr_of(path, stored, (int(shape[0]), int(shape[1])))
-            obs = pd.DataFrame({name: _column(column) for name, column in file.get("obs", {}).items()})
+            levels = file.get(LEVELS, {})
+            obs = pd.DataFrame({
+                str(column.attrs.get(NAME, key)): _column(column, levels.get(key))
+                for key, column in _datasets(file.get("obs", {}))
+            })  # fmt: skip
         except DataError:
             raise
         except HDF5_ERRORS as error:
@@ -118,16 +127,27 @@ def _open_one(path: Path) -> Source:
                       pd.DataFrame(index=pd.Index(cells)), stamps=(stamp,))  # fmt: skip
 
 
+def _datasets(group: Any, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield the datasets of a group; where a name has a slash, HDF5 has made groups of it."""
+    for key, value in group.items():
+        if isinstance(value, h5py.Dataset):
+            yield prefix + key, value
+        else:
+            yield from _datasets(value, f"{prefix}{key}/")
+
+
 def _texts(dataset: h5py.Dataset) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in dataset[:]]
 
 
-def _column(dataset: h5py.Dataset) -> Any:
-    """Read a column: numbers, or texts as categories."""
-    values = dataset[:]
-    if values.dtype.kind in "biuf":
-        return values
-    return pd.Categorical([value.decode() if isinstance(value, bytes) else str(value) for value in values])
+def _column(dataset: h5py.Dataset, levels: h5py.Dataset | None) -> Any:
+    """Read a column: numbers, or texts as categories; with a list of levels, categories in their order."""
+    is_number = dataset.dtype.kind in "biuf"
+    values = dataset[:] if is_number else _texts(dataset)
+    if levels is None:
+        return values if is_number else pd.Categorical(values)
+    categories = levels[:] if levels.dtype.kind in "biuf" else np.array(_texts(levels), dtype=object)
+    return pd.Categorical(values, categories=categories, ordered=bool(levels.attrs.get("ordered", False)))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -155,7 +175,8 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
         One row per cell. If it lacks ``gene_count`` and ``umi_count`` (number of non-zero genes, and their sum), they
         are added.
     """
-    columns = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1), **dict(obs.items())}
+    counts = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1)}
+    obs = storable(obs.assign(**{name: values for name, values in counts.items() if name not in obs}))
     with h5py.File(path, "w") as file:
         if sparse.issparse(x):
             for name in ("data", "indices", "indptr"):
@@ -164,12 +185,39 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
         else:
             file.create_dataset("X", data=x, **_packed(x))
         file["genes"] = np.array(genes, dtype=h5py.string_dtype())
-        file["cells"] = np.array(list(map(str, obs.index)), dtype=h5py.string_dtype())
-        table = file.create_group("obs", track_order=True)
-        for name, column in columns.items():
-            values = np.asarray(column)
-            is_number = values.dtype.kind in "biuf"
-            table[str(name)] = values if is_number else np.array(values.astype(str), dtype=h5py.string_dtype())
+        file["cells"] = np.array(list(obs.index), dtype=h5py.string_dtype())
+        file.create_group("obs", track_order=True)
+        keys = store_keys(obs.columns)
+        for name in obs.columns:
+            _write_column(file, keys[name], name, obs[name])
+
+
+def _write_column(file: h5py.File, key: str, name: str, column: pd.Series[Any]) -> None:
+    """Write numbers as they are, and categories as their values beside a list of the levels in order.
+
+    A value that is no level is missing; a missing number is NaN.
+    """
+    values = column
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        levels = column.cat.categories
+        if levels.dtype.kind in "iuf":
+            values = column.astype(np.float64 if column.isna().any() else levels.dtype)
+        else:
+            levels = levels.astype(str)
+            absent = next(text for text in ("", "missing", *map(str, range(len(levels) + 1))) if text not in levels)
+            values = column.astype(object).map(str, na_action="ignore").astype(object).fillna(absent)
+        kept = file.create_dataset(f"{LEVELS}/{key}", data=_array(levels))
+        kept.attrs["ordered"] = bool(column.cat.ordered)
+    elif not isinstance(column.dtype, np.dtype):  # nullable integers or booleans, of which some are missing
+        values = column.astype(np.float64)
+    stored = file["obs"].create_dataset(key, data=_array(values))
+    if key != name:
+        stored.attrs[NAME] = name
+
+
+def _array(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
+    return array if array.dtype.kind in "biuf" else np.array(array.tolist(), dtype=h5py.string_dtype())
 
 
 def write_config(folder: Path, n_cells: int, n_genes: int, max_cells_per_batch: int) -> None:

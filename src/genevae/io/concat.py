@@ -185,7 +185,11 @@ def concat_tables(tables: Sequence[pd.DataFrame], names: Sequence[str] | None) -
 def _stack_column(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
     """Concatenate the parts of a column. Rows of tables without the column are missing."""
     if len(parts) > 1 and all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts):
-        united = union_categoricals(parts, sort_categories=True, ignore_order=True)
+        first = parts[0].dtype
+        if all(part.dtype.ordered == first.ordered and part.cat.categories.equals(first.categories) for part in parts):
+            united = union_categoricals(parts)
+        else:
+            united = union_categoricals(parts, sort_categories=True, ignore_order=True)
         return pd.Series(united, index=np.concatenate([part.index for part in parts]))
     return pd.concat(parts) if len(parts) > 1 else parts[0]
 

@@ -33,6 +33,7 @@ __all__ = [
     "MemorySource",
     "ReadOptions",
     "Source",
+    "expand",
     "find_format",
     "fingerprint",
     "in_memory_if_fits",
@@ -116,7 +117,7 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
 
 def _open(files: ReadOptions) -> Source:
     """Open one path, or all files that it stands for."""
-    if files.format is None and not files.has_globs and (paths := _expand(files.path)) is not None:
+    if files.format is None and not files.has_globs and (paths := expand(files.path)) is not None:
         return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
     name = "chunks" if files.has_globs else files.format
     fmt = _format_named(name) if name else find_format(files.path)
@@ -161,10 +162,19 @@ def _with_gene_names(source: Source, path: str | Path | None) -> Source:
     return replace(source, genes=tuple(names), aliases={**source.aliases, "before": source.genes})  # type: ignore[type-var]
 
 
-def _expand(path: str | Path) -> list[Path] | None:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise DataError(f"{str(path)[:60]}… cannot be read: {error.strerror}. Check the path.") from error
+
+
+def expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
-    if not path.exists() and any(sign in str(path) for sign in "*?["):
+    if not _exists(path) and any(sign in str(path) for sign in "*?["):
         found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not found:
             raise DataError(f"No file matches {path}. {_nearby(path)}")
@@ -209,7 +219,7 @@ def read(path: str | Path, layer: str | None = None) -> AnnData:
     DataError
         If the path does not exist, has an unknown format or is damaged, or has no such layer.
     """
-    fmt = None if _expand(path) else find_format(path)
+    fmt = None if expand(path) else find_format(path)
     if fmt is None or fmt.read is None:
         return to_anndata(open_source(path, layer))
     adata = fmt.read(Path(path))
@@ -238,7 +248,7 @@ def find_format(path: str | Path) -> Format:
     """
     path = Path(path)
     try:
-        if not path.exists():
+        if not _exists(path):
             raise DataError(f"There is no {path}. {_nearby(path)}")
         for fmt in FORMATS.values():
             if fmt.fits(path):

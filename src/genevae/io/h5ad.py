@@ -29,6 +29,7 @@ from genevae.io.lowlevel.zarr import open_group
 from genevae.io.ram import SHARE, available_bytes
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, Matrix, MemorySource, Source, Stamp
+from genevae.io.storable import named_columns, original_names
 
 __all__ = [
     "MARKS",
@@ -64,7 +65,7 @@ def read_h5ad(path: Path) -> AnnData:
     """Read an h5ad file into memory."""
     with open_hdf5(path) as file:
         _require_tables(path, file)
-    return _read(path, anndata.read_h5ad)
+        return _with_original_names(_read(path, anndata.read_h5ad), file)
 
 
 def read_zarr(path: Path) -> AnnData:
@@ -73,8 +74,19 @@ def read_zarr(path: Path) -> AnnData:
 
 
 def _read_entire_zarr(path: Path) -> AnnData:
-    _require_tables(path, open_group(path))
-    return anndata.read_zarr(path)
+    group = open_group(path)
+    _require_tables(path, group)
+    return _with_original_names(anndata.read_zarr(path), group)
+
+
+def _with_original_names(adata: AnnData, stored: Any) -> AnnData:
+    with ignore_warnings():
+        for name in ("obs", "var"):
+            table = getattr(adata, name)
+            renamed = original_names(table, stored[name].attrs)
+            if renamed is not table:
+                setattr(adata, name, renamed)
+    return adata
 
 
 def open_h5ad(path: Path, files: ReadOptions) -> Source:
@@ -133,7 +145,7 @@ def _open(
         _require_room(path, stored, shape)
     if kind == "other" or (kind == "csc" and files.keep != "disk"):
         return from_anndata(read(path), files.layer, str(path))
-    obs, var_table = _read_table(path, root["obs"]), _read_table(path, var)
+    obs, var_table = named_columns(_read_table(path, root["obs"]), str(path)), _read_table(path, var)
     matrix = storage.matrix(kind, path, stored, shape)
     genes = tuple(map(str, var_table.index))
     if matrix.shape != (len(obs), len(genes)):
@@ -150,7 +162,7 @@ def _read_table(path: Path, stored: Any) -> pd.DataFrame:
     table = _read(path, lambda _: read_elem(stored))
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"{path} is damaged: its {stored.name} is not a table. Copy or write it again.")
-    return table
+    return original_names(table, stored.attrs)
 
 
 def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
@@ -188,7 +200,7 @@ def _require_room(path: Path, stored: Any, shape: tuple[int, int]) -> None:
 
 def aliases_of(var: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return the columns of a gene table that are names: text with mostly unique values."""
-    texts = {str(name): var[name].astype(str) for name in var.columns if not is_numeric_dtype(var[name])}
+    texts = {str(name): column.astype(str) for name, column in var.items() if not is_numeric_dtype(column)}
     return {name: tuple(text) for name, text in texts.items() if text.nunique() > 0.5 * max(len(text), 1)}
 
 
@@ -250,7 +262,7 @@ def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnD
     """
     x, genes = matrix(adata, layer, name)
     with ignore_warnings():
-        obs = pd.DataFrame(adata.obs).copy()
+        obs = named_columns(pd.DataFrame(adata.obs).copy(), name)
     return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs, aliases_of(_var_of(adata, layer)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,11 @@ from scipy import sparse
 
 from genevae.data.sampler import BUFFER, InOrder, Shuffled
 from genevae.errors import DataError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder, sync
-from genevae.io.batch_h5 import CONFIG, batch_name, write_batch, write_config
+from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.batch_h5 import batch_name, write_batch, write_config
+from genevae.io.extras import Extras, extras_of
 from genevae.io.formats import ReadOptions, open_source
+from genevae.io.overwrite import require_free
 from genevae.io.source import Source, csr_or_dense, fingerprint, gene_table, is_sparse
 from genevae.io.write.anndata import STORES, Block, Compression, fill_store, require_store, write_store
 
@@ -46,8 +48,10 @@ def convert(
     compression: Literal["gzip", "lzf", "none"] = "gzip",
     seed: int = 0,
     overwrite: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Convert data of any format, in memory that does not depend on the number of cells.
+
+    A store keeps the layers, obsm, var, varm and uns of the store that it is made from.
 
     Parameters
     ----------
@@ -70,6 +74,11 @@ def convert(
     overwrite
         Whether to replace an existing result.
 
+    Returns
+    -------
+    tuple of str
+        What the data have besides, such as ``obsp['distances']``, and the result does not.
+
     Raises
     ------
     DataError
@@ -81,8 +90,8 @@ def convert(
     path = Path(out)
     _check_options(path, to, cells_per_file, compression)
     one = path.suffix in STORES
-    parts = _Parts.of(to or "batch", compression, dense)
-    require_store(path, overwrite) if one else require_free(path, overwrite, [parts.first, CONFIG])
+    parts = _Parts.of(to or "batch", compression)
+    require_store(path, overwrite, [data]) if one else require_free(path, overwrite, [data])
     source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
     if source.panels is not None:
         raise DataError(
@@ -90,14 +99,15 @@ def convert(
             "them. Keep the genes that all files have (--join inner)."
         )
     size = len(source) if one else cells_per_file or (CELLS_PER_DENSE_FILE if dense else CELLS_PER_FILE)
+    extras = extras_of(data, source)
     rows = _order(len(source), shuffle, seed)
     if one:
-        write_store(
-            path, _blocks(source, rows, dense), _table(source, rows), gene_table(source), compression=compression
-        )
+        content = _Content(source, extras, rows, dense)
+        write_store(path, *content.parts, compression=compression, others=content.others)
     else:
         settings = {"to": to, "compression": compression, "dense": dense, "shuffle": shuffle, "seed": seed}
-        _write_folder(path, source, rows, size, parts, settings)
+        _write_folder(path, source, extras, rows, size, parts, settings)
+    return extras.names if parts.write is _write_batch and not one else extras.left
 
 
 def _check_options(path: Path, to: str | None, cells_per_file: int | None, compression: str) -> None:
@@ -120,20 +130,43 @@ def _order(n_cells: int, shuffle: bool, seed: int) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *(chunk.rows for chunk in chunks)])
 
 
-def _blocks(source: Source, rows: NDArray[np.int64], dense: bool) -> Iterator[Block]:
-    """Yield expression in blocks of rows."""
-    as_csr = not dense and is_sparse(source)
+def _blocks(sources: Mapping[str, Source], rows: NDArray[np.int64], dense: bool) -> Iterator[Block]:
+    """Yield expression in blocks of rows, by the name of the element; X is CSR where it is sparse, unless dense."""
+    as_csr = {name: is_sparse(source) and not (dense and name == "X") for name, source in sources.items()}
     for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
         ordered, index = np.unique(chunk.rows, return_inverse=True)
-        block = csr_or_dense(source.read(ordered), as_csr)
+        read = {name: csr_or_dense(source.read(ordered), as_csr[name]) for name, source in sources.items()}
         for start, stop in pairwise(chunk.bounds):
-            yield {"X": block[index[start:stop]]}
+            yield {name: block[index[start:stop]] for name, block in read.items()}
     if not len(rows):
-        yield {"X": csr_or_dense(source.read(rows), as_csr)}
+        yield {name: csr_or_dense(source.read(rows), as_csr[name]) for name, source in sources.items()}
 
 
-def _table(source: Source, rows: NDArray[np.int64]) -> pd.DataFrame:
-    return source.obs.iloc[rows]
+@dataclass(frozen=True)
+class _Content:
+    """Some cells of a source, with all that belongs to them."""
+
+    source: Source
+    extras: Extras
+    rows: NDArray[np.int64]
+    dense: bool
+
+    @property
+    def parts(self) -> tuple[Iterator[Block], pd.DataFrame, pd.DataFrame, Mapping[str, Any]]:
+        """The blocks, obs, var and uns of a store."""
+        sources = {"X": self.source, **{f"layers/{name}": layer for name, layer in self.extras.layers.items()}}
+        var = gene_table(self.source) if self.extras.var is None else self.extras.var
+        return _blocks(sources, self.rows, self.dense), self.obs, var, self.extras.uns
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """The table of these cells."""
+        return self.source.obs.iloc[self.rows]
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The elements that are written as a whole."""
+        return self.extras.others(self.rows)
 
 
 @dataclass(frozen=True)
@@ -141,33 +174,38 @@ class _Parts:
     """The names of the files of a folder, and the function that writes one."""
 
     name: Callable[[int], str]
-    write: Callable[[Path, Source, NDArray[np.int64]], None]
+    write: Callable[[Path, _Content], None]
 
     @classmethod
-    def of(cls, to: str, compression: Compression, dense: bool) -> _Parts:
-        def write(path: Path, source: Source, rows: NDArray[np.int64]) -> None:
-            blocks, obs = _blocks(source, rows, dense), _table(source, rows)
-            if to == "batch":
-                parts = [block["X"] for block in blocks]
-                x = sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
-                write_batch(path, x, source.genes, obs)
-            else:
-                fill_store(path, blocks, obs, gene_table(source), None, compression)
+    def of(cls, to: str, compression: Compression) -> _Parts:
+        if to == "batch":
+            return cls(batch_name, _write_batch)
+
+        def write(path: Path, content: _Content) -> None:
+            fill_store(path, *content.parts, compression, content.others)
 
         return cls(batch_name if to == "batch" else lambda number: f"cells_{number:04d}.{to}", write)
 
-    @property
-    def first(self) -> str:
-        """The name of the first file."""
-        return self.name(0)
+
+def _write_batch(path: Path, content: _Content) -> None:
+    blocks = [block["X"] for block in _blocks({"X": content.source}, content.rows, content.dense)]
+    x = sparse.vstack(blocks, format="csr") if sparse.issparse(blocks[0]) else np.concatenate(blocks)
+    write_batch(path, x, content.source.genes, content.obs)
 
 
 def _write_folder(
-    path: Path, source: Source, rows: NDArray[np.int64], size: int, parts: _Parts, settings: dict[str, Any]
+    path: Path,
+    source: Source,
+    extras: Extras,
+    rows: NDArray[np.int64],
+    size: int,
+    parts: _Parts,
+    settings: dict[str, Any],
 ) -> None:
     """Write the files one by one, and keep those that a killed run has finished."""
     labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # includes joined metadata
-    plan = json.dumps({**settings, "size": size, "data": fingerprint(source), "labels": labels})
+    facts = {"size": size, "data": fingerprint(source), "labels": labels, "extras": extras.names}
+    plan = json.dumps({**settings, **facts})
     with staging_folder(path, resume=True) as folder:
         content = folder / "content"
         _clear_unless(folder, plan)
@@ -177,10 +215,10 @@ def _write_folder(
             if final.exists():
                 continue
             draft = folder / final.name
-            parts.write(draft, source, rows[start : start + size])
+            parts.write(draft, _Content(source, extras, rows[start : start + size], settings["dense"]))
             sync(draft)
             draft.rename(final)
-        if parts.name is batch_name:
+        if parts.write is _write_batch:
             write_config(content, len(source), len(source.genes), size)
         replace_with(content, path)
 

@@ -245,7 +245,8 @@ def fit(
     )
     if out is None and checkpoint_every is not None:
         raise RecipeError('Checkpoints need a folder: give one with out, as in out="run".')
-    folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite)
+    reads = (data, genes if isinstance(genes, str | Path) else None, gene_filter, from_run)
+    folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite, reads=reads)
     return fit_in(folder, data, config, callbacks, progress)
 
 

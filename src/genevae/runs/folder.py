@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from genevae.errors import DataError
 from genevae.io.atomic import locked
+from genevae.io.overwrite import require_separate
 from genevae.runs.checkpoint import Checkpoints
 from genevae.runs.config import RunOptions
 from genevae.runs.event_log import EventLog
@@ -62,10 +63,19 @@ class RunFolder:
     world: World = field(default_factory=World)
 
     @classmethod
-    def of(cls, path: Path, options: RunOptions, overwrite: bool = False, resumes: bool = False) -> Self:
-        """Return the folder of a run with these options."""
+    def of(
+        cls,
+        path: Path,
+        options: RunOptions,
+        overwrite: bool = False,
+        resumes: bool = False,
+        reads: Iterable[object] = (),
+    ) -> Self:
+        """Return the folder of a run with these options, which is nothing that is read."""
+        if not resumes:
+            require_separate(path, *reads)
         every = None if options.checkpoint_every is None else Interval.parse(options.checkpoint_every)
-        return cls(path, overwrite, every, options.keep_checkpoints, resumes)
+        return cls(path if path.name else path.resolve(), overwrite, every, options.keep_checkpoints, resumes)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,7 +91,7 @@ class RunFolder:
             return
         with locked(self.path):
             if not self.resumes:
-                require_place(self.path, self.overwrite)
+                require_place(self.path, self.overwrite, ())
             yield
 
     def begin(self, facts: dict[str, Any]) -> dict[str, Any]:

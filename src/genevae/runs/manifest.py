@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genevae.errors import RunError
-from genevae.io.atomic import recover, replace_with, require_free, staging_folder, sync
+from genevae.io.atomic import recover, replace_with, staging_folder, sync
+from genevae.io.overwrite import require_free
 
 __all__ = ["MANIFEST", "START", "complete_folder", "require_place", "verify_folder", "write_folder", "write_tensors"]
 
@@ -50,7 +51,7 @@ def write_folder(
         If the folder exists, or cannot be written. Nothing half-written is left.
     """
     path = Path(path)
-    require_place(path, overwrite)
+    require_place(path, overwrite, ())
     with staging_folder(path) as folder:
         draft = folder / path.name
         draft.mkdir()
@@ -58,7 +59,7 @@ def write_folder(
         replace_with(draft, path)
 
 
-def require_place(path: Path, overwrite: bool) -> None:
+def require_place(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that a folder can be written, before the work that fills it.
 
     Raises
@@ -71,7 +72,7 @@ def require_place(path: Path, overwrite: bool) -> None:
             f"{path} holds a training that is unfinished. Continue it: genevae fit --resume {path}. Or give --force "
             "(overwrite=True) to start again."
         )
-    require_free(path, overwrite, [MANIFEST, START])
+    require_free(path, overwrite, reads, [MANIFEST, START])
 
 
 def complete_folder(path: Path, files: Writers, facts: Mapping[str, Any]) -> None:

@@ -51,6 +51,8 @@ class Trained:
         earlier version.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
+    folder
+        The folder that it was opened from.
     """
 
     module: VAE
@@ -63,6 +65,7 @@ class Trained:
     fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
     contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = field(default=None, repr=False, kw_only=True)
 
 
 def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
@@ -151,6 +154,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_read_fields(path / "fields.csv"),
             contents=cells.get("content", pd.Series(dtype=object)),
+            folder=path.absolute(),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
         made = facts.get("versions", {}).get("genevae", "an unknown version")

@@ -12,6 +12,7 @@ from torch import Tensor
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.classifier import bounds_nc, reconstructions_nc
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
+from genevae.tasks.output import TaskOutput, require_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,6 +35,8 @@ def classify(
     layer: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
+    into: str | Path | None = None,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
     """Classify cells by a field that the model is conditioned on.
 
@@ -58,6 +61,11 @@ def classify(
         Cells in one step.
     seed
         Seed of the noise. All categories share the same noise.
+    into
+        Add the labels to this .h5ad file of the same cells, as the obs columns ``FIELD_predicted`` and
+        ``FIELD_probability`` (or ``FIELD_error``). All else in the file stays as it is.
+    overwrite
+        Whether to replace such columns in the file.
 
     Returns
     -------
@@ -84,6 +92,7 @@ def classify(
         raise DataError(f"Unknown method '{method}'. {nearest(method, METHODS)}")
     if not 0 <= threshold <= 1:
         raise DataError(f"threshold must be a probability between 0 and 1, not {threshold}.")
+    require_writable(None, overwrite, into=into)
     cells = open_cells(model, data, layer, batch_size, fill=[field])
     codes = model.calibration[field].code_c
     categories = [covariate.categories[code] for code in codes]
@@ -103,6 +112,10 @@ def classify(
         table.loc[table["probability"] < threshold, "label"] = "unknown"
     if field in obs:
         table.insert(1, "true", obs[field].astype(object).to_numpy())
+    if into is not None:
+        label, score = ("label", "error" if method == "reconstruction" else "probability")
+        block = {f"obs/{field}_predicted": table[label].to_numpy(), f"obs/{field}_{score}": table[score].to_numpy()}
+        TaskOutput(obs, (), iter([block])).to_anndata(None, into, overwrite)
     return table
 
 

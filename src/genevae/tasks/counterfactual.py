@@ -44,6 +44,7 @@ def counterfactual(
     batch_size: int = 512,
     seed: int = 0,
     out: str | Path | None = None,
+    into: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Predict what cells would look like in another condition.
@@ -70,6 +71,9 @@ def counterfactual(
         Seed of the samples.
     out
         Write the result to this path block by block, as .h5ad or .zarr (or .npy for X alone), and return its tables.
+    into
+        Add the result to this .h5ad file of the same cells instead: X as the layer ``counterfactual``, the layers as
+        ``counterfactual_lower`` …, and the obs column ``counterfactual_support``. All else in the file stays as it is.
     overwrite
         Whether to replace an existing result.
 
@@ -106,11 +110,13 @@ def counterfactual(
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
     target = parse_condition(model.schema, condition)
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
     blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
-    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
+    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema), "counterfactual").to_anndata(
+        out, into, overwrite
+    )
 
 
 def _blocks(

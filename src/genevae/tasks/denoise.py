@@ -38,6 +38,7 @@ def denoise(
     batch_size: int = 512,
     seed: int = 0,
     out: str | Path | None = None,
+    into: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Denoise cells: return the expected expression of each.
@@ -64,6 +65,9 @@ def denoise(
         Seed of the samples.
     out
         Write the result to this path block by block, as .h5ad or .zarr (or .npy for X alone), and return its tables.
+    into
+        Add the result to this .h5ad file of the same cells instead: X as the layer ``denoised``, NaN for genes that
+        the model lacks. All else in the file stays as it is.
     overwrite
         Whether to replace an existing result.
 
@@ -82,10 +86,12 @@ def denoise(
     require_size(model, size)
     if n_draws < 1:
         raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
     blocks = _blocks(model, cells, size, _batch_codes(model) if average_batches else None, n_draws, seed)
-    return TaskOutput(cells.source.obs.copy(), model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
+    return TaskOutput(
+        cells.source.obs.copy(), model.schema.genes, blocks, values_uns(model.schema), "denoised"
+    ).to_anndata(out, into, overwrite)
 
 
 def _blocks(

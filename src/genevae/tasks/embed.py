@@ -29,6 +29,7 @@ def embed(
     layer: str | None = None,
     batch_size: int = 512,
     out: str | Path | None = None,
+    into: str | Path | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Embed cells in the latent space.
@@ -49,6 +50,8 @@ def embed(
     out
         Write the result to this path block by block, as .h5ad or .zarr (or .npy for the means alone), and return its
         tables.
+    into
+        Add the result to the obsm of this .h5ad file of the same cells instead. All else in the file stays as it is.
     overwrite
         Whether to replace an existing result.
 
@@ -63,9 +66,9 @@ def embed(
     DataError
         If genes, columns or categories do not fit the model.
     """
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
-    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out)
+    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out, into, overwrite)
 
 
 def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Block]:

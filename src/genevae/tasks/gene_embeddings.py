@@ -64,7 +64,7 @@ def gene_embeddings(
     """
     if neighbours < 0:
         raise DataError(f"neighbours must be 0 or more, not {neighbours}.")
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model)
     with evaluation_mode(model) as module:
         vector_gh = module.gene_embeddings()
     if vector_gh is None:

@@ -98,7 +98,7 @@ def generate(
     if latent not in LATENTS:
         raise DataError(f"Unknown latent '{latent}'. {nearest(latent, LATENTS)}")
     targets = _targets(model.schema, n, condition or {}, per_category or {})
-    require_writable(out, overwrite)
+    require_writable(out, overwrite, model)
     with seeded(model.module, seed):
         starts = [_sample_reference(model.reference, target, count) for target, count in targets]
     new = Condition.join([target.apply(start.condition) for (target, _), start in zip(targets, starts, strict=True)])

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import sparse
 from torch import Tensor
 
+from genevae.data.genes import gene_columns
 from genevae.data.schema import Schema
-from genevae.errors import warn
+from genevae.errors import RunError, warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,18 +39,24 @@ class TaskOutput:
         Rows of the elements that the task computes. They can be iterated over once.
     uns
         Unstructured annotation.
+    name
+        What X is called as a layer of another file; other layers and columns begin with it.
     """
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
     blocks: Iterator[Block]
     uns: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
 
-    def to_anndata(self, out: str | Path | None) -> AnnData:
-        """Return an AnnData object. With ``out``, write a store instead and return an object with the tables only."""
+    def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
+        """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
         from anndata import AnnData
 
         var = pd.DataFrame(index=list(self.genes))
+        if into is not None:
+            self._write_into(Path(into), overwrite)
+            return AnnData(obs=self.obs, var=var, uns=self.uns)
         if out is not None:
             from genevae.io.write.by_suffix import write_output
 
@@ -67,6 +74,35 @@ class TaskOutput:
             getattr(adata, mapping)[key] = rows
         return adata
 
+    def _write_into(self, path: Path, overwrite: bool) -> None:
+        """Add the result to an h5ad file of the same cells."""
+        from genevae.io.formats import open_source
+        from genevae.io.read_options import ReadOptions
+        from genevae.io.write.into import write_into
+
+        columns = np.empty(0, dtype=np.int64)
+        if self.genes:
+            target = open_source(ReadOptions(path, keep="disk", layer=_any_layer(path)))
+            columns = gene_columns(target, self.genes, allow_missing=True)
+        uns = {f"{key}_{self.name}" if self.name else key: value for key, value in self.uns.items()}
+        blocks = ({self._named(element): rows for element, rows in block.items()} for block in self.blocks)
+        write_into(path, blocks, self.obs.index, columns, uns, overwrite)
+
+    def _named(self, element: str) -> str:
+        """Return the name of an element in another file."""
+        if element == "X":
+            return f"layers/{self.name}"
+        place, key = element.split("/", 1)
+        return element if place == "obsm" or not self.name else f"{place}/{self.name}_{key}"
+
+
+def _any_layer(path: Path) -> str | None:
+    """Return a layer by which a file can be opened that has no X."""
+    from genevae.io.lowlevel.hdf5 import open_hdf5
+
+    with open_hdf5(path) as file:
+        return None if "X" in file else next(iter(file.get("layers", {})), None)
+
 
 def _stack(rows: list[Any]) -> Any:
     return sparse.vstack(rows, format="csr") if sparse.issparse(rows[0]) else np.concatenate(rows)
@@ -82,12 +118,18 @@ def free_column(obs: pd.DataFrame, name: str) -> str:
     return free
 
 
-def require_writable(out: str | Path | None, overwrite: bool) -> None:
-    """Check, before the work begins, that ``out`` can be written."""
+def require_writable(out: str | Path | None, overwrite: bool, *reads: object, into: str | Path | None = None) -> None:
+    """Check, before the work begins, that ``out`` can be written and is nothing that is read; or ``into`` written."""
+    if into is not None:
+        from genevae.io.write.into import require_into
+
+        if out is not None:
+            raise RunError("Give out, a file of its own (--out), or into, a file to add to (--into), not both.")
+        require_into(Path(into))
     if out is not None:
         from genevae.io.write.by_suffix import require_output
 
-        require_output(Path(out), overwrite)
+        require_output(Path(out), overwrite, reads)
 
 
 def to_numpy(x: Tensor) -> Any:

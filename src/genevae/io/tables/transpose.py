@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genevae.errors import DataError, RunError
-from genevae.io.atomic import replace_with, require_free, staging_folder, sync
+from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.overwrite import require_free
 from genevae.io.tables.text import kind_of, packing_of, records, require_file, separator_of, split
 
 __all__ = ["transpose", "transposed"]
@@ -161,7 +162,7 @@ def transpose(data: str | Path, out: Path, *, overwrite: bool = False) -> None:
         raise DataError(f"{path} is not a text table. Give .csv, .tsv or .txt, plain, .gz or .zst.")
     if kind_of(out) not in _DELIMITERS or packing_of(out) == "zst" or out.is_dir():
         raise RunError(f"{out} is not a name for a text table. Choose .csv, .tsv or .txt, plain or with .gz.")
-    require_free(out, overwrite, ())
+    require_free(out, overwrite, [path])
     with staging_folder(out) as folder:
         draft = folder / "table"
         with _packed(draft, packing_of(out)) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,10 +16,23 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import replace_with, require_free, staging_folder
-from genevae.io.h5ad import MARKS, ignore_warnings
+from genevae.io.atomic import replace_with, staging_folder
+from genevae.io.h5ad import ignore_warnings
+from genevae.io.overwrite import require_free
+from genevae.io.storable import NAMES, storable, store_keys
 
-__all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
+__all__ = [
+    "STORES",
+    "Block",
+    "Compression",
+    "fill_anndata",
+    "fill_store",
+    "make_element",
+    "require_store",
+    "write_anndata",
+    "write_frame",
+    "write_store",
+]
 
 Block = Mapping[str, Any]
 """Rows of elements of an AnnData, by name: ``"X"``, ``"layers/…"``, ``"obsm/…"`` (dense or CSR), ``"obs/…"`` (1-D)."""
@@ -32,7 +46,7 @@ SHARD = 2**22
 """Values in a file of a zarr store."""
 
 
-def require_store(path: Path, overwrite: bool) -> None:
+def require_store(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that a store can be written to a path, before the work begins.
 
     Raises
@@ -42,7 +56,7 @@ def require_store(path: Path, overwrite: bool) -> None:
     """
     if path.suffix not in STORES:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, STORES)}")
-    require_free(path, overwrite, MARKS)
+    require_free(path, overwrite, reads)
 
 
 def write_store(
@@ -52,6 +66,7 @@ def write_store(
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None = None,
     compression: Compression = "gzip",
+    others: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an AnnData store atomically, in memory that does not depend on the number of cells.
 
@@ -67,6 +82,8 @@ def write_store(
         Unstructured annotation.
     compression
         Compression of an h5ad file. Zarr stores use LZ4.
+    others
+        Elements that are written as a whole, by name: ``"obsm/…"``, ``"varm/…"``.
 
     Raises
     ------
@@ -75,16 +92,24 @@ def write_store(
     """
     with staging_folder(path) as folder:
         draft = folder / path.name
-        fill_store(draft, blocks, obs, var, uns, compression)
+        fill_store(draft, blocks, obs, var, uns, compression, others)
         replace_with(draft, path)
 
 
 def write_anndata(path: Path, adata: AnnData) -> None:
     """Write an AnnData object atomically, replacing an existing store."""
-    with staging_folder(path) as folder, ignore_warnings():
+    with staging_folder(path) as folder:
         draft = folder / path.name
-        adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
+        fill_anndata(draft, adata)
         replace_with(draft, path)
+
+
+def fill_anndata(draft: Path, adata: AnnData) -> None:
+    """Write an AnnData object to a path where nothing is."""
+    block = {} if adata.X is None else {"X": adata.X}
+    block |= {f"layers/{name}": x for name, x in adata.layers.items()}
+    others = {f"{place}/{name}": x for place in ("obsm", "varm") for name, x in getattr(adata, place).items()}
+    fill_store(draft, [block], adata.obs, adata.var, adata.uns, others=others)
 
 
 def fill_store(
@@ -93,21 +118,22 @@ def fill_store(
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any] | None,
-    compression: Compression,
+    compression: Compression = "gzip",
+    others: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a store to a temporary path."""
+    """Write a store to a path where nothing is."""
     root = _create(draft)
     try:
         elements: dict[str, _Element] = {}
         for block in blocks:
             for name, rows in block.items():
                 if name not in elements:
-                    elements[name] = _element(root, name, rows, compression)
+                    elements[name] = make_element(root, name, rows, compression)
                 elements[name].append(rows)
         columns = {name.removeprefix("obs/"): e.close() for name, e in elements.items() if isinstance(e, _Column)}
         for element in elements.values():
             element.close()
-        _write_tables(root, obs.assign(**columns), var, uns or {})
+        _write_tables(root, obs.assign(**columns), var, uns or {}, others or {})
     finally:
         if draft.suffix == ".h5ad":
             root.close()
@@ -126,26 +152,34 @@ def _create(path: Path) -> Any:
     return zarr.open_group(str(path), mode="w", zarr_format=3)
 
 
-def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> None:
-    obs, var = storable(obs), storable(var)
+def _write_tables(
+    root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:
     root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
     with ignore_warnings():
-        write_elem(root, "obs", obs)
-        write_elem(root, "var", var)
+        write_frame(root, "obs", obs)
+        write_frame(root, "var", var)
         write_elem(root, "uns", dict(uns))
         for name in ("layers", "obsm", "varm", "obsp", "varp"):
             if name not in root:
                 write_elem(root, name, {})
+        for name, value in others.items():
+            place, key = name.split("/", 1)
+            if isinstance(value, pd.DataFrame):
+                write_frame(root[place], key, value)
+            else:
+                write_elem(root[place], key, value)
 
 
-def storable(table: pd.DataFrame) -> pd.DataFrame:
-    """Convert text columns, which may have missing values, to categories, which all readers of such stores support."""
-    texts = [name for name in table.columns if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
-    texts = [name for name in texts if not isinstance(table[name].dtype, pd.CategoricalDtype)]
-    categories = {
-        name: table[name].where(table[name].isna(), table[name].astype(str)).astype("category") for name in texts
-    }
-    return table.assign(**categories).rename(columns=str).rename_axis(index=None)
+def write_frame(root: Any, key: str, table: pd.DataFrame) -> None:
+    """Write a table, with the original names of columns whose keys must be others."""
+    table = storable(table)
+    title = table.index.name
+    keys = store_keys([*([] if title is None else [title]), *table.columns])
+    with ignore_warnings():
+        write_elem(root, key, table.rename(columns=keys).rename_axis(index=keys.get(title)))
+    if renamed := {new: name for name, new in keys.items() if new != name}:
+        root[key].attrs[NAMES] = json.dumps(renamed)
 
 
 class _Array:
@@ -253,7 +287,7 @@ class _Column:
         return np.concatenate(self.parts)
 
 
-def _element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
+def make_element(root: Any, name: str, rows: Any, compression: Compression) -> _Element:
     """Create an element, in the format of its first rows."""
     if name.startswith("obs/"):
         return _Column()

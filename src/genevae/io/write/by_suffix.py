@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from genevae.errors import RunError, nearest
-from genevae.io.atomic import require_free
+from genevae.io.overwrite import require_free
 from genevae.io.write.anndata import STORES, Block, require_store, write_store
-from genevae.io.write.mtx import MATRIX, write_batch_file, write_mtx
+from genevae.io.write.mtx import write_batch_file, write_mtx
 from genevae.io.write.npy import require_npy, write_npy
 from genevae.io.write.table import write_table
 
@@ -21,7 +21,7 @@ OUTPUTS = (*STORES, ".csv", ".tsv", ".npy", ".h5", ".mtx")
 """Suffixes of results. ``.mtx`` is a folder, which may also have no suffix."""
 
 
-def require_output(path: Path, overwrite: bool) -> None:
+def require_output(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that a result can be written to a path, before the work begins.
 
     Raises
@@ -30,11 +30,11 @@ def require_output(path: Path, overwrite: bool) -> None:
         If the suffix is unknown, the path already exists, or it is not writable.
     """
     if path.suffix in STORES:
-        require_store(path, overwrite)
+        require_store(path, overwrite, reads)
     elif path.suffix == ".npy":
-        require_npy(path, overwrite)
+        require_npy(path, overwrite, reads)
     elif path.suffix in ("", *OUTPUTS):
-        require_free(path, overwrite, (MATRIX,))
+        require_free(path, overwrite, reads)
     else:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, OUTPUTS)}")
 

@@ -18,6 +18,7 @@ from scipy import sparse
 from genevae.errors import RunError, shorten
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.batch_h5 import write_batch
+from genevae.io.storable import storable
 from genevae.io.write.anndata import Block
 
 __all__ = ["MATRIX", "write_batch_file", "write_mtx"]
@@ -78,7 +79,7 @@ def write_mtx(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.Da
         for name, table in (("features.tsv.gz", features), ("barcodes.tsv.gz", pd.DataFrame({"cell": obs.index}))):
             with _packed(draft / name) as file:
                 table.to_csv(file, sep="\t", header=False, index=False)
-        _with(obs, columns).to_csv(draft / "obs.csv", index_label="cell")
+        storable(_with(obs, columns)).to_csv(draft / "obs.csv", index_label="cell")
         replace_with(draft, path)
 
 

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from genevae.io.atomic import replace_with, require_free, staging_folder, sync
+from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.overwrite import require_free
+from genevae.io.storable import storable
 from genevae.io.write.anndata import Block
 
 __all__ = ["require_npy", "write_npy"]
 
 
-def require_npy(path: Path, overwrite: bool) -> None:
+def require_npy(path: Path, overwrite: bool, reads: Iterable[object]) -> None:
     """Check that an array and its tables can be written to a path, before the work begins.
 
     Raises
@@ -26,7 +28,7 @@ def require_npy(path: Path, overwrite: bool) -> None:
         If one of them already exists, or their folder is not writable.
     """
     for file in (path, _rows_of(path), _columns_of(path)):
-        require_free(file, overwrite, ())
+        require_free(file, overwrite, reads)
 
 
 def write_npy(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame) -> None:
@@ -51,9 +53,9 @@ def write_npy(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.Da
     with staging_folder(path) as folder:
         draft = folder / path.name
         columns = _fill(draft, blocks, len(obs))
-        obs.assign(**columns).to_csv(folder / _rows_of(path).name, index_label="cell")
+        storable(obs.assign(**columns)).to_csv(folder / _rows_of(path).name, index_label="cell")
         if len(var):
-            var.to_csv(folder / _columns_of(path).name, index_label="gene")
+            storable(var).to_csv(folder / _columns_of(path).name, index_label="gene")
         for file in (_rows_of(path), _columns_of(path), path):
             if (folder / file.name).exists():
                 sync(folder / file.name)

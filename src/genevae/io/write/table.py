@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.storable import storable
 from genevae.io.write.anndata import Block
 
 __all__ = ["TABLES", "write_table"]
@@ -38,7 +39,7 @@ def write_table(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.
     RunError
         If it cannot be written. No partial result is left.
     """
-    names = iter(obs.index)
+    names = iter(storable(obs[[]]).index)
     with staging_folder(path) as folder:
         draft = folder / path.name
         with draft.open("w", encoding="utf-8", newline="") as file:
@@ -48,7 +49,7 @@ def write_table(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.
                 rows = block[next(name for name in block if not name.startswith("obs/"))]
                 x = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
                 if not header:
-                    columns = var.index if len(var) else [f"latent_{k + 1}" for k in range(x.shape[1])]
+                    columns = storable(var[[]]).index if len(var) else [f"latent_{k + 1}" for k in range(x.shape[1])]
                     header = ["name", *map(str, columns)]
                     out.writerow(header)
                 out.writerows([next(names), *row] for row in x.tolist())
