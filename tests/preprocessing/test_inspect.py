@@ -303,4 +303,4 @@ def test_few_genes_with_other_values_are_named():
     counts = draw_counts()
     counts[:, 7] += np.random.default_rng(1).random(N_CELLS) + 1
     found = texts(inspect(AnnData(counts, var=pd.DataFrame(index=[f"G{at}" for at in range(N_GENES)]))), "warning")
-    assert "All of them are in G7: metadata?" in found
+    assert "all genes have integers, except G7: are these metadata" in found

@@ -266,13 +266,18 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind, genes: tuple[str, ..
     elif kind is Kind.COUNTS:
         yield from _of_counts(rows)
     elif kind is Kind.FRACTIONAL:
-        broken = ~is_integer(rows.data)
-        which = np.unique(rows.indices[broken])
-        few = f" All of them are in {shorten([genes[g] for g in which], 5)}: metadata?" if len(which) < 6 else ""
+        share = 1 - is_integer(rows.data).mean()
         yield Finding(
             "warning",
-            f"{broken.mean():.2%} of the values are not integers, and totals differ: expected counts (round them for a "
-            f"recipe for counts), or normalised values of a subset of the genes.{few}",
+            f"{share:.2%} of the values are not integers, and totals differ: expected counts (round them for a recipe "
+            "for counts), or normalised values of a subset of the genes.",
+        )
+    which = np.unique(rows.indices[~is_integer(rows.data)])
+    if 0 < len(which) < min(6, 0.05 * rows.shape[1]):
+        yield Finding(
+            "warning",
+            f"all genes have integers, except {shorten([genes[g] for g in which])}: are these metadata, among counts? "
+            "Then move them to obs, or choose genes with --genes.",
         )
 
 

@@ -141,7 +141,7 @@ def _fields(path: Path, separator: str, n_columns: int, number: int, record: str
 
 
 def _text_columns(path: Path, header: list[str], rows: list[list[str]]) -> tuple[int, ...]:
-    """Find the columns of text: the names, further columns of mostly text after them, and columns of letters anywhere."""
+    """Find the columns of text: the names, further columns of mostly text after them, and others of mostly letters."""
     first = next((at for at in range(1, len(header)) if not _is_text(header[at], [row[at] for row in rows])), None)
     if first is None:
         raise DataError(
@@ -155,7 +155,7 @@ def _text_columns(path: Path, header: list[str], rows: list[list[str]]) -> tuple
 
 
 def _is_text(title: str, values: list[str], with_letters: bool = False) -> bool:
-    """Return whether most values of a column are no numbers; with ``with_letters``, whether most have letters besides."""
+    """Return whether most values of a column are no numbers; with ``with_letters``, whether they start with letters."""
     if title.lower() in _IDS:
         return True
     present = [value for value in values if value not in _ABSENT]
