@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata
@@ -20,6 +22,7 @@ from scipy.io import mmwrite
 import genevae.io.formats as sources
 from genevae.errors import DataError
 from genevae.io.formats import MemorySource, fingerprint, open_source, read
+from genevae.io.tables.metadata import read_table
 
 N_CELLS, N_GENES = 30, 12
 
@@ -238,6 +241,83 @@ def test_missing_paths_name_their_neighbours(tmp_path):
         open_source(tmp_path / "cels.h5ad")
     with pytest.raises(DataError, match="does not exist either"):
         open_source(tmp_path / "nowhere" / "cells.h5ad")
+
+
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.csv", "folder/cells.h5ad"])
+def test_a_link_without_its_target_is_named(tmp_path, name):
+    (tmp_path / name.split("/")[0]).symlink_to(tmp_path / "annex" / "xyz")
+    with pytest.raises(DataError, match=r"is a link to .*annex/xyz, which is missing"):
+        open_source(tmp_path / name)
+    with pytest.raises(DataError, match="is a link to"):
+        read_table(tmp_path / name)
+
+
+def test_brackets_in_a_path_are_no_pattern(tmp_path, adata):
+    folder = tmp_path / "run [v2]"
+    folder.mkdir()
+    for name in ("a.h5ad", "b[1].h5ad"):
+        adata.write_h5ad(folder / name)
+    assert len(open_source(folder / "b[1].h5ad")) == len(adata)
+    assert len(open_source(folder / "*.h5ad")) == len(open_source(folder)) == 2 * len(adata)
+    with pytest.raises(DataError, match=r"Did you mean 'b\[1\]\.h5ad'"):
+        open_source(folder / "b[2].h5ad")
+
+
+def test_a_file_that_is_open_for_writing_is_no_damage(tmp_path, adata):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    writer = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(tmp_path / "cells.h5ad")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        with pytest.raises(DataError, match=r"is open for writing in another program.*HDF5_USE_FILE_LOCKING=FALSE"):
+            open_source(tmp_path / "cells.h5ad")
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("key", ["X/data", "obs/batch/codes", "var/_index"])
+def test_a_missing_filter_is_no_damage(tmp_path, adata, key):
+    adata.obs["batch"] = pd.Categorical(["x", "y"] * (len(adata) // 2) + ["x"] * (len(adata) % 2))
+    path = tmp_path / "cells.h5ad"
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        attributes, values = dict(file[key].attrs), file[key][:]
+        del file[key]
+        file.create_dataset(key, data=values, compression="gzip", dtype=None).attrs.update(attributes)
+    deflate = b"\x01\x00\x08\x00\x01\x00\x01\x00deflate\x00"  # the number and name of HDF5's own filter
+    content = path.read_bytes()
+    assert content.count(deflate) == 1
+    path.write_bytes(content.replace(deflate, b"\x3f\x7f" + deflate[2:]))
+    with pytest.raises(DataError, match=r"compressed with a filter that HDF5 does not have.*pip install hdf5plugin"):
+        open_source(path).read(np.arange(3))
+
+
+def test_files_of_old_anndata_are_opened_as_they_are_read(tmp_path, adata):
+    x, path = sparse.csr_matrix(adata.X), tmp_path / "old.h5ad"
+    obs = np.array([(name.encode(), 7) for name in adata.obs_names], [("index", "S20"), ("size", "i4")])
+    var = np.array([(name.encode(),) for name in adata.var_names], [("index", "S20")])
+    with h5py.File(path, "w") as file:
+        for part in ("data", "indices", "indptr"):
+            file[f"X/{part}"] = getattr(x, part)
+        file["X"].attrs.update(h5sparse_format="csr", h5sparse_shape=x.shape)
+        file["obs"], file["var"] = obs, var
+    source = open_source(path)
+    assert source.genes == tuple(adata.var_names)
+    assert source.obs["size"].tolist() == [7] * len(adata)
+    np.testing.assert_array_equal(source.read(np.arange(len(adata))).toarray(), x.toarray())
+
+
+def test_data_without_x_name_the_layer_to_give(tmp_path, adata):
+    bare = AnnData(obs=adata.obs, var=adata.var)
+    with pytest.raises(DataError, match="no X and no layers"):
+        open_source(bare)
+    bare.raw = adata
+    bare.write_h5ad(tmp_path / "raw.h5ad")
+    for data in (bare, tmp_path / "raw.h5ad"):
+        with pytest.raises(DataError, match=r"has no X.*--layer raw \(in Python: layer='raw'\)"):
+            open_source(data)
+        assert len(open_source(data, "raw")) == len(adata)
 
 
 @pytest.mark.parametrize("name", ["cells.xyz", "cells", "folder"])

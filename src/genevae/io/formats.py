@@ -16,7 +16,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import issparse
 
-from genevae.errors import DataError, GeneError, nearest, shorten
+from genevae.errors import DataError, GeneError, missing_path, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.cache import in_memory, in_memory_if_fits
@@ -147,7 +147,7 @@ def _open(files: ReadOptions) -> Source:
     fmt = _format_named(name) if name else find_format(files.path)
     path = Path(files.path)
     if not path.exists():
-        raise DataError(f"There is no {path}. {_nearby(path)}")
+        raise DataError(missing_path(path))
     try:
         source = fmt.open(path, files)
     except PermissionError as error:
@@ -189,7 +189,7 @@ def _expand(path: str | Path) -> list[Path] | None:
         pattern = str(path.relative_to(there))
         found = sorted(there / match for match in glob(pattern, root_dir=there, recursive=True))  # noqa: PTH207 - as a shell does
         if not found:
-            raise DataError(f"No file matches {path}. {_nearby(path)}")
+            raise DataError(f"No file matches {path}. {missing_path(path)}")
         return found
     if not path.is_dir() or any(fmt.fits(path) for fmt in FORMATS.values()):
         return None
@@ -269,7 +269,7 @@ def find_format(path: str | Path) -> Format:
     path = Path(path)
     try:
         if not path.exists():
-            raise DataError(f"There is no {path}. {_nearby(path)}")
+            raise DataError(missing_path(path))
         for fmt in FORMATS.values():
             if fmt.fits(path):
                 return fmt
@@ -315,11 +315,3 @@ def _hint_below(path: Path) -> str | None:
                 elif entry.is_dir() and depth < _DEPTH:
                     waiting.append((entry, depth + 1))
     return f"There are data in folders below it. Give one of them: {shorten(found)}." if found else None
-
-
-def _nearby(path: Path) -> str:
-    """Return a hint for a path that does not exist."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"The folder {folder} does not exist either. Check the path and the working directory ({Path.cwd()})."
-    return f"In {folder}: {nearest(path.name, sorted(e.name for e in folder.iterdir() if e.name[0] != '.'))}"

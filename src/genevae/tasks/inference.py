@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TrainedModel",
     "evaluation_mode",
+    "lacks_genes",
     "on_device",
     "open_cells",
     "require_size",
@@ -87,7 +88,7 @@ def open_cells(
 ) -> Loader:
     """Open data as minibatches in order, with the model's genes and codes.
 
-    Cells may lack genes if some training cells did.
+    Cells may lack genes if some training cells did, or with ``join="outer"``.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def open_cells(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
-    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing)
+    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing or lacks_genes(data))
     kind = probe(source)
     if kind.is_count != model.schema.kind.is_count:
         raise DataError(
@@ -109,6 +110,11 @@ def open_cells(
             f"Give the same kind of values, perhaps from another layer (--layer)."
         )
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
+
+
+def lacks_genes(data: object) -> bool:
+    """Return whether data may lack genes of a model, by their option ``join``."""
+    return isinstance(data, ReadOptions) and data.join == "outer"
 
 
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from genevae.errors import DataError, nearest, shorten
+from genevae.errors import DataError, missing_path, shorten
 
 __all__ = [
     "count_fields",
@@ -63,12 +63,8 @@ def packing_of(path: Path) -> str | None:
 
 def require_file(path: Path) -> None:
     """Raise if a file does not exist or is empty."""
-    folder = path.absolute().parent
     if not path.exists():
-        if not folder.is_dir():
-            raise DataError(f"There is no {path}. The folder {folder} does not exist either.")
-        names = sorted(entry.name for entry in folder.glob("*"))
-        raise DataError(f"There is no {path}. In {folder}: {nearest(path.name, names)}")
+        raise DataError(missing_path(path))
     if path.is_dir():
         raise DataError(f"{path} is a folder, but a table was expected. Give a file.")
     if not path.stat().st_size:
