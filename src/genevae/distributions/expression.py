@@ -41,6 +41,8 @@ class ExpressionDistribution(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
+    ratio_dtype: ClassVar[torch.dtype | None] = None
+    """Precision of :meth:`log_ratio`, if it is not that of the parameters."""
 
     def __init__(self, *parameters: Tensor, validate_args: bool | None = None) -> None:
         self.parameters = parameters
@@ -59,7 +61,8 @@ class ExpressionDistribution(Distribution):
         """Log p(x) of every cell and gene, for a dense ``x``."""
         if self._validate_args:
             self._validate_sample(value)
-        return self.log_prob_zero() + self.log_ratio(value)
+        zero = self.log_prob_zero()
+        return (zero + self.log_ratio(value)).to(zero.dtype)
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
         """Log p(x) of each cell: the sum over genes, ``(…, n)``.
@@ -73,8 +76,9 @@ class ExpressionDistribution(Distribution):
         """
         if not rows.is_sparse:
             return _sum_measured(self.log_prob(rows.dense()), measured_ng)
-        zero_n = _sum_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
-        return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
+        zero, ratio_e = self.log_prob_zero().expand(self.batch_shape), self.at(rows).log_ratio(rows.values)
+        zero_n = _sum_measured(zero, measured_ng, ratio_e.dtype)
+        return (zero_n + rows.sum_n(ratio_e)).to(zero.dtype)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply a function to every parameter. The results are not validated."""
@@ -162,9 +166,9 @@ def _smallest_count(p: ExpressionDistribution, value_e: Tensor) -> Tensor:
     return high_e
 
 
-def _sum_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
-    """Sum over the genes that were measured."""
-    return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1)
+def _sum_measured(log_prob: Tensor, measured_ng: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum over the genes that were measured, in a precision."""
+    return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1, dtype=dtype)
 
 
 def pick(parameter: Tensor, rows: ExpressionRows) -> Tensor:
