@@ -512,3 +512,26 @@ def test_validation_can_be_turned_off_and_stays_off():
 
 def test_repr_names_the_shapes():
     assert repr(NegativeBinomial(torch.ones(2, 3), torch.ones(3))) == "NegativeBinomial((2, 3), (3,))"
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_samples_within_a_limit_follow_the_truncated_distribution(name):
+    case = CASES[name]
+    parameters = case.parameters(F64)
+    p, limit = case.make(*parameters), torch.tensor([0.0, 1.0, 3.0, 8.0, 40.0], dtype=F64)
+    torch.manual_seed(0)
+    x = p.within(p.sample((4000,)).to(F64), limit)
+    assert (x <= limit).all()
+    assert (x == x.round()).all()
+    oracle, values = oracle_of(case, parameters), np.arange(41).reshape(-1, 1, 1)
+    with np.errstate(divide="ignore"):
+        chance = np.where(values <= limit.numpy(), np.exp(oracle.logp(values)), 0)
+    chance /= chance.sum(0)
+    mean = (values * chance).sum(0)
+    deviation = np.sqrt(((values - mean) ** 2 * chance).sum(0) / 4000)
+    assert (np.abs(x.mean(0).numpy() - mean) <= 5 * deviation + 1e-9).all()
+
+
+def test_samples_within_the_limit_stay(case):
+    x = case.make(*case.parameters(F32)).sample()
+    assert case.make(*case.parameters(F32)).within(x, torch.tensor(torch.inf)) is x

@@ -138,6 +138,27 @@ class ExpressionDistribution(Distribution):
         by_ratio = (x * (target.mean / self.mean)).round().to(target.mean)
         return torch.where(rank > MAX_RANK, by_ratio, target.icdf(rank.clamp(max=MAX_RANK)))
 
+    def within(self, x: Tensor, limit: Tensor) -> Tensor:
+        """Return samples of which those above a limit are sampled again, given that they are not above it.
+
+        The result follows the distribution truncated at the limit.
+
+        Parameters
+        ----------
+        x
+            Samples of counts from this distribution.
+        limit
+            The largest count, which broadcasts to the shape of x.
+        """
+        limit = limit.expand(x.shape)
+        above = x > limit
+        if not above.any():
+            return x
+        part = self.map(lambda parameter: _exact(parameter).expand(x.shape)[above])
+        highest = limit[above].double()
+        again = part.icdf(torch.rand_like(highest) * part.cdf(highest))
+        return x.masked_scatter(above, torch.minimum(again, highest).to(x.dtype))
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Sample values, without gradient."""
         raise NotImplementedError

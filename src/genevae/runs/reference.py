@@ -11,7 +11,7 @@ from genevae.cells import Condition
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.models.classifier import MAX_CELLS, Calibration, bounds_nc, fit_temperature
-from genevae.models.reference import Reference
+from genevae.models.reference import Limits, Reference
 from genevae.models.vae import VAE
 from genevae.training.progress import progress_bar
 
@@ -25,16 +25,22 @@ LEAST_CELLS = 20
 
 @torch.no_grad()
 def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
-    """Return the posterior and the condition of each of these cells."""
+    """Return the posterior and the condition of each of these cells, and the largest counts that they have."""
     model.eval()
     means, scales, conditions = [], [], []
+    highest_g = torch.zeros(len(cells.schema.genes))
+    sizes = []
     for minibatch in cells:
+        highest_g = torch.maximum(highest_g, minibatch.x.dense().amax(0))
+        sizes.append(minibatch.condition.size_n1)
         on_device = minibatch.to(device)
         q = model.posterior(on_device)
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
         conditions.append(on_device.given(model.sized(on_device).with_measured(None)).to("cpu").condition)
-    return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
+    counts = cells.schema.has_noise_model and cells.schema.output_kind.is_count
+    limits = Limits(highest_g, torch.stack(torch.cat(sizes).aminmax())) if counts else None
+    return Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions), limits)
 
 
 def calibrate(

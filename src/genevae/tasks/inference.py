@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.data.genes import match_genes
@@ -16,6 +17,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import probe
+from genevae.distributions import ExpressionDistribution
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TrainedModel",
+    "draw_counts",
     "evaluation_mode",
     "lacks_genes",
     "on_device",
@@ -122,6 +125,13 @@ def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
     device = _device(module)
     for cells in minibatches:
         yield cells.to(device)
+
+
+def draw_counts(model: TrainedModel, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:
+    """Sample cells of these sizes from p, in the units of the result; counts not far above any in training."""
+    x_ng = model.schema.transform.draw(p, size_n1)
+    limits = model.reference.limits
+    return x_ng if limits is None else p.within(x_ng, limits.of_counts(size_n1))
 
 
 def require_size(model: TrainedModel, size: float | None) -> None:
