@@ -18,8 +18,10 @@ A message states what is wrong, where, what was given, and how to fix it, in tha
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "EX_TEMPFAIL",
@@ -32,6 +34,7 @@ __all__ = [
     "RunError",
     "TrainingError",
     "TrainingPaused",
+    "missing_path",
     "nearest",
     "shorten",
     "warn",
@@ -115,3 +118,22 @@ def nearest(given: object, valid: Iterable[object], limit: int = 8) -> str:
     close = difflib.get_close_matches(str(given).casefold(), folded, n=1, cutoff=0.6)
     question = f"Did you mean '{folded[close[0]]}'? " if close else ""
     return f"{question}There are: {shorten(names, limit)}."
+
+
+def missing_path(path: Path) -> str:
+    """Say why a path does not exist: a link without its target, a folder that is missing, or a name that differs."""
+    if path.is_symlink():
+        return (
+            f"{path} is a link to {os.readlink(path)}, which is missing. Get that file (with git-annex or DataLad: "  # noqa: PTH115 - the text of the link
+            f"datalad get {path}), mount its disk, or make the link again."
+        )
+    folder = path.absolute().parent
+    if folder.is_symlink() and not folder.exists():
+        return f"There is no {path}. {missing_path(folder)}"
+    if not folder.is_dir():
+        return (
+            f"There is no {path}. The folder {folder} does not exist either. Check the path and the working directory "
+            f"({Path.cwd()})."
+        )
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    return f"There is no {path}. In {folder}: {nearest(path.name, names)}"

@@ -25,6 +25,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unseen = counts[:5].copy()
     unseen.obs["cell_type"] = "Martian"
     unseen.write_h5ad(folder / "unseen.h5ad")
+    counts[:, 3:].copy().write_h5ad(folder / "fewer.h5ad")
     renamed = counts.copy()
     renamed.var_names = [f"ENSG{number:011d}" for number in range(counts.n_vars)]
     renamed.write_h5ad(folder / "renamed.h5ad")
@@ -66,6 +67,7 @@ MISTAKES = {
     "unseen category": ("embed run unseen.h5ad --out new.h5ad", "Martian"),
     "missing column": ("embed run bare.h5ad --out new.h5ad", "cell_type"),
     "wrong genes": ("embed run renamed.h5ad --out new.h5ad", "Ensembl"),
+    "genes that the data lack": ("embed run fewer.h5ad --out new.h5ad", "--join outer"),
     "gene list is missing": ("fit counts.h5ad --genes nothing.txt --out new", "nothing.txt"),
     "control is no level": (
         "fit counts.h5ad --condition cell_type --control cell_type=dendritic --out new",
@@ -147,6 +149,27 @@ def test_a_mistake_is_named(
     assert said in words
     assert "Traceback" not in words
     assert sorted(path for path in room.rglob("*")) == before, "something was left behind"
+
+
+def test_genes_that_the_data_lack_can_be_missing(room: Path, tmp_path: Path) -> None:
+    for name in ("counts", "fewer"):
+        data, out = room / f"{name}.h5ad", tmp_path / f"{name}.h5ad"
+        main(["embed", str(room / "run"), str(data), "--join", "outer", "--out", str(out)])
+    all_genes, fewer = (ad.read_h5ad(tmp_path / f"{name}.h5ad").obsm["X_genevae"] for name in ("counts", "fewer"))
+    assert np.isfinite(fewer).all()
+    assert 0 < np.abs(all_genes - fewer).max() < 10
+
+
+@pytest.mark.parametrize("name", ["run[/x]", "run[a]", "run:x:", "run [bold]"])
+def test_paths_are_printed_as_they_are(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["embed", str(room / "run"), str(room / "counts.h5ad"), "--out", f"{name}.h5ad"])
+    assert f"Wrote {name}.h5ad" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", str(room / "counts.h5ad"), "--epochs", name, "--out", "new"])
+    assert name in "".join(line.strip("│ ") for line in capsys.readouterr().err.splitlines())
 
 
 def test_a_mistake_is_one_paragraph(room: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,13 +98,24 @@ def test_unseen_categories_are_named_with_the_number_of_cells(schema, obs):
         schema.encode(other)
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, "", "  "])
 def test_missing_values_are_an_error_that_counts_them(schema, obs, missing):
     other = obs.assign(drug=pd.Series(["ctrl", missing, missing, "stim"], index=obs.index, dtype=object))
     with pytest.raises(CategoryError, match="'drug' is empty in 2 of 4 cells"):
         schema.encode(other)
     with pytest.raises(CategoryError, match="'drug' is empty in 2 of 4 cells"):
         Schema.fit([], other, Kind.COUNTS, condition=["drug"])
+
+
+def test_messages_name_code_that_keeps_the_other_cells(schema, obs):
+    adata = AnnData(obs=obs)
+    for changed in (["ctrl", None, "", "stim"], ["ctrl", None, None, "stim"], ["ctrl", "new", "other", "stim"]):
+        for kind in (object, "category"):
+            adata.obs["drug"] = pd.Series(changed, index=obs.index, dtype=object).astype(kind)
+            with pytest.raises(CategoryError) as raised:
+                schema.encode(adata.obs)
+            code = re.search(r"adata\[.*?\](?=[.] )", str(raised.value))[0]
+            schema.encode(eval(code, {"adata": adata}).obs)  # noqa: S307 - the code is ours
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, "much"])

@@ -339,6 +339,29 @@ def test_float32_keeps_four_digits_of_the_log_probability_of_large_negative_bino
     np.testing.assert_allclose(distribution.log_prob_n(as_csr(torch.tensor([[x]]))).item(), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("inflated", [False, True])
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e7])
+def test_float32_is_exact_to_rounding_for_large_poisson_counts(size, inflated, as_csr):
+    rng = np.random.default_rng(0)
+    mean = torch.tensor(size * rng.lognormal(0, 0.01, (N, G)), dtype=F32, requires_grad=True)
+    x = torch.tensor(rng.poisson(mean.detach()), dtype=F32)
+    gate = torch.full((N, G), -1.0)
+    counts = ZeroInflated(Poisson(mean), gate) if inflated else Poisson(mean)
+    oracle = Frozen(stats.poisson(mean.detach().double()))
+    expected = (Inflated(oracle, gate.double().numpy()) if inflated else oracle).logp(x.double().numpy())
+    found = counts.log_prob(x)
+    np.testing.assert_allclose(found.detach(), expected, rtol=1e-6)
+    (gradient,) = torch.autograd.grad(found.sum(), mean, retain_graph=True)
+    exact = x.double() / mean.detach().double() - 1
+    np.testing.assert_allclose(gradient, exact, rtol=1e-6, atol=2e-7)
+    rows = as_csr(torch.where(torch.arange(G) == 1, 0.0, x))
+    with torch.no_grad():
+        of_rows = counts.log_prob_n(rows)
+    zero = (-mean.detach().double()) if not inflated else counts.log_prob_zero().detach().double()
+    kept = np.where(np.arange(G) == 1, zero, expected).sum(1)
+    np.testing.assert_allclose(of_rows, kept, rtol=1e-6)
+
+
 def test_negative_binomial_becomes_poisson_as_theta_grows():
     mean, x = torch.tensor([[0.1, 1.0, 5.0, 30.0]], dtype=F64), torch.tensor([[0.0, 2.0, 3.0, 40.0]], dtype=F64)
     expected = Poisson(mean).log_prob(x)
@@ -489,3 +512,26 @@ def test_validation_can_be_turned_off_and_stays_off():
 
 def test_repr_names_the_shapes():
     assert repr(NegativeBinomial(torch.ones(2, 3), torch.ones(3))) == "NegativeBinomial((2, 3), (3,))"
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_samples_within_a_limit_follow_the_truncated_distribution(name):
+    case = CASES[name]
+    parameters = case.parameters(F64)
+    p, limit = case.make(*parameters), torch.tensor([0.0, 1.0, 3.0, 8.0, 40.0], dtype=F64)
+    torch.manual_seed(0)
+    x = p.within(p.sample((4000,)).to(F64), limit)
+    assert (x <= limit).all()
+    assert (x == x.round()).all()
+    oracle, values = oracle_of(case, parameters), np.arange(41).reshape(-1, 1, 1)
+    with np.errstate(divide="ignore"):
+        chance = np.where(values <= limit.numpy(), np.exp(oracle.logp(values)), 0)
+    chance /= chance.sum(0)
+    mean = (values * chance).sum(0)
+    deviation = np.sqrt(((values - mean) ** 2 * chance).sum(0) / 4000)
+    assert (np.abs(x.mean(0).numpy() - mean) <= 5 * deviation + 1e-9).all()
+
+
+def test_samples_within_the_limit_stay(case):
+    x = case.make(*case.parameters(F32)).sample()
+    assert case.make(*case.parameters(F32)).within(x, torch.tensor(torch.inf)) is x

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata
@@ -20,6 +22,7 @@ from scipy.io import mmwrite
 import genevae.io.formats as sources
 from genevae.errors import DataError
 from genevae.io.formats import MemorySource, ReadOptions, fingerprint, open_source, read
+from genevae.io.tables.metadata import read_table
 
 N_CELLS, N_GENES = 30, 12
 
@@ -240,16 +243,107 @@ def test_missing_paths_name_their_neighbours(tmp_path):
         open_source(tmp_path / "nowhere" / "cells.h5ad")
 
 
-@pytest.mark.parametrize("name", ["cells.loom", "cells", "folder", "matrix.mtx.gz"])
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.csv", "folder/cells.h5ad"])
+def test_a_link_without_its_target_is_named(tmp_path, name):
+    (tmp_path / name.split("/")[0]).symlink_to(tmp_path / "annex" / "xyz")
+    with pytest.raises(DataError, match=r"is a link to .*annex/xyz, which is missing"):
+        open_source(tmp_path / name)
+    with pytest.raises(DataError, match="is a link to"):
+        read_table(tmp_path / name)
+
+
+def test_brackets_in_a_path_are_no_pattern(tmp_path, adata):
+    folder = tmp_path / "run [v2]"
+    folder.mkdir()
+    for name in ("a.h5ad", "b[1].h5ad"):
+        adata.write_h5ad(folder / name)
+    assert len(open_source(folder / "b[1].h5ad")) == len(adata)
+    assert len(open_source(folder / "*.h5ad")) == len(open_source(folder)) == 2 * len(adata)
+    with pytest.raises(DataError, match=r"Did you mean 'b\[1\]\.h5ad'"):
+        open_source(folder / "b[2].h5ad")
+
+
+def test_a_file_that_is_open_for_writing_is_no_damage(tmp_path, adata):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    writer = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(tmp_path / "cells.h5ad")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        with pytest.raises(DataError, match=r"is open for writing in another program.*HDF5_USE_FILE_LOCKING=FALSE"):
+            open_source(tmp_path / "cells.h5ad")
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("key", ["X/data", "obs/batch/codes", "var/_index"])
+def test_a_missing_filter_is_no_damage(tmp_path, adata, key):
+    adata.obs["batch"] = pd.Categorical(["x", "y"] * (len(adata) // 2) + ["x"] * (len(adata) % 2))
+    path = tmp_path / "cells.h5ad"
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        attributes, values = dict(file[key].attrs), file[key][:]
+        del file[key]
+        file.create_dataset(key, data=values, compression="gzip", dtype=None).attrs.update(attributes)
+    deflate = b"\x01\x00\x08\x00\x01\x00\x01\x00deflate\x00"  # the number and name of HDF5's own filter
+    content = path.read_bytes()
+    assert content.count(deflate) == 1
+    path.write_bytes(content.replace(deflate, b"\x3f\x7f" + deflate[2:]))
+    with pytest.raises(DataError, match=r"compressed with a filter that HDF5 does not have.*pip install hdf5plugin"):
+        open_source(path).read(np.arange(3))
+
+
+def test_files_of_old_anndata_are_opened_as_they_are_read(tmp_path, adata):
+    x, path = sparse.csr_matrix(adata.X), tmp_path / "old.h5ad"
+    obs = np.array([(name.encode(), 7) for name in adata.obs_names], [("index", "S20"), ("size", "i4")])
+    var = np.array([(name.encode(),) for name in adata.var_names], [("index", "S20")])
+    with h5py.File(path, "w") as file:
+        for part in ("data", "indices", "indptr"):
+            file[f"X/{part}"] = getattr(x, part)
+        file["X"].attrs.update(h5sparse_format="csr", h5sparse_shape=x.shape)
+        file["obs"], file["var"] = obs, var
+    source = open_source(path)
+    assert source.genes == tuple(adata.var_names)
+    assert source.obs["size"].tolist() == [7] * len(adata)
+    np.testing.assert_array_equal(source.read(np.arange(len(adata))).toarray(), x.toarray())
+
+
+def test_data_without_x_name_the_layer_to_give(tmp_path, adata):
+    bare = AnnData(obs=adata.obs, var=adata.var)
+    with pytest.raises(DataError, match="no X and no layers"):
+        open_source(bare)
+    bare.raw = adata
+    bare.write_h5ad(tmp_path / "raw.h5ad")
+    for data in (bare, tmp_path / "raw.h5ad"):
+        with pytest.raises(DataError, match=r"has no X.*--layer raw \(in Python: layer='raw'\)"):
+            open_source(data)
+        assert len(open_source(data, "raw")) == len(adata)
+
+
+@pytest.mark.parametrize("name", ["cells.xyz", "cells", "folder"])
 def test_unknown_formats_list_the_known(tmp_path, name):
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
     else:
         path.write_text("x")
-    with pytest.raises(DataError, match=r"unknown format.*\.h5ad.*\.zarr") as raised:
+    with pytest.raises(DataError, match=r"unknown format.*\.h5ad.*\.zarr"):
         open_source(path)
-    assert ("Give its folder" in str(raised.value)) == name.startswith("matrix")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("my cells.h5ad.gz", "gunzip -k '.*/my cells.h5ad.gz'$"),
+        ("cells.h5ad.zip", "unzip .*/cells.h5ad.zip$"),
+        ("cells.loom", r"read_loom\('.*/cells.loom'\).write_h5ad\('cells.h5ad'\)"),
+        ("a.mtx", "a_barcodes.tsv and a_features.tsv"),
+    ],
+)
+def test_other_formats_are_answered_with_a_conversion(tmp_path, name, advice):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=advice):
+        open_source(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".h5"])
@@ -329,12 +423,90 @@ def test_tenx_without_expression_is_refused(tmp_path, adata):
         open_source(tmp_path / "m.h5")
 
 
+PROGRAMS = {
+    "10x": ("matrix.mtx", "barcodes.tsv", "genes.tsv", False),
+    "kb": ("cells_x_genes.mtx", "cells_x_genes.barcodes.txt", "cells_x_genes.genes.txt", True),
+    "alevin": ("quants_mat.mtx", "quants_mat_rows.txt", "quants_mat_cols.txt", True),
+}
+
+
+def write_program(folder: Path, program: str, prefix: str = "", turned: bool = False, seed: int = 0) -> np.ndarray:
+    """Write the three files of a program, with one column of gene names."""
+    x = np.random.default_rng(seed).poisson(1, (5, 4))
+    matrix, barcodes, features, cells_in_rows = PROGRAMS[program]
+    folder.mkdir(parents=True, exist_ok=True)
+    mmwrite(folder / (prefix + matrix), sparse.coo_matrix(x if cells_in_rows != turned else x.T))
+    (folder / (prefix + barcodes)).write_text("".join(f"{prefix}c{at}\n" for at in range(5)))
+    (folder / (prefix + features)).write_text("".join(f"ENSG{at}\n" for at in range(4)))
+    return x
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("prefix", ["", "GSM1_S1_"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_matrices_of_programs_are_read(tmp_path, program, prefix, turned):
+    x = write_program(tmp_path / "run", program, prefix, turned)
+    (tmp_path / "run" / "notes.txt").write_text("no data")
+    for path in (tmp_path / "run", tmp_path / "run" / (prefix + PROGRAMS[program][0])):
+        adata = read(path)
+        np.testing.assert_array_equal(adata.X.toarray(), x)
+        assert adata.obs_names.tolist() == [f"{prefix}c{at}" for at in range(5)]
+        assert adata.var_names.tolist() == [f"ENSG{at}" for at in range(4)]
+    if program != "kb":
+        return
+    (tmp_path / "run" / f"{prefix}cells_x_genes.genes.names.txt").write_text("A\nB\nC\nD\n")
+    assert read(tmp_path / "run").var_names.tolist() == ["A", "B", "C", "D"]
+
+
+def test_several_matrices_in_a_folder_are_one_source(tmp_path):
+    x = [write_program(tmp_path, "10x", f"GSM{seed}_", seed=seed) for seed in (1, 2)]
+    (tmp_path / "GSM2_genes.tsv").unlink()  # the same for all samples
+    adata = read(tmp_path)
+    np.testing.assert_array_equal(sparse.csr_matrix(adata.X).toarray(), np.concatenate(x))
+    assert adata.obs_names[5] == "GSM2_c0"
+
+
+def test_a_folder_above_the_data_names_them(tmp_path):
+    write_program(tmp_path / "outs" / "filtered_feature_bc_matrix", "10x")
+    write_program(tmp_path / "outs" / "alevin", "alevin")
+    with pytest.raises(DataError, match=r"Give one of them: .*outs/alevin, .*outs/filtered_feature_bc_matrix"):
+        read(tmp_path)
+    (tmp_path / "outs" / "alevin" / "quants_mat.gz").write_bytes(b"")
+    (tmp_path / "outs" / "alevin" / "quants_mat.mtx").unlink()
+    with pytest.raises(DataError, match="--dumpMtx"):
+        read(tmp_path / "outs" / "alevin")
+
+
+def test_raw_and_filtered_cells_are_not_joined(tmp_path, adata):
+    for name in ("raw_feature_bc_matrix.h5", "filtered_feature_bc_matrix.h5"):
+        write_tenx_h5(tmp_path / name, adata, SYMBOLS, TYPES)
+    with pytest.raises(DataError, match=r"twice.*such as .*/filtered_feature_bc_matrix\.h5"):
+        read(tmp_path)
+
+
+def test_counts_of_spliced_and_unspliced_reads_are_not_genes(tmp_path):
+    write_program(tmp_path, "alevin")
+    mmwrite(tmp_path / "quants_mat.mtx", sparse.coo_matrix(np.ones((5, 6), int)))
+    (tmp_path / "quants_mat_cols.txt").write_text("A\nB\nA-U\nB-U\nA-A\nB-A\n")
+    with pytest.raises(DataError, match=r"ambiguous counts of each gene .A, A-U, A-A.*pyroe"):
+        read(tmp_path)
+
+
+def test_quotes_and_headers_of_names(tmp_path):
+    x = write_program(tmp_path, "10x")
+    (tmp_path / "barcodes.tsv").write_text("".join(f'"c{at}"\n' for at in range(5)))
+    np.testing.assert_array_equal(read(tmp_path)[["c0", "c1"]].X.toarray(), x[:2])
+    (tmp_path / "barcodes.tsv").write_text("x\n" + "".join(f'"c{at}"\n' for at in range(5)))
+    with pytest.raises(DataError, match="header"):
+        read(tmp_path)
+
+
 def test_damaged_tenx_folders_are_refused(tmp_path, adata):
     whole = tmp_path / "whole"
     write_tenx_folder(whole, adata, SYMBOLS, TYPES, zipped=True)
     shutil.copytree(whole, tmp_path / "missing")
     (tmp_path / "missing" / "barcodes.tsv.gz").unlink()
-    with pytest.raises(DataError, match=r"none of barcodes\.tsv, barcodes\.tsv\.gz"):
+    with pytest.raises(DataError, match=r"none of barcodes\.tsv,.*is beside it.*ln -s NAME"):
         open_source(tmp_path / "missing")
     shutil.copytree(whole, tmp_path / "short")
     (tmp_path / "short" / "barcodes.tsv.gz").write_bytes(gzip.compress(b"a\nb\n"))

@@ -111,7 +111,7 @@ def test_any_text_comes_back(tmp_path_factory, rows):
     [
         ("t.csv", b"", "is empty"),
         ("t.csv", b"\n\n", "is empty"),
-        ("t.csv", b"a,b\n", r"is empty: it has a header \(a, b\)"),
+        ("t.csv", b"a,b\n", r"is empty: it has no rows below the header \(a, b\)"),
         ("t.csv", b"a,b\n1,2\n3\n", r"line 3, has 1 fields where the header has 2: '3'"),
         ("t.csv", b"a,b\n1,2\n\n3,4,5\n", "line 4, has 3 fields"),
         ("t.csv", b'a,b\n"x\ny",2\n3\n', "line 4, has 1 fields"),

@@ -24,7 +24,7 @@ from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.io.tables.metadata import read_table
 from genevae.io.tables.open_table import is_table, open_table
-from genevae.io.tables.orientation import genes_in_rows, is_likely_gene, is_likely_sample
+from genevae.io.tables.orientation import describes_samples, genes_in_rows, is_likely_gene, is_likely_sample
 
 SAMPLES, GENES = [f"S{at}" for at in range(5)], [f"G{at}" for at in range(12)]
 
@@ -163,6 +163,77 @@ def test_tables_of_other_programs(tmp_path, table):
     require_same(opened(write(tmp_path / "t.csv", numbered)), table)
 
 
+@pytest.mark.parametrize("end", ["rows", "header", "both"])
+def test_separators_at_the_end_are_no_columns(tmp_path, end):
+    lines = [f"G{at}\t{at}\t{at + 10}\t" for at in range(4)]
+    header = "gene\tS0\tS1" + ("\t" if end != "rows" else "")
+    lines = lines if end != "header" else [line[:-1] for line in lines]
+    text = "\n".join([header, *lines]) + "\n"
+    expected = pd.DataFrame([[0, 1, 2, 3], [10, 11, 12, 13]], index=["S0", "S1"], columns=[f"G{at}" for at in range(4)])
+    path = write_text(tmp_path / "t.tsv", text)
+    require_same(opened(path), expected)
+    assert read_table(path).columns.tolist() == ["gene", "S0", "S1"]
+
+
+def test_a_column_without_a_title_is_refused(tmp_path):
+    path = write_text(tmp_path / "t.tsv", "S0\tS1\t\nG0\t1\t2\nG1\t3\t4\n")
+    for read in (opened, read_table):
+        with pytest.raises(DataError, match=r"last has no title.*begin the header with a separator"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.tsv", "t.csv"])
+def test_columns_aligned_with_spaces(tmp_path, table, name):
+    text = table.T.fillna(0).to_string() + "\n"
+    require_same(opened(write_text(tmp_path / name, text)), table.fillna(0))
+    quoted = text.replace("G11", '"G 11"')
+    assert opened(write_text(tmp_path / name, quoted)).genes[-1] == "G 11"
+
+
+SUMMARIES = ["__no_feature", "not_aligned", "N_unmapped", "Unassigned_NoFeatures", "Total reads"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("genes_down", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_what_describes_samples_is_not_a_gene(tmp_path, table, suffix, genes_down, first):
+    others = pd.DataFrame(
+        {name: range(at, at + 5) for at, name in enumerate([*SUMMARIES, "age", "BMI"])}, index=SAMPLES
+    )
+    joined = pd.concat([others, table] if first else [table, others], axis=1)
+    path = write(tmp_path / f"t{suffix}", joined.T if genes_down else joined)
+    source = opened(path, transpose=genes_down)
+    require_same(source, table)
+    pd.testing.assert_frame_equal(source.obs.astype("int64"), others)
+    with pytest.raises(DataError, match=r"has no genes: __no_feature.*--metadata"):
+        opened(write(path, others.T if genes_down else others), transpose=genes_down)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("at", [0, 5, 12])
+def test_words_among_the_genes_are_metadata(tmp_path, table, suffix, at):
+    text = table.copy()
+    text.insert(at, "subtype of tumour", ["a", "b", "a", None, "c"])
+    source = opened(write(tmp_path / f"t{suffix}", text), transpose=False)
+    require_same(source, table)
+    assert source.obs["subtype of tumour"].tolist()[:3] == ["a", "b", "a"]
+
+
+def test_real_gene_names_do_not_describe_samples(bulk, shared_data):
+    symbols = pd.read_csv(shared_data("annot/human_protein_coding_hgnc.tsv.gz"), sep="\t", dtype=str)["symbol"]
+    assert not any(map(describes_samples, [*bulk.columns, *symbols]))
+    assert all(map(describes_samples, ["cell.type", "nCount_RNA", "percent.mt", "OS.time", "Age at diagnosis"]))
+
+
+@pytest.mark.parametrize("first", ["N_unmapped\t7\t8\t9", "TP53\t0", "G0\t5"])
+def test_a_table_without_a_header_is_refused(tmp_path, first):
+    width = first.count("\t")
+    rows = "".join(f"{name}{width * chr(9)}".replace("\t", "\t4") + "\n" for name in ("ACTB", "__no_feature"))
+    path = write_text(tmp_path / "t.tsv", f"{first}\n{rows}")
+    with pytest.raises(DataError, match=r"has no header: its first line is.*printf 'gene\\tsample1"):
+        opened(path)
+
+
 def test_names_stay_as_they_are(tmp_path):
     names = ["007", "NA", 'say "x"', "a,b", "two\nlines", "NA", "1.50", ""]
     table = pd.DataFrame(np.arange(24).reshape(8, 3), index=names, columns=["1", "02", "1"])
@@ -293,7 +364,7 @@ def test_tables_are_told_by_suffix(tmp_path, name, expected):
         ("x,a,b\n", "no rows below the header"),
         ("x,a,b\ng1,1,2\ng2,1,oops\n", r"line 3, has 'oops' in column 'b', where a number is expected"),
         ("x,a,b\ng1,1,2\n\ng2,True,1\n", "line 4, has 'True' in column 'a'"),
-        ('x,a,b\ng1,1,2\ng2,"1,000",1\n', "line 3, has '1 000' in column 'a'"),
+        ('x,a,b\ng1,1,2\ng2,"1,000",1\n', "line 3, has '1,000' in column 'a'"),
         ("x,a,b\ng1,1,2\ng2,1_0,1\n", "line 3, has '1_0' in column 'a'"),
         ("x,a,b\ng1,1,2\ng2,1\n", "line 3, has 2 fields where the header has 3"),
         ("x,a,b\ng1,1,2\ng2,1,2,3\n", "line 3, has 4 fields where the header has 3"),
@@ -333,7 +404,7 @@ def test_bad_parquet_is_refused(tmp_path, table):
     path = tmp_path / "t.parquet"
     for bad, message in [
         (table.reset_index(drop=True), "has no row names"),
-        (table.assign(G5="x"), "string in column 'G5'"),
+        (table.assign(G5=pd.Timestamp("2020-01-01")), "timestamp.* in column 'G5'"),
         (table.astype(str), "has no numbers"),
         (table.iloc[:0], "no rows"),
     ]:

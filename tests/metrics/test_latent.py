@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from sklearn.metrics import calinski_harabasz_score, silhouette_score
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -20,6 +23,7 @@ from genevae.metrics.latent import (
 )
 from genevae.plotting.embedding import effect_picture, field_picture
 from genevae.plotting.projections import project_2d
+from genevae.plotting.training import gene_picture, map_picture, sweep_picture
 
 RNG = np.random.default_rng(0)
 KIND = np.repeat(["A", "B", "C"], 40)
@@ -114,3 +118,23 @@ def test_maps_keep_clouds_apart_also_where_cells_are_put_beside_others(name):
 @pytest.mark.parametrize("name", ["pca", "tsne"])
 def test_one_dimension_is_drawn_too(name):
     assert project_2d(name, APART[:20, :1], 0).shape == (20, 2)
+
+
+@pytest.mark.parametrize("name", [r"$\frac{a}{$", "a $x$ b", "_hidden", "<b>[/x]</b>", "100 %", r"\$", "x$"])
+def test_names_in_pictures_are_shown_as_they_are(tmp_path, monkeypatch, name):
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))[1])
+    labels = np.array([name, "other"] * 10)
+    xy = np.arange(40.0).reshape(20, 2)
+    field_picture(xy, {name: labels}, name, tmp_path / "a.png")
+    effect_picture(pd.DataFrame([[1.0, 2.0]], index=[name], columns=[name, "b"]), tmp_path / "b.png")
+    map_picture({name: xy}, labels, tmp_path / "c.png")
+    gene_picture({name: {name: np.ones(20)}}, labels, tmp_path / "d.png")
+    table = pd.DataFrame({name: [name, "b"], "bound": [1.0, 2.0], "low": -0.1, "high": 0.1, "reconstruction": 0.0})
+    sweep_picture(table, [name], 0, tmp_path / "e.png")
+    assert len(figures) == 5
+    for figure in figures:
+        shown = [text.get_text().removeprefix("\N{ZERO WIDTH SPACE}") for text in figure.findobj(Text)]
+        assert shown.count(name.replace("$", r"\$")) >= 2  # a title or an axis, and a legend or a tick
+        assert not any(map(is_math_text, shown))

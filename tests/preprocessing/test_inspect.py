@@ -281,3 +281,26 @@ def test_count_likelihoods_want_counts(kind):
         return
     with pytest.raises(RecipeError, match=rf"cells\.h5ad has {kind}.*'nb'.*--layer counts.*--recipe conditional"):
         check_likelihood(kind, needs_counts=True, recipe="nb", name="cells.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["age", "__no_feature"], "age, __no_feature among the genes describe samples"),
+        (["1-Mar", "2023-09-02", "2.31E+13"], "3 gene names are dates or numbers that a spreadsheet made"),
+        (["", "nan"], "2 genes have no name"),
+        ([" TP53"], "1 gene names have spaces around them, such as ' TP53'"),
+    ],
+)
+def test_names_that_are_no_genes_are_reported(names, message):
+    genes = [f"G{at}" for at in range(N_GENES)]
+    assert "gene" not in texts(inspect(AnnData(draw_counts(), var=pd.DataFrame(index=genes))), "warning")
+    genes[: len(names)] = names
+    assert message in texts(inspect(AnnData(draw_counts(), var=pd.DataFrame(index=genes))), "warning")
+
+
+def test_few_genes_with_other_values_are_named():
+    counts = draw_counts()
+    counts[:, 7] += np.random.default_rng(1).random(N_CELLS) + 1
+    found = texts(inspect(AnnData(counts, var=pd.DataFrame(index=[f"G{at}" for at in range(N_GENES)]))), "warning")
+    assert "all genes have integers, except G7: are these metadata" in found

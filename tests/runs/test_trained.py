@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from genevae.errors import RunError
+from genevae.models.classifier import bounds_nc
+from genevae.runs import reference
 from genevae.runs.fit import fit
 from genevae.runs.load import load
 from genevae.runs.manifest import MANIFEST, SEAL, _seal
@@ -130,3 +132,19 @@ def test_cell_names_survive(names, adata, tmp_path):
     few.obs_names = names
     save(fit(few, epochs=1, n_latent=2, hidden=[4], validation=0.25, progress=False), tmp_path / "run")
     assert load(tmp_path / "run").split.index.tolist() == names
+
+
+@pytest.mark.parametrize(("limit", "least", "expected"), [(10**6, 1, 20), (30, 1, 10), (30, 12, 12), (1, 1, 1)])
+def test_the_work_of_calibration_is_bounded(make_adata, monkeypatch, limit, least, expected):
+    scored = []
+
+    def counted(model, cells, field, codes, generator):
+        scored.append((cells.n_cells, len(codes)))
+        return bounds_nc(model, cells, field, codes, generator)
+
+    for name, value in (("bounds_nc", counted), ("MAX_EVALUATIONS", limit), ("LEAST_CELLS", least), ("MAX_CELLS", 6)):
+        monkeypatch.setattr(reference, name, value)
+    model = fit(make_adata(100), condition=["type"], validation=0.2, epochs=1, progress=False, device="cpu")
+    assert sum(n for n, _ in scored) == expected
+    assert {c for _, c in scored} == {3}
+    assert model.calibration["type"].temperature > 0

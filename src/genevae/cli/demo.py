@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich import print as say
 from rich.markdown import Markdown
 
 import genevae as gv
+from genevae.cli.options import say
 from genevae.errors import DataError
 from genevae.io.atomic import hidden_sibling, replace_with
 from genevae.io.overwrite import require_free

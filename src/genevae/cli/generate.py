@@ -48,8 +48,9 @@ def generate(
     seed
         Of the random draws.
     """
-    gv.generate(
+    made = gv.generate(
         gv.load(run), n=n, condition=assignments(condition), per_category=assignments(per_category), latent=latent,
         size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {out}")
+    note = made.uns["genevae"].get("note")
+    say(*([f"Note: {note}"] if note else []), f"Wrote {out}")

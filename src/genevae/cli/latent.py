@@ -61,11 +61,12 @@ def latent(
     from genevae.data.genes import match_genes
     from genevae.io.formats import open_source
     from genevae.io.source import sample_cells
+    from genevae.tasks.inference import lacks_genes
 
     require_free(out, force, [run, data])
     chosen = _chosen(maps or ())
     model = gv.load(run)
-    everything = match_genes(open_source(data), model.schema.genes, model.schema.missing)
+    everything = match_genes(open_source(data), model.schema.genes, model.schema.missing or lacks_genes(data))
     source = sample_cells(everything, cells, seed)
     with staging_folder(out) as folder:
         draft = folder / out.name

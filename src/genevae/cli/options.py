@@ -123,11 +123,11 @@ def written(out: Path | None, into: Path | None) -> Path:
     return found
 
 
-def say(*texts: Any) -> None:
-    """Print lines to the terminal; names are never read as markup."""
+def say(*texts: Any, end: str = "\n") -> None:
+    """Print lines to the terminal; names are never read as markup, nor as codes of emoji."""
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False).print(*texts, sep="\n", markup=False)
+    Console(soft_wrap=True, highlight=False, emoji=False, markup=False).print(*texts, sep="\n", end=end)
 
 
 def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' own signature

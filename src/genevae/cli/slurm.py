@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from genevae.cli.options import assignments
+from genevae.cli.options import assignments, say
 from genevae.cli.sbatch import Job, sbatch_script
 from genevae.errors import RecipeError, RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
@@ -93,15 +92,14 @@ def slurm(
         resumes=command[0] == "fit",
     )  # fmt: skip
     text = sbatch_script(job)
-    console = Console(soft_wrap=True, highlight=False)
     if dry_run:
-        console.print(text, markup=False, end="")
+        say(text, end="")
         return
     path = script or Path(f"{job.name}.sbatch")
     _write(text, path, replace, files)
-    console.print(f"Wrote {path}" + ("" if submit else f": submit it with sbatch {path}"), markup=False)
+    say(f"Wrote {path}" + ("" if submit else f": submit it with sbatch {path}"))
     if submit:
-        console.print(_submitted(path), markup=False)
+        say(_submitted(path))
 
 
 def _callable() -> dict[str, tuple[str, ...]]:

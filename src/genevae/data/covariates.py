@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, Self
 
 import numpy as np
@@ -65,6 +66,7 @@ class Categorical:
         """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data."""
         if not unknown:
             _require_complete(column)
+        column = _with_missing(column)
         _note_numbers(column)
         control = None if control is None else category_name(control)
         categories = tuple(sorted(set(category_names(column.dropna())) - ({UNKNOWN} if unknown else set())))
@@ -119,7 +121,7 @@ class Categorical:
         """
         if not self.unknown:
             _require_complete(column)
-        names = category_names(column)
+        names = category_names(_with_missing(column))
         if self.combined:
             names = names.map({name: self._canonical(name) for name in names.dropna().unique()})
         codes = pd.Categorical(names, categories=list(self.categories)).codes
@@ -130,7 +132,10 @@ class Categorical:
             raise CategoryError(
                 f"Column '{self.name}' has {len(unseen)} categories that are not in this model: {shorten(unseen)} "
                 f"(in {int((codes < 0).sum()):,} cells). The model has: {shorten(self.categories)}. "
-                "Leave those cells out, rename the categories, or train a model that includes them."
+                "Rename the categories, or leave those cells out: "
+                f"adata[~adata.obs['{self.name}'].isin({unseen[:3]!r})]. To train on them too, from this model: "
+                f"genevae fit DATA --condition {quote(self.name)} --from RUN --out NEW. A model that was trained with "
+                "--setting category_dropout=0.1 takes such cells as of an unknown category."
             )
         return torch.from_numpy(codes.astype(np.int64))
 
@@ -261,12 +266,21 @@ def _note_numbers(column: pd.Series[Any]) -> None:
         )
 
 
+def _with_missing(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column in which empty text is missing."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.mask(column.astype(str).str.strip().eq("").astype(bool))
+
+
 def _require_complete(column: pd.Series[Any]) -> None:
-    missing = int(column.isna().sum())
+    missing = int(_with_missing(column).isna().sum())
     if missing:
+        kept = ".notna()" if missing == column.isna().sum() else ".astype('string').fillna('').str.strip() != ''"
         raise CategoryError(
-            f"Column '{column.name}' is empty in {missing:,} of {len(column):,} cells. "
-            "Fill in the values, or leave those cells out."
+            f"Column '{column.name}' is empty in {missing:,} of {len(column):,} cells. Leave those cells out: "
+            f"adata[adata.obs['{column.name}']{kept}]. Or fill in the values: a table of cell names and values "
+            "replaces a column, with --metadata."
         )
 
 

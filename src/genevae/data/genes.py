@@ -104,7 +104,10 @@ def _reason_missing(missing: list[str], present: tuple[str, ...]) -> str:
         schemes = ("Ensembl ids", "gene symbols")
         required, given = schemes if _are_ensembl(missing) else schemes[::-1]
         return f"{required} are required, but the data have {given}. Put the {required} into var_names (see adata.var)."
-    return f"The data have {shorten(present, 3)}. Give data with these genes, or allow missing ones."
+    return (
+        f"The data have {shorten(present, 3)}. Give data with these genes. A model takes genes that a file lacks as "
+        "missing, not as zero, with --join outer (in Python: genevae.io.formats.ReadOptions(path, join='outer'))."
+    )
 
 
 def _without_version(gene: str) -> str:

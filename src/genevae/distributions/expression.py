@@ -41,6 +41,8 @@ class ExpressionDistribution(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
+    ratio_dtype: ClassVar[torch.dtype | None] = None
+    """Precision of :meth:`log_ratio`, if it is not that of the parameters."""
 
     def __init__(self, *parameters: Tensor, validate_args: bool | None = None) -> None:
         self.parameters = parameters
@@ -59,7 +61,8 @@ class ExpressionDistribution(Distribution):
         """Log p(x) of every cell and gene, for a dense ``x``."""
         if self._validate_args:
             self._validate_sample(value)
-        return self.log_prob_zero() + self.log_ratio(value)
+        zero = self.log_prob_zero()
+        return (zero + self.log_ratio(value)).to(zero.dtype)
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
         """Log p(x) of each cell: the sum over genes, ``(…, n)``.
@@ -73,8 +76,9 @@ class ExpressionDistribution(Distribution):
         """
         if not rows.is_sparse:
             return _sum_measured(self.log_prob(rows.dense()), measured_ng)
-        zero_n = _sum_measured(self.log_prob_zero().expand(self.batch_shape), measured_ng)
-        return zero_n + rows.sum_n(self.at(rows).log_ratio(rows.values))
+        zero, ratio_e = self.log_prob_zero().expand(self.batch_shape), self.at(rows).log_ratio(rows.values)
+        zero_n = _sum_measured(zero, measured_ng, ratio_e.dtype)
+        return (zero_n + rows.sum_n(ratio_e)).to(zero.dtype)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply a function to every parameter. The results are not validated."""
@@ -134,6 +138,27 @@ class ExpressionDistribution(Distribution):
         by_ratio = (x * (target.mean / self.mean)).round().to(target.mean)
         return torch.where(rank > MAX_RANK, by_ratio, target.icdf(rank.clamp(max=MAX_RANK)))
 
+    def within(self, x: Tensor, limit: Tensor) -> Tensor:
+        """Return samples of which those above a limit are sampled again, given that they are not above it.
+
+        The result follows the distribution truncated at the limit.
+
+        Parameters
+        ----------
+        x
+            Samples of counts from this distribution.
+        limit
+            The largest count, which broadcasts to the shape of x.
+        """
+        limit = limit.expand(x.shape)
+        above = x > limit
+        if not above.any():
+            return x
+        part = self.map(lambda parameter: _exact(parameter).expand(x.shape)[above])
+        highest = limit[above].double()
+        again = part.icdf(torch.rand_like(highest) * part.cdf(highest))
+        return x.masked_scatter(above, torch.minimum(again, highest).to(x.dtype))
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Sample values, without gradient."""
         raise NotImplementedError
@@ -162,9 +187,9 @@ def _smallest_count(p: ExpressionDistribution, value_e: Tensor) -> Tensor:
     return high_e
 
 
-def _sum_measured(log_prob: Tensor, measured_ng: Tensor | None) -> Tensor:
-    """Sum over the genes that were measured."""
-    return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1)
+def _sum_measured(log_prob: Tensor, measured_ng: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum over the genes that were measured, in a precision."""
+    return (log_prob if measured_ng is None else log_prob.masked_fill(~measured_ng, 0)).sum(-1, dtype=dtype)
 
 
 def pick(parameter: Tensor, rows: ExpressionRows) -> Tensor:

@@ -65,7 +65,8 @@ class ZeroInflated(ExpressionDistribution):
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """Log p(x) − log p(0): that of the base, minus the log-odds that a zero comes from the gate."""
-        excess = F.softplus(self.gate_logits - self.base.log_prob_zero())
+        zero = self.base.log_prob_zero()
+        excess = F.softplus(self.gate_logits - zero.to(self.base.ratio_dtype or zero.dtype))
         return self.base.log_ratio(x) - torch.where(x > 0, excess, torch.zeros_like(excess))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:

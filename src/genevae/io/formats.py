@@ -6,15 +6,17 @@ To add a format, write a file here and add it to :data:`FORMATS`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 from anndata import AnnData
 from scipy.sparse import issparse
 
-from genevae.errors import DataError, GeneError, nearest, shorten
+from genevae.errors import DataError, GeneError, missing_path, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.cache import in_memory, in_memory_if_fits
@@ -71,7 +73,10 @@ FORMATS: dict[str, Format] = {
     "batch": Format("folder of batch files (batch_0000.h5 …)", batch_h5.is_batch, batch_h5.open_batches),
     "10x": Format("10x HDF5 file (.h5)", tenx.is_h5, tenx.open_h5, tenx.read_h5),
     "10x-mtx": Format(
-        "10x folder (matrix.mtx, barcodes.tsv, features.tsv)", tenx.is_folder, tenx.open_folder, tenx.read_folder
+        "10x folder (matrix.mtx, barcodes.tsv, features.tsv; also of STARsolo, kb and alevin-fry)",
+        lambda path: tenx.is_folder(path) or tenx.is_matrix(path),
+        tenx.open_folder,
+        tenx.read_folder,
     ),
     "10x-tar": Format("archive of a 10x folder (.tar, .tar.gz)", tenx.is_tar, tenx.open_tar, tenx.read_tar),
     "chunks": Format("folder of chunks (*counts*.npz, *metadata*.pkl)", npz_chunks.is_chunks, npz_chunks.open_chunks),
@@ -80,7 +85,27 @@ FORMATS: dict[str, Format] = {
 """All formats, in the order in which they are tried."""
 
 PARTS = ("h5ad", "zarr", "batch", "10x")
-"""Formats of which a folder of files is one source."""
+"""Formats of which a folder of files is one source, as is a folder of several 10x matrices."""
+_PROGRAMS_FOR = {
+    ".gz": "gunzip -k {path}",
+    ".bz2": "bunzip2 -k {path}",
+    ".xz": "unxz -k {path}",
+    ".zst": "unzstd {path}",
+    ".zip": "unzip {path}",
+    ".7z": "7z x {path}",
+    ".rar": "unrar x {path}",
+    ".loom": "python -c \"import anndata; anndata.io.read_loom('{path}').write_h5ad('{stem}.h5ad')\"",
+    ".h5mu": "python -c \"import mudata; mudata.read('{path}').mod['rna'].write_h5ad('{stem}.h5ad')\"",
+    ".rds": "in R, library(anndataR); write_h5ad(readRDS('{path}'), '{stem}.h5ad')",
+    ".h5seurat": "in R, SeuratDisk::Convert('{path}', dest = 'h5ad')",
+    ".xlsx": "save the sheet as {stem}.csv in the spreadsheet",
+    ".xls": "save the sheet as {stem}.csv in the spreadsheet",
+    ".tab": "rename it to {stem}.tsv",
+    ".mtx": "name it {stem}_matrix.mtx, beside {stem}_barcodes.tsv and {stem}_features.tsv",
+}
+"""How files of other formats become one of ours, by suffix."""
+_DEPTH, _MOST = 4, 2000
+"""Levels of folders, and entries, where data are searched below a folder of unknown format."""
 
 
 def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None) -> Source:
@@ -123,7 +148,7 @@ def _open(files: ReadOptions) -> Source:
     fmt = _format_named(name) if name else find_format(files.path)
     path = Path(files.path)
     if not path.exists():
-        raise DataError(f"There is no {path}. {_nearby(path)}")
+        raise DataError(missing_path(path))
     try:
         source = fmt.open(path, files)
     except PermissionError as error:
@@ -174,19 +199,30 @@ def _exists(path: Path) -> bool:
 def expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
-    if not _exists(path) and any(sign in str(path) for sign in "*?["):
-        found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
+    if not _exists(path) and not path.is_symlink() and any(sign in str(path) for sign in "*?["):
+        there = next(folder for folder in path.parents if folder.exists())  # its brackets are no pattern
+        pattern = str(path.relative_to(there))
+        found = sorted(there / match for match in glob(pattern, root_dir=there, recursive=True))  # noqa: PTH207 - as a shell does
         if not found:
-            raise DataError(f"No file matches {path}. {_nearby(path)}")
+            raise DataError(f"No file matches {path}. {missing_path(path)}")
         return found
     if not path.is_dir() or any(fmt.fits(path) for fmt in FORMATS.values()):
         return None
-    found = sorted(
-        entry
-        for entry in path.iterdir()
-        if not entry.name.startswith(".") and any(f.fits(entry) for key, f in FORMATS.items() if key in PARTS)
-    )
+    found = sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and _is_part(entry))
+    raw, filtered = ([entry.name for entry in found if f"{kind}_" in entry.name] for kind in ("raw", "filtered"))
+    if raw and filtered:
+        raise DataError(
+            f"{path} has the cells of a run twice: {shorten(raw)} and {shorten(filtered)}. Give one of them, such as "
+            f"{path / filtered[0]}."
+        )
     return found or None
+
+
+def _is_part(entry: Path) -> bool:
+    """Return whether an entry of a folder is one of the files that the folder stands for."""
+    if entry.name.endswith("molecule_info.h5"):  # Cell Ranger's molecules, which are no matrix
+        return False
+    return tenx.is_matrix(entry) or any(FORMATS[key].fits(entry) for key in PARTS)
 
 
 def _format_named(name: str) -> Format:
@@ -249,21 +285,49 @@ def find_format(path: str | Path) -> Format:
     path = Path(path)
     try:
         if not _exists(path):
-            raise DataError(f"There is no {path}. {_nearby(path)}")
+            raise DataError(missing_path(path))
         for fmt in FORMATS.values():
             if fmt.fits(path):
                 return fmt
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     given = "a folder" if path.is_dir() else f"a '{path.suffix}' file" if path.suffix else "a file without a suffix"
-    hint = " Give its folder instead." if path.name.startswith("matrix.mtx") else ""
+    if hint := _hint_below(path) if path.is_dir() else _hint_for(path):
+        raise DataError(f"{path} is {given} that cannot be read as it is. {hint}")
     names = "; ".join(fmt.description for fmt in FORMATS.values())
-    raise DataError(f"{path} is {given} of unknown format.{hint} Known formats: {names}.")
+    raise DataError(f"{path} is {given} of unknown format. Known formats: {names}.")
 
 
-def _nearby(path: Path) -> str:
-    """Return a hint for a path that does not exist."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"The folder {folder} does not exist either. Check the path and the working directory ({Path.cwd()})."
-    return f"In {folder}: {nearest(path.name, sorted(e.name for e in folder.iterdir() if e.name[0] != '.'))}"
+def _hint_for(path: Path) -> str | None:
+    """Say how a file of a format that is not read becomes one that is."""
+    suffix = path.suffix.lower()
+    if suffix not in _PROGRAMS_FOR:
+        return None
+    how = _PROGRAMS_FOR[suffix]
+    shown = str(path) if "'{path}'" in how else quote(str(path))
+    how = how.format(path=shown, stem=path.name[: -len(suffix)])
+    verb = "Unpack it first" if suffix in (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar") else "Convert it first"
+    return f"{verb}: {how}"
+
+
+def _hint_below(path: Path) -> str | None:
+    """Name the data in the folders below a folder, or say what its program left out."""
+    if (path / "quants_mat.gz").is_file():
+        return (
+            "It has alevin's own matrix, quants_mat.gz. Run alevin with --dumpMtx, which writes quants_mat.mtx, or "
+            "convert it: vpolo.alevin.parser.read_quants_bin(folder).to_csv('cells.csv')"
+        )
+    found: list[str] = []
+    waiting, n_seen = [(path, 0)], 0
+    while waiting and n_seen < _MOST:
+        folder, depth = waiting.pop(0)
+        with suppress(OSError):
+            for entry in sorted(entry for entry in folder.iterdir() if entry.name[0] != "."):
+                n_seen += 1
+                if any(fmt.fits(entry) for key, fmt in FORMATS.items() if key != "table") or (
+                    entry.name == "quants_mat.gz"
+                ):
+                    found.append(str(entry if entry.name != "quants_mat.gz" else folder))
+                elif entry.is_dir() and depth < _DEPTH:
+                    waiting.append((entry, depth + 1))
+    return f"There are data in folders below it. Give one of them: {shorten(found)}." if found else None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from genevae.errors import GeneError, nearest, shorten
+from genevae.errors import GeneError, missing_path, shorten
 from genevae.io.atomic import replace_with, staging_folder, sync
 
 __all__ = ["read_gene_filter", "read_gene_list", "read_gene_names", "write_gene_list"]
@@ -75,8 +75,7 @@ def read_gene_list(path: str | Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        names = [entry.name for entry in path.absolute().parent.glob("*")]
-        raise GeneError(f"There is no gene list {path}. {nearest(path.name, sorted(names))}") from error
+        raise GeneError(f"The gene list cannot be read. {missing_path(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise GeneError(
             f"The gene list {path} cannot be read ({error}). Give a text file with one gene per line."

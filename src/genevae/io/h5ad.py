@@ -143,7 +143,8 @@ def _open(
     kind, shape = _encoding(stored)
     if kind == "csc" and files.keep != "disk":
         _require_room(path, stored, shape)
-    if kind == "other" or (kind == "csc" and files.keep != "disk"):
+    is_old = any(hasattr(table, "dtype") for table in (root["obs"], var))  # an array of records: AnnData below 0.7
+    if kind == "other" or is_old or (kind == "csc" and files.keep != "disk"):
         return from_anndata(read(path), files.layer, str(path))
     obs, var_table = named_columns(_read_table(path, root["obs"]), str(path)), _read_table(path, var)
     matrix = storage.matrix(kind, path, stored, shape)
@@ -168,15 +169,26 @@ def _read_table(path: Path, stored: Any) -> pd.DataFrame:
 def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
     """Return the stored matrix of a layer, and the table of its columns."""
     layers = list(root["layers"]) if "layers" in root else []
+    known = [*layers, *(["raw"] if "raw" in root else [])]
     if layer is None or layer in layers:
         key = "X" if layer is None else f"layers/{layer}"
         if key not in root:
-            raise DataError(f"{path} has no X. Give the layer that holds the expression. {nearest('counts', layers)}")
+            raise _no_x(str(path), known)
         return root[key], root["var"]
     if layer == "raw" and "raw" in root and "X" in root["raw"]:
         return root["raw/X"], root["raw/var"]
-    known = [*layers, *(["raw"] if "raw" in root else [])]
     raise DataError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
+
+
+def _no_x(name: str, layers: list[str]) -> DataError:
+    """Return the error for data without X, with the layer to give instead."""
+    if not layers:
+        return DataError(f"{name} has no X and no layers, so it has no expression. Give another file.")
+    chosen = min(layers, key=lambda layer: (layer != "counts", layer == "raw"))
+    return DataError(
+        f"{name} has no X. Give the layer that holds the expression: --layer {chosen} (in Python: layer='{chosen}'). "
+        f"There are: {shorten(layers)}."
+    )
 
 
 def _encoding(stored: Any) -> tuple[str, Any]:
@@ -273,9 +285,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]
     if layer == "raw" and layer not in adata.layers and adata.raw is not None:
         return adata.raw.X, adata.raw.var_names
     if layer is None and adata.X is None:
-        raise DataError(
-            f"{name} has no X. Give the layer that holds the expression. {nearest('counts', _layers(adata))}"
-        )
+        raise _no_x(name, _layers(adata))
     if layer is not None and layer not in adata.layers:
         raise DataError(f"{name} has no layer '{layer}'. {nearest(layer, _layers(adata))} Without a layer, X is read.")
     return adata.X if layer is None else adata.layers[layer], adata.var_names

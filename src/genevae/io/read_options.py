@@ -29,7 +29,7 @@ class ReadOptions:
         Name of the format; by default detected from the path.
     join
         Genes of several files: those that all files have (inner), or those that any has (outer). A gene that a file
-        lacks is then missing in its cells, not zero.
+        lacks is then missing in its cells, not zero. With outer, a file may also lack genes of a trained model.
     metadata
         A table (CSV, TSV, parquet) of further obs columns, or several, which are joined one after the other.
     key

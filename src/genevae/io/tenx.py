@@ -1,8 +1,11 @@
-"""Output of 10x Genomics' Cell Ranger: an HDF5 file, or a folder with ``matrix.mtx``.
+"""Output of 10x Genomics' Cell Ranger: an HDF5 file, or a matrix in text beside the names of its cells and genes.
 
 Both have two versions. Version 2 has one group (or folder) per genome, with ``genes``. Version 3 has one group called
 ``matrix``, with ``features`` of several types, of which gene expression is used. Columns are named by gene symbol, made
 unique with a suffix; ``var["gene_ids"]`` has the ids.
+
+The three files in text may have a prefix, as in GEO, and those of STARsolo, kallisto | bustools and alevin-fry are read
+in the same way.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,12 +33,62 @@ from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
-__all__ = ["is_folder", "is_h5", "is_tar", "open_folder", "open_h5", "open_tar", "read_folder", "read_h5", "read_tar"]
+__all__ = [
+    "is_folder",
+    "is_h5",
+    "is_matrix",
+    "is_tar",
+    "open_folder",
+    "open_h5",
+    "open_tar",
+    "read_folder",
+    "read_h5",
+    "read_tar",
+]
 
 _EXPRESSION = "Gene Expression"
-_MATRIX = ("matrix.mtx", "matrix.mtx.gz")
-_BARCODES = ("barcodes.tsv", "barcodes.tsv.gz")
-_FEATURES = ("features.tsv", "features.tsv.gz", "genes.tsv", "genes.tsv.gz")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """How a program names the three files, each of which may also have a prefix and end in .gz.
+
+    Parameters
+    ----------
+    matrix
+        The matrix.
+    barcodes, features
+        Names of cells and genes, the likeliest first.
+    cells_in_rows
+        Whether rows of the matrix are cells.
+    symbols
+        A further file with the symbol of each gene.
+    """
+
+    matrix: str
+    barcodes: tuple[str, ...]
+    features: tuple[str, ...]
+    cells_in_rows: bool = False
+    symbols: str | None = None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All names."""
+        return (self.matrix, *self.barcodes, *self.features, *([self.symbols] if self.symbols else []))
+
+
+_BUSTOOLS = (("cells_x_genes.barcodes.txt",), ("cells_x_genes.genes.txt",), True, "cells_x_genes.genes.names.txt")
+_PROGRAMS = (
+    _Names(
+        "matrix.mtx",
+        ("barcodes.tsv", "barcodes.txt", "barcodes.csv"),
+        ("features.tsv", "genes.tsv", "features.txt", "genes.txt", "features.csv", "genes.csv"),
+    ),
+    _Names("cells_x_genes.mtx", *_BUSTOOLS),
+    _Names("cells_x_genes.total.mtx", *_BUSTOOLS),
+    _Names("quants_mat.mtx", ("quants_mat_rows.txt",), ("quants_mat_cols.txt",), True),
+)
+"""Cell Ranger and STARsolo; kallisto | bustools (kb), perhaps the sum over spliced and unspliced; alevin-fry."""
 _SPARSE = {"barcodes", "data", "indices", "indptr", "shape"}
 """The content of the group with the matrix, in both versions."""
 
@@ -45,8 +99,18 @@ def is_h5(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder with ``matrix.mtx``."""
-    return any((path / name).is_file() for name in _MATRIX)
+    """Return whether a path is a folder with one matrix in text."""
+    return path.is_dir() and sum(map(is_matrix, path.iterdir())) == 1
+
+
+def is_matrix(path: Path) -> bool:
+    """Return whether a path is a matrix in text, named as one of the programs does, perhaps with a prefix."""
+    return _program_of(path) is not None and path.is_file()
+
+
+def _program_of(path: Path) -> _Names | None:
+    name = path.name.removesuffix(".gz")
+    return next((names for names in _PROGRAMS if name.endswith(names.matrix)), None)
 
 
 def is_tar(path: Path) -> bool:
@@ -77,7 +141,7 @@ def open_h5(path: Path, files: ReadOptions) -> Source:
 
 
 def open_folder(path: Path, files: ReadOptions) -> Source:
-    """Open Cell Ranger's folder. The matrix, which is text, is read into memory."""
+    """Open Cell Ranger's folder, or the matrix in it. The matrix, which is text, is read into memory."""
     require_no_layer(path, files)
     return from_anndata(read_folder(path), name=str(path))
 
@@ -142,20 +206,52 @@ def _features(group: h5py.Group) -> dict[str, list[str]]:
 
 
 def read_folder(path: Path) -> AnnData:
-    """Read Cell Ranger's folder: ``matrix.mtx``, ``barcodes.tsv``, ``features.tsv`` or ``genes.tsv``, gzipped or not.
+    """Read a matrix in text with the names of its cells and genes, gzipped or not.
+
+    Parameters
+    ----------
+    path
+        The matrix, or a folder with one.
 
     Raises
     ------
     DataError
         If a file is missing or damaged, or the files do not match.
     """
-    barcodes = _table(_find(path, _BARCODES))
-    features = _table(_find(path, _FEATURES))
-    if features.shape[1] < 2:
-        raise DataError(f"{_find(path, _FEATURES)} has one column, where ids and symbols are expected (tab-separated).")
-    titles = ("gene_ids", "", "feature_types")
-    var = {titles[at]: features[at].tolist() for at in (0, 2) if at < features.shape[1]}
-    return _assemble(path, _entries(_find(path, _MATRIX)), barcodes[0].tolist(), features[1].tolist(), var)
+    matrix = path if path.is_file() else next((entry for entry in sorted(path.iterdir()) if is_matrix(entry)), None)
+    names = None if matrix is None else _program_of(matrix)
+    if matrix is None or names is None:
+        raise DataError(f"{path} has no {_PROGRAMS[0].matrix}. Give the folder that has it, or the file.")
+    prefix = matrix.name.removesuffix(".gz").removesuffix(names.matrix)
+    barcodes = _table(_find(matrix, prefix, names.barcodes))
+    found = _find(matrix, prefix, names.features)
+    features = _table(found)
+    var = {"gene_ids": features[0].tolist()}
+    symbols = features[min(1, features.shape[1] - 1)].tolist()
+    if features.shape[1] > 2:
+        var["feature_types"] = features[2].tolist()
+    if names.symbols and (found.parent / (prefix + names.symbols)).is_file():
+        symbols = _table(found.parent / (prefix + names.symbols))[0].tolist()
+    _require_one_count(matrix, symbols)
+    return _assemble(matrix, _in_rows(matrix, names, len(barcodes), len(symbols)), barcodes[0].tolist(), symbols, var)
+
+
+def _in_rows(matrix: Path, names: _Names, n_cells: int, n_genes: int) -> sparse.csr_matrix:
+    """Read a matrix as cells × genes, whichever way it is written, if the names say so."""
+    x = _entries(matrix)
+    turned = x.shape == (n_genes, n_cells) if names.cells_in_rows else x.shape != (n_cells, n_genes)
+    return sparse.csr_matrix(x.T) if turned and x.shape == (n_genes, n_cells) else x
+
+
+def _require_one_count(path: Path, genes: list[str]) -> None:
+    """Raise if spliced, unspliced and ambiguous counts of a gene are columns of their own, as alevin-fry has them."""
+    third = len(genes) // 3
+    if third and all(name.endswith("-U") for name in genes[third : 2 * third]):
+        raise DataError(
+            f"{path} has spliced, unspliced and ambiguous counts of each gene ({genes[0]}, {genes[third]}, "
+            f"{genes[2 * third]}). Add those that you want up, for example: "
+            "pyroe.load_fry(folder, output_format='scRNA').write_h5ad('cells.h5ad')"
+        )
 
 
 def read_tar(path: Path) -> AnnData:
@@ -166,16 +262,17 @@ def read_tar(path: Path) -> AnnData:
     DataError
         If there is no such folder in it or several, or a file is missing or damaged.
     """
-    names = (*_MATRIX, *_BARCODES, *_FEATURES)
+    ends = tuple(name + packing for names in _PROGRAMS for name in names.all for packing in ("", ".gz"))
     try:
         with tarfile.open(path) as archive, tempfile.TemporaryDirectory() as folder:
-            found = [member for member in archive if member.isfile() and PurePosixPath(member.name).name in names]
-            folders = sorted(
-                {str(PurePosixPath(m.name).parent) for m in found if PurePosixPath(m.name).name in _MATRIX}
-            )
-            if len(folders) != 1:
-                several = f"several folders with matrix.mtx ({shorten(folders)})" if folders else "no matrix.mtx"
-                raise DataError(f"{path} has {several}. Extract the archive, and give one folder with a 10x matrix.")
+            found = [member for member in archive if member.isfile() and member.name.endswith(ends)]
+            matrices = [member.name for member in found if _program_of(Path(member.name))]
+            folders = sorted({str(PurePosixPath(name).parent) for name in matrices})
+            if len(matrices) != 1:
+                several = f"several matrices ({shorten(matrices)})" if matrices else "no matrix.mtx"
+                raise DataError(
+                    f"{path} has {several}. Extract the archive (tar -xf {path}), and give one folder or matrix.mtx."
+                )
             for member in found:
                 content = archive.extractfile(member)
                 if content is not None and str(PurePosixPath(member.name).parent) == folders[0]:
@@ -186,23 +283,30 @@ def read_tar(path: Path) -> AnnData:
         raise DataError(f"{path} cannot be read as a .tar archive ({error}). Download it again.") from error
 
 
-def _find(path: Path, names: tuple[str, ...]) -> Path:
-    """Return the first of these files that exists in a folder."""
-    for name in names:
-        if (path / name).is_file():
-            return path / name
+def _find(matrix: Path, prefix: str, names: tuple[str, ...]) -> Path:
+    """Return the first of these files beside a matrix: that of the same prefix, or else the only one."""
+    ends = tuple(name + packing for name in names for packing in ("", ".gz"))
+    for end in ends:
+        if (found := matrix.parent / (prefix + end)).is_file():
+            return found
+    others = sorted(entry for entry in matrix.parent.iterdir() if entry.name.endswith(ends) and entry.is_file())
+    if len(others) == 1:
+        return others[0]
     raise DataError(
-        f"{path} has a 10x matrix but none of {', '.join(names)}. It has "
-        f"{shorten(sorted(entry.name for entry in path.iterdir()))}. Put the missing file next to the others."
+        f"{matrix} is a 10x matrix, but none of {shorten([prefix + name for name in names], 3)} is beside it (also "
+        f".gz). There are {shorten(sorted(entry.name for entry in matrix.parent.iterdir()))}. Rename the file with "
+        f"these names, or link it: ln -s NAME {matrix.parent / (prefix + names[0])}"
     )
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a tab-separated file without a header, all fields as text."""
+    """Read a file of columns without a header, all fields as text and without quotes around them."""
+    separator = "," if ".csv" in path.suffixes else "\t"
     try:
-        return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+        table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, quoting=3)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
+    return table.map(lambda text: text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
 
 
 def _entries(path: Path) -> sparse.csr_matrix:
@@ -218,9 +322,11 @@ def _assemble(
 ) -> AnnData:
     """Combine matrix and names, with gene expression only."""
     if x.shape != (len(barcodes), len(symbols)):
+        more = (len(barcodes) - x.shape[0], len(symbols) - x.shape[1])
+        header = " Does a file of names have a header? Remove its first line." if set(more) <= {0, 1} else ""
         raise DataError(
             f"{path} is inconsistent: the matrix has {x.shape[1]} genes × {x.shape[0]} cells, but there are "
-            f"{len(symbols)} features and {len(barcodes)} barcodes. Are the files of one run?"
+            f"{len(symbols)} features and {len(barcodes)} barcodes. Are the files of one run?{header}"
         )
     kept = _expression(path, var.get("feature_types"), len(symbols))
     x = x if kept.all() else sparse.csr_matrix(x[:, kept])

@@ -12,10 +12,11 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.models.vae import VAE
 
-__all__ = ["Calibration", "bounds_nc", "fit_temperature", "reconstructions_nc"]
+__all__ = ["MAX_CELLS", "Calibration", "bounds_nc", "fit_temperature", "reconstructions_nc"]
 
 N_PARTICLES = 4
 MAX_CELLS = 2048
+"""Cells × categories that are scored at once."""
 
 
 def _per_category(score: Callable[[Cells], Tensor], cells: Cells, field: str, codes: Sequence[int]) -> Tensor:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from genevae.cells import Condition
 
-__all__ = ["Hurdle", "Reference"]
+__all__ = ["Hurdle", "Limits", "Reference"]
+
+OF_GENE, OF_ALL = 2.0, 1.5
+"""How many times the largest count of its gene, and of all genes, in training a count of a new cell may be."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,40 @@ class Hurdle:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """The largest counts among some training cells.
+
+    Negative binomials have heavy tails: now and then they give counts, and a learned size gives sizes, far above any
+    that a cell can have.
+
+    Parameters
+    ----------
+    highest_g
+        The largest count of each gene.
+    size_range
+        The smallest and the largest size of a cell.
+    """
+
+    highest_g: Tensor
+    size_range: Tensor
+
+    def of_counts(self, size_n1: Tensor) -> Tensor:
+        """Return the largest count of each gene in new cells of these sizes, ``n, g``.
+
+        Twice that in training, and 1.5 times that of all genes: samples from a model that fits are hardly ever above.
+        Cells that are larger than any in training may have more, in proportion.
+        """
+        highest_g = self.highest_g.to(size_n1)
+        limit_g = (OF_GENE * highest_g).clamp(max=OF_ALL * highest_g.max()).clamp(min=1)
+        return (limit_g * (size_n1 / self.size_range[1].to(size_n1)).clamp(min=1)).floor()
+
+    def of_sizes(self, size_n1: Tensor) -> Tensor:
+        """Return sizes within those in training."""
+        low, high = self.size_range.to(size_n1)
+        return size_n1.clamp(low, high)
+
+
+@dataclass(frozen=True)
 class Reference:
     """Posteriors of some training cells with their conditions: the aggregate posterior.
 
@@ -64,12 +101,15 @@ class Reference:
         Codes, values and sizes of the same cells.
     hurdle
         What gives samples their zeros, where the model returns log-normalised expression.
+    limits
+        The largest counts that they have, if they have counts.
     """
 
     mean_nk: Tensor
     scale_nk: Tensor
     condition: Condition
     hurdle: Hurdle | None = None
+    limits: Limits | None = None
 
     @property
     def n_cells(self) -> int:
@@ -100,7 +140,9 @@ class Reference:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the content as named tensors."""
+        limits = self.limits and {"highest_g": self.limits.highest_g, "size_range": self.limits.size_range}
         return {
+            **(limits or {}),
             "mean_nk": self.mean_nk,
             "scale_nk": self.scale_nk,
             "size_n1": self.condition.size_n1,
@@ -116,9 +158,11 @@ class Reference:
             kind: {name.removeprefix(f"{kind}/"): t for name, t in tensors.items() if name.startswith(f"{kind}/")}
             for kind in ("codes", "values", "hurdle")
         }
+        has_limits = "highest_g" in tensors and "size_range" in tensors  # runs of earlier versions have none
         return cls(
             tensors["mean_nk"],
             tensors["scale_nk"],
             Condition(tensors["size_n1"], fields["codes"], fields["values"]),
             Hurdle(**fields["hurdle"]) if fields["hurdle"] else None,
+            Limits(tensors["highest_g"], tensors["size_range"]) if has_limits else None,
         )

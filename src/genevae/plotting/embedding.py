@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.plotting.literal import literal
 from genevae.plotting.training import PALETTE
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     n_columns = min(MAX_COLUMNS, math.isqrt(len(fields) - 1) + 1)
     n_rows = -(-len(fields) // n_columns)
     figure = _canvas(5.9 * n_columns, 4.2 * n_rows + 0.5)
-    figure.suptitle(title, fontsize=14, x=0.01, ha="left")
+    figure.suptitle(literal(title), fontsize=14, x=0.01, ha="left")
     axes: list[Any] = list(np.atleast_1d(figure.subplots(n_rows, n_columns, subplot_kw=_projection(xy))).ravel())
     for axis, (name, values) in zip(axes, fields.items(), strict=False):
-        axis.set_title(name, fontsize=11, loc="left")
+        axis.set_title(literal(name), fontsize=11, loc="left")
         (_numbers if np.issubdtype(values.dtype, np.number) else _categories)(figure, axis, xy, values)
     for axis in axes:
         axis.set(xticks=[], yticks=[], box_aspect=(1,) * 3 if xy.shape[1] == 3 else 1)
@@ -71,7 +72,7 @@ def _categories(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any
     for name in names:
         colour, marker = styles[name]
         shown = name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"
-        axis.scatter(*[[]] * xy.shape[1], s=36, color=colour, marker=marker, linewidths=0, label=shown)
+        axis.scatter(*[[]] * xy.shape[1], s=36, color=colour, marker=marker, linewidths=0, label=literal(shown))
     axis.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8 if len(names) <= 20 else 6,
         ncols=-(-len(names) // 25), handletextpad=0.2, borderaxespad=0.2, columnspacing=0.8,
@@ -108,8 +109,9 @@ def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
     axis = figure.subplots()
     end = max(float(np.nanpercentile(np.abs(lfc.to_numpy()), 97)), 1e-6)
     image = axis.imshow(lfc.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=-end, vmax=end, interpolation="nearest")
-    axis.set_xticks(range(lfc.shape[1]), list(lfc.columns), rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set_yticks(range(lfc.shape[0]), list(lfc.index), fontsize=7.5)
+    columns, genes = (list(map(literal, names)) for names in (lfc.columns, lfc.index))
+    axis.set_xticks(range(lfc.shape[1]), columns, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(lfc.shape[0]), genes, fontsize=7.5)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     figure.colorbar(image, ax=axis, label="log2 fold change", fraction=0.05, pad=0.03)

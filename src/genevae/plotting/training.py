@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from genevae.plotting.literal import literal
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -61,7 +63,7 @@ def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: 
     path
         The file to write.
     """
-    labels = [", ".join(str(value) for value in row) for row in table[list(names)].itertuples(index=False)]
+    labels = [literal(", ".join(str(value) for value in row)) for row in table[list(names)].itertuples(index=False)]
     best = table["bound"].max()
     panels = {"bound, nats per held-out cell": table["bound"], "reconstruction, nats": table["reconstruction"]}
     figure, axes = _figure(len(panels))
@@ -73,7 +75,7 @@ def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: 
             axis.plot(range(len(values)), values, color=PALETTE[0], marker="o")
         axis.plot(choice, values[choice], "o", color=PALETTE[1], markersize=9, label=f"choice: {labels[choice]}")
         axis.set_xticks(range(len(values)), labels, rotation=30 if max(map(len, labels)) > 6 else 0)
-        axis.set(xlabel=", ".join(names), title=title)
+        axis.set(xlabel=literal(", ".join(names)), title=title)
         axis.legend(frameon=False)
     _save(figure, path)
 
@@ -109,9 +111,10 @@ def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path:
     figure, axes = _figure(len(maps), legend=True)
     for axis, (title, xy) in zip(axes, maps.items(), strict=True):
         for number, name in enumerate(names):
-            here = labels == name
-            axis.scatter(xy[here, 0], xy[here, 1], s=9, color=PALETTE[number % len(PALETTE)], label=name, linewidths=0)
-        axis.set(title=title, xticks=[], yticks=[])
+            colour = PALETTE[number % len(PALETTE)]
+            x, y = xy[labels == name].T
+            axis.scatter(x, y, s=9, color=colour, label=literal(name), linewidths=0)
+        axis.set(title=literal(title), xticks=[], yticks=[])
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, markerscale=2, fontsize=8)
     _save(figure, path)
 
@@ -154,8 +157,9 @@ def gene_picture(values: Mapping[str, Mapping[str, NDArray[Any]]], labels_n: Seq
         mean_cg = np.array([[x[labels == name].mean() for x in genes.values()] for name in names])
         mean_cg /= mean_cg.max(0, keepdims=True)
         axis.imshow(mean_cg, aspect="auto", cmap="cividis", vmin=0, vmax=1)
-        axis.set(title=title, xticks=range(len(genes)), xticklabels=list(genes), yticks=range(len(names)))
-        axis.set_yticklabels(names if axis is axes[0] else [], fontsize=8)
+        axis.set(title=literal(title), xticks=range(len(genes)), yticks=range(len(names)))
+        axis.set_xticklabels(list(map(literal, genes)))
+        axis.set_yticklabels(list(map(literal, names)) if axis is axes[0] else [], fontsize=8)
         axis.tick_params(axis="x", rotation=60)
     _save(figure, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from genevae.errors import DataError, RecipeError, shorten
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import from_anndata, matrix, storage_of
 from genevae.io.source import Source
+from genevae.io.tables.orientation import describes_samples
 
 __all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect"]
 
@@ -30,6 +32,12 @@ _EXACT = 2**24
 """Every integer up to this one is exact in float32."""
 _POISSON = 1.25
 """Ratio of the variance to that of Poisson noise below which counts are taken as Poisson."""
+_DATE = re.compile(
+    r"\d{1,2}[-/](mar|sept?|dec|oct|apr|feb|nov)([-/]\d{2,4})?|(mar|sept?|dec|oct|apr|feb|nov)[-/]\d{1,4}"
+    r"|\d{4}[-/]\d{1,2}[-/]\d{1,2}( 00:00:00)?|\d{1,2}/\d{1,2}/\d{2,4}|\d\.\d+E\+\d+",
+    re.IGNORECASE,
+)
+"""What spreadsheets make of symbols such as SEPT2, MARCH1 and 2310009E13."""
 
 _LEVELS = ("error", "warning", "note")
 
@@ -160,7 +168,13 @@ def inspect(
     x = sample_rows(source, n_cells, seed)
     rows = finite(x)
     kind = detect_kind(rows)
-    found = [*_of_values(x, rows, kind), *_of_shape(source, rows), *_of_storage(storage), *_of_obs(source.obs)]
+    found = [
+        *_of_values(x, rows, kind, source.genes),
+        *_of_shape(source, rows),
+        *_of_gene_names(source.genes),
+        *_of_storage(storage),
+        *_of_obs(source.obs),
+    ]
     n_entries = rows.shape[0] * rows.shape[1]
     return Inspection(
         name=source.name,
@@ -240,7 +254,7 @@ def _is_poisson(rows: sparse.csr_matrix) -> bool:
     return bool(expressed.any() and np.quantile(variance_g[expressed] / explained_g[expressed], 0.9) < _POISSON)
 
 
-def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]:
+def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind, genes: tuple[str, ...]) -> Iterator[Finding]:
     """Yield findings about the values."""
     n_broken = int((~np.isfinite(x if isinstance(x, np.ndarray) else x.data)).sum())
     if n_broken:
@@ -257,6 +271,13 @@ def _of_values(x: Any, rows: sparse.csr_matrix, kind: Kind) -> Iterator[Finding]
             "warning",
             f"{share:.2%} of the values are not integers, and totals differ: expected counts (round them for a recipe "
             "for counts), or normalised values of a subset of the genes.",
+        )
+    which = np.unique(rows.indices[~is_integer(rows.data)])
+    if 0 < len(which) < min(6, 0.05 * rows.shape[1]):
+        yield Finding(
+            "warning",
+            f"all genes have integers, except {shorten([genes[g] for g in which])}: are these metadata, among counts? "
+            "Then move them to obs, or choose genes with --genes.",
         )
 
 
@@ -308,6 +329,32 @@ def _of_shape(source: Source, rows: sparse.csr_matrix) -> Iterator[Finding]:
     n_twice = int(source.obs.index.duplicated().sum())
     if n_twice:
         yield Finding("note", f"{n_twice:,} cell names are repeated: cells are identified by their row number.")
+
+
+def _of_gene_names(genes: tuple[str, ...]) -> Iterator[Finding]:
+    """Yield findings about names that are no genes, or no longer."""
+    others = [gene for gene in genes if describes_samples(gene)]
+    if others:
+        yield Finding(
+            "warning",
+            f"{shorten(others)} among the genes describe samples, or are sums of reads, and would be fitted as genes: "
+            "move them to obs, or choose genes with --genes.",
+        )
+    dates = [gene for gene in genes if _DATE.fullmatch(gene)]
+    if dates:
+        yield Finding(
+            "warning",
+            f"{len(dates):,} gene names are dates or numbers that a spreadsheet made of them: {shorten(dates, 5)}. "
+            "Restore them from the original table.",
+        )
+    empty = sum(gene.strip().lower() in ("", "nan", "na", "none") for gene in genes)
+    if empty:
+        yield Finding("warning", f"{empty:,} genes have no name: name or drop them.")
+    spaced = [gene for gene in genes if gene != gene.strip()]
+    if spaced:
+        yield Finding(
+            "warning", f"{len(spaced):,} gene names have spaces around them, such as '{spaced[0]}': remove those."
+        )
 
 
 def _of_storage(storage: str | None) -> Iterator[Finding]:

@@ -293,7 +293,7 @@ def fit_in(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
             start = None if folder and folder.resumes else config.run.from_run
-            model = _train(prepared, config, device, world, everyone, facts, start)
+            model = _train(prepared, config, device, world, everyone, facts, start, progress)
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
@@ -308,6 +308,7 @@ def _train(
     callbacks: Sequence[Callback],
     facts: dict[str, Any],
     from_run: str | Path | None,
+    progress: bool,
 ) -> Trained:
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
@@ -329,7 +330,7 @@ def _train(
         recipe,
         schema,
         reference_posteriors(module, loaders.reference, device),
-        calibrate(module, loaders.training, loaders.calibration, device),
+        calibrate(module, loaders.training, loaders.calibration, device, progress and world.is_first),
         history.to_frame(),
         prepared.parts(),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},

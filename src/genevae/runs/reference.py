@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.loader import Loader
+from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
-from genevae.models.classifier import Calibration, bounds_nc, fit_temperature
-from genevae.models.reference import Hurdle, Reference
+from genevae.models.classifier import MAX_CELLS, Calibration, bounds_nc, fit_temperature
+from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
+from genevae.training.progress import progress_bar
 
 __all__ = ["calibrate", "reference_posteriors"]
 
@@ -22,23 +25,30 @@ MAX_SAMPLES = 40_000_000
 """Cells × genes at most that are sampled for the share of zeros."""
 SMALLEST = 1e-4
 """Values below are zeros, which standardising and back makes inexact."""
-
-MAX_EVALUATIONS = 100_000
-"""Cells × categories at most, to calibrate one field."""
+MAX_EVALUATIONS = 20_000
+"""Cells × categories to calibrate one field: fewer cells are scored if there are more categories."""
+LEAST_CELLS = 20
+"""Cells to calibrate one field, however many categories it has."""
 
 
 @torch.no_grad()
 def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
-    """Return the posterior and the condition of each of these cells, and what gives samples their zeros."""
+    """Return the posterior and the condition of each of these cells, and what samples like them need."""
     model.eval()
     means, scales, conditions = [], [], []
+    highest_g = torch.zeros(len(cells.schema.genes))
+    sizes = []
     for minibatch in cells:
+        highest_g = torch.maximum(highest_g, minibatch.x.dense().amax(0))
+        sizes.append(minibatch.condition.size_n1)
         on_device = minibatch.to(device)
         q = model.posterior(on_device)
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
         conditions.append(on_device.given(model.sized(on_device).with_measured(None)).to("cpu").condition)
-    reference = Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions))
+    counts = cells.schema.has_noise_model and cells.schema.output_kind.is_count
+    limits = Limits(highest_g, torch.stack(torch.cat(sizes).aminmax())) if counts else None
+    reference = Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions), limits=limits)
     if cells.schema.output_kind is not Kind.LOG:
         return reference
     share_g, mean_g = _zeros(cells)
@@ -73,7 +83,9 @@ def _samples(model: VAE, schema: Schema, reference: Reference, device: torch.dev
     return torch.cat(samples)
 
 
-def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.device) -> dict[str, Calibration]:
+def calibrate(
+    model: VAE, training: Loader, validation: Loader, device: torch.device, progress: bool = False
+) -> dict[str, Calibration]:
     """Fit a temperature for the predicted probabilities of every categorical field.
 
     Only categories of training cells are predicted, not combinations without cells, nor categories held out.
@@ -88,35 +100,53 @@ def calibrate(model: VAE, training: Loader, validation: Loader, device: torch.de
         Validation cells; those whose category is predicted count. Without any, the temperature is one.
     device
         Where the model is.
+    progress
+        Whether to show a bar.
     """
     model.eval()
     counts = {
         name: torch.bincount(training.codes(name), minlength=n)[:n].double()
         for name, n in training.schema.n_categories.items()
     }
-    return {
-        name: _calibrate_field(model, name, count_c, validation, device)
-        for name, count_c in counts.items()
-        if (count_c > 0).sum() > 1
-    }
+    seen = {name: count_c.nonzero().squeeze(-1) for name, count_c in counts.items() if (count_c > 0).sum() > 1}
+    cells = {name: _cells_to_score(validation, name, seen_c) for name, seen_c in seen.items()}
+    n_evaluations = sum(cells[name].sampler.n_cells * len(seen_c) for name, seen_c in seen.items())
+    with progress_bar("calibrating", n_evaluations, progress) as advance:
+        return {
+            name: _calibrate_field(model, name, counts[name][seen_c], seen_c, cells[name], device, advance)
+            for name, seen_c in seen.items()
+        }
+
+
+def _cells_to_score(validation: Loader, name: str, seen: torch.Tensor) -> Loader:
+    """Return the validation cells, or the first of them, which are in random order, if there are many categories."""
+    n_cells = max(LEAST_CELLS, MAX_EVALUATIONS // len(seen))
+    if validation.sampler.n_cells <= n_cells:
+        return validation
+    is_predicted = torch.isin(validation.codes(name), seen).numpy()
+    batch_size = max(1, min(512, MAX_CELLS // len(seen)))
+    return validation.over(InOrder(validation.sampler.rows[is_predicted][:n_cells], batch_size))
 
 
 def _calibrate_field(
-    model: VAE, name: str, count_c: torch.Tensor, validation: Loader, device: torch.device
+    model: VAE,
+    name: str,
+    count_c: torch.Tensor,
+    seen: torch.Tensor,
+    validation: Loader,
+    device: torch.device,
+    advance: Callable[[int], None],
 ) -> Calibration:
-    seen = count_c.nonzero().squeeze(-1)
-    share_c = (count_c[seen] + 0.5) / (count_c[seen] + 0.5).sum()
+    share_c = (count_c + 0.5) / (count_c + 0.5).sum()
     log_prior_c, code_c = tuple(share_c.log().tolist()), tuple(seen.tolist())
-    scores, codes, n_scored = [], [], 0
+    scores, codes = [], []
     generator = torch.Generator().manual_seed(0)
     for minibatch in validation:
         true_nc = minibatch.condition.codes[name].unsqueeze(-1) == seen
         is_predicted = true_nc.any(-1)
         scores.append(bounds_nc(model, minibatch.to(device), name, code_c, generator).cpu()[is_predicted])
         codes.append(true_nc[is_predicted].long().argmax(-1))
-        n_scored += true_nc.numel()
-        if n_scored > MAX_EVALUATIONS:
-            break
+        advance(true_nc.numel())
     n_known = sum(map(len, codes))
     temperature = fit_temperature(torch.cat(scores), torch.cat(codes), log_prior_c) if n_known else 1.0
     return Calibration(temperature if math.isfinite(temperature) else 1.0, log_prior_c, code_c)

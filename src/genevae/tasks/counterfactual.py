@@ -17,7 +17,7 @@ from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, parse_condition
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
+from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.output import TaskOutput, free_column, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.support import SupportByCombination
@@ -114,9 +114,8 @@ def counterfactual(
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
     blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
-    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema), "counterfactual").to_anndata(
-        out, into, overwrite
-    )
+    uns = values_uns(model.schema, limited=model.reference.limits is not None)
+    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual").to_anndata(out, into, overwrite)
 
 
 def _blocks(
@@ -133,21 +132,24 @@ def _blocks(
         for minibatch in on_device(module, cells):
             for block in in_blocks(minibatch, n_draws):
                 condition = target.apply(module.sized(block))
-                elements = _elements(model.schema, module, block, condition, n_draws, interval)
+                elements = _elements(model, module, block, condition, n_draws, interval)
                 yield {**elements, support_as: to_numpy(support.score_n(module, block))}
 
 
 def _elements(
-    schema: Schema, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
+    model: TrainedModel, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
 ) -> dict[str, Any]:
-    transform = schema.transform
+    schema, transform = model.schema, model.schema.transform
     mean_sng = transform.invert(expectations_sng(module, cells, target, n_draws), target.size_n1)
     tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     z_nk = latents_snk(module, cells, 1)[0]
     p = module.likelihood(z_nk, target)
-    draw_ng = transform.draw(p, target.size_n1)
+    draw_ng = draw_expression(model, p, target.size_n1)
     mapped_ng = _quantile_mapped(schema, cells, module.likelihood(z_nk, module.sized(cells)), p, target.size_n1)
+    if model.reference.limits is not None:
+        limit_ng = model.reference.limits.of_counts(target.size_n1)
+        mapped_ng = torch.minimum(mapped_ng, torch.maximum(limit_ng, cells.x.dense()))
     layers = {"lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "quantile_mapped": mapped_ng}
     return {
         "X": to_numpy(mean_sng.mean(0)),

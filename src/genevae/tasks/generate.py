@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from genevae.cells import Condition
 from genevae.data.schema import Schema
@@ -17,7 +18,7 @@ from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
-from genevae.tasks.inference import TrainedModel, evaluation_mode, require_size, seeded
+from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, require_size, seeded
 from genevae.tasks.output import TaskOutput, csr_or_dense, free_column, require_writable, values_uns
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def generate(
     negative, and each gene has the share of zeros that it had in training. Reference cells are used without
     replacement until all have been used, so that even a few new cells are as diverse as the training cells. If no
     training cell has the target condition, the reference cells that agree in most covariates are used.
+
+    Negative binomials have heavy tails. So counts are sampled from p(x | z, c) truncated at twice the largest count of
+    the gene among the reference cells, and at 1.5 times the largest of all genes; sizes are within those of training,
+    unless a size is given.
 
     Parameters
     ----------
@@ -104,27 +109,32 @@ def generate(
     new = Condition.join([target.apply(start.condition) for (target, _), start in zip(targets, starts, strict=True)])
     if size is not None:
         new = new.with_size(torch.full_like(new.size_n1, size))
+    elif model.reference.limits is not None:
+        new = new.with_size(model.reference.limits.of_sizes(new.size_n1))
     cells = Reference(torch.cat([each.mean_nk for each in starts]), torch.cat([each.scale_nk for each in starts]), new)
     blocks = _blocks(model, cells, latent, mean, batch_size, seed)
     obs = _condition_obs(model.schema, new)
-    return TaskOutput(obs, model.schema.genes, blocks, values_uns(model.schema)).to_anndata(out)
+    uns = values_uns(model.schema, limited=not mean and model.reference.limits is not None)
+    return TaskOutput(obs, model.schema.genes, blocks, uns).to_anndata(out)
 
 
 def _blocks(
     model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int
 ) -> Iterator[Block]:
-    transform = model.schema.transform
     as_csr = None
     with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
         for at in torch.arange(cells.n_cells).split(batch_size):
             p = _expression(module, cells.take(at), latent)
             size_n1 = cells.condition.size_n1[at]
-            x_ng = transform.invert(p.mean, size_n1) if mean else transform.draw(p, size_n1)
-            if model.schema.output_kind is Kind.LOG:
-                hurdle = model.reference.hurdle
-                x_ng = x_ng.clamp(min=0) if mean or hurdle is None else hurdle.apply(x_ng)
+            x_ng = _expected(model.schema, p, size_n1) if mean else draw_expression(model, p, size_n1)
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
             yield {"X": csr_or_dense(x_ng, as_csr)}
+
+
+def _expected(schema: Schema, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:
+    """Return the mean of p, in the units of the result; logarithms of expression are not negative."""
+    x_ng = schema.transform.invert(p.mean, size_n1)
+    return x_ng.clamp(min=0) if schema.output_kind is Kind.LOG else x_ng
 
 
 def _targets(

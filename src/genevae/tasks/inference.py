@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
-from genevae.data.value_kind import require_same_values
+from genevae.data.value_kind import Kind, require_same_values
+from genevae.distributions import ExpressionDistribution
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TrainedModel",
+    "draw_expression",
     "evaluation_mode",
+    "lacks_genes",
     "on_device",
     "open_cells",
     "require_size",
@@ -87,7 +91,7 @@ def open_cells(
 ) -> Loader:
     """Open data as minibatches in order, with the model's genes and codes.
 
-    Cells may lack genes if some training cells did.
+    Cells may lack genes if some training cells did, or with ``join="outer"``.
 
     Parameters
     ----------
@@ -101,9 +105,14 @@ def open_cells(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
-    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing)
+    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing or lacks_genes(data))
     require_same_values(source, model.schema.kind, model.schema.total)
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
+
+
+def lacks_genes(data: object) -> bool:
+    """Return whether data may lack genes of a model, by their option ``join``."""
+    return isinstance(data, ReadOptions) and data.join == "outer"
 
 
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
@@ -111,6 +120,18 @@ def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
     device = _device(module)
     for cells in minibatches.on(device):
         yield cells.to(device)
+
+
+def draw_expression(model: TrainedModel, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:
+    """Sample cells of these sizes from p, in the units of the result.
+
+    Counts are not far above any in training; log-normalised values have each gene's share of zeros in training.
+    """
+    x_ng = model.schema.transform.draw(p, size_n1)
+    limits, hurdle = model.reference.limits, model.reference.hurdle
+    if model.schema.output_kind is Kind.LOG:
+        return x_ng.clamp(min=0) if hurdle is None else hurdle.apply(x_ng)
+    return x_ng if limits is None else p.within(x_ng, limits.of_counts(size_n1))
 
 
 def require_size(model: TrainedModel, size: float | None) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from genevae.io.write.anndata import Block
 
-__all__ = ["TaskOutput", "csr_or_dense", "free_column", "require_writable", "to_numpy", "values_uns"]
+__all__ = ["LIMITED", "TaskOutput", "csr_or_dense", "free_column", "require_writable", "to_numpy", "values_uns"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,12 @@ def csr_or_dense(x: Tensor, as_csr: bool) -> Any:
     return sparse.csr_matrix(to_numpy(x)) if as_csr else to_numpy(x)
 
 
-def values_uns(schema: Schema) -> dict[str, Any]:
-    """Return the ``uns`` entry that states the kind of the values: ``uns["genevae"]["values"]``."""
-    return {"genevae": {"values": str(schema.output_kind)}}
+LIMITED = (
+    "Sampled counts are at most twice the largest of their gene among training cells, and 1.5 times the largest of all."
+)
+"""The note on counts that a model sampled."""
+
+
+def values_uns(schema: Schema, limited: bool = False) -> dict[str, Any]:
+    """Return the ``uns`` entry on the values: ``uns["genevae"]["values"]``, their kind; a note, if they are limited."""
+    return {"genevae": {"values": str(schema.output_kind), **({"note": LIMITED} if limited else {})}}

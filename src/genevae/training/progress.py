@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from genevae.training.callbacks import Callback
 from genevae.training.history import Epoch
 from genevae.training.state import State
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "progress_bar"]
 
 
 class ProgressBar(Callback):
@@ -51,3 +53,16 @@ class ProgressBar(Callback):
         """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
+
+
+@contextmanager
+def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show the progress of work other than training, on a terminal; yield what advances it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(title, markup=False), BarColumn(bar_width=24), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda number: bar.advance(task, number)

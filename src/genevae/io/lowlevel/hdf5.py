@@ -5,7 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import cache, partial, reduce
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _open(path: Path) -> h5py.File:
+    register_filters()
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -76,11 +79,18 @@ def _why_not_hdf5(path: Path, error: OSError) -> str:
         return f"{path} cannot be read: {read_error.strerror}. Check the permissions."
     if not start:
         return f"{path} is empty (0 bytes). Write or download it again."
+    if start[:2] == b"\x1f\x8b":
+        return (
+            f"{path} is compressed with gzip, although its name ends in {path.suffix}. Unpack it first: "
+            f"gunzip -c {path} > {path.with_stem(path.stem + '_unpacked')}"
+        )
     if start != _MAGIC:
         return (
             f"{path} is not an HDF5 file, although its name ends in {path.suffix}: it starts with {start!r}. "
             "Unpack it if it is compressed, or download it again."
         )
+    if cause := _cause(path, error):
+        return cause
     return f"{path} is not whole ({first_line(error)}). The copy or download was cut short: get it again."
 
 
@@ -91,10 +101,41 @@ def first_line(error: Exception) -> str:
 
 def damaged(path: object, error: Exception) -> DataError:
     """Return the error for a file that cannot be read."""
+    if cause := _cause(path, error):
+        return DataError(cause)
     return DataError(
         f"{path} cannot be read ({first_line(error)}). It is damaged, or was written by a program that genevae does "
         "not support. Copy or write it again."
     )
+
+
+def _cause(path: object, error: Exception) -> str | None:
+    """Return what to do about an error that is no damage: a lock, a writer that did not close, a missing filter."""
+    text = " ".join(str(each) for each in (error, error.__cause__, error.__context__) if each).lower()
+    if "unable to lock file" in text:
+        return (
+            f"{path} is open for writing in another program, such as a notebook, or a file system without locks holds "
+            "it. Close it there (file.close()) and try again. If no program has it open: export "
+            "HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    if "already open for write" in text or "file consistency flags" in text:
+        return (
+            f"{path} was not closed by the program that wrote it, which may still run. Wait for its end. If it was "
+            f"stopped, clear the mark: h5clear -s {path}"
+        )
+    if "filter" in text or "plugin" in text:
+        return (
+            f"{path} is compressed with a filter that HDF5 does not have here ({first_line(error)}). Install it, and "
+            "try again: pip install hdf5plugin"
+        )
+    return None
+
+
+@cache
+def register_filters() -> None:
+    """Make the filters of hdf5plugin known to HDF5, if it is installed."""
+    if find_spec("hdf5plugin") is not None:
+        import_module("hdf5plugin")
 
 
 class Hdf5Array(Ranges):
@@ -102,6 +143,7 @@ class Hdf5Array(Ranges):
 
     def open(self) -> Chunks | h5py.Dataset:
         """Open the file."""
+        register_filters()
         dataset = h5py.File(self.path, "r", rdcc_nbytes=_CACHE)[self.array]
         return _chunks_of(self.path, dataset) or dataset
 

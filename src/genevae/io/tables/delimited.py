@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from genevae.errors import DataError, shorten
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.tables.dtypes import MISSING, NUMBER
 from genevae.io.tables.numeric_table import BLOCK, PEEK, Block, NumericTable
-from genevae.io.tables.text import records, separator_of, split
+from genevae.io.tables.orientation import is_likely_gene, is_summary
+from genevae.io.tables.text import read_header, records, separator_of, split, without_empty_end
 
 __all__ = ["Layout", "blocks_of", "read_text_table", "read_unnamed_table"]
 
@@ -46,38 +47,49 @@ class Layout:
         Separator of fields.
     n_before
         Number of records before the first row of numbers.
-    leading
-        Titles of the leading text columns.
-    columns
-        Titles of the numeric columns.
+    titles
+        Titles of all columns.
+    text
+        Positions of the columns of text: the names, and what describes the rows. All others are numbers.
     """
 
     path: Path
     separator: str
     n_before: int
-    leading: tuple[str, ...]
-    columns: tuple[str, ...]
+    titles: tuple[str, ...]
+    text: tuple[int, ...]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Positions of the columns of numbers."""
+        return tuple(sorted(set(range(len(self.titles))) - set(self.text)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of the columns of numbers."""
+        return tuple(self.titles[at] for at in self.numbers)
 
 
 def read_text_table(path: Path) -> NumericTable:
     """Read the layout of a text table from its first rows."""
     separator = separator_of(path)
     header, rows = _head(path, separator)
-    n_leading = _count_leading(path, header, rows)
-    titles = tuple(title or f"column {at + 1}" for at, title in enumerate(header[:n_leading]))
-    layout = Layout(path, separator, 1, titles, tuple(header[n_leading:]))
-    names_at = 1 if n_leading > 1 and _are_row_numbers([row[0] for row in rows]) else 0
+    text = _text_columns(path, header, rows)
+    titles = tuple(title or f"column {at + 1}" if at in text else title for at, title in enumerate(header))
+    layout = Layout(path, separator, 1, titles, text)
+    names_at = 1 if len(text) > 1 and text[1] == 1 and _are_row_numbers([row[0] for row in rows]) else 0
     names = [row[names_at] for row in rows]
+    _require_header(path, header[0], layout.columns, names)
     _require_names(path, layout.columns, "first row")
     _require_names(path, names, "first column")
     return NumericTable(
         path,
         layout.columns,
-        titles,
+        tuple(titles[at] for at in text),
         names_at,
         names,
         lambda: sum(1 for _ in records(path, separator)) - 1,
-        lambda: blocks_of(layout),
+        lambda as_text: blocks_of(layout, as_text),
     )
 
 
@@ -88,11 +100,11 @@ def read_unnamed_table(path: Path) -> NumericTable:
     if first is None:
         raise DataError(f"{path} is empty: it has no rows.")
     columns = tuple(str(at + 1) for at in range(len(split(path, *first, separator))))
-    layout = Layout(path, separator, 0, (), columns)
+    layout = Layout(path, separator, 0, columns, ())
 
-    def blocks() -> Iterator[Block]:
+    def blocks(as_text: Sequence[int]) -> Iterator[Block]:
         n = 0
-        for about, values in blocks_of(layout):
+        for about, values in blocks_of(layout, as_text):
             yield [(str(n + at + 1),) for at in range(len(about))], values
             n += len(about)
 
@@ -104,45 +116,62 @@ def read_unnamed_table(path: Path) -> NumericTable:
 
 def _head(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
     """Read the header and the first rows, and check that they have the same number of fields."""
-    header: list[str] | None = None
+    header = read_header(path, separator)
     rows: list[list[str]] = []
     size = 0
-    for number, record in islice(records(path, separator), PEEK):
-        fields = split(path, number, record, separator)
-        if header is None:
-            header = fields
-            continue
-        if not rows and len(fields) == len(header) + 1:
-            header.insert(0, "")  # R omits the title of the row names
-        if len(fields) != len(header):
-            raise _wrong_width(path, number, len(fields), len(header))
-        rows.append(fields)
+    for number, record in islice(records(path, separator), 1, PEEK):
+        rows.append(_fields(path, separator, len(header), number, record))
         size += len(record)
         if size > BLOCK // 4:
             break
-    if header is None or not rows:
-        raise DataError(f"{path} is empty: it has no rows below the header ({shorten(header or [])}).")
     return header, rows
 
 
-def _wrong_width(path: Path, number: int, given: int, expected: int) -> DataError:
-    return DataError(
-        f"{path}, line {number}, has {given} fields where the header has {expected}. The file is truncated or damaged."
-    )
+def _fields(path: Path, separator: str, n_columns: int, number: int, record: str) -> list[str]:
+    """Split a record, and check that it has as many fields as the header."""
+    fields = split(path, number, record, separator)
+    if len(fields) > n_columns:
+        fields = split(path, number, without_empty_end(record, separator, len(fields), n_columns), separator)
+    if len(fields) != n_columns:
+        raise DataError(
+            f"{path}, line {number}, has {len(fields)} fields where the header has {n_columns}. The file is truncated "
+            "or damaged."
+        )
+    return fields
 
 
-def _count_leading(path: Path, header: list[str], rows: list[list[str]]) -> int:
-    """Count the columns before the numbers: the names, and further columns of mostly text."""
-    for at in range(1, len(header)):
-        values = [row[at] for row in rows if row[at] not in _ABSENT]
-        n_text = sum(not _is_number(value) for value in values)
-        if n_text * 2 <= len(values) and header[at].lower() not in _IDS:
-            return at
-    shown = rows[0][-1]
-    raise DataError(
-        f"{path} has no column of numbers after the names: its {len(header)} columns are {shorten(header)}, and the "
-        f"last starts with '{shown}'. Are the fields separated by commas (.csv) or tabs (.tsv), with decimal points?"
-    )
+def _text_columns(path: Path, header: list[str], rows: list[list[str]]) -> tuple[int, ...]:
+    """Find the columns of text: the names, further columns of mostly text after them, and others of mostly letters."""
+    first = next((at for at in range(1, len(header)) if not _is_text(header[at], [row[at] for row in rows])), None)
+    if first is None:
+        raise DataError(
+            f"{path} has no column of numbers after the names: its {len(header)} columns are {shorten(header)}, and "
+            f"the last starts with '{rows[0][-1]}'. Are the fields separated by commas (.csv) or tabs (.tsv), with "
+            "decimal points?"
+        )
+    later = (at for at in range(first + 1, len(header)) if not any(_is_number(row[at]) for row in rows[:3]))
+    of_letters = (at for at in later if _is_text("", [row[at] for row in rows], with_letters=True))
+    return (*range(first), *of_letters)
+
+
+def _is_text(title: str, values: list[str], with_letters: bool = False) -> bool:
+    """Return whether most values of a column are no numbers; with ``with_letters``, whether they start with letters."""
+    if title.lower() in _IDS:
+        return True
+    present = [value for value in values if value not in _ABSENT]
+    n_text = sum(not _is_number(value) and (not with_letters or value[:1].isalpha()) for value in present)
+    return n_text * 2 > len(present)
+
+
+def _require_header(path: Path, first: str, titles: tuple[str, ...], names: list[str]) -> None:
+    """Raise if the first row is no header but already a gene, as in the files of HTSeq and STAR."""
+    is_gene = is_likely_gene(first) or is_summary(first) or any(map(is_summary, names))
+    if is_gene and all(map(_is_number, titles)):
+        samples = "".join(f"\\tsample{at + 1}" for at in range(min(len(titles), 3)))
+        raise DataError(
+            f"{path} has no header: its first line is '{first}' with numbers ({shorten(titles, 3)}). Add a line with "
+            f"the names of the samples: (printf 'gene{samples}\\n'; cat {path.name}) > with_header.tsv"
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -166,24 +195,40 @@ def _require_names(path: Path, names: tuple[str, ...] | list[str], where: str) -
         )
 
 
-def blocks_of(layout: Layout, n_rows: int | None = None) -> Iterator[Block]:
+def blocks_of(layout: Layout, as_text: Sequence[int] = (), n_rows: int | None = None) -> Iterator[Block]:
     """Read all rows in blocks.
+
+    Parameters
+    ----------
+    layout
+        The layout of the file.
+    as_text
+        Columns of numbers, by their position among those, that are read as text instead, after the other text.
+    n_rows
+        The number of rows, if the file states it.
 
     Raises
     ------
     DataError
         If the file is damaged, a row has more or fewer fields, a value is not a number, or there are not ``n_rows``.
     """
+    if as_text:
+        further = tuple(layout.numbers[at] for at in as_text)
+        layout = replace(layout, text=(*layout.text, *further))
     about: list[tuple[str, ...]] = []
     texts: list[str] = []
     numbers: list[int] = []
     size = n_read = 0
+    text_of, values_of = _pick(layout.text), _pick(layout.numbers)
     for number, record in islice(records(layout.path, layout.separator), layout.n_before, None):
-        leading, values = _split_row(layout, number, record)
-        about.append(leading)
-        texts.append(values)
+        fields = _fields(layout.path, layout.separator, len(layout.titles), number, record)
+        values = values_of(fields)
+        if '"' in record:
+            values = [re.sub(r"[\r\n]", " ", value) for value in values]
+        about.append(tuple(text_of(fields)))
+        texts.append("\n".join(values))
         numbers.append(number)
-        size += len(values)
+        size += len(texts[-1])
         n_read += 1
         if size > BLOCK:
             yield about, _parse(layout, numbers, texts)
@@ -194,33 +239,12 @@ def blocks_of(layout: Layout, n_rows: int | None = None) -> Iterator[Block]:
         raise DataError(f"{layout.path} has {n_read} rows, but its second line states {n_rows}. Is it truncated?")
 
 
-def _split_row(layout: Layout, number: int, record: str) -> tuple[tuple[str, ...], str]:
-    """Split off the leading fields, and put each of the others on its own line."""
-    separator, n_leading, n_columns = layout.separator, len(layout.leading), len(layout.columns)
-    if '"' not in record:
-        *leading, rest = record.split(separator, n_leading)
-    else:
-        leading, rest = _split_quoted(layout, number, record)
-    n = len(leading) + rest.count(separator) + 1
-    if n != n_leading + n_columns:
-        raise _wrong_width(layout.path, number, n, n_leading + n_columns)
-    return tuple(leading), rest.replace(separator, "\n")
-
-
-def _split_quoted(layout: Layout, number: int, record: str) -> tuple[list[str], str]:
-    """Split off leading fields that may be quoted; return the rest without quotes."""
-    separator, n_leading = layout.separator, len(layout.leading)
-    field = re.compile(rf'(?:"([^"]*)"|([^{separator}"]*)){separator}')
-    leading: list[str] = []
-    at = 0
-    while len(leading) < n_leading and (found := field.match(record, at)):
-        leading.append(found[1] if found[1] is not None else found[2])
-        at = found.end()
-    if len(leading) == n_leading and '"' not in record[at:]:
-        return leading, record[at:]
-    fields = split(layout.path, number, record, separator)
-    values = [re.sub(rf"[{separator}\r\n]", " ", value) for value in fields[n_leading:]]
-    return fields[:n_leading], separator.join(values)
+def _pick(positions: tuple[int, ...]) -> Callable[[list[str]], Sequence[str]]:
+    """Return a function that picks the fields at these positions."""
+    part = slice(positions[0], positions[-1] + 1) if positions else slice(0)
+    if len(positions) == part.stop - (part.start or 0):
+        return lambda fields: fields[part]
+    return lambda fields: [fields[at] for at in positions]
 
 
 def _parse(layout: Layout, numbers: list[int], texts: list[str]) -> NDArray[np.float32]:
@@ -257,5 +281,6 @@ def _not_a_number(layout: Layout, numbers: list[int], text: str, error: Exceptio
     row, column = divmod(at, len(layout.columns))
     return DataError(
         f"{layout.path}, line {numbers[row]}, has '{values[at][:40]}' in column '{layout.columns[column]}', where a "
-        "number is expected. Correct it, or leave it empty or write NA if it is missing."
+        "number is expected. Correct it, or write NA if it is missing. If the line or the column describes samples, "
+        "put it into a table of its own and give that with --metadata."
     )

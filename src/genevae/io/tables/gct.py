@@ -65,7 +65,7 @@ def _sizes(path: Path, fields: list[str], n: int) -> list[int]:
 def _table(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> NumericTable:
     n_about = sizes[3] if len(sizes) == 4 else 0
     titles = tuple("symbol" if title == "Description" else title for title in header[:n_leading])
-    layout = Layout(path, "\t", 3 + n_about, titles, tuple(header[n_leading:]))
+    layout = Layout(path, "\t", 3 + n_about, (*titles, *header[n_leading:]), tuple(range(n_leading)))
     names_at = titles.index("Name") if "Name" in titles else 0  # GTEx has tables with a column of row numbers before it
     return NumericTable(
         path,
@@ -74,7 +74,7 @@ def _table(path: Path, header: list[str], n_leading: int, sizes: list[int]) -> N
         names_at,
         (),
         lambda: sizes[0],
-        lambda: blocks_of(layout, sizes[0]),
+        lambda text: blocks_of(layout, text, sizes[0]),
         genes_in_rows=True,
         about_columns=_about_columns(layout, n_about),
     )
@@ -85,8 +85,8 @@ def _about_columns(layout: Layout, n_about: int) -> pd.DataFrame:
     about = {}
     for number, record in islice(records(layout.path, "\t"), 3, 3 + n_about):
         fields = split(layout.path, number, record, "\t")
-        if len(fields) != len(layout.leading) + len(layout.columns):
+        if len(fields) != len(layout.titles):
             raise DataError(f"{layout.path}, line {number}, has {len(fields)} fields, unlike the header.")
-        values = ["" if value.lower() in _ABSENT else value for value in fields[len(layout.leading) :]]
+        values = ["" if value.lower() in _ABSENT else value for value in fields[len(layout.text) :]]
         about[fields[0]] = typed(np.array(values, dtype=object))
     return pd.DataFrame(about, index=range(len(layout.columns)))

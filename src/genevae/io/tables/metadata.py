@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from genevae.io.tables.text import (
     kind_of,
     missing_package,
     packing_of,
+    read_header,
     records,
     require_file,
     separator_of,
-    split,
+    without_empty_end,
 )
 
 __all__ = ["join_metadata", "read_table", "reading_parquet"]
@@ -107,13 +109,8 @@ def reading_parquet(path: Path) -> Iterator[None]:
 
 def _read_text(path: Path) -> pd.DataFrame:
     separator = separator_of(path)
-    rows = records(path, separator)
-    columns = split(path, *next(rows), separator)
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{path} is empty: it has a header ({shorten(columns)}) but no rows.")
-    if count_fields(path, *first, separator) == len(columns) + 1:
-        columns.insert(0, "")  # R omits the title of the row names
+    columns = read_header(path, separator)
+    rows = islice(records(path, separator), 1, None)
     blocks = [
         pd.read_csv(
             io.StringIO("\n".join(block)),
@@ -125,18 +122,17 @@ def _read_text(path: Path) -> pd.DataFrame:
             na_filter=False,
             skip_blank_lines=False,
         )
-        for block in _blocks(path, first, rows, separator, len(columns))
+        for block in _blocks(path, rows, separator, len(columns))
     ]
     parsed = [typed(np.concatenate([block[at].to_numpy(dtype=object) for block in blocks])) for at in blocks[0]]
     return pd.DataFrame(dict(enumerate(parsed))).set_axis(columns, axis=1)
 
 
-def _blocks(
-    path: Path, first: tuple[int, str], rows: Iterable[tuple[int, str]], separator: str, n_columns: int
-) -> Iterator[list[str]]:
+def _blocks(path: Path, rows: Iterable[tuple[int, str]], separator: str, n_columns: int) -> Iterator[list[str]]:
     """Collect records into blocks, and check that they have as many fields as the header."""
     block, size = [], 0
-    for number, record in (pair for part in ([first], rows) for pair in part):
+    for number, given in rows:
+        record = without_empty_end(given, separator, count_fields(path, number, given, separator), n_columns)
         n = count_fields(path, number, record, separator)
         if n != n_columns:
             raise DataError(

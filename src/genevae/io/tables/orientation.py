@@ -1,11 +1,11 @@
-"""Detection of the orientation of a table (genes in rows or in columns) from its names."""
+"""What the names of a table say: which side is genes, and which names on that side are no genes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-__all__ = ["genes_in_rows", "is_likely_gene", "is_likely_sample"]
+__all__ = ["describes_samples", "genes_in_rows", "is_likely_gene", "is_likely_sample", "is_summary"]
 
 _IDS = re.compile(
     r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_PAR_Y)?"  # Ensembl genes and transcripts
@@ -19,6 +19,27 @@ _SAMPLES = re.compile(
     r"|(SAMPLE|CELL|DONOR|PATIENT|SUBJECT|REPLICATE|REP|LANE|WELL|PLATE)[-_. ]?\d+.*",
     re.IGNORECASE,
 )
+_SUMMARY = re.compile(
+    r"__\w+|no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique"  # HTSeq
+    r"|N_(unmapped|multimapping|noFeature|ambiguous)|Assigned|Unassigned_\w+"  # STAR, featureCounts
+    r"|(grand[ _]?)?(total|sum)([ _]?(counts?|reads?|umis?))?",
+    re.IGNORECASE,
+)
+_TERMS = frozenset(
+    """
+    age ancestry arm assay barcode batch bmi case category cell center centre class cluster clusters cohort compound
+    condition control count counts date day days death depth diagnosis diet disease donor dosage dose doublet drug
+    ethnicity event experiment feature features fraction gender genes genotype grade group guide height hour hours
+    individual label labels lane leiden library line louvain medication mouse organism outcome patient pct percent
+    perturbation perturbations phase phenotype plate platform pool population project race recurrence relapse replicate
+    response responder run sample score seurat sex site smoker smoking source species specimen stage status strain study
+    subject subset subtype survival target technology time timepoint tissue treated treatment tsne type umap umis vital
+    visit weight well
+    """.split()  # noqa: SIM905 - as below
+)
+"""Terms in titles that describe samples. None is the symbol of a gene."""
+_FILLERS = frozenset("at full g2m id in is mito mt n name no number of os pc ribo rna s size to total years".split())  # noqa: SIM905
+"""Further parts of such titles, which alone may be names of genes."""
 _KNOWN = frozenset(
     """
     A1BG A2M AARS1 ABCA1 ABCB1 ABL1 ACE ACE2 ACTA1 ACTA2 ACTB ACTG1 ADA ADAM10 ADAM17 ADH1B ADIPOQ AFP AGER AGT AHR
@@ -59,6 +80,25 @@ def is_likely_gene(name: str) -> bool:
 def is_likely_sample(name: str) -> bool:
     """Return whether a name is a barcode, an id of a known study or archive, or numbered."""
     return _SAMPLES.fullmatch(name) is not None
+
+
+def is_summary(name: str) -> bool:
+    """Return whether a name is that of a sum over reads that programs write below the genes, as ``__no_feature``."""
+    return _SUMMARY.fullmatch(name) is not None
+
+
+def describes_samples(name: str) -> bool:
+    """Return whether a name in the place of a gene is a title of metadata, such as ``age``, or a summary.
+
+    >>> [describes_samples(name) for name in ("Age (years)", "cellType", "BMI1", "__no_feature")]
+    [True, True, False, True]
+    """
+    parts: list[str] = []
+    for piece in re.findall(r"[A-Za-z0-9]+", name):
+        parts += re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", piece) if piece.isalpha() else [piece]
+    terms = [part.lower() for part in parts]
+    known = all(term in _TERMS or term in _FILLERS or term.isdecimal() for term in terms)
+    return is_summary(name) or (known and any(term in _TERMS for term in terms))
 
 
 def genes_in_rows(rows: Sequence[str], columns: Sequence[str], n_rows: Callable[[], int]) -> bool:

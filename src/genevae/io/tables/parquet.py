@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,26 @@ def read_parquet_table(path: Path) -> NumericTable:
             names = _texts(first.column(0)) if first is not None else []
     columns = tuple(schema.names[at] for at in at_values)
     titles = tuple(schema.names[at] for at in at_text)
-    return NumericTable(path, columns, titles, 0, names, lambda: n_rows, lambda: _blocks(path, at_text, at_values))
+
+    def blocks(text: Sequence[int]) -> Iterator[Block]:
+        as_text = [at_values[at] for at in text]
+        return _blocks(path, [*at_text, *as_text], [at for at in at_values if at not in as_text])
+
+    return NumericTable(path, columns, titles, 0, names, lambda: n_rows, blocks)
 
 
 def _text_columns(path: Path, schema: Any) -> list[int]:
-    """Return the column of names and the text columns right after it."""
+    """Return the column of names, and all other columns of text."""
     stored = (schema.pandas_metadata or {}).get("index_columns", [])
     index = [schema.names.index(name) for name in stored if isinstance(name, str) and name in schema.names]
     rest = [at for at in range(len(schema)) if at not in index]
-    n_text = next((n for n, at in enumerate(rest) if not _is_text(schema.field(at).type)), len(rest))
-    if not index and not n_text:
+    text = [at for at in rest if _is_text(schema.field(at).type)]
+    if not index and rest[:1] != text[:1]:
         raise DataError(
             f"{path} has no row names: its first column ({shorten(schema.names, 1)}) is not text. Write it with its "
             "index, or with the names as first column."
         )
-    return index + rest[:n_text]
+    return index + text
 
 
 def _is_text(kind: Any) -> bool:
@@ -71,8 +76,7 @@ def _require_numbers(path: Path, fields: list[Any]) -> None:
     for field in fields:
         if not any(test(field.type) for test in tests):
             raise DataError(
-                f"{path} has {field.type} in column '{field.name}', where numbers are expected. Convert it, or put "
-                "text columns before the numbers."
+                f"{path} has {field.type} in column '{field.name}', where numbers or text are expected. Convert it."
             )
 
 

@@ -12,32 +12,39 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from genevae.errors import DataError, nearest
+from genevae.errors import DataError, missing_path, shorten
 
 __all__ = [
     "count_fields",
     "kind_of",
     "missing_package",
     "packing_of",
+    "read_header",
     "records",
     "require_file",
     "separator_of",
     "split",
     "unpacked",
+    "without_empty_end",
 ]
 
 PACKINGS = ("gz", "zst")
-SEPARATORS = {"csv": ",\t;", "tsv": "\t,;", "txt": "\t,; ", "gct": "\t"}
-"""Possible separators by suffix, the likeliest first."""
+SEPARATORS = {"csv": ",\t; ", "tsv": "\t,; ", "txt": "\t,; ", "gct": "\t"}
+"""Possible separators by suffix, the likeliest first. A space stands for any number of spaces and tabs, as in R."""
 
 _BUFFER = 1 << 13
 """Compressed bytes to decompress at once: few, because each may expand to thousands."""
 _LONGEST = 100
 """Lines that one quoted field may span. More of them mean that a quote is never closed."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SPACES = re.compile(r'("(?:[^"]|"")*")|\s+')
+_PEEK = 1000
+"""Rows that are compared with the header, of at most ``_PEEK_BYTES``."""
+_PEEK_BYTES = 1 << 22
 
 
 def kind_of(path: Path) -> str:
@@ -56,12 +63,8 @@ def packing_of(path: Path) -> str | None:
 
 def require_file(path: Path) -> None:
     """Raise if a file does not exist or is empty."""
-    folder = path.absolute().parent
     if not path.exists():
-        if not folder.is_dir():
-            raise DataError(f"There is no {path}. The folder {folder} does not exist either.")
-        names = sorted(entry.name for entry in folder.glob("*"))
-        raise DataError(f"There is no {path}. In {folder}: {nearest(path.name, names)}")
+        raise DataError(missing_path(path))
     if path.is_dir():
         raise DataError(f"{path} is a folder, but a table was expected. Give a file.")
     if not path.stat().st_size:
@@ -171,7 +174,51 @@ def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
         at_top = False
         if '"' in line and _is_open(line, separator):
             line = _complete(path, number, line, lines, separator)  # noqa: PLW2901 - the complete record
-        yield number, line.rstrip("\r\n")
+        record = line.rstrip("\r\n")
+        yield number, _SPACES.sub(lambda found: found[1] or " ", record.strip()) if separator == " " else record
+
+
+def read_header(path: Path, separator: str) -> list[str]:
+    """Read the title of every column, and check them against the first rows.
+
+    R writes no title of the row names, so that the header is one field short. Separators at the end of rows, of the
+    header or of both are no columns.
+
+    Raises
+    ------
+    DataError
+        If the file is empty, or the last column has values but no title.
+    """
+    lines = records(path, separator)
+    header = next((split(path, number, record, separator) for number, record in lines), [])
+    n_titles = _n_used(header)
+    n_first = n_used = size = 0
+    for number, record in islice(lines, _PEEK):
+        fields = split(path, number, record, separator)
+        n_first, n_used, size = n_first or len(fields), max(n_used, _n_used(fields)), size + len(record)
+        if n_titles < len(header) and n_used > n_titles:
+            raise DataError(
+                f"{path} has {len(header)} fields in its header, and the last has no title, but in line {number} it is "
+                f"'{fields[n_titles][:40]}'. Give the column a title. If the header lacks the title of the first "
+                "column, begin the header with a separator."
+            )
+        if size > _PEEK_BYTES:
+            break
+    if not n_first:
+        raise DataError(f"{path} is empty: it has no rows below the header ({shorten(header)}).")
+    header = header[:n_titles]
+    return ["", *header] if min(n_first, n_used) > n_titles else header
+
+
+def _n_used(fields: list[str]) -> int:
+    """Return the number of fields up to the last that is not empty."""
+    return next((at for at in range(len(fields), 0, -1) if fields[at - 1]), 0)
+
+
+def without_empty_end(record: str, separator: str, n_fields: int, n_columns: int) -> str:
+    """Return a record without the empty fields at its end that exceed the columns."""
+    extra = n_fields - n_columns
+    return record[:-extra] if extra > 0 and record.endswith(separator * extra) else record
 
 
 def _complete(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str) -> str:
