@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import genevae as gv
-from genevae.errors import DataError
+from genevae.cli.table_output import write_table
+from genevae.errors import DataError, RunError
 from genevae.io.formats import ReadOptions, open_source
+from genevae.io.gene_lists import read_gene_list, write_gene_list
 from genevae.io.storable import storable, store_keys
 from genevae.io.write.anndata import write_anndata
 from genevae.io.write.by_suffix import write_output
@@ -172,6 +175,22 @@ def test_columns_of_one_name_are_named() -> None:
     with pytest.raises(DataError, match="several columns with the same name: 0"):
         open_source(adata)
     assert list(storable(adata.obs).columns) == ["0", "t", "0_1"]
+
+
+def test_a_table_of_names_and_odd_values_can_be_written(tmp_path) -> None:
+    table = pd.DataFrame({"cell": pd.period_range("2020", periods=2, freq="M"), "n": [1, 2]}, index=["a", "b"])
+    write_table(table, tmp_path / "x.json", "cell")
+    written = [{"cell_1": "a", "cell": "2020-01", "n": 1}, {"cell_1": "b", "cell": "2020-02", "n": 2}]
+    assert json.loads((tmp_path / "x.json").read_text()) == written
+
+
+def test_a_gene_list_does_not_replace_a_file_of_the_user(tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("three years of work")
+    with pytest.raises(RunError, match="did not write it"):
+        write_gene_list(["a"], tmp_path / "mine.txt")
+    for genes in (["a"], ["b"]):
+        write_gene_list(genes, tmp_path / "genes.txt")
+    assert read_gene_list(tmp_path / "genes.txt") == ["b"]
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------

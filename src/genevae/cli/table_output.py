@@ -41,8 +41,13 @@ def write_table(table: pd.DataFrame, path: Path, index: str) -> None:
     """Write a table atomically; row names become a column of this title, and row numbers do not."""
     import pandas as pd
 
-    if not isinstance(table.index, pd.RangeIndex):
-        table = table.reset_index(names=index)
+    from genevae.io.storable import storable, unique
+
+    plain = storable(table)
+    if isinstance(table.index, pd.RangeIndex):
+        table = plain.reset_index(drop=True)
+    else:
+        table = plain.reset_index(names=unique([*plain.columns, index])[-1])
     with staging_folder(path) as folder:
         WRITERS[path.suffix](table, folder / path.name)
         replace_with(folder / path.name, path)

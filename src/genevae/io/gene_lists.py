@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genevae.errors import GeneError, missing_path, shorten
 from genevae.io.atomic import replace_with, staging_folder, sync
+from genevae.io.overwrite import require_free
 
 __all__ = ["read_gene_filter", "read_gene_list", "read_gene_names", "write_gene_list"]
 
@@ -22,7 +23,8 @@ def write_gene_list(
 ) -> None:
     """Write gene names to a text file, one per line, as :func:`read_gene_list` reads them.
 
-    The first line is a comment with their number and selection. The write is atomic, and replaces an existing file.
+    The first line is a comment with their number and selection. The write is atomic, and replaces a file only if
+    genevae wrote it.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def write_gene_list(
     GeneError
         If there is no gene, a gene occurs twice, or a name could not be read back.
     RunError
-        If the file cannot be written.
+        If the file cannot be written, or is of something else.
     """
     odd = [gene for gene in genes if "#" in gene or gene.strip() != gene or len(gene.splitlines()) != 1]
     twice = len(genes) - len(set(genes))
@@ -54,6 +56,7 @@ def write_gene_list(
     made = [number, f"flavor {flavor}" if flavor else "", f"from {source}" if source else ""]
     header = " ".join("; ".join(filter(None, made)).split())
     path = Path(path)
+    require_free(path, overwrite=True, reads=())
     with staging_folder(path) as folder:
         draft = folder / path.name
         draft.write_text("\n".join([f"# {header}", *genes, ""]), encoding="utf-8")

@@ -82,7 +82,7 @@ def _column(column: pd.Series[Any]) -> Any:
             return _numbers(values.where(~missing, None).astype(as_type))
         except (OverflowError, TypeError, ValueError):  # integers beyond 64 bits
             pass
-    return _categories(values.to_numpy(), missing)
+    return _categories(values.to_numpy(), missing, repeats=inferred == "string")
 
 
 def _nullable(dtype: Any) -> str:
@@ -101,10 +101,15 @@ def _numbers(column: pd.Series[Any]) -> Any:
     return column.array if column.isna().any() else column.to_numpy(dtype.numpy_dtype)
 
 
-def _categories(values: Any, missing: Any) -> pd.Categorical:
-    texts = np.full(len(values), None, dtype=object)
-    texts[~missing] = [_text(value) for value in values[~missing]]
-    return pd.Categorical(texts, categories=np.array(sorted(set(texts[~missing])), dtype=object))
+def _categories(values: Any, missing: Any, repeats: bool = True) -> pd.Categorical:
+    """Return values as sorted categories of text; of texts, which repeat, each is converted once."""
+    codes, found = pd.factorize(values[~missing]) if repeats else (np.arange((~missing).sum()), values[~missing])
+    texts = [_text(value) for value in found]
+    levels = sorted(set(texts))
+    code_of = {level: code for code, level in enumerate(levels)}
+    of_all = np.full(len(values), -1)
+    of_all[~missing] = np.array([code_of[text] for text in texts], dtype=np.int64)[codes]
+    return pd.Categorical.from_codes(of_all, categories=np.array(levels, dtype=object))
 
 
 def _with_plain_categories(column: pd.Categorical) -> pd.Categorical:

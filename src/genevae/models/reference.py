@@ -56,7 +56,7 @@ class Hurdle:
 class Limits:
     """The largest counts among some training cells.
 
-    Negative binomials have heavy tails: now and then they give counts, and a learned size gives sizes, far above any
+    Negative binomials have heavy tails: sometimes they give counts, and a learned size gives sizes, far above any
     that a cell can have.
 
     Parameters

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from genevae.io.atomic import replace_with, staging_folder, sync
-from genevae.io.storable import storable
+from genevae.io.storable import storable, unique
 from genevae.io.write.anndata import Block
 
 __all__ = ["TABLES", "write_table"]
@@ -50,7 +50,7 @@ def write_table(path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.
                 x = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
                 if not header:
                     columns = storable(var[[]]).index if len(var) else [f"latent_{k + 1}" for k in range(x.shape[1])]
-                    header = ["name", *map(str, columns)]
+                    header = unique(["name", *map(str, columns)])
                     out.writerow(header)
                 out.writerows([next(names), *row] for row in x.tolist())
         sync(draft)
