@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint format bench bench-scale bench-systems results clean
+.PHONY: help demo test test-all cases lint format bench bench-scale bench-systems results clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: $(VENV)/dev  ## Run the tests
 
 test-all: $(VENV)/dev  ## Run the slow tests too
 	$(BIN)/pytest -m "slow or not slow"
+
+cases: $(VENV)/dev  ## Run the scripts of what once went wrong, in ../shared/cases
+	$(BIN)/python benchmarks/cases.py $(CASES)
 
 lint: $(VENV)/dev  ## Check style, formatting and types
 	$(BIN)/ruff check .
