@@ -143,12 +143,14 @@ def test_only_a_joint_posterior_learns_from_pairs(model, make_cells):
     assert all(frozen[name].abs().sum() > 0 for name in heads if "out" in name)
 
 
-def test_rows_without_a_group_are_held_against_each_other(model, make_cells):
-    cells = paired(make_cells(counts=False))
-    z = torch.randn(12, 3)
-    s = of()._compare(model.eval(), z, cells)
+@pytest.mark.parametrize("group_m", [(0, 1, 0, 1, 2, 2), (2, 2, 0, 1, 0, 1), (0, 2, 1, 2, 0, 1)])
+def test_rows_without_a_group_are_held_against_all_others(model, make_cells, group_m):
+    cells = make_cells(counts=False)
+    cells = cells.given(cells.condition.replace(codes={"type": torch.tensor(group_m).repeat_interleave(2)}))
+    s = of()._compare(model.eval(), torch.randn(12, 3), cells)
     related = {tuple(place) for place in torch.isneginf(s).nonzero().tolist()}
-    assert related == {(0, 2), (2, 0), (1, 3), (3, 1)}
+    same = {(i, j) for i in range(6) for j in range(6) if i != j and group_m[i] == group_m[j] != 2}
+    assert related == same
 
 
 def test_validation_reports_the_masks_and_training_does_not(model, make_cells):

@@ -41,6 +41,7 @@ def test_a_mask_draws_its_share_between_its_limits(make_cells):
     assert 0.04 < min(shares) < 0.07
     assert 0.23 < max(shares) < 0.26
     assert abs(sum(shares) / 200 - 0.15) < 0.02
+    assert GeneMask(0.05, 0.25).middle == pytest.approx(0.15)
 
 
 @given(st.floats(0, 1))
