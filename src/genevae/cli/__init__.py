@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, default_name_
 from genevae.cli.options import from_config
 from genevae.errors import GenevaeError, TrainingPaused
 from genevae.runs.peer_options import peer_option
+from genevae.runs.signals import ends_cleanly
 from genevae.training.launch_env import launched
 
 __all__ = ["app", "main"]
@@ -68,16 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given and given[0] in RENAMED:
         print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
-    try:
-        app(given, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        _explain(error, given)
-        sys.exit(2)
-    except GenevaeError as error:
-        _print(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with ends_cleanly(given):
+        try:
+            app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        except CycloptsError as error:
+            _explain(error, given)
+            sys.exit(2)
+        except GenevaeError as error:
+            _print(error)
+            sys.exit(error.exit_code)
 
 
 def _explain(error: CycloptsError, given: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from genevae.errors import RunError
 
-__all__ = ["hidden_sibling", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
+__all__ = ["HELD", "hidden_sibling", "locked", "recover", "replace_with", "require_free", "staging_folder", "sync"]
 
 try:
     import fcntl
@@ -26,6 +26,8 @@ except ImportError:  # Windows: concurrent writers of one result are not detecte
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Arguments of Linux's renameat2: names are paths, and the two are exchanged."""
+HELD: list[Path] = []
+"""Temporary folders and locks of this process."""
 
 
 @contextmanager
@@ -49,6 +51,7 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     """
     folder = path.with_name(f".{path.name}.draft")
     lock = _lock(folder, path)
+    HELD.append(folder)
     try:
         for entry in () if resume else folder.iterdir():
             _remove(entry)
@@ -65,6 +68,7 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
+        HELD.remove(folder)
         os.close(lock)
 
 
@@ -115,8 +119,11 @@ def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
         raise RunError(f"{path} is a folder of something else{reason}. Choose another name.")
     trial = hidden_sibling(path)
     try:
-        trial.mkdir(parents=True)
-        trial.rmdir()
+        try:
+            trial.mkdir(parents=True)
+        finally:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                trial.rmdir()
     except OSError as error:
         raise RunError(
             f"Nothing can be written in {path.absolute().parent}: {error.strerror}. "
@@ -201,11 +208,13 @@ def locked(path: Path) -> Iterator[None]:
     """
     file = path.with_name(f".{path.name}.lock")
     handle = _acquire(file, path)
+    HELD.append(file)
     try:
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps(_owner()).encode(), 0)
         yield
     finally:
+        HELD.remove(file)
         with suppress(OSError):
             file.unlink()
         os.close(handle)

@@ -140,7 +140,8 @@ class RunOptions:
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
-        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+        process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
+        ends at a signal with the best weights so far, which are saved.
     keep_checkpoints
         How many checkpoints are kept, the latest.
     """

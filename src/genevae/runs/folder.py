@@ -15,8 +15,9 @@ from genevae.runs.config import RunOptions
 from genevae.runs.event_log import EventLog
 from genevae.runs.interval import Interval
 from genevae.runs.manifest import START, complete_folder, require_place, verify_folder, write_folder
-from genevae.runs.signals import stop_signals
+from genevae.runs.signals import StopOnSignal, StopRequest
 from genevae.runs.trained import Trained, facts_of, files_of
+from genevae.training.callbacks import Callback
 from genevae.training.world import World
 
 __all__ = ["RunFolder"]
@@ -111,14 +112,11 @@ class RunFolder:
         self.log.write("start", **rest)
         return facts
 
-    @contextmanager
-    def checkpoints(self) -> Iterator[list[Checkpoints]]:
-        """Yield the callback that saves checkpoints, if any, and handle signals until it is done."""
+    def on_signal(self, stop: StopRequest) -> Callback:
+        """Return the callback that saves checkpoints, or else the one that ends training at a signal."""
         if self.every is None:
-            yield []
-            return
-        with stop_signals() as stop:
-            yield [Checkpoints(self.path, self.every, self.keep, stop, self.log)]
+            return StopOnSignal(stop)
+        return Checkpoints(self.path, self.every, self.keep, stop, self.log)
 
     def _require_same(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         start = verify_folder(self.path, START)
