@@ -78,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except GenevaeError as error:
             _print(error)
             sys.exit(error.exit_code)
+        except BrokenPipeError:  # the reader of the output has ended, as head does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + 13)
+        except (OSError, MemoryError, UnicodeEncodeError) as error:
+            _print(_of_the_system(error))
+            sys.exit(2)
 
 
 def _explain(error: CycloptsError, given: Sequence[str]) -> None:
@@ -89,6 +95,16 @@ def _explain(error: CycloptsError, given: Sequence[str]) -> None:
         _print(answer)
     if not known:
         Console(stderr=True).print(CycloptsPanel(error))
+
+
+def _of_the_system(error: OSError | MemoryError | UnicodeEncodeError) -> GenevaeError:
+    """Return an error of the system, or of Python, as a message."""
+    if isinstance(error, MemoryError):
+        return GenevaeError(f"There is not enough memory ({error}). Use fewer cells or genes, or a larger machine.")
+    if isinstance(error, UnicodeEncodeError):
+        return GenevaeError(f"The text {error.object[:80]!r} cannot be written as UTF-8. Rename it.")
+    place = f"{error.filename}: " if error.filename else ""
+    return GenevaeError(f"{place}{error.strerror or error}. Check that this file or folder exists and may be used.")
 
 
 def _print(error: GenevaeError) -> None:

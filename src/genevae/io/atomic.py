@@ -49,7 +49,7 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     RunError
         If another process is writing to ``path``, or the folder cannot be made.
     """
-    folder = path.with_name(f".{path.name}.draft")
+    folder = sibling(path, ".{}.draft")
     lock = _lock(folder, path)
     HELD.append(folder)
     try:
@@ -112,6 +112,8 @@ def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
         If the path exists and may not be replaced, or its folder is not writable.
     """
     recover(path)
+    if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
+        raise RunError(f"'{path}' is the working folder, or holds it, and is not replaced. Choose another name.")
     if path.exists() and not overwrite:
         raise RunError(f"{path} already exists. Choose another name, or give --force (overwrite=True) to replace it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
@@ -133,7 +135,25 @@ def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
 
 def hidden_sibling(path: Path) -> Path:
     """Return a hidden name in the same folder."""
-    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    return sibling(path, f".{uuid.uuid4().hex[:8]}.{{}}")
+
+
+def sibling(path: Path, pattern: str) -> Path:
+    """Return a name in the same folder, which is made of the path's own; also of paths such as ``.`` and ``..``.
+
+    Raises
+    ------
+    RunError
+        If the path is the root of the file system, or the working folder was removed.
+    """
+    if path.name in ("", ".."):
+        try:
+            path = path.resolve()
+        except FileNotFoundError as error:
+            raise RunError(f"The working folder was removed, so '{path}' is nowhere. Go to another folder.") from error
+    if not path.name:
+        raise RunError(f"{path} is the root of the file system, not a place for a result. Choose another name.")
+    return path.with_name(pattern.format(path.name))
 
 
 def replace_with(draft: Path, path: Path) -> None:
@@ -167,7 +187,7 @@ def recover(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+    return sibling(path, ".{}.old")
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -206,7 +226,7 @@ def locked(path: Path) -> Iterator[None]:
     RunError
         If another process has the lock. The message names its number, host and start.
     """
-    file = path.with_name(f".{path.name}.lock")
+    file = sibling(path.resolve(), ".{}.lock")  # a folder has one lock, whatever it is called
     handle = _acquire(file, path)
     HELD.append(file)
     try:

@@ -20,7 +20,7 @@ from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.concat import concat_sources
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, create_hdf5, csr_of, damaged, dense_of, open_hdf5
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
@@ -146,7 +146,7 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
         are added.
     """
     columns = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1), **dict(obs.items())}
-    with h5py.File(path, "w") as file:
+    with create_hdf5(path) as file:
         if sparse.issparse(x):
             for name in ("data", "indices", "indptr"):
                 file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(getattr(x, name)))

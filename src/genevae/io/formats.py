@@ -5,7 +5,8 @@ To add a format, write a file here and add it to :data:`FORMATS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy.sparse import issparse
 from genevae.errors import DataError, GeneError, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
+from genevae.io.bounded import require_regular
 from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
 from genevae.io.gene_lists import read_gene_names
@@ -121,12 +123,11 @@ def _open(files: ReadOptions) -> Source:
     name = "chunks" if files.has_globs else files.format
     fmt = _format_named(name) if name else find_format(files.path)
     path = Path(files.path)
-    if not path.exists():
-        raise DataError(f"There is no {path}. {_nearby(path)}")
-    try:
+    with _explained(path):
+        if not path.exists():
+            raise DataError(f"There is no {path}. {_nearby(path)}")
+        require_regular(path)
         source = fmt.open(path, files)
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     if not files.names and fmt is not FORMATS["table"]:
         raise DataError(f"{path} has names. Leave out names=False (--no-names), which is for tables of numbers alone.")
     return _transposed(source) if files.transpose and fmt is not FORMATS["table"] else source
@@ -159,7 +160,9 @@ def _with_gene_names(source: Source, path: str | Path | None) -> Source:
 def _expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
-    if not path.exists() and any(sign in str(path) for sign in "*?["):
+    with _explained(path):
+        exists = path.exists()
+    if not exists and any(sign in str(path) for sign in "*?["):
         found = sorted(Path(match) for match in glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if not found:
             raise DataError(f"No file matches {path}. {_nearby(path)}")
@@ -231,18 +234,27 @@ def find_format(path: str | Path) -> Format:
         If the path does not exist, or no format fits.
     """
     path = Path(path)
-    try:
+    with _explained(path):
         if not path.exists():
             raise DataError(f"There is no {path}. {_nearby(path)}")
+        require_regular(path)
         for fmt in FORMATS.values():
             if fmt.fits(path):
                 return fmt
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     given = "a folder" if path.is_dir() else f"a '{path.suffix}' file" if path.suffix else "a file without a suffix"
     hint = " Give its folder instead." if path.name.startswith("matrix.mtx") else ""
     names = "; ".join(fmt.description for fmt in FORMATS.values())
     raise DataError(f"{path} is {given} of unknown format.{hint} Known formats: {names}.")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the system into a message that names the path."""
+    try:
+        yield
+    except OSError as error:
+        advice = " Check the permissions." if isinstance(error, PermissionError) else ""
+        raise DataError(f"{str(path)[:200]} cannot be read: {error.strerror or error}.{advice}") from error
 
 
 def _nearby(path: Path) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError
+from genevae.io.bounded import require_regular
 
 __all__ = [
     "Block",
@@ -187,6 +188,7 @@ class Stamp:
     @classmethod
     def of(cls, path: Path) -> Self:
         """Return the current state of a file."""
+        require_regular(path)
         stat = path.stat()
         return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 

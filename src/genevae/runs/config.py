@@ -156,8 +156,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "seed", int(self.seed))
-        if self.seed < 0:
-            raise RecipeError(f"seed must be 0 or more, not {self.seed}.")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"seed must be 0 or more and below 2**63, not {self.seed}.")
         if self.keep_checkpoints < 1:
             raise RecipeError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}.")
         if self.checkpoint_every is not None:

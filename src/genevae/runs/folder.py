@@ -20,7 +20,7 @@ from genevae.runs.trained import Trained, facts_of, files_of
 from genevae.training.callbacks import Callback
 from genevae.training.world import World
 
-__all__ = ["RunFolder"]
+__all__ = ["SAME", "RunFolder"]
 
 CONFIG, LOG = "config.toml", "log.jsonl"
 SAME = {"fingerprint": "expression", "fingerprint_of_covariates": "covariates, genes or split"}

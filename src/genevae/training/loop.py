@@ -91,6 +91,12 @@ def train(
         # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
             _run_epoch(state, training, validation, settings, callbacks)
+        if not math.isfinite(state.best.loss) or state.guard.skipped == state.step:
+            raise TrainingError(
+                f"Training ended without a finite loss: {state.guard.skipped:,} of {state.step:,} steps were skipped. "
+                f"Lower the learning rate ({settings.learning_rate:g}) or the weights of the objective's terms, and "
+                "check the values with `genevae inspect`."
+            )
         if settings.keep_best:
             state.best.restore()
         for callback in callbacks:

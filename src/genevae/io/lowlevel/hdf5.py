@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from genevae.io.lowlevel.dense import DenseRows, FloatArray
 from genevae.io.lowlevel.raw_chunks import Chunks, Ranges, Unpack, unshuffled
 from genevae.io.source import Matrix
 
-__all__ = ["HDF5_ERRORS", "Hdf5Array", "csr_of", "damaged", "dense_of", "open_hdf5"]
+__all__ = ["HDF5_ERRORS", "Hdf5Array", "create_hdf5", "csr_of", "damaged", "dense_of", "open_hdf5"]
 
 HDF5_ERRORS = (
     ArithmeticError,
@@ -56,6 +57,72 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
     except HDF5_ERRORS as error:
         raise damaged(path, error) from error
+
+
+class _Disk(io.FileIO):
+    """A file for HDF5, which cannot survive a write that fails: such writes are kept in memory, and the error as well.
+
+    HDF5 crashes, or raises in destructors, if its last writes fail.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+b")
+        self.error: OSError | None = None
+        self.failed: list[tuple[int, bytes]] = []
+
+    def write(self, data: Any) -> int:
+        content, at = memoryview(data).cast("B"), self.tell()
+        try:
+            done = 0
+            while self.error is None and done < len(content):
+                done += super().write(content[done:])
+        except OSError as error:
+            self.error = error
+        if self.error is not None:
+            self.failed.append((at, bytes(content)))
+            self.seek(at + len(content))
+        return len(content)
+
+    def readinto(self, buffer: Any) -> int:
+        view, at = memoryview(buffer).cast("B"), self.tell()
+        read = super().readinto(view) or 0
+        view[read:] = bytes(len(view) - read)
+        for start, content in self.failed:
+            first, last = max(start, at), min(start + len(content), at + len(view))
+            if first < last:
+                view[first - at : last - at] = content[first - start : last - start]
+        self.seek(at + len(view))
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise if the disk was full, or failed otherwise."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def create_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file; a disk that is full is an OSError here, and not the end of the process.
+
+    Call ``file.check()`` in between to learn early that the disk is full.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with _Disk(path) as disk:
+        with h5py.File(disk, "w") as file:
+            file.check = disk.check
+            yield file
+        disk.check()
 
 
 def _open(path: Path) -> h5py.File:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from genevae.errors import DataError, nearest
+from genevae.io.bounded import require_regular
 
 __all__ = [
     "count_fields",
@@ -64,7 +65,7 @@ def require_file(path: Path) -> None:
         raise DataError(f"There is no {path}. In {folder}: {nearest(path.name, names)}")
     if path.is_dir():
         raise DataError(f"{path} is a folder, but a table was expected. Give a file.")
-    if not path.stat().st_size:
+    if not require_regular(path):
         raise DataError(f"{path} is empty (0 bytes). Write or download it again.")
 
 

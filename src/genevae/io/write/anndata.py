@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,6 +18,7 @@ from scipy import sparse
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, require_free, staging_folder
 from genevae.io.h5ad import MARKS, ignore_warnings
+from genevae.io.lowlevel.hdf5 import create_hdf5
 
 __all__ = ["STORES", "Block", "Compression", "require_store", "write_anndata", "write_store"]
 
@@ -83,7 +85,11 @@ def write_anndata(path: Path, adata: AnnData) -> None:
     """Write an AnnData object atomically, replacing an existing store."""
     with staging_folder(path) as folder, ignore_warnings():
         draft = folder / path.name
-        adata.write_h5ad(draft, compression="gzip") if path.suffix == ".h5ad" else adata.write_zarr(draft)
+        if path.suffix == ".h5ad":
+            with create_hdf5(draft) as file:
+                write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+        else:
+            adata.write_zarr(draft)
         replace_with(draft, path)
 
 
@@ -96,34 +102,32 @@ def fill_store(
     compression: Compression,
 ) -> None:
     """Write a store to a temporary path."""
-    root = _create(draft)
-    try:
+    with _created(draft) as root:
         elements: dict[str, _Element] = {}
         for block in blocks:
             for name, rows in block.items():
                 if name not in elements:
                     elements[name] = _element(root, name, rows, compression)
                 elements[name].append(rows)
+            getattr(root, "check", lambda: None)()
         columns = {name.removeprefix("obs/"): e.close() for name, e in elements.items() if isinstance(e, _Column)}
         for element in elements.values():
             element.close()
         _write_tables(root, obs.assign(**columns), var, uns or {})
-    finally:
-        if draft.suffix == ".h5ad":
-            root.close()
 
 
-def _create(path: Path) -> Any:
-    """Make an empty store."""
+@contextmanager
+def _created(path: Path) -> Iterator[Any]:
+    """Yield an empty store, and close it."""
     if path.suffix == ".h5ad":
-        import h5py
-
-        return h5py.File(path, "w")
+        with create_hdf5(path) as file:
+            yield file
+        return
     import zarr
 
     if path.exists():
         shutil.rmtree(path)
-    return zarr.open_group(str(path), mode="w", zarr_format=3)
+    yield zarr.open_group(str(path), mode="w", zarr_format=3)
 
 
 def _write_tables(root: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> None:
