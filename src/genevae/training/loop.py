@@ -91,9 +91,10 @@ def train(
         # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
             _run_epoch(state, training, validation, settings, callbacks)
-        if not math.isfinite(state.best.loss) or state.guard.skipped == state.step:
+        if not math.isfinite(state.best.loss) or not math.isfinite(state.history.epochs[-1].train_loss):
             raise TrainingError(
-                f"Training ended without a finite loss: {state.guard.skipped:,} of {state.step:,} steps were skipped. "
+                f"Training ended without a finite loss: {state.guard.skipped:,} of {state.step:,} steps were skipped, "
+                "all of the last epoch among them. "
                 f"Lower the learning rate ({settings.learning_rate:g}) or the weights of the objective's terms, and "
                 "check the values with `genevae inspect`."
             )

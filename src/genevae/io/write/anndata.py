@@ -86,6 +86,7 @@ def write_anndata(path: Path, adata: AnnData) -> None:
     with staging_folder(path) as folder, ignore_warnings():
         draft = folder / path.name
         if path.suffix == ".h5ad":
+            adata.strings_to_categoricals()
             with create_hdf5(draft) as file:
                 write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
         else:
