@@ -20,7 +20,8 @@ from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.concat import concat_sources
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, create_hdf5, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, create_hdf5, csr_of, damaged, dense_of, open_hdf5, require_room_of
+from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
@@ -45,9 +46,9 @@ def is_batch(path: Path) -> bool:
     if path.suffix not in (".h5", ".hdf5") or not path.is_file():
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "X" in file and all(name in file for name in _TABLES)
-    except HDF5_ERRORS:
+    except DataError:
         return _NAME.fullmatch(path.name) is not None
 
 
@@ -70,6 +71,7 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
             f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}. Get the missing "
             "files, or number the others from 0 without gaps."
         )
+    require_sound([file for _, file in numbered])
     source = concat_sources([_open_one(file) for _, file in numbered], str(path), files.join, add_file_column=False)
     config = _read_config(path)
     for what, n_found in (("cells", len(source)), ("genes", len(source.genes))):
@@ -89,6 +91,7 @@ def _open_one(path: Path) -> Source:
             if name not in file:
                 raise DataError(f"{path} is not a batch file: it lacks '{name}', and has {shorten(file) or 'nothing'}.")
         try:
+            require_room_of(path, file["genes"], file["cells"], *([file["obs"]] if "obs" in file else []))
             genes, cells = _texts(file["genes"]), _texts(file["cells"])
             stored = file["X"]
             is_dense = isinstance(stored, h5py.Dataset)

@@ -23,6 +23,7 @@ from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
 from genevae.io.gene_lists import read_gene_names
 from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
+from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.io.tables import open_table as tables
@@ -80,6 +81,8 @@ FORMATS: dict[str, Format] = {
 }
 """All formats, in the order in which they are tried."""
 
+HDF5 = (".h5ad", ".h5", ".hdf5")
+"""Suffixes of HDF5 files."""
 PARTS = ("h5ad", "zarr", "batch", "10x")
 """Formats of which a folder of files is one source."""
 
@@ -119,6 +122,7 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
 def _open(files: ReadOptions) -> Source:
     """Open one path, or all files that it stands for."""
     if files.format is None and not files.has_globs and (paths := _expand(files.path)) is not None:
+        require_sound([path for path in paths if path.suffix in HDF5])
         return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
     name = "chunks" if files.has_globs else files.format
     fmt = _format_named(name) if name else find_format(files.path)

@@ -25,7 +25,7 @@ from scipy.io import mmread
 from genevae.errors import DataError, shorten
 from genevae.io.h5ad import aliases_of, from_anndata, ignore_warnings
 from genevae.io.lowlevel.dense import as_float32
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5, require_room_of
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
 
@@ -61,6 +61,7 @@ def open_h5(path: Path, files: ReadOptions) -> Source:
     with open_hdf5(path) as file:
         group = _group(path, file)
         try:
+            require_room_of(path, group["barcodes"], group["features"] if "features" in group else group["genes"])
             var, symbols, barcodes = _features(group), _symbols(group), _text(group["barcodes"])
             n_genes, n_cells = (int(size) for size in group["shape"][:])
         except HDF5_ERRORS as error:
@@ -99,6 +100,7 @@ def read_h5(path: Path) -> AnnData:
     with open_hdf5(path) as file:
         group = _group(path, file)
         try:
+            require_room_of(path, group)
             n_genes, n_cells = (int(size) for size in group["shape"][:])
             x = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(n_cells, n_genes))
             barcodes, var, symbols = _text(group["barcodes"]), _features(group), _symbols(group)

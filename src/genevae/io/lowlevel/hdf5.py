@@ -14,12 +14,17 @@ import h5py
 import numpy as np
 
 from genevae.errors import DataError
+from genevae.io.bounded import require_room
 from genevae.io.lowlevel.csr_ranges import StoredCSR, check_indptr
 from genevae.io.lowlevel.dense import DenseRows, FloatArray
 from genevae.io.lowlevel.raw_chunks import Chunks, Ranges, Unpack, unshuffled
+from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.source import Matrix
 
-__all__ = ["HDF5_ERRORS", "Hdf5Array", "create_hdf5", "csr_of", "damaged", "dense_of", "open_hdf5"]
+__all__ = [
+    "HDF5_ERRORS", "Hdf5Array", "create_hdf5", "csr_of", "damaged", "declared_bytes", "dense_of", "open_hdf5",
+    "require_room_of",
+]  # fmt: skip
 
 HDF5_ERRORS = (
     ArithmeticError,
@@ -44,19 +49,40 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, after it was tried in another process; see :mod:`~genevae.io.lowlevel.soundness`.
 
     Raises
     ------
     DataError
-        If it is not HDF5 or is truncated, or if it turns out to be damaged while it is open.
+        If it is not HDF5 or is truncated, if reading it is not safe, or if it turns out to be damaged while it is open.
     """
+    require_sound([path])
     file = _open(path)
     try:
         with file:
             yield file
     except HDF5_ERRORS as error:
         raise damaged(path, error) from error
+
+
+def require_room_of(path: Path, *stored: Any) -> None:
+    """Check the declared size of groups or arrays of a store before they are read at once.
+
+    Raises
+    ------
+    DataError
+        If it is out of proportion to the files.
+    """
+    files = [path] if path.is_file() else [f for each in stored for f in (path / each.path).rglob("*") if f.is_file()]
+    require_room(path, sum(map(declared_bytes, stored)), sum(file.stat().st_size for file in files))
+
+
+def declared_bytes(stored: Any) -> int:
+    """Return the bytes in memory that a group or array of a store declares."""
+    if hasattr(stored, "shape"):
+        is_text = stored.dtype.kind in "OT"
+        return int(np.prod(stored.shape, dtype=object)) * (64 if is_text else max(stored.dtype.itemsize, 8))
+    return sum(declared_bytes(stored[name]) for name in stored)
 
 
 class _Disk(io.FileIO):
