@@ -188,8 +188,8 @@ class Stamp:
     @classmethod
     def of(cls, path: Path) -> Self:
         """Return the current state of a file."""
-        require_regular(path)
         stat = path.stat()
+        require_regular(path)
         return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
     def check(self) -> None:

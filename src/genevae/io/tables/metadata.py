@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genevae.errors import DataError, nearest, shorten
+from genevae.io.bounded import require_room
 from genevae.io.safe_pickle.table import read_pickled_table
 from genevae.io.tables.dtypes import typed
 from genevae.io.tables.text import (
@@ -88,13 +89,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def reading_parquet(path: Path) -> Iterator[None]:
+def reading_parquet(path: Path, by_blocks: bool = False) -> Iterator[None]:
     """Turn errors of pyarrow into a DataError. Damaged files raise many kinds of errors."""
     try:
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet
     except ImportError as error:
         raise missing_package(path, "pyarrow") from error
     try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            found = file.metadata
+            groups = [found.row_group(at) for at in range(found.num_row_groups)]
+            n_bytes = max(8 * found.num_rows * found.num_columns, sum(group.total_byte_size for group in groups))
+        require_room(path, 0 if by_blocks else n_bytes, path.stat().st_size)
         yield
     except DataError:
         raise
@@ -107,7 +113,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
 
 def _read_text(path: Path) -> pd.DataFrame:
     separator = separator_of(path)
-    rows = records(path, separator)
+    rows = records(path, separator, whole=True)
     columns = split(path, *next(rows), separator)
     first = next(rows, None)
     if first is None:
