@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-CPU_SECONDS = 4
-"""Processor time that one read may take. None of a sound file takes a second."""
+CPU_SECONDS, BYTES_PER_SECOND = 3, 2 * 10**7
+"""Processor time that one read may take: a constant, and more for what it unpacks. A sound file takes less."""
 MORE_MEMORY = 2**30
 """Bytes that the program may take beyond what it has after its imports."""
-SLICE, WHOLE = 2**22, 2**26
-"""Bytes that are read at once, and the size of arrays that are read entirely."""
+SLICE, WHOLE, CHUNK = 2**22, 2**26, 2**27
+"""Bytes that are read at once, the size of arrays that are read entirely, and that of chunks above which none is."""
 MANY_TEXTS = 2**24
 """Strings that are read of one array, at most."""
 MAX_DEPTH, MAX_OBJECTS = 100, 10**6
+
+
+Step = Callable[..., None]
 
 
 class Refused(Exception):  # noqa: N818 - a message
@@ -51,12 +54,12 @@ def main() -> None:
         print(json.dumps(answer), flush=True)  # noqa: T201 - its answer
 
 
-def limited() -> Callable[[], None]:
-    """Limit memory; return a function that grants processor time for the next read."""
+def limited() -> Step:
+    """Limit memory; return a function that grants processor time for the next read, of so many bytes."""
     try:
         import resource
     except ImportError:  # Windows has no such limits; the parent waits for so long only
-        return lambda: None
+        return lambda *n_bytes: None  # noqa: ARG005
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - without pathlib
@@ -66,16 +69,16 @@ def limited() -> Callable[[], None]:
         pass
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
 
-    def step() -> None:
+    def step(n_bytes: int = 0) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+        soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS + n_bytes // BYTES_PER_SECOND
         resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
     step()
     return step
 
 
-def walk(h5py: Any, file: Any, step: Callable[[], None]) -> None:
+def walk(h5py: Any, file: Any, step: Step) -> None:
     """Read every object of a file once."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[Any, int]] = [(file, 0)]
@@ -113,14 +116,14 @@ def attempt(read: Callable[..., Any], *args: Any) -> Any:
         return None
 
 
-def attributes(item: Any, step: Callable[[], None]) -> None:
+def attributes(item: Any, step: Step) -> None:
     """Read all attributes."""
     for name in list(item.attrs):
         step()
         attempt(item.attrs.__getitem__, name)
 
 
-def dataset(data: Any, step: Callable[[], None]) -> None:
+def dataset(data: Any, step: Step) -> None:
     """Read the chunk index, and the values or a sample of them."""
     if data.external:
         raise Refused(f"'{data.name}' is stored in another file, {data.external[0][0]}, which is not read")
@@ -136,14 +139,22 @@ def dataset(data: Any, step: Callable[[], None]) -> None:
         data.id.chunk_iter(pass_by)
     if not data.shape or not all(data.shape) or not data.id.get_storage_size():
         return
-    row = data.dtype.itemsize
-    for n in data.shape[1:]:
-        row *= n
-    if row > WHOLE:
+    row, chunk = (product([data.dtype.itemsize, *shape]) for shape in (data.shape[1:], data.chunks or ()))
+    if max(row, chunk) > CHUNK:
         return
+    across = product(-(-n // length) for n, length in zip(data.shape[1:], (data.chunks or data.shape)[1:], strict=True))
     for start, stop in slices(len(data), row, data.dtype.kind == "O"):
-        step()
+        n_chunks = across * ((stop - start) // data.chunks[0] + 2) if data.chunks else 1
+        step(n_chunks * chunk + (stop - start) * row)
         attempt(data.__getitem__, slice(start, stop))
+
+
+def product(numbers: Iterable[int]) -> int:
+    """Multiply, without overflow."""
+    result = 1
+    for number in numbers:
+        result *= int(number)
+    return result
 
 
 def slices(n: int, row: int, is_text: bool) -> Iterator[tuple[int, int]]:

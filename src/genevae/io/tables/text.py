@@ -104,14 +104,19 @@ class _Lines(io.RawIOBase):
     def __init__(self, path: Path, file: Any, whole: bool) -> None:
         self._path, self._file, self._whole = path, file, whole
         self._packed = require_regular(path)
-        self._length = self._total = 0
+        self._length = self._total = self._ends = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         n: int = self._file.readinto(buffer)
-        last = bytes(memoryview(buffer)[:n]).rfind(b"\n")
+        content = bytes(memoryview(buffer)[:n])
+        if b"\0" in content:
+            line = self._ends + content[: content.index(b"\0")].count(b"\n") + 1
+            raise DataError(f"{self._path} is not text: line {line} has a zero byte. Save it as UTF-8 text.")
+        last = content.rfind(b"\n")
+        self._ends += content.count(b"\n")
         self._total += n
         self._length = self._length + n if last < 0 else n - last - 1
         if self._length > _LONGEST_LINE:
@@ -166,8 +171,6 @@ def _lines(path: Path, whole: bool) -> Iterator[tuple[int, str]]:
     try:
         with unpacked(path, whole) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             for number, line in enumerate(text, 1):
-                if "\0" in line:
-                    raise DataError(f"{path} is not text: line {number} has a zero byte. Save it as UTF-8 text.")
                 if line.strip("\r\n"):
                     yield number, line
     except UnicodeDecodeError as error:
