@@ -62,7 +62,7 @@ def killed(name: str, tmp_path, n_kills: int) -> int:
     save(name, path, 1)
     old, whole = content(path), None
     started = time.monotonic()
-    for number in range(n_kills + 1):
+    for _ in range(n_kills + 1):
         process = CONTEXT.Process(target=save, args=(name, path, 2))
         process.start()
         process.join(whole and draw.uniform(0, whole))

@@ -17,9 +17,10 @@ from scipy import sparse
 
 import genevae as gv
 from genevae.errors import DataError
-from genevae.io.formats import open_source
+from genevae.io.formats import ReadOptions, open_source
 from genevae.io.lowlevel import soundness
 from genevae.io.lowlevel.soundness import TRUST, require_sound
+from genevae.io.ram import MAX_MEMORY, available_bytes
 
 
 @pytest.fixture
@@ -166,3 +167,14 @@ def test_a_matrix_market_file_is_read(tmp_path, entries, kind):
 def test_a_damaged_matrix_market_file_is_named(tmp_path, entries, sizes):
     with pytest.raises(DataError, match=r"matrix\.mtx"):
         gv.read(tenx(tmp_path / "run", entries, sizes=sizes))
+
+
+def test_the_most_memory_can_be_set(tmp_path, monkeypatch):
+    monkeypatch.setenv(MAX_MEMORY, "100G")
+    path = cells(tmp_path / "cells.h5ad")
+    assert len(open_source(ReadOptions(path=path, max_memory="1M"))) == 50
+    assert available_bytes() <= 10**6
+    with pytest.raises(DataError, match=r"cells\.h5ad would unpack to"):
+        open_source(ReadOptions(path=path, max_memory="1K"))
+    with pytest.raises(DataError, match=r"'lots'.*8G"):
+        ReadOptions(path=path, max_memory="lots")

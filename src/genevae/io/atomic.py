@@ -112,7 +112,7 @@ def require_free(path: Path, overwrite: bool, marks: Sequence[str]) -> None:
         If the path exists and may not be replaced, or its folder is not writable.
     """
     recover(path)
-    if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
+    if path.is_dir() and _resolved(Path()).is_relative_to(_resolved(path)):
         raise RunError(f"'{path}' is the working folder, or holds it, and is not replaced. Choose another name.")
     if path.exists() and not overwrite:
         raise RunError(f"{path} already exists. Choose another name, or give --force (overwrite=True) to replace it.")
@@ -147,13 +147,18 @@ def sibling(path: Path, pattern: str) -> Path:
         If the path is the root of the file system, or the working folder was removed.
     """
     if path.name in ("", ".."):
-        try:
-            path = path.resolve()
-        except FileNotFoundError as error:
-            raise RunError(f"The working folder was removed, so '{path}' is nowhere. Go to another folder.") from error
+        path = _resolved(path)
     if not path.name:
         raise RunError(f"{path} is the root of the file system, not a place for a result. Choose another name.")
     return path.with_name(pattern.format(path.name))
+
+
+def _resolved(path: Path) -> Path:
+    """Return the absolute path without links."""
+    try:
+        return path.resolve()
+    except FileNotFoundError as error:
+        raise RunError(f"The working folder was removed, so '{path}' is nowhere. Go to another folder.") from error
 
 
 def replace_with(draft: Path, path: Path) -> None:
@@ -226,7 +231,7 @@ def locked(path: Path) -> Iterator[None]:
     RunError
         If another process has the lock. The message names its number, host and start.
     """
-    file = sibling(path.resolve(), ".{}.lock")  # a folder has one lock, whatever it is called
+    file = sibling(_resolved(path), ".{}.lock")  # a folder has one lock, whatever it is called
     handle = _acquire(file, path)
     HELD.append(file)
     try:

@@ -5,6 +5,7 @@ To add a format, write a file here and add it to :data:`FORMATS`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from genevae.io.concat import concat_sources
 from genevae.io.gene_lists import read_gene_names
 from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
 from genevae.io.lowlevel.soundness import require_sound
+from genevae.io.ram import MAX_MEMORY
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.io.tables import open_table as tables
@@ -112,6 +114,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     if isinstance(data, str | Path):
         data = ReadOptions(path=data)
     if isinstance(data, ReadOptions):
+        if data.max_memory is not None:
+            os.environ[MAX_MEMORY] = data.max_memory
         source = _with_gene_names(_open(data if layer is None else replace(data, layer=layer)), data.gene_names)
         return _with_metadata(source, data)
     if layer is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from genevae.errors import DataError, nearest
+from genevae.io.ram import parse_bytes
 
 __all__ = ["ReadOptions", "require_no_layer"]
 
@@ -49,6 +50,8 @@ class ReadOptions:
         matrix and its table have the same text in place of each *.
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
+    max_memory
+        The most memory that data may take in this process, such as 8G; by default what is free.
     """
 
     path: str | Path
@@ -64,12 +67,15 @@ class ReadOptions:
     counts_glob: str | None = None
     metadata_glob: str | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
+    max_memory: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
         for name, valid in (("join", JOINS), ("keep", KEEPS)):
             if getattr(self, name) not in valid:
                 raise DataError(f"{name} cannot be '{getattr(self, name)}'. {nearest(getattr(self, name), valid)}")
+        if self.max_memory is not None:
+            parse_bytes(self.max_memory)
         if self.key is not None and self.metadata is None:
             raise DataError(
                 f"key='{self.key}' matches metadata with cells, but there are no metadata. Give the table too."

@@ -74,7 +74,7 @@ def _mark(path: Path) -> str:
 
 def _try(paths: Sequence[Path]) -> None:
     """Read files in a child process."""
-    given = json.dumps([os.path.abspath(entry) for entry in sys.path]) + "\n"  # noqa: PTH100 - an entry may be empty
+    given = json.dumps([entry for entry in sys.path if os.path.isabs(entry)]) + "\n"
     given += json.dumps([str(path.absolute()) for path in paths]) + "\n"
     wait = _WAIT + sum(_WAIT_EACH + path.stat().st_size / _BYTES_PER_SECOND for path in paths)
     command = [sys.executable, "-P", "-S", "-E", str(_PROGRAM)]
