@@ -303,14 +303,14 @@ def fit_in(
 
 
 def _say_stopped(name: str, model: Trained, folder: RunFolder | None) -> None:
-    """Say what is kept and how to go on; a signal other than Ctrl-C then has its usual effect."""
+    """Say what is kept and how to continue; a signal other than Ctrl-C then has its usual effect."""
     if launched(os.environ).is_first:
         text = (
             f"genevae: training was {STOPPED}{name}, and ends with the best weights so far, those of epoch "
             f"{model.facts['best_epoch']}."
         )
         if folder is not None:
-            text += f" Go on from them with the same options: genevae fit DATA --from {folder.path} --out NEW"
+            text += f" Continue from them with the same options: genevae fit DATA --from {folder.path} --out NEW"
         print(text, file=sys.stderr)  # noqa: T201 - also in a notebook
     if name != INTERRUPT:
         signal.raise_signal(getattr(signal, name))

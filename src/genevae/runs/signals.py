@@ -131,8 +131,8 @@ def _say(name: str) -> None:
 
 def _exit_code(name: str, arguments: Sequence[str]) -> int:
     """Return the exit code of a command that was stopped."""
-    words = {word.split("=")[0] for word in arguments}
-    is_resumable = arguments[:1] == ["fit"] and bool(words & {"--checkpoint-every", "--resume"})
+    given = {word.split("=")[0] for word in arguments}
+    is_resumable = arguments[:1] == ["fit"] and bool(given & {"--checkpoint-every", "--resume"})
     return EX_TEMPFAIL if is_resumable else 128 + int(getattr(signal, name))
 
 

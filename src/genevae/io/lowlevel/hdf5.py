@@ -270,7 +270,7 @@ def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:
         raise DataError(
             f"{name} is damaged: it has {n_entries:,} values, but {len(group['indices']):,} column indices."
         )
-    indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries)
+    indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries, shape[1])
     values = FloatArray(Hdf5Array(path, f"{group.name}/data"), str(path))
     return StoredCSR(name, indptr_n, shape[1], values, Hdf5Array(path, f"{group.name}/indices"))
 

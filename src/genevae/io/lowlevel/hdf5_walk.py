@@ -1,6 +1,6 @@
-"""A program that reads HDF5 files as genevae would, to see whether the library survives it.
+"""A program that reads HDF5 files as genevae would, to find out whether it can.
 
-HDF5 may loop for ever on a damaged file, or crash. This runs in a process of its own, which
+HDF5 may not return from a damaged file, or crash. This runs in a process of its own, which
 :mod:`genevae.io.lowlevel.soundness` starts; it imports h5py alone. It reads all of the structure of a file (links,
 attributes, chunk indexes), all strings of variable length, small arrays, and samples of large ones. Errors that h5py
 raises are left to the readers, which have better words for them.
@@ -30,7 +30,7 @@ MAX_DEPTH, MAX_OBJECTS = 100, 10**6
 Step = Callable[..., None]
 
 
-class Refused(Exception):  # noqa: N818 - a message
+class NotReadable(Exception):  # noqa: N818 - a message
     """What is wrong with a file."""
 
 
@@ -45,8 +45,8 @@ def main() -> None:
             with h5py.File(path, "r", rdcc_nbytes=2**20) as file:
                 walk(h5py, file, step)
             answer = None
-        except Refused as refused:
-            answer = str(refused)
+        except NotReadable as found:
+            answer = str(found)
         except MemoryError:
             answer = "it needs far more memory than a file of its size"
         except Exception:  # noqa: BLE001 - readers will meet the same error, and explain it
@@ -89,14 +89,14 @@ def walk(h5py: Any, file: Any, step: Step) -> None:
             step()
             link = attempt(group.get, name, None, False, True)
             if isinstance(link, h5py.ExternalLink):
-                raise Refused(f"'{name}' is a link to another file, {link.filename}, which is not read")
+                raise NotReadable(f"'{name}' is a link to another file, {link.filename}, which is not read")
             child = attempt(group.__getitem__, name)
             info = None if child is None else attempt(h5py.h5o.get_info, child.id)
             if info is None or (info.fileno, info.addr) in seen:
                 continue
             seen.add((info.fileno, info.addr))
             if len(seen) > MAX_OBJECTS or depth > MAX_DEPTH:
-                raise Refused(f"it has more than {MAX_OBJECTS:,} objects, or groups nested {MAX_DEPTH} deep")
+                raise NotReadable(f"it has more than {MAX_OBJECTS:,} objects, or groups nested {MAX_DEPTH} deep")
             if isinstance(child, h5py.Group):
                 waiting.append((child, depth + 1))
             elif isinstance(child, h5py.Dataset):
@@ -108,7 +108,7 @@ def attempt(read: Callable[..., Any], *args: Any) -> Any:
     """Read; an ordinary error is None."""
     try:
         return read(*args)
-    except (Refused, MemoryError):
+    except (NotReadable, MemoryError):
         raise
     except Exception as error:
         if "alloc" in str(error):
@@ -126,9 +126,9 @@ def attributes(item: Any, step: Step) -> None:
 def dataset(data: Any, step: Step) -> None:
     """Read the chunk index, and the values or a sample of them."""
     if data.external:
-        raise Refused(f"'{data.name}' is stored in another file, {data.external[0][0]}, which is not read")
+        raise NotReadable(f"'{data.name}' is stored in another file, {data.external[0][0]}, which is not read")
     if data.is_virtual and any(source.file_name != "." for source in data.virtual_sources()):
-        raise Refused(f"'{data.name}' is a view of other files, which are not read")
+        raise NotReadable(f"'{data.name}' is a view of other files, which are not read")
     if data.chunks:
         chunks = iter(range(2**62))
 

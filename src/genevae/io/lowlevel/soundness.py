@@ -1,7 +1,7 @@
-"""Whether a file can be read without harm: HDF5 files are tried in a process of its own, once.
+"""Whether a file can be read without harm: HDF5 files are tried once, in a child process.
 
-The HDF5 library loops for ever on some damaged files, and crashes on others. A child process reads a file first; what
-it finds is remembered by path, size and time of change, in the user's cache folder.
+The HDF5 library does not return from some damaged files, and crashes on others. A child process reads a file first;
+what it finds is stored by path, size and time of change, in the cache folder of the user.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def require_sound(paths: Iterable[Path]) -> None:
         return
     marks = {path: _mark(path) for path in paths if path.is_file() and require_regular(path)}
     if marks.keys() and not _known.issuperset(marks.values()):
-        _known.update(_remembered())
+        _known.update(_kept_marks())
     unknown = [path for path, mark in marks.items() if mark not in _known]
     if unknown:
         _try(unknown)
-        _remember([marks[path] for path in unknown])
+        _keep_marks([marks[path] for path in unknown])
 
 
 def _mark(path: Path) -> str:
@@ -74,12 +74,12 @@ def _mark(path: Path) -> str:
 
 def _try(paths: Sequence[Path]) -> None:
     """Read files in a child process."""
-    given = json.dumps([entry for entry in sys.path if os.path.isabs(entry)]) + "\n"
+    given = json.dumps([entry for entry in sys.path if Path(entry).is_absolute()]) + "\n"
     given += json.dumps([str(path.absolute()) for path in paths]) + "\n"
     wait = _WAIT + sum(_WAIT_EACH + path.stat().st_size / _BYTES_PER_SECOND for path in paths)
     command = [sys.executable, "-P", "-S", "-E", str(_PROGRAM)]
     try:
-        done = subprocess.run(  # noqa: S603 - its own file
+        done = subprocess.run(  # noqa: S603 - our own program
             command, input=given.encode(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=wait, check=False
         )
         output, code = done.stdout, done.returncode
@@ -109,14 +109,14 @@ def _ended(code: int | None) -> str:
     return "ends the process"
 
 
-def _remembered() -> list[str]:
+def _kept_marks() -> list[str]:
     try:
         return (cache_folder() / "sound.txt").read_text(encoding="ascii").split()
     except (OSError, ValueError, RuntimeError):
         return []
 
 
-def _remember(marks: Sequence[str]) -> None:
+def _keep_marks(marks: Sequence[str]) -> None:
     """Keep which files are sound, if the cache can be written."""
     _known.update(marks)
     with suppress(OSError, RuntimeError):
