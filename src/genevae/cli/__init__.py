@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, default_name_
 from genevae.cli.options import from_config
 from genevae.errors import GenevaeError, GenevaeWarning, TrainingPaused
 from genevae.runs.peer_options import peer_option
+from genevae.runs.signals import ends_cleanly
 from genevae.training.launch_env import launched
 
 __all__ = ["app", "main"]
@@ -71,16 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
     warnings.showwarning = _show_warning
-    try:
-        app(given, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        _explain(error, given)
-        sys.exit(2)
-    except GenevaeError as error:
-        _print(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with ends_cleanly(given):
+        try:
+            app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        except CycloptsError as error:
+            _explain(error, given)
+            sys.exit(2)
+        except GenevaeError as error:
+            _print(error)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:  # the reader of the output has ended, as head does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + 13)
+        except (OSError, MemoryError, UnicodeEncodeError) as error:
+            _print(_of_the_system(error))
+            sys.exit(2)
 
 
 def _explain(error: CycloptsError, given: Sequence[str]) -> None:
@@ -92,6 +98,16 @@ def _explain(error: CycloptsError, given: Sequence[str]) -> None:
         _print(answer)
     if not known:
         Console(stderr=True).print(CycloptsPanel(error))
+
+
+def _of_the_system(error: OSError | MemoryError | UnicodeEncodeError) -> GenevaeError:
+    """Return an error of the system, or of Python, as a message."""
+    if isinstance(error, MemoryError):
+        return GenevaeError(f"There is not enough memory ({error}). Use fewer cells or genes, or a larger machine.")
+    if isinstance(error, UnicodeEncodeError):
+        return GenevaeError(f"The text {error.object[:80]!r} cannot be written as UTF-8. Rename it.")
+    place = f"{error.filename}: " if error.filename else ""
+    return GenevaeError(f"{place}{error.strerror or error}. Check that this file or folder exists and may be used.")
 
 
 def _print(error: GenevaeError) -> None:

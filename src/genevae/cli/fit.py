@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, ass
 from genevae.errors import RecipeError, shorten
 from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
+from genevae.runs.signals import STOPPED
 from genevae.training.launch_env import launched
 
 if TYPE_CHECKING:
@@ -136,7 +139,8 @@ def fit(
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
-        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+        process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
+        ends at a signal with the best weights so far, which are saved.
     keep_checkpoints
         How many checkpoints are kept, the latest; 2 by default.
     read_threads
@@ -185,6 +189,8 @@ def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None,
         model = gv.fit(data, **options, out=out, overwrite=force, callbacks=logs)
         show(logs, model)
     _report(model, out)
+    if str(model.facts["ended"]).startswith(STOPPED):
+        sys.exit(128 + signal.SIGINT)
 
 
 def _has_started(out: Path) -> bool:

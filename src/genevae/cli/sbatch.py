@@ -72,6 +72,8 @@ class Job:
         ):
             if given is not None and not pattern.fullmatch(given):
                 raise RecipeError(f"SLURM knows no {what} '{given}'. Write it like {example}.")
+        if not self.name.isprintable():
+            raise RecipeError(f"The name of a job is one line of text, not {self.name!r}. Give another --script.")
         for what, number, least in (("nodes", self.nodes, 1), ("gpus", self.gpus, 0), ("cpus", self.cpus, 1)):
             if number < least:
                 raise RecipeError(f"{what} must be {least} or more, not {number}.")

@@ -236,10 +236,15 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     ------
     CategoryError
         If there is no such column. The message names the nearest one.
+    DataError
+        If there are several.
     """
     if name not in obs:
         raise CategoryError(f"The data have no obs column '{name}'. {nearest(name, obs.columns)}")
-    return obs[name]
+    column = obs[name]
+    if isinstance(column, pd.DataFrame):
+        raise DataError(f"The data have {column.shape[1]} obs columns called '{name}'. Rename or remove all but one.")
+    return column
 
 
 def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from genevae.metrics.bootstrap import paired
 from genevae.metrics.bound import bound, importance_weighted_bound
 from genevae.plotting.training import sweep_picture
 from genevae.runs.fit import fit
+from genevae.runs.signals import STOPPED
 from genevae.runs.trained import Trained, save
 
 if TYPE_CHECKING:
@@ -131,10 +132,12 @@ def sweep(
     combinations = [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
     rounds = []
     for at in range(seed, seed + repeats):
-        models = [
-            fit(source, **{"recipe": recipe, **_merged(options, values)}, test=test, seed=at, progress=progress)
-            for values in combinations
-        ]
+        models = []
+        for values in combinations:
+            model = fit(source, **{"recipe": recipe, **_merged(options, values)}, test=test, seed=at, progress=progress)
+            if str(model.facts["ended"]).startswith(STOPPED):
+                raise KeyboardInterrupt
+            models.append(model)
         rounds.append((models, *_bounds(models, source, cells, at)))
     result = _compared(pd.DataFrame(combinations), rounds, seed)
     if out is not None:

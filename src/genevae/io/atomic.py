@@ -17,7 +17,17 @@ from pathlib import Path
 
 from genevae.errors import RunError
 
-__all__ = ["hidden_sibling", "is_signed", "locked", "recover", "replace_with", "staging_folder", "sync"]
+__all__ = [
+    "HELD",
+    "hidden_sibling",
+    "is_signed",
+    "locked",
+    "recover",
+    "replace_with",
+    "sibling",
+    "staging_folder",
+    "sync",
+]
 
 try:
     import fcntl
@@ -29,6 +39,8 @@ _SIGNATURE = "user.genevae"
 """The extended attribute with the state of a result when it was written."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Arguments of Linux's renameat2: names are paths, and the two are exchanged."""
+HELD: list[Path] = []
+"""Temporary folders and locks of this process."""
 
 
 @contextmanager
@@ -50,8 +62,9 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     RunError
         If another process is writing to ``path``, or the folder cannot be made.
     """
-    folder = path.with_name(f".{path.name}.draft")
+    folder = sibling(path, ".{}.draft")
     lock = _lock(folder, path)
+    HELD.append(folder)
     try:
         for entry in () if resume else folder.iterdir():
             _remove(entry)
@@ -68,6 +81,7 @@ def staging_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
+        HELD.remove(folder)
         os.close(lock)
 
 
@@ -95,7 +109,30 @@ def _remove(path: Path) -> None:
 
 def hidden_sibling(path: Path) -> Path:
     """Return a hidden name in the same folder."""
-    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    return sibling(path, f".{uuid.uuid4().hex[:8]}.{{}}")
+
+
+def sibling(path: Path, pattern: str) -> Path:
+    """Return a name in the same folder, which is made of the path's own; also of paths such as ``.`` and ``..``.
+
+    Raises
+    ------
+    RunError
+        If the path is the root of the file system, or the working folder was removed.
+    """
+    if path.name in ("", ".."):
+        path = _resolved(path)
+    if not path.name:
+        raise RunError(f"{path} is the root of the file system, not a place for a result. Choose another name.")
+    return path.with_name(pattern.format(path.name))
+
+
+def _resolved(path: Path) -> Path:
+    """Return the absolute path without links."""
+    try:
+        return path.resolve()
+    except FileNotFoundError as error:
+        raise RunError(f"The working folder was removed, so '{path}' is nowhere. Go to another folder.") from error
 
 
 def replace_with(draft: Path, path: Path, sign: bool = True) -> None:
@@ -167,7 +204,7 @@ def recover(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+    return sibling(path, ".{}.old")
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -206,13 +243,15 @@ def locked(path: Path) -> Iterator[None]:
     RunError
         If another process has the lock. The message names its number, host and start.
     """
-    file = path.with_name(f".{path.name}.lock")
+    file = sibling(_resolved(path), ".{}.lock")  # a folder has one lock, whatever it is called
     handle = _acquire(file, path)
+    HELD.append(file)
     try:
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps(_owner()).encode(), 0)
         yield
     finally:
+        HELD.remove(file)
         with suppress(OSError):
             file.unlink()
         os.close(handle)

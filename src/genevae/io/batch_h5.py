@@ -20,7 +20,8 @@ from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.concat import concat_sources
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, create_hdf5, csr_of, damaged, dense_of, open_hdf5, require_room_of
+from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp, select_rows
 from genevae.io.storable import storable, store_keys
@@ -50,9 +51,9 @@ def is_batch(path: Path) -> bool:
     if path.suffix not in (".h5", ".hdf5") or not path.is_file():
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "X" in file and all(name in file for name in _TABLES)
-    except HDF5_ERRORS:
+    except DataError:
         return _NAME.fullmatch(path.name) is not None
 
 
@@ -75,6 +76,7 @@ def open_batches(path: Path, files: ReadOptions) -> Source:
             f"{path} lacks {shorten(map(batch_name, lost))}, though it has {numbered[-1][1].name}. Get the missing "
             "files, or number the others from 0 without gaps."
         )
+    require_sound([file for _, file in numbered])
     parts = [_open_one(file) for _, file in numbered]
     kept = [_at_most(part, files.max_cells_per_batch) for part in parts]
     source = concat_sources(kept, str(path), files.join, add_file_column=False)
@@ -104,6 +106,7 @@ def _open_one(path: Path) -> Source:
             if name not in file:
                 raise DataError(f"{path} is not a batch file: it lacks '{name}', and has {shorten(file) or 'nothing'}.")
         try:
+            require_room_of(path, file["genes"], file["cells"], *([file["obs"]] if "obs" in file else []))
             genes, cells = _texts(file["genes"]), _texts(file["cells"])
             stored = file["X"]
             is_dense = isinstance(stored, h5py.Dataset)
@@ -177,7 +180,7 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
     """
     counts = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1)}
     obs = storable(obs.assign(**{name: values for name, values in counts.items() if name not in obs}))
-    with h5py.File(path, "w") as file:
+    with create_hdf5(path) as file:
         if sparse.issparse(x):
             for name in ("data", "indices", "indptr"):
                 file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(getattr(x, name)))

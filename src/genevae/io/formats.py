@@ -5,8 +5,9 @@ To add a format, write a file here and add it to :data:`FORMATS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -19,10 +20,13 @@ from scipy.sparse import issparse
 from genevae.errors import DataError, GeneError, missing_path, nearest, shorten
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
+from genevae.io.bounded import require_regular
 from genevae.io.cache import in_memory, in_memory_if_fits
 from genevae.io.concat import concat_sources
 from genevae.io.gene_lists import read_gene_names
 from genevae.io.h5ad import from_anndata, ignore_warnings, matrix
+from genevae.io.lowlevel.soundness import require_sound
+from genevae.io.ram import MAX_MEMORY
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import FileSource, MemorySource, Source, fingerprint, gene_table
 from genevae.io.tables import open_table as tables
@@ -84,6 +88,8 @@ FORMATS: dict[str, Format] = {
 }
 """All formats, in the order in which they are tried."""
 
+HDF5 = (".h5ad", ".h5", ".hdf5")
+"""Suffixes of HDF5 files."""
 PARTS = ("h5ad", "zarr", "batch", "10x")
 """Formats of which a folder of files is one source, as is a folder of several 10x matrices."""
 _PROGRAMS_FOR = {
@@ -133,6 +139,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     if isinstance(data, str | Path):
         data = ReadOptions(path=data)
     if isinstance(data, ReadOptions):
+        if data.max_memory is not None:
+            os.environ[MAX_MEMORY] = data.max_memory
         source = _with_gene_names(_open(data if layer is None else replace(data, layer=layer)), data.gene_names)
         return _with_metadata(source, data)
     if layer is not None:
@@ -143,16 +151,16 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
 def _open(files: ReadOptions) -> Source:
     """Open one path, or all files that it stands for."""
     if files.format is None and not files.has_globs and (paths := expand(files.path)) is not None:
+        require_sound([path for path in paths if path.suffix in HDF5])
         return concat_sources([_open(replace(files, path=path)) for path in paths], str(files.path), files.join)
     name = "chunks" if files.has_globs else files.format
     fmt = _format_named(name) if name else find_format(files.path)
     path = Path(files.path)
-    if not path.exists():
-        raise DataError(missing_path(path))
-    try:
+    with _explained(path):
+        if not path.exists():
+            raise DataError(missing_path(path))
+        require_regular(path)
         source = fmt.open(path, files)
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     if files.max_cells_per_batch is not None and fmt is not FORMATS["batch"]:
         raise DataError(
             f"{path} is no batch file, and max_cells_per_batch is for batch files. Leave it out, or write batch files: "
@@ -187,19 +195,12 @@ def _with_gene_names(source: Source, path: str | Path | None) -> Source:
     return replace(source, genes=tuple(names), aliases={**source.aliases, "before": source.genes})  # type: ignore[type-var]
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise DataError(f"{str(path)[:60]}… cannot be read: {error.strerror}. Check the path.") from error
-
-
 def expand(path: str | Path) -> list[Path] | None:
     """Return the files that match a pattern, or the files in a folder that has no format itself; None for one path."""
     path = Path(path)
-    if not _exists(path) and not path.is_symlink() and any(sign in str(path) for sign in "*?["):
+    with _explained(path):
+        exists = path.exists()
+    if not exists and not path.is_symlink() and any(sign in str(path) for sign in "*?["):
         there = next(folder for folder in path.parents if folder.exists())  # its brackets are no pattern
         pattern = str(path.relative_to(there))
         found = sorted(there / match for match in glob(pattern, root_dir=there, recursive=True))  # noqa: PTH207 - as a shell does
@@ -283,14 +284,13 @@ def find_format(path: str | Path) -> Format:
         If the path does not exist, or no format fits.
     """
     path = Path(path)
-    try:
-        if not _exists(path):
+    with _explained(path):
+        if not path.exists():
             raise DataError(missing_path(path))
+        require_regular(path)
         for fmt in FORMATS.values():
             if fmt.fits(path):
                 return fmt
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check the permissions.") from error
     given = "a folder" if path.is_dir() else f"a '{path.suffix}' file" if path.suffix else "a file without a suffix"
     if hint := _hint_below(path) if path.is_dir() else _hint_for(path):
         raise DataError(f"{path} is {given} that cannot be read as it is. {hint}")
@@ -331,3 +331,13 @@ def _hint_below(path: Path) -> str | None:
                 elif entry.is_dir() and depth < _DEPTH:
                     waiting.append((entry, depth + 1))
     return f"There are data in folders below it. Give one of them: {shorten(found)}." if found else None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the system into a message that names the path."""
+    try:
+        yield
+    except OSError as error:
+        advice = " Check the permissions." if isinstance(error, PermissionError) else ""
+        raise DataError(f"{str(path)[:200]} cannot be read: {error.strerror or error}.{advice}") from error

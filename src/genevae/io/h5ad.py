@@ -24,7 +24,7 @@ from genevae.io.lowlevel import zarr
 from genevae.io.lowlevel.csc_to_csr import rows_of_columns
 from genevae.io.lowlevel.csr_ranges import StoredCSR
 from genevae.io.lowlevel.dense import as_float32
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, declared_bytes, dense_of, open_hdf5, require_room_of
 from genevae.io.lowlevel.zarr import open_group
 from genevae.io.ram import SHARE, available_bytes
 from genevae.io.read_options import ReadOptions
@@ -65,6 +65,7 @@ def read_h5ad(path: Path) -> AnnData:
     """Read an h5ad file into memory."""
     with open_hdf5(path) as file:
         _require_tables(path, file)
+        _require_memory(path, file)
         return _with_original_names(_read(path, anndata.read_h5ad), file)
 
 
@@ -76,6 +77,7 @@ def read_zarr(path: Path) -> AnnData:
 def _read_entire_zarr(path: Path) -> AnnData:
     group = open_group(path)
     _require_tables(path, group)
+    _require_memory(path, group)
     return _with_original_names(anndata.read_zarr(path), group)
 
 
@@ -87,6 +89,17 @@ def _with_original_names(adata: AnnData, stored: Any) -> AnnData:
             if renamed is not table:
                 setattr(adata, name, renamed)
     return adata
+
+
+def _require_memory(path: Path, root: Any) -> None:
+    """Check the declared size of a store before all of it is read."""
+    for name in ("obs", "var"):
+        require_room_of(path, root[name])
+    if (n_bytes := declared_bytes(root)) > available_bytes():
+        raise DataError(
+            f"{path} needs {n_bytes / 1e9:,.3g} GB of memory, and {available_bytes() / 1e9:,.3g} GB are free. Give the "
+            "path instead of reading it, and rows are read as they are needed; or use a larger machine."
+        )
 
 
 def open_h5ad(path: Path, files: ReadOptions) -> Source:
@@ -147,19 +160,20 @@ def _open(
     if kind == "other" or is_old or (kind == "csc" and files.keep != "disk"):
         return from_anndata(read(path), files.layer, str(path))
     obs, var_table = named_columns(_read_table(path, root["obs"]), str(path)), _read_table(path, var)
-    matrix = storage.matrix(kind, path, stored, shape)
     genes = tuple(map(str, var_table.index))
-    if matrix.shape != (len(obs), len(genes)):
+    if tuple(shape) != (len(obs), len(genes)):
         raise DataError(
-            f"{path} is inconsistent: the matrix has {matrix.shape[0]:,} × {matrix.shape[1]:,} entries for "
+            f"{path} is inconsistent: the matrix has {' × '.join(f'{n:,}' for n in shape)} entries for "
             f"{len(obs):,} cells and {len(genes):,} genes. Copy or write it again."
         )
+    matrix = storage.matrix(kind, path, stored, shape)
     obs.index = obs.index.astype(str)
     return FileSource(str(path), matrix, genes, obs, aliases_of(var_table), stamps=stamps)
 
 
 def _read_table(path: Path, stored: Any) -> pd.DataFrame:
     """Read obs or var."""
+    require_room_of(path, stored)
     table = _read(path, lambda _: read_elem(stored))
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"{path} is damaged: its {stored.name} is not a table. Copy or write it again.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def require_free(path: Path, overwrite: bool, reads: Iterable[object], marks: Se
         )
     trial = hidden_sibling(path)
     try:
-        trial.mkdir(parents=True)
-        trial.rmdir()
+        try:
+            trial.mkdir(parents=True)
+        finally:  # also if a signal ends the command
+            with suppress(FileNotFoundError, NotADirectoryError):
+                trial.rmdir()
     except OSError as error:
         raise RunError(
             f"Nothing can be written in {path.absolute().parent}: {error.strerror}. "

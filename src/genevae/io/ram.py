@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-__all__ = ["SHARE", "available_bytes"]
+from genevae.errors import DataError
+
+__all__ = ["MAX_MEMORY", "SHARE", "available_bytes", "parse_bytes"]
+
+MAX_MEMORY = "GENEVAE_MAX_MEMORY"
+"""The environment variable with the most memory that data may take, such as 8G."""
 
 SHARE = 0.4
 """Largest share of the free memory that expression takes by default."""
@@ -14,8 +20,31 @@ _LIMITS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 
 
 def available_bytes() -> int:
-    """Return the free memory of the machine, or what is left of the container's limit, if that is less."""
-    return min(_of_machine(), _of_container())
+    """Return the free memory of the machine, what is left of the container's limit, or the user's: the least."""
+    return min(_of_machine(), _of_container(), _of_user())
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory.
+
+    >>> parse_bytes("8G"), parse_bytes("500M")
+    (8000000000, 500000000)
+
+    Raises
+    ------
+    DataError
+        If it is not a number with K, M, G or T.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])(i?B)?", str(text).strip(), re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise DataError(f"The most memory cannot be '{text}'. Write a number with its unit, such as 8G or 500M.")
+    return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2].upper())))
+
+
+def _of_user() -> int:
+    """Return the limit of the environment, which the option max_memory sets too."""
+    text = os.environ.get(MAX_MEMORY)
+    return parse_bytes(text) if text else 2**63
 
 
 def _of_machine() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from genevae.errors import DataError, nearest
+from genevae.io.ram import parse_bytes
 
 __all__ = ["ReadOptions", "require_no_layer"]
 
@@ -54,6 +55,8 @@ class ReadOptions:
         Cells of each batch file at most: a random sample, the same whenever the file is read; all by default.
     keep
         Keep expression in memory, or read it from disk when needed; by default in memory if it fits.
+    max_memory
+        The most memory that data may take in this process, such as 8G; by default what is free.
     """
 
     path: str | Path
@@ -71,6 +74,7 @@ class ReadOptions:
     metadata_glob: str | None = None
     max_cells_per_batch: int | None = None
     keep: Literal["auto", "memory", "disk"] = "auto"
+    max_memory: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options, and make one table a list of one."""
@@ -86,6 +90,8 @@ class ReadOptions:
                 )
         if self.max_cells_per_batch is not None and self.max_cells_per_batch < 1:
             raise DataError(f"max_cells_per_batch must be 1 or more, not {self.max_cells_per_batch}.")
+        if self.max_memory is not None:
+            parse_bytes(self.max_memory)
         if self.has_globs and self.format not in (None, "chunks"):
             raise DataError(
                 f"counts_glob and metadata_glob are for chunks, and format is '{self.format}'. Leave one out."

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError
+from genevae.io.bounded import require_regular
 
 __all__ = [
     "Block",
@@ -189,6 +190,7 @@ class Stamp:
     def of(cls, path: Path) -> Self:
         """Return the current state of a file."""
         stat = path.stat()
+        require_regular(path)
         return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -24,14 +24,15 @@ import pandas as pd
 from anndata import AnnData
 from anndata.utils import make_index_unique
 from scipy import sparse
-from scipy.io import mmread
 
 from genevae.errors import DataError, shorten
+from genevae.io.bounded import require_room
 from genevae.io.h5ad import aliases_of, from_anndata, ignore_warnings
 from genevae.io.lowlevel.dense import as_float32
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, open_hdf5, require_room_of
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp
+from genevae.io.tables.text import unpacked
 
 __all__ = [
     "is_folder",
@@ -125,6 +126,7 @@ def open_h5(path: Path, files: ReadOptions) -> Source:
     with open_hdf5(path) as file:
         group = _group(path, file)
         try:
+            require_room_of(path, group["barcodes"], group["features"] if "features" in group else group["genes"])
             var, symbols, barcodes = _features(group), _symbols(group), _text(group["barcodes"])
             n_genes, n_cells = (int(size) for size in group["shape"][:])
         except HDF5_ERRORS as error:
@@ -163,6 +165,7 @@ def read_h5(path: Path) -> AnnData:
     with open_hdf5(path) as file:
         group = _group(path, file)
         try:
+            require_room_of(path, group)
             n_genes, n_cells = (int(size) for size in group["shape"][:])
             x = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(n_cells, n_genes))
             barcodes, var, symbols = _text(group["barcodes"]), _features(group), _symbols(group)
@@ -274,6 +277,7 @@ def read_tar(path: Path) -> AnnData:
                     f"{path} has {several}. Extract the archive (tar -xf {path}), and give one folder or matrix.mtx."
                 )
             for member in found:
+                require_room(f"{path} ({member.name})", member.size, path.stat().st_size)
                 content = archive.extractfile(member)
                 if content is not None and str(PurePosixPath(member.name).parent) == folders[0]:
                     with (Path(folder) / PurePosixPath(member.name).name).open("wb") as file:
@@ -303,18 +307,69 @@ def _table(path: Path) -> pd.DataFrame:
     """Read a file of columns without a header, all fields as text and without quotes around them."""
     separator = "," if ".csv" in path.suffixes else "\t"
     try:
-        table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, quoting=3)
+        with unpacked(path, whole=True) as file:
+            table = pd.read_csv(file, sep=separator, header=None, dtype=str, keep_default_na=False, quoting=3)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
     return table.map(lambda text: text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
 
 
 def _entries(path: Path) -> sparse.csr_matrix:
-    """Read the matrix of genes × cells as cells × genes."""
+    """Read the matrix of genes × cells as cells × genes.
+
+    The reader of SciPy ends the process on some damaged files; this one parses with pandas, in blocks.
+    """
     try:
-        return sparse.csr_matrix(sparse.coo_matrix(mmread(path)).T)
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        with unpacked(path) as file:
+            return _parsed(path, file)
+    except (OSError, EOFError, ValueError, TypeError, ArithmeticError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
+
+
+def _parsed(path: Path, file: BinaryIO) -> sparse.csr_matrix:
+    """Parse a Matrix Market file of entries: gene, cell and value, counted from one."""
+    banner = file.readline(1024).decode("latin1").lower().split()
+    if banner[:3] != ["%%matrixmarket", "matrix", "coordinate"] or len(banner) != 5:
+        raise ValueError("it does not begin with %%MatrixMarket matrix coordinate")
+    if banner[3] not in ("integer", "unsigned-integer", "real", "pattern") or banner[4] != "general":
+        raise ValueError(f"it is of the kind '{' '.join(banner[3:])}'; write it as 'integer general' or 'real general'")
+    line = b"%"
+    while line.startswith(b"%") or (line and not line.strip()):
+        line = file.readline(2**16)
+    sizes = [int(size) for size in line.split()]
+    if len(sizes) != 3 or min(sizes) < 0 or max(sizes[:2]) >= 2**31:
+        raise ValueError(f"it has no line of sizes: rows, columns and entries, but {line[:80]!r}")
+    n_genes, n_cells, n_entries = sizes
+    require_room(path, 8 * (n_entries + n_cells), path.stat().st_size)
+    kinds = {"gene": np.int64, "cell": np.int64} | ({} if banner[3] == "pattern" else {"value": np.float64})
+    parts, n_found = [], 0
+    if n_entries:
+        blocks = pd.read_csv(
+            file, sep=r"\s+", header=None, names=list(kinds), dtype=kinds, chunksize=2**20, comment="%",
+            na_filter=False, index_col=False, on_bad_lines="error",
+        )  # fmt: skip
+        for block in blocks:
+            n_found += len(block)
+            gene, cell = block["gene"].to_numpy() - 1, block["cell"].to_numpy() - 1
+            if n_found > n_entries or min(gene.min(), cell.min()) < 0 or gene.max() >= n_genes or cell.max() >= n_cells:
+                raise ValueError(
+                    f"an entry lies beyond {n_genes:,} × {n_cells:,}, or there are more than {n_entries:,}"
+                )
+            value = block["value"].to_numpy() if "value" in kinds else np.ones(len(block))
+            x = sparse.coo_matrix((value, (cell.astype(np.int32), gene.astype(np.int32))), shape=(n_cells, n_genes))
+            parts.append(x)
+    if n_found != n_entries:
+        raise ValueError(f"it has {n_found:,} entries, and states {n_entries:,}")
+    return _joined(parts, n_cells, n_genes)
+
+
+def _joined(parts: list[sparse.coo_matrix], n_cells: int, n_genes: int) -> sparse.csr_matrix:
+    """Join blocks of entries; repeated ones are summed."""
+    if not parts:
+        return sparse.csr_matrix((n_cells, n_genes))
+    names = ("data", "row", "col")
+    data, row, col = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return sparse.coo_matrix((data, (row, col)), shape=(n_cells, n_genes)).tocsr()
 
 
 def _assemble(

@@ -93,7 +93,7 @@ class Checkpoints(Callback):
         self._save_if(state.done or self.every.after_epoch(state.epoch), state)
 
     def _save_if(self, is_time: bool, state: State) -> None:
-        signal = self._signal(state.world)
+        signal = self.stop.agreed(state.world)
         if (is_time or signal) and state.world.is_first:
             self._write(state)
         if signal:
@@ -102,12 +102,6 @@ class Checkpoints(Callback):
                 f"Training was stopped by {signal}; the state after step {state.step} of {state.n_steps} is saved. "
                 f"Continue with: genevae fit --resume {self.run}"
             )
-
-    def _signal(self, world: World) -> str | None:
-        """Return the signal that any of the processes has received; all stop at the same step."""
-        if not world.any(self.stop.signal is not None):
-            return None
-        return next(filter(None, world.texts(self.stop.signal or "")))
 
     def _write(self, state: State) -> None:
         path = self.folder / f"step_{state.step:08d}"

@@ -140,7 +140,8 @@ class RunOptions:
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
-        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+        process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
+        ends at a signal with the best weights so far, which are saved.
     keep_checkpoints
         How many checkpoints are kept, the latest.
     read_threads
@@ -158,8 +159,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "seed", int(self.seed))
-        if self.seed < 0:
-            raise RecipeError(f"seed must be 0 or more, not {self.seed}.")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"seed must be 0 or more and below 2**63, not {self.seed}.")
         for name in ("keep_checkpoints", "read_threads"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} must be 1 or more, not {getattr(self, name)}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genevae.errors import RunError
+from genevae.io.bounded import require_regular
 from genevae.training.callbacks import Callback
 from genevae.training.history import Epoch
 from genevae.training.state import State
@@ -69,6 +70,7 @@ def _cut_broken_line(path: Path) -> None:
     """Remove the end of a file that a killed process had not finished writing."""
     if not path.exists():
         return
+    require_regular(path)
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         with path.open("r+b") as file:

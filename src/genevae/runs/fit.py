@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +28,7 @@ from genevae.runs.prepare import Prepared, prepare
 from genevae.runs.pretrained import recipe_like, transfer_weights
 from genevae.runs.provenance import provenance
 from genevae.runs.reference import calibrate, reference_posteriors
+from genevae.runs.signals import INTERRUPT, NAMES, STOPPED, StopOnSignal, stop_signals
 from genevae.runs.trained import Trained, versions
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import Callback
@@ -161,7 +164,8 @@ def fit(
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
-        process (SIGTERM, SIGUSR1); the run can then be resumed, to the same bits.
+        process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
+        ends at a signal with the best weights so far, which are saved.
     keep_checkpoints
         How many checkpoints are kept, the latest.
     read_threads
@@ -287,9 +291,9 @@ def fit_in(
             facts = folder.begin(facts)
 
         # Train, with the random numbers of the seed; the caller's are restored.
+        stop = stack.enter_context(stop_signals(NAMES if folder else [INTERRUPT]))
         everyone = [*([ProgressBar()] if progress else []), *([folder.log] if folder else []), *callbacks]
-        if folder:
-            everyone += stack.enter_context(folder.checkpoints())
+        everyone.append(folder.on_signal(stop) if folder else StopOnSignal(stop))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
             start = None if folder and folder.resumes else config.run.from_run
@@ -297,7 +301,23 @@ def fit_in(
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
+    if stop.signal is not None and str(model.facts["ended"]).startswith(STOPPED):
+        _say_stopped(stop.signal, model, folder)
     return model
+
+
+def _say_stopped(name: str, model: Trained, folder: RunFolder | None) -> None:
+    """Say what is kept and how to continue; a signal other than Ctrl-C then has its usual effect."""
+    if launched(os.environ).is_first:
+        text = (
+            f"genevae: training was {STOPPED}{name}, and ends with the best weights so far, those of epoch "
+            f"{model.facts['best_epoch']}."
+        )
+        if folder is not None:
+            text += f" Continue from them with the same options: genevae fit DATA --from {folder.path} --out NEW"
+        print(text, file=sys.stderr)  # noqa: T201 - also in a notebook
+    if name != INTERRUPT:
+        signal.raise_signal(getattr(signal, name))
 
 
 def _train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,12 @@ from genevae.runs.config import RunOptions
 from genevae.runs.event_log import EventLog
 from genevae.runs.interval import Interval
 from genevae.runs.manifest import START, complete_folder, require_place, verify_folder, write_folder
-from genevae.runs.signals import stop_signals
+from genevae.runs.signals import StopOnSignal, StopRequest
 from genevae.runs.trained import Trained, facts_of, files_of
 from genevae.training.callbacks import Callback
 from genevae.training.world import World
 
-__all__ = ["RunFolder"]
+__all__ = ["SAME", "RunFolder"]
 
 CONFIG, LOG = "config.toml", "log.jsonl"
 SAME = {"fingerprint": "expression", "fingerprint_of_covariates": "covariates, genes or split"}
@@ -122,14 +122,11 @@ class RunFolder:
         self.log.write("start", **rest)
         return facts
 
-    @contextmanager
-    def checkpoints(self) -> Iterator[Sequence[Callback]]:
-        """Yield the callback that saves checkpoints, if any, and handle signals until it is done."""
+    def on_signal(self, stop: StopRequest) -> Callback:
+        """Return the callback that saves checkpoints, or else the one that ends training at a signal."""
         if self.every is None:
-            yield []
-            return
-        with stop_signals() as stop:
-            yield [Checkpoints(self.path, self.every, self.keep, stop, self.log)]
+            return StopOnSignal(stop)
+        return Checkpoints(self.path, self.every, self.keep, stop, self.log)
 
     def start(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return what was written when training began.

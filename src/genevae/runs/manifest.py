@@ -11,11 +11,22 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from genevae.errors import RunError
+from genevae.errors import DataError, RunError, shorten
 from genevae.io.atomic import recover, replace_with, staging_folder, sync
+from genevae.io.bounded import MAX_JSON, read_json, require_regular
 from genevae.io.overwrite import require_free
+from genevae.io.ram import available_bytes
 
-__all__ = ["MANIFEST", "START", "complete_folder", "require_place", "verify_folder", "write_folder", "write_tensors"]
+__all__ = [
+    "MANIFEST",
+    "START",
+    "complete_folder",
+    "require_place",
+    "tensor_shapes",
+    "verify_folder",
+    "write_folder",
+    "write_tensors",
+]
 
 MANIFEST = "manifest.json"
 START = "start.json"
@@ -104,8 +115,10 @@ def _write(draft: Path, files: Writers, facts: Mapping[str, Any], manifest: str)
     sync(draft)
 
 
-def verify_folder(path: Path, manifest: str = MANIFEST) -> dict[str, Any]:
+def verify_folder(path: Path, manifest: str = MANIFEST, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read the manifest of a folder, after checking each file against it.
+
+    A folder may be anyone's: files are looked at before they are read, so that this takes little time and memory.
 
     Parameters
     ----------
@@ -113,33 +126,86 @@ def verify_folder(path: Path, manifest: str = MANIFEST) -> dict[str, Any]:
         The folder.
     manifest
         The manifest's name.
+    needed
+        Files that the manifest must list.
 
     Raises
     ------
     RunError
-        If the folder, a file of it, or the manifest is missing or was changed.
+        If the folder, a file of it, or the manifest is missing, was changed, or cannot be read.
     """
     path = Path(path)
     recover(path)
     _require_manifest(path, manifest)
     try:
-        found = dict(json.loads((path / manifest).read_text()))
+        found = dict(read_json(path / manifest))
         digests = dict(found["sha256"])
         is_intact = found.pop(SEAL) == _seal(found)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, DataError) as error:
         raise RunError(f"{path / manifest} is damaged: {error}. {AGAIN}") from error
     if not is_intact:
         raise RunError(f"{path / manifest} is not what was written. {AGAIN}")
+    if strange := [name for name in digests if Path(name).name != name] + sorted({*needed} - digests.keys()):
+        raise RunError(f"{path / manifest} lists other files than genevae writes: {shorten(strange)}. {AGAIN}")
     for name, digest in digests.items():
         if not (path / name).is_file():
             raise RunError(f"{path / name} is missing. {AGAIN}")
-        if _sha256(path / name) != digest:
+        try:
+            _require_plausible(path / name)
+            is_same = _sha256(path / name) == digest
+        except (DataError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"{path / name} cannot be read: {reason}. {AGAIN}") from error
+        if not is_same:
             raise RunError(f"{path / name} is not what was written: its sha256 differs from the manifest's. {AGAIN}")
     return found
 
 
+def _require_plausible(path: Path) -> None:
+    """Check the size of a file before it is read, and the head of large ones."""
+    size = require_regular(path)
+    if path.suffix in (".json", ".toml") and size > MAX_JSON:
+        raise DataError(f"it has {size:,} bytes, and such a file has at most {MAX_JSON:,}")
+    if path.suffix == ".safetensors":
+        tensor_shapes(path)
+    if path.suffix == ".csv" and size > MAX_JSON:
+        with path.open("rb") as file:
+            head = file.read(2**16)
+        if b"\0" in head or b"\n" not in head:
+            raise DataError("it is not a table")
+    if size > available_bytes():
+        raise DataError(f"it has {size / 1e9:,.3g} GB, which do not fit in memory")
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a file, from its head alone.
+
+    Raises
+    ------
+    DataError
+        If the head is damaged, or the file has another size than it says.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(length)) if 0 < length <= min(size - 8, MAX_JSON) else {}
+        tensors = {name: each for name, each in head.items() if name != "__metadata__"}
+        end = max((int(each["data_offsets"][1]) for each in tensors.values()), default=-1)
+        shapes = {name: tuple(map(int, each["shape"])) for name, each in tensors.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise DataError(f"its head is damaged ({error})") from error
+    if 8 + length + end != size:
+        raise DataError("its size is not the one that its head states")
+    return shapes
+
+
 def _require_manifest(path: Path, manifest: str) -> None:
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise RunError(f"{str(path)[:200]} cannot be read: {error.strerror}.") from error
+    if not exists:
         raise RunError(f"There is no folder {path}. `genevae fit … --out {path}` would make it.")
     if (path / manifest).is_file():
         return

@@ -22,7 +22,7 @@ from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe, sample_rows, typical_total
-from genevae.errors import GeneError, shorten
+from genevae.errors import DataError, GeneError, shorten
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.source import Source, fingerprint
@@ -142,16 +142,40 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     recipe = config.recipe
     keep = data.keep if isinstance(data, ReadOptions) else "auto"
     source = in_memory_if_fits(open_source(data, config.expression.layer), keep)
+    _require_cells(source)
     kind = probe(source)
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
     fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
     source = _filtered(source, config.expression.gene_filter)
     source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
+    _require_cells(source)
     total = None if kind.is_count else typical_total(sample_rows(source, 2000, 0), kind)
     raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, total=total, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
-    return Prepared(source, raw.with_transform(transform), split)
+    prepared = Prepared(source, raw.with_transform(transform), split)
+    _require_text(prepared)
+    return prepared
+
+
+def _require_text(prepared: Prepared) -> None:
+    """Raise if a name cannot be written to a file; the fingerprints read all names."""
+    try:
+        prepared.fingerprint, prepared.fingerprint_of_covariates  # noqa: B018 - kept for later
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{prepared.source.name} has a name that is not text: {error.object[max(error.start - 20, 0) :][:40]!r} "
+            "cannot be written as UTF-8. Rename that cell, gene or category."
+        ) from error
+
+
+def _require_cells(source: Source) -> None:
+    """Raise if there is nothing to model."""
+    if not len(source) or not source.genes:
+        raise DataError(
+            f"{source.name} has {len(source):,} cells and {len(source.genes):,} genes to model, and at least one of "
+            "each is needed. Look at it with genevae inspect, and give other genes."
+        )
 
 
 def _filtered(source: Source, path: str | Path | None) -> Source:

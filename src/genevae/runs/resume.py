@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genevae.errors import RecipeError
+from genevae.errors import RecipeError, RunError, shorten
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
 from genevae.runs.config import FitConfig
 from genevae.runs.config_file import read_config
 from genevae.runs.fit import fit_in
-from genevae.runs.folder import RunFolder
+from genevae.runs.folder import SAME, RunFolder
 from genevae.runs.manifest import MANIFEST, START, verify_folder
 from genevae.runs.trained import Trained, load_finished
 from genevae.training.callbacks import Callback
@@ -58,6 +58,7 @@ def resume(
         If there is nothing to continue, another process is training in the folder, or it is damaged.
     """
     path = Path(run)
+    path = path if path.name else path.resolve()
     if (path / MANIFEST).exists():
         return load_finished(path, device or "cpu")
     data, config = beginning(path, data, device)
@@ -74,7 +75,9 @@ def beginning(run: Path, data: Any, device: str | None) -> tuple[Any, FitConfig]
     RunError
         If the folder is damaged.
     """
-    start = verify_folder(run, START)
+    start = verify_folder(run, START, needed=["config.toml"])
+    if wrong := [name for name in ("folder", "device", *SAME) if not isinstance(start.get(name), str)]:
+        raise RunError(f"{run / START} is damaged: it has no {shorten(wrong)}. Copy the folder again, or train again.")
     folder = Path(start["folder"])
     options = read_config(run / "config.toml")
     location = {name: options.pop(name) for name in LOCATION if name in options}

@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file
 
 from genevae.data.schema import Schema
-from genevae.errors import GenevaeError, RunError
+from genevae.errors import DataError, RunError
+from genevae.io.bounded import read_json
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
-from genevae.runs.manifest import verify_folder, write_folder, write_tensors
+from genevae.runs.manifest import tensor_shapes, verify_folder, write_folder, write_tensors
+
+NEEDED = (
+    "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
+    "split.csv", "config.toml",
+)  # fmt: skip
+"""Files that every trained model has."""
+MAX_LAYERS, MAX_COLUMNS = 1000, 1000
+"""Of hidden layers, and of columns in a table of the run."""
 
 __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "save", "versions"]
 
@@ -136,30 +145,33 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
         If the folder is missing, damaged, or of a version that this one cannot read.
     """
     path = Path(path)
-    facts = verify_folder(path)
+    facts = verify_folder(path, needed=NEEDED)
     try:
         cells = pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)
         recipe = recipe_in(path)
-        schema = Schema.from_json(_read_json(path / "schema.json"))
+        schema = Schema.from_json(read_json(path / "schema.json"))
+        _require_shapes(recipe, schema, tensor_shapes(path / "model.safetensors"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
         return Trained(
             module.to(device).eval(),
             recipe,
             schema,
-            Reference.from_tensors(load_file(path / "reference.safetensors")),
-            {name: Calibration.from_json(c) for name, c in _read_json(path / "calibration.json").items()},
-            pd.read_csv(path / "history.csv", float_precision="round_trip"),
+            _matching(schema, Reference.from_tensors(load_file(path / "reference.safetensors"))),
+            _calibrations(schema, read_json(path / "calibration.json")),
+            _read_table(path / "history.csv"),
             cells["part"],
             {**facts, "config": (path / "config.toml").read_text()},
-            fields=_read_fields(path / "fields.csv"),
+            fields=_read_table(path / "fields.csv") if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
             folder=path.absolute(),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, GenevaeError) as error:
-        made = facts.get("versions", {}).get("genevae", "an unknown version")
+    except Exception as error:  # whatever another version, or somebody, has written
+        versions_then = facts.get("versions")
+        made = versions_then.get("genevae") if isinstance(versions_then, dict) else "an unknown version"
+        reason = " ".join((str(error) or type(error).__name__).split())[:1000]
         raise RunError(
-            f"{path} cannot be opened: {' '.join(str(error).split())} It was written by genevae {made}, and this is "
+            f"{path} cannot be opened: {reason} It was written by genevae {made}, and this is "
             f"{version('genevae')}. Its settings can be used to train again: genevae fit --config "
             f"{path / 'config.toml'} --out NEW."
         ) from error
@@ -175,11 +187,13 @@ def recipe_in(path: Path) -> Recipe:
     RunError
         If the folder is missing.
     """
+    if not (path / "recipe.json").is_file():
+        raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.")
     try:
-        written = _read_json(path / "recipe.json")
-    except OSError as error:
-        raise RunError(f"{path} is not a folder of a trained model: it has no recipe.json.") from error
-    return recipe_of(written["name"], written["settings"])
+        written = read_json(path / "recipe.json")
+        return recipe_of(written["name"], written["settings"])
+    except (DataError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise RunError(f"{path / 'recipe.json'} is damaged: {error}. Copy the folder again.") from error
 
 
 def _split_table(model: Trained) -> pd.DataFrame:
@@ -188,10 +202,54 @@ def _split_table(model: Trained) -> pd.DataFrame:
     return table.assign(content=model.contents.to_numpy()) if len(model.contents) else table
 
 
-def _read_fields(path: Path) -> pd.DataFrame:
-    """Read the table, if there is one: older folders have none."""
-    written = path.exists() and path.read_text(encoding="utf-8").strip()
-    return pd.read_csv(path, float_precision="round_trip") if written else pd.DataFrame()
+def _require_shapes(recipe: Recipe, schema: Schema, stored: dict[str, tuple[int, ...]]) -> None:
+    """Check that recipe and schema describe the stored weights, before memory is taken for them."""
+    if len(recipe.settings().get("hidden", ())) > MAX_LAYERS:
+        raise ValueError(f"The recipe has more than {MAX_LAYERS} hidden layers.")
+    with torch.device("meta"):
+        built = {name: tuple(tensor.shape) for name, tensor in recipe.build(schema).state_dict().items()}
+    wrong = sorted(name for name in built.keys() | stored.keys() if built.get(name) != stored.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"model.safetensors does not fit recipe.json and schema.json: {name} has the shape "
+            f"{stored.get(name, 'of none')}, and should have {built.get(name, 'none')}."
+        )
+
+
+def _matching(schema: Schema, reference: Reference) -> Reference:
+    """Return reference cells after checking them against the schema."""
+    condition, n = reference.condition, reference.n_cells
+    columns = [reference.scale_nk, condition.size_n1, *condition.codes.values(), *condition.values.values()]
+    if any(len(column) != n for column in columns) or reference.mean_nk.shape != reference.scale_nk.shape:
+        raise ValueError("reference.safetensors has columns of several lengths.")
+    fields = [*schema.categorical, *(each for each in (schema.group, schema.view) if each)]
+    for name, n_codes in ((each.name, each.n_codes) for each in fields):
+        code_n = condition.codes.get(name)
+        if code_n is not None and n and not 0 <= int(code_n.min()) <= int(code_n.max()) < n_codes:
+            raise ValueError(f"reference.safetensors has codes of '{name}' that schema.json has not.")
+    return reference
+
+
+def _calibrations(schema: Schema, content: dict[str, Any]) -> dict[str, Calibration]:
+    """Restore the calibration of each field after checking it against the schema."""
+    found = {name: Calibration.from_json(each) for name, each in content.items()}
+    for name, calibration in found.items():
+        codes, n = calibration.code_c, len(schema.categorical_field(name).labels)
+        if len(codes) != len(calibration.log_prior_c) or not all(isinstance(c, int) and 0 <= c < n for c in codes):
+            raise ValueError(f"calibration.json has codes of '{name}' that schema.json has not.")
+        if not calibration.temperature > 0:
+            raise ValueError(f"calibration.json has the temperature {calibration.temperature} for '{name}'.")
+    return found
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table of few columns; an empty file is an empty table."""
+    with path.open(encoding="utf-8") as file:
+        head = file.readline(2**20)
+    if head.count(",") > MAX_COLUMNS:
+        raise ValueError(f"{path.name} has more than {MAX_COLUMNS} columns.")
+    return pd.read_csv(path, float_precision="round_trip") if head.strip() else pd.DataFrame()
 
 
 def versions() -> dict[str, str]:
@@ -206,7 +264,3 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _write_text(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

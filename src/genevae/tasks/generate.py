@@ -15,6 +15,7 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
+from genevae.io.ram import available_bytes
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
@@ -104,6 +105,7 @@ def generate(
         raise DataError(f"Unknown latent '{latent}'. {nearest(latent, LATENTS)}")
     targets = _targets(model.schema, n, condition or {}, per_category or {})
     require_writable(out, overwrite, model)
+    _require_room(model, sum(count for _, count in targets), written=out is not None)
     with seeded(model.module, seed):
         starts = [_sample_reference(model.reference, target, count) for target, count in targets]
     new = Condition.join([target.apply(start.condition) for (target, _), start in zip(targets, starts, strict=True)])
@@ -150,6 +152,16 @@ def _targets(
         for name, count in per_category.items()
     ] or [(condition, _count(n, "n"))]
     return [(parse_condition(schema, each), count) for values, count in options for each in all_combinations(values)]
+
+
+def _require_room(model: TrainedModel, n: int, written: bool) -> None:
+    """Check that the cells, or what is kept of each while they are written, fit in memory."""
+    n_bytes = 4 * n * (3 * model.reference.mean_nk.shape[1] + (0 if written else len(model.schema.genes)))
+    if n_bytes > available_bytes():
+        raise DataError(
+            f"{n:,} cells need {n_bytes / 1e9:,.3g} GB of memory, and {available_bytes() / 1e9:,.3g} GB are free. "
+            "Generate fewer at once, with other seeds" + ("." if written else ", or write them with out (--out).")
+        )
 
 
 def _count(given: int | str, name: str) -> int:

@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from genevae.training.history import Epoch
     from genevae.training.state import State
 
-__all__ = ["Callback"]
+__all__ = ["Callback", "StopTraining"]
+
+
+class StopTraining(Exception):  # noqa: N818 - not an error
+    """Raised by a callback to end training as early stopping does, with the best weights; it says why."""
 
 
 class Callback:

@@ -18,7 +18,7 @@ from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective
 from genevae.training.autocast import half_precision
 from genevae.training.batch_norm import MEMORY, reestimate_norm
-from genevae.training.callbacks import Callback
+from genevae.training.callbacks import Callback, StopTraining
 from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.malloc import keep_freed_memory
 from genevae.training.settings import Training
@@ -90,19 +90,34 @@ def train(
 
         # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
-            _train_epoch(state, training, settings, callbacks)
-            if settings.fresh_norm and -(-len(training) // settings.accumulate) < MEMORY:
-                with closing(state.world.epoch(training, state.epoch)) as minibatches:
-                    reestimate_norm(state.model, minibatches, state.device)
-            epoch = _end_epoch(state, training, validation)
-            for callback in callbacks:
-                callback.on_epoch(state, epoch)
-
+            _run_epoch(state, training, validation, settings, callbacks)
+        if not math.isfinite(state.best.loss) or not math.isfinite(state.history.epochs[-1].train_loss):
+            raise TrainingError(
+                f"Training ended without a finite loss: {state.guard.skipped:,} of {state.step:,} steps were skipped, "
+                "all of the last epoch among them. "
+                f"Lower the learning rate ({settings.learning_rate:g}) or the weights of the objective's terms, and "
+                "check the values with `genevae inspect`."
+            )
         if settings.keep_best:
             state.best.restore()
         for callback in callbacks:
             callback.on_end(state)
     return state.history
+
+
+def _run_epoch(
+    state: State, training: Loader, validation: Loader, settings: Training, callbacks: Sequence[Callback]
+) -> None:
+    """Train and validate, unless a callback ends training before."""
+    try:
+        _train_epoch(state, training, settings, callbacks)
+        epoch = _end_epoch(state, training, validation, settings)
+        for callback in callbacks:
+            callback.on_epoch(state, epoch)
+    except StopTraining as stop:
+        if not state.history.epochs:  # the weights of the epoch under way are the best so far
+            _end_epoch(state, training, validation, settings)
+        state.history.ended, state.done = str(stop), True
 
 
 def _train_epoch(state: State, training: Loader, settings: Training, callbacks: Sequence[Callback]) -> None:
@@ -179,8 +194,11 @@ def _skip(state: State, minibatches: Sequence[Cells], losses: Sequence[Loss]) ->
         state.guard.bad_step(*(bad or [(minibatches[-1], losses[-1])])[0])
 
 
-def _end_epoch(state: State, training: Loader, validation: Loader) -> Epoch:
+def _end_epoch(state: State, training: Loader, validation: Loader, settings: Training) -> Epoch:
     """Validate, update the history and the best weights, and decide whether to stop."""
+    if settings.fresh_norm and -(-len(training) // settings.accumulate) < MEMORY:
+        with closing(state.world.epoch(training, state.epoch)) as minibatches:
+            reestimate_norm(state.model, minibatches, state.device)
     epoch = _epoch(state, training, _validation_terms(state, validation))
     state.history.epochs.append(epoch)
     state.running = RunningEpoch(skipped_before=state.guard.skipped)

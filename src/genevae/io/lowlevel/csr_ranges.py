@@ -138,13 +138,16 @@ def ranges_of(
             first += max(1, fitting)
 
 
-def check_indptr(name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries: int) -> NDArray[np.int64]:
+def check_indptr(
+    name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries: int, n_genes: int | None = None
+) -> NDArray[np.int64]:
     """Check row starts, and return them as int64.
 
     Raises
     ------
     DataError
-        If they do not match the number of cells or of entries, or are not ascending.
+        If they do not match the number of cells or of entries, are not ascending, or give a row more entries than there
+        are genes.
     """
     indptr_n = np.asarray(indptr_n, dtype=np.int64)
     fits = len(indptr_n) == n_cells + 1 and indptr_n[0] == 0 and indptr_n[-1] == n_entries
@@ -153,6 +156,8 @@ def check_indptr(name: str, indptr_n: NDArray[np.int64], n_cells: int, n_entries
             f"{name} is damaged: its row starts (indptr) do not fit {n_cells:,} cells and {n_entries:,} stored values. "
             "Copy or write it again."
         )
+    if n_genes is not None and n_cells and (longest := int(np.diff(indptr_n).max())) > n_genes:
+        raise DataError(f"{name} is damaged: a row has {longest:,} entries in {n_genes:,} columns. Write it again.")
     return indptr_n
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,17 @@ import h5py
 import numpy as np
 
 from genevae.errors import DataError
+from genevae.io.bounded import require_room
 from genevae.io.lowlevel.csr_ranges import StoredCSR, check_indptr
 from genevae.io.lowlevel.dense import DenseRows, FloatArray
 from genevae.io.lowlevel.raw_chunks import Chunks, Ranges, Unpack, unshuffled
+from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.source import Matrix
 
-__all__ = ["HDF5_ERRORS", "Hdf5Array", "csr_of", "damaged", "dense_of", "open_hdf5"]
+__all__ = [
+    "HDF5_ERRORS", "Hdf5Array", "create_hdf5", "csr_of", "damaged", "declared_bytes", "dense_of", "open_hdf5",
+    "require_room_of",
+]  # fmt: skip
 
 HDF5_ERRORS = (
     ArithmeticError,
@@ -45,19 +51,106 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, after it was tried in another process; see :mod:`~genevae.io.lowlevel.soundness`.
 
     Raises
     ------
     DataError
-        If it is not HDF5 or is truncated, or if it turns out to be damaged while it is open.
+        If it is not HDF5 or is truncated, if reading it is not safe, or if it turns out to be damaged while it is open.
     """
+    require_sound([path])
     file = _open(path)
     try:
         with file:
             yield file
     except HDF5_ERRORS as error:
         raise damaged(path, error) from error
+
+
+def require_room_of(path: Path, *stored: Any) -> None:
+    """Check the declared size of groups or arrays of a store before they are read at once.
+
+    Raises
+    ------
+    DataError
+        If it is out of proportion to the files.
+    """
+    files = [path] if path.is_file() else [f for each in stored for f in (path / each.path).rglob("*") if f.is_file()]
+    require_room(path, sum(map(declared_bytes, stored)), sum(file.stat().st_size for file in files))
+
+
+def declared_bytes(stored: Any) -> int:
+    """Return the bytes in memory that a group or array of a store declares."""
+    if hasattr(stored, "shape"):
+        is_text = stored.dtype.kind in "OT"
+        return int(np.prod(stored.shape, dtype=object)) * (64 if is_text else max(stored.dtype.itemsize, 8))
+    return sum(declared_bytes(stored[name]) for name in stored)
+
+
+class _Disk(io.FileIO):
+    """A file for HDF5, which cannot survive a write that fails: such writes are kept in memory, and the error as well.
+
+    HDF5 crashes, or raises in destructors, if its last writes fail.
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self.error: OSError | None = None
+        self.failed: list[tuple[int, bytes]] = []
+
+    def write(self, data: Any) -> int:
+        content, at = memoryview(data).cast("B"), self.tell()
+        try:
+            done = 0
+            while self.error is None and done < len(content):
+                done += super().write(content[done:])
+        except OSError as error:
+            self.error = error
+        if self.error is not None:
+            self.failed.append((at, bytes(content)))
+            self.seek(at + len(content))
+        return len(content)
+
+    def readinto(self, buffer: Any) -> int:
+        view, at = memoryview(buffer).cast("B"), self.tell()
+        read = super().readinto(view) or 0
+        view[read:] = bytes(len(view) - read)
+        for start, content in self.failed:
+            first, last = max(start, at), min(start + len(content), at + len(view))
+            if first < last:
+                view[first - at : last - at] = content[first - start : last - start]
+        self.seek(at + len(view))
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise if the disk was full, or failed otherwise."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def create_hdf5(path: Path, edit: bool = False) -> Iterator[h5py.File]:
+    """Write an HDF5 file, or edit one; a disk that is full is an OSError here, and not the end of the process.
+
+    Call ``file.check()`` in between to learn early that the disk is full.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with _Disk(path, "r+b" if edit else "w+b") as disk:
+        with h5py.File(disk, "r+" if edit else "w") as file:
+            file.check = disk.check
+            yield file
+        disk.check()
 
 
 def _open(path: Path) -> h5py.File:
@@ -219,7 +312,7 @@ def csr_of(path: Path, group: h5py.Group, shape: tuple[int, int]) -> StoredCSR:
         raise DataError(
             f"{name} is damaged: it has {n_entries:,} values, but {len(group['indices']):,} column indices."
         )
-    indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries)
+    indptr_n = check_indptr(name, group["indptr"][:], shape[0], n_entries, shape[1])
     values = FloatArray(Hdf5Array(path, f"{group.name}/data"), str(path))
     return StoredCSR(name, indptr_n, shape[1], values, Hdf5Array(path, f"{group.name}/indices"))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError, shorten
+from genevae.io.bounded import require_regular, require_room
 from genevae.io.lowlevel.csr_ranges import check_indptr
 from genevae.io.lowlevel.dense import as_float32
 
@@ -46,7 +47,8 @@ _DAMAGED = (
 def _opened(path: Path) -> Iterator[Any]:
     """Yield the arrays of a file by name, and turn errors into messages that name the file."""
     try:
-        with path.open("rb") as file, _several(path, np.load(file, allow_pickle=False)) as arrays:
+        packed = require_regular(path)
+        with path.open("rb") as file, _several(path, np.load(file, allow_pickle=False), packed) as arrays:
             yield arrays
     except DataError:
         raise
@@ -60,10 +62,22 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _several(path: Path, arrays: Any) -> Any:
+def _several(path: Path, arrays: Any, packed: int) -> Any:
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise DataError(f"{path} is one array, not a sparse matrix. Write it with scipy.sparse.save_npz.")
+    members: Any = arrays.zip
+    for member in members.infolist():
+        require_room(f"{path} ({member.filename})", max(member.file_size, _declared_bytes(arrays, member)), packed)
     return arrays
+
+
+def _declared_bytes(arrays: Any, member: zipfile.ZipInfo) -> int:
+    """Return the bytes that the head of an array declares."""
+    with arrays.zip.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return int(np.prod(shape, dtype=object)) * dtype.itemsize
 
 
 def shape_of_npz(path: Path) -> tuple[int, int]:

@@ -63,7 +63,9 @@ def csr_of(path: Path, group: Any, shape: tuple[int, int]) -> StoredCSR:
     if group["indices"].shape[0] != n_entries:
         n_indices = group["indices"].shape[0]
         raise DataError(f"{name} is damaged: it has {n_entries:,} values, but {n_indices:,} column indices.")
-    indptr_n = check_indptr(name, ZarrArray(path, f"{group.path}/indptr")(0, shape[0] + 2), shape[0], n_entries)
+    indptr_n = check_indptr(
+        name, ZarrArray(path, f"{group.path}/indptr")(0, shape[0] + 2), shape[0], n_entries, shape[1]
+    )
     values = FloatArray(ZarrArray(path, f"{group.path}/data"), str(path))
     return StoredCSR(name, indptr_n, shape[1], values, ZarrArray(path, f"{group.path}/indices"))
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from genevae.errors import DataError
+from genevae.io.bounded import require_regular, require_room, room_for
 from genevae.io.safe_pickle.machine import ForbiddenName, UnreadablePickle, run
 from genevae.io.safe_pickle.parts import ADMITTED, TableReader
 from genevae.io.safe_pickle.plain import is_plain, read_plain
 
 __all__ = ["read_pickled_table"]
 
-_UNPACK: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\x00": lzma.decompress,
-}
-"""Decompression by the first bytes of a file."""
+_UNPACK: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+"""Readers of compressed files by their first bytes."""
 _FOREIGN = {b"\x28\xb5\x2f\xfd": "Zstandard", b"PK": "zip", b"PAR1": "parquet", b"\x89HDF": "HDF5"}
 _SAFER = "If you trust the file, convert it to parquet"
 
@@ -105,6 +104,7 @@ def _advice(path: Path) -> str:
 def _unpacked(path: Path) -> bytes:
     """Return the decompressed bytes of a file."""
     try:
+        require_room(path, require_regular(path), path.stat().st_size)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}). Give a pickled table.") from error
@@ -116,7 +116,10 @@ def _unpacked(path: Path) -> bytes:
     for start, unpack in _UNPACK.items():
         if data.startswith(start):
             try:
-                return unpack(data)
+                with unpack(io.BytesIO(data)) as file:
+                    content: bytes = file.read(room_for(len(data)) + 1)
             except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
                 raise DataError(f"{path} is not whole ({error}). Copy or write it again.") from error
+            require_room(path, len(content), len(data))
+            return content
     return data

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genevae.errors import DataError, nearest, shorten
+from genevae.io.bounded import require_room
 from genevae.io.safe_pickle.table import read_pickled_table
 from genevae.io.tables.dtypes import typed
 from genevae.io.tables.text import (
@@ -90,13 +91,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def reading_parquet(path: Path) -> Iterator[None]:
+def reading_parquet(path: Path, by_blocks: bool = False) -> Iterator[None]:
     """Turn errors of pyarrow into a DataError. Damaged files raise many kinds of errors."""
     try:
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet
     except ImportError as error:
         raise missing_package(path, "pyarrow") from error
     try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            found = file.metadata
+            groups = [found.row_group(at) for at in range(found.num_row_groups)]
+            n_bytes = max(8 * found.num_rows * found.num_columns, sum(group.total_byte_size for group in groups))
+        require_room(path, 0 if by_blocks else n_bytes, path.stat().st_size)
         yield
     except DataError:
         raise
@@ -110,7 +116,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
 def _read_text(path: Path) -> pd.DataFrame:
     separator = separator_of(path)
     columns = read_header(path, separator)
-    rows = islice(records(path, separator), 1, None)
+    rows = islice(records(path, separator, whole=True), 1, None)
     blocks = [
         pd.read_csv(
             io.StringIO("\n".join(block)),

@@ -25,7 +25,7 @@ def read_parquet_table(path: Path) -> NumericTable:
     DataError
         If it is damaged, or has no row names.
     """
-    with reading_parquet(path):
+    with reading_parquet(path, by_blocks=True):
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(path) as file:
@@ -88,7 +88,7 @@ def _blocks(path: Path, at_text: list[int], at_values: list[int]) -> Iterator[Bl
     """Read all rows in blocks."""
     from pyarrow.parquet import ParquetFile
 
-    with reading_parquet(path), ParquetFile(path) as file:
+    with reading_parquet(path, by_blocks=True), ParquetFile(path) as file:
         for batch in file.iter_batches(max(1, BLOCK // (4 * len(at_values)))):
             about = list(zip(*(_texts(batch.column(at)) for at in at_text), strict=True))
             values = np.empty((batch.num_rows, len(at_values)), dtype=np.float32)

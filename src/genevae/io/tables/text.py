@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from genevae.errors import DataError, missing_path, shorten
+from genevae.io.bounded import require_regular, require_room
 
 __all__ = [
     "count_fields",
@@ -40,6 +41,8 @@ _BUFFER = 1 << 13
 """Compressed bytes to decompress at once: few, because each may expand to thousands."""
 _LONGEST = 100
 """Lines that one quoted field may span. More of them mean that a quote is never closed."""
+_LONGEST_LINE = 2**26
+"""Bytes of a line: those of a table of millions of columns."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SPACES = re.compile(r'("(?:[^"]|"")*")|\s+')
 _PEEK = 1000
@@ -67,7 +70,7 @@ def require_file(path: Path) -> None:
         raise DataError(missing_path(path))
     if path.is_dir():
         raise DataError(f"{path} is a folder, but a table was expected. Give a file.")
-    if not path.stat().st_size:
+    if not require_regular(path):
         raise DataError(f"{path} is empty (0 bytes). Write or download it again.")
 
 
@@ -77,17 +80,56 @@ def missing_package(path: Path, package: str) -> DataError:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Yield the bytes of a file that may be compressed."""
+def unpacked(path: Path, whole: bool = False) -> Iterator[BinaryIO]:
+    """Yield the bytes of a text file that may be compressed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    whole
+        Whether all of it will be in memory, so that its size is bounded as well as that of each line.
+    """
     packing = packing_of(path)
     with path.open("rb") as file:
         if packing == "gz":
             with gzip.open(file, "rb") as inner:
-                yield io.BufferedReader(inner)
+                yield io.BufferedReader(_Lines(path, inner, whole))
         elif packing == "zst":
-            yield io.BufferedReader(_Zstd(path, file))
+            yield io.BufferedReader(_Lines(path, io.BufferedReader(_Zstd(path, file)), whole))
         else:
-            yield file
+            yield io.BufferedReader(_Lines(path, file, whole))
+
+
+class _Lines(io.RawIOBase):
+    """The content of a file, which must have lines of bounded length; else a reader of lines would fill the memory."""
+
+    def __init__(self, path: Path, file: Any, whole: bool) -> None:
+        self._path, self._file, self._whole = path, file, whole
+        self._packed = require_regular(path)
+        self._length = self._total = self._ends = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n: int = self._file.readinto(buffer)
+        content = bytes(memoryview(buffer)[:n])
+        if b"\0" in content:
+            line = self._ends + content[: content.index(b"\0")].count(b"\n") + 1
+            raise DataError(f"{self._path} is not text: line {line} has a zero byte. Save it as UTF-8 text.")
+        last = content.rfind(b"\n")
+        self._ends += content.count(b"\n")
+        self._total += n
+        self._length = self._length + n if last < 0 else n - last - 1
+        if self._length > _LONGEST_LINE:
+            raise DataError(
+                f"{self._path} is not a table of text: it has a line of more than {_LONGEST_LINE:,} bytes. Write it "
+                "with one line for each row."
+            )
+        if self._whole:
+            require_room(self._path, self._total, self._packed)
+        return n
 
 
 class _Zstd(io.RawIOBase):
@@ -127,13 +169,11 @@ class _Zstd(io.RawIOBase):
         return content
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, whole: bool) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file with their numbers, without blank lines."""
     try:
-        with unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with unpacked(path, whole) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             for number, line in enumerate(text, 1):
-                if "\0" in line:
-                    raise DataError(f"{path} is not text: line {number} has a zero byte. Save it as UTF-8 text.")
                 if line.strip("\r\n"):
                     yield number, line
     except UnicodeDecodeError as error:
@@ -145,7 +185,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def separator_of(path: Path) -> str:
     """Detect the separator from the first line and the suffix."""
     likely = SEPARATORS.get(kind_of(path), SEPARATORS["txt"])
-    for _, line in _lines(path):
+    for _, line in _lines(path, whole=False):
         if not _is_comment(path, line):
             bare = _QUOTED.sub("", line)
             return next((separator for separator in likely if separator in bare), likely[0])
@@ -158,7 +198,7 @@ def _is_comment(path: Path, line: str) -> bool:
     return line.startswith("##") or (line.startswith("#") and likely not in line and kind_of(path) != "gct")
 
 
-def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
+def records(path: Path, separator: str, whole: bool = False) -> Iterator[tuple[int, str]]:
     """Yield the number of the first line of each record, and the record, without blank lines and comments at the top.
 
     Raises
@@ -166,7 +206,7 @@ def records(path: Path, separator: str) -> Iterator[tuple[int, str]]:
     DataError
         If the file is damaged or not text, or a quoted field is never closed.
     """
-    lines = _lines(path)
+    lines = _lines(path, whole)
     at_top = True
     for number, line in lines:
         if at_top and _is_comment(path, line):

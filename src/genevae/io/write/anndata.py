@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from scipy import sparse
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.h5ad import ignore_warnings
+from genevae.io.lowlevel.hdf5 import create_hdf5
 from genevae.io.overwrite import require_free
 from genevae.io.storable import NAMES, storable, store_keys
 
@@ -122,34 +124,32 @@ def fill_store(
     others: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a store to a path where nothing is."""
-    root = _create(draft)
-    try:
+    with _created(draft) as root:
         elements: dict[str, _Element] = {}
         for block in blocks:
             for name, rows in block.items():
                 if name not in elements:
                     elements[name] = make_element(root, name, rows, compression)
                 elements[name].append(rows)
+            getattr(root, "check", lambda: None)()
         columns = {name.removeprefix("obs/"): e.close() for name, e in elements.items() if isinstance(e, _Column)}
         for element in elements.values():
             element.close()
         _write_tables(root, obs.assign(**columns), var, uns or {}, others or {})
-    finally:
-        if draft.suffix == ".h5ad":
-            root.close()
 
 
-def _create(path: Path) -> Any:
-    """Make an empty store."""
+@contextmanager
+def _created(path: Path) -> Iterator[Any]:
+    """Yield an empty store, and close it."""
     if path.suffix == ".h5ad":
-        import h5py
-
-        return h5py.File(path, "w")
+        with create_hdf5(path) as file:
+            yield file
+        return
     import zarr
 
     if path.exists():
         shutil.rmtree(path)
-    return zarr.open_group(str(path), mode="w", zarr_format=3)
+    yield zarr.open_group(str(path), mode="w", zarr_format=3)
 
 
 def _write_tables(
