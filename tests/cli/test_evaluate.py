@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -149,7 +150,11 @@ def test_cells_of_one_name_count_as_seen_if_one_of_them_was(make_adata) -> None:
     model = gv.fit(open_source(adata), epochs=1, progress=False, test=0.4)
     seen = {name for name, part in model.split.items() if part == "training"}
     with pytest.warns(UserWarning, match="unique"):
-        context, _ = load_cells({"m": model}, open_source(adata), 60, 0)
+        exact, _ = load_cells({"m": model}, open_source(adata), 60, 0)
+    assert (exact.trained_n == (model.split == "training").to_numpy()).all(), "they are told apart by their expression"
+    by_name = replace(model, contents=pd.Series(dtype=object))  # a run of an earlier version
+    with pytest.warns(UserWarning, match="unique"):
+        context, _ = load_cells({"m": by_name}, open_source(adata), 60, 0)
     assert set(context.cells.obs_names[context.trained_n]) == seen
     assert not seen & set(context.cells.obs_names[context.evaluation_n])
 

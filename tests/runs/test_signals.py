@@ -13,9 +13,9 @@ import pytest
 from genevae.errors import TrainingPaused
 from genevae.runs.checkpoint import latest
 from genevae.runs.fit import fit
+from genevae.runs.load import load
 from genevae.runs.resume import resume
 from genevae.runs.signals import NAMES, ends_cleanly, stop_signals
-from genevae.runs.trained import load
 from genevae.training.callbacks import Callback
 
 WORDS = {"condition": ["type"], "epochs": 50, "batch_size": 16, "n_latent": 2, "hidden": (8,), "progress": False,

@@ -65,7 +65,8 @@ def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]
         if isinstance(value, bool):
             parts.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
         elif value:
-            parts += [f"--{name.replace('_', '-')}", str(value)]
+            several = value if isinstance(value, tuple) else (value,)
+            parts += [text for each in several for text in (f"--{name.replace('_', '-')}", str(each))]
     return shlex.join(parts)
 
 

@@ -30,6 +30,8 @@ _WAIT, _WAIT_EACH, _BYTES_PER_SECOND = 60, 10, 10**7
 """Seconds that the child may take at most, beside the limit of processor time that it sets itself."""
 _MAX_CACHE = 2**22
 """Bytes of the cache file, which is begun again beyond."""
+_MOST = 1000
+"""Files that one call tries: of more, evenly spaced ones, and others when they are opened again."""
 _known: set[str] = set()
 
 
@@ -46,7 +48,7 @@ def cache_folder() -> Path:
 def require_sound(paths: Iterable[Path]) -> None:
     """Check that HDF5 files can be read without harm; files that were checked before are not read again.
 
-    Give many files at once: one child process reads all of them.
+    Give many files at once: one child process reads all of them, or 1,000 of them if there are more.
 
     Raises
     ------
@@ -60,9 +62,11 @@ def require_sound(paths: Iterable[Path]) -> None:
     if marks.keys() and not _known.issuperset(marks.values()):
         _known.update(_kept_marks())
     unknown = [path for path, mark in marks.items() if mark not in _known]
-    if unknown:
-        _try(unknown)
-        _keep_marks([marks[path] for path in unknown])
+    tried = unknown[:: -(-len(unknown) // _MOST)] if unknown else []
+    if tried:
+        _try(tried)
+        _keep_marks([marks[path] for path in tried])
+        _known.update(marks.values())
 
 
 def _mark(path: Path) -> str:
