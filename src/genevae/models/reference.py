@@ -22,8 +22,8 @@ OF_GENE, OF_ALL = 2.0, 1.5
 class Limits:
     """The largest counts among some training cells.
 
-    Negative binomials have heavy tails: now and then they give counts, and a learned size gives sizes, far above any
-    that a cell can have.
+    Negative binomials have heavy tails, and so have learned sizes: some of their samples are far above any count that a
+    cell can have.
 
     Parameters
     ----------
