@@ -18,7 +18,7 @@ from genevae.data.transforms.transform import LogNormalise
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError
 
-LABELS = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=20)
+LABELS = st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=1, max_size=20)
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ class Hurdle:
 class Limits:
     """The largest counts among some training cells.
 
-    Negative binomials have heavy tails: sometimes they give counts, and a learned size gives sizes, far above any
-    that a cell can have.
+    Negative binomials have heavy tails, and so have learned sizes: some of their samples are far above any count that a
+    cell can have.
 
     Parameters
     ----------

@@ -112,8 +112,8 @@ def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path:
     for axis, (title, xy) in zip(axes, maps.items(), strict=True):
         for number, name in enumerate(names):
             colour = PALETTE[number % len(PALETTE)]
-            x, y = xy[labels == name].T
-            axis.scatter(x, y, s=9, color=colour, label=literal(name), linewidths=0)
+            here = labels == name
+            axis.scatter(xy[here, 0], xy[here, 1], s=9, color=colour, label=literal(name), linewidths=0)
         axis.set(title=literal(title), xticks=[], yticks=[])
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, markerscale=2, fontsize=8)
     _save(figure, path)
