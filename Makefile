@@ -21,11 +21,11 @@ $(VENV)/dev: $(BIN)/genevae
 demo: $(BIN)/genevae  ## Train on real data, and leave embeddings, pictures and a summary in demo/
 	$(BIN)/genevae demo --out demo --force
 
-test: $(VENV)/dev  ## Run the tests
-	$(BIN)/pytest
+test: $(VENV)/dev  ## Run the tests, in one process for each core
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(VENV)/dev  ## Run the slow tests too
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "slow or not slow"
 
 cases: $(VENV)/dev  ## Run the scripts of what once went wrong, in ../shared/cases
 	$(BIN)/python benchmarks/cases.py $(CASES)
