@@ -103,6 +103,37 @@ def test_the_mean_shift_is_exact_where_all_respond_alike_and_off_where_they_do_n
     assert response.mean_squared_error(found, own) > 0.1
 
 
+@given(st.integers(0, 1000))
+def test_weighted_shifts_are_those_of_similar_contexts(seed):
+    rng = np.random.default_rng(seed)
+    before = {name: rng.normal(size=8) for name in "ABCD"}
+    after = {name: profile + rng.normal(size=8) for name, profile in before.items()}
+    wanted = before["B"] + 1e-3
+    shifts = {name: after[name] - before[name] for name in before}
+    np.testing.assert_allclose(baselines.weighted_shift(before, after, wanted, width=1e-3), shifts["B"], atol=1e-6)
+    everyone = baselines.weighted_shift(before, after, wanted, width=1e9)
+    np.testing.assert_allclose(everyone, baselines.mean_shift(before, after), atol=1e-6)
+    flat = baselines.slope_shift(before, after, wanted, width=0.4, ridge=1e12)
+    np.testing.assert_allclose(flat, baselines.weighted_shift(before, after, wanted, width=0.4), atol=1e-6)
+
+
+@given(st.integers(0, 1000))
+def test_the_slope_is_exact_where_shifts_are_linear_in_control_expression(seed):
+    rng = np.random.default_rng(seed)
+    slope, height = rng.normal(size=(2, 6))
+    before = {name: rng.normal(size=6) for name in "ABCDE"}
+    after = {name: profile + height + slope * profile for name, profile in before.items()}
+    wanted = rng.normal(size=6)
+    found = baselines.slope_shift(before, after, wanted, width=10, ridge=0)
+    np.testing.assert_allclose(found, height + slope * wanted, atol=1e-6)
+
+
+def test_one_context_has_all_the_weight():
+    before, after = {"A": np.zeros(3)}, {"A": np.ones(3)}
+    for shift in (baselines.weighted_shift, baselines.slope_shift):
+        np.testing.assert_allclose(shift(before, after, np.zeros(3)), np.ones(3))
+
+
 def test_the_means_of_perturbed_states():
     states = {name: RNG.normal(size=5) for name in "ABCD"}
     np.testing.assert_allclose(baselines.perturbed_mean(states), np.mean(list(states.values()), axis=0))

@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.response import Shift
 
-__all__ = ["additive_shift", "linear_latent", "matching_mean", "mean_shift", "perturbed_mean"]
+__all__ = [
+    "additive_shift",
+    "linear_latent",
+    "matching_mean",
+    "mean_shift",
+    "perturbed_mean",
+    "similarity",
+    "slope_shift",
+    "weighted_shift",
+]
 
 Profiles = Mapping[str, Any]
 
@@ -24,6 +33,62 @@ def mean_shift(before: Profiles, after: Profiles) -> Shift:
         For each context (such as a cell type), its profile in either condition.
     """
     return _mean(np.asarray(after[name]) - np.asarray(before[name]) for name in before)
+
+
+def similarity(control_mg: ArrayLike, wanted_g: ArrayLike, width: float) -> NDArray[np.float64]:
+    """Return the weight of each context for another one, which sum to one: w_m ∝ exp(−d_m² / (width · mean d²)).
+
+    Parameters
+    ----------
+    control_mg
+        The control profile of each context.
+    wanted_g
+        That of the other one; d_m is the Euclidean distance between the two.
+    width
+        The smaller, the more the nearest contexts count.
+    """
+    square_m = np.square(np.asarray(control_mg, dtype=np.float64) - np.asarray(wanted_g)).sum(1)
+    weight_m = np.exp(-(square_m - square_m.min()) / max(width * square_m.mean(), np.finfo(np.float64).tiny))
+    return np.asarray(weight_m / weight_m.sum())
+
+
+def weighted_shift(before: Profiles, after: Profiles, wanted_g: ArrayLike, width: float = 0.3) -> Shift:
+    """Return the mean over contexts of their shifts, weighted by similarity: that similar contexts respond alike.
+
+    Parameters
+    ----------
+    before, after
+        For each context (such as a cell type), its profile in either condition.
+    wanted_g
+        The control profile of the context that is to be predicted.
+    width
+        As for :func:`similarity`.
+    """
+    control_mg, shift_mg = _ends(before, after)
+    return np.asarray(similarity(control_mg, wanted_g, width) @ shift_mg)
+
+
+def slope_shift(
+    before: Profiles, after: Profiles, wanted_g: ArrayLike, width: float = 0.4, ridge: float = 0.1
+) -> Shift:
+    """Return shifts that depend on the control expression of their gene, by a weighted regression over contexts.
+
+    With w the similarity of contexts, B their control profiles, D their shifts, and B̄, D̄ the weighted means: for each
+    gene D̄ + b (wanted − B̄), where b = Σ w (B − B̄)(D − D̄) / (Σ w (B − B̄)² + ridge).
+
+    Parameters
+    ----------
+    before, after, wanted_g, width
+        As for :func:`weighted_shift`.
+    ridge
+        What keeps slopes small where contexts hardly differ.
+    """
+    control_mg, shift_mg = _ends(before, after)
+    weight_m = similarity(control_mg, wanted_g, width)
+    control_g, shift_g = weight_m @ control_mg, weight_m @ shift_mg
+    off_mg = control_mg - control_g
+    slope_g = weight_m @ (off_mg * (shift_mg - shift_g)) / (weight_m @ np.square(off_mg) + ridge)
+    return np.asarray(shift_g + slope_g * (np.asarray(wanted_g) - control_g))
 
 
 def perturbed_mean(profiles: Profiles) -> Shift:
@@ -119,6 +184,12 @@ def linear_latent(
     g_gk = (loading_kg * scale_k[:, None])[:n_components].T
     w_kf = _ridge(g_gk, ridge) @ g_gk.T @ y_mg.T @ p_mf @ _ridge(p_mf, ridge)
     return np.asarray((np.asarray(wanted_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
+
+
+def _ends(before: Profiles, after: Profiles) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the control profiles of all contexts, and their shifts."""
+    control_mg = np.stack([np.asarray(before[name], dtype=np.float64) for name in before])
+    return control_mg, np.stack([np.asarray(after[name], dtype=np.float64) for name in before]) - control_mg
 
 
 def _ridge(x_mf: NDArray[np.float64], ridge: float) -> Any:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from genevae.data.covariates import JOIN
 from genevae.evaluation.response.states import State
-from genevae.metrics.baselines import additive_shift, linear_latent, matching_mean, mean_shift, perturbed_mean
+from genevae.metrics.baselines import (
+    additive_shift,
+    linear_latent,
+    matching_mean,
+    mean_shift,
+    perturbed_mean,
+    slope_shift,
+    weighted_shift,
+)
 from genevae.metrics.principal import Principal
 
 __all__ = ["MAIN_BASELINES", "NO_CHANGE", "SAME_STATE", "baseline_shifts"]
@@ -48,8 +56,11 @@ def baseline_shifts(seen: Profiles, control: str, wanted: State, reference_g: Pr
     found = {NO_CHANGE: np.zeros_like(reference_g)}
     alike = [state for state in pairs if state[1] == level]
     if alike:
-        ends = ({str(s): each[s] for s in alike} for each in ({s: seen[s[0], control] for s in alike}, seen))
-        found[MEAN_SHIFT] = mean_shift(*ends)
+        before, after = {str(s): seen[s[0], control] for s in alike}, {str(s): seen[s] for s in alike}
+        found[MEAN_SHIFT] = mean_shift(before, after)
+        if len(alike) > 1:
+            found["weighted shift"] = weighted_shift(before, after, reference_g)
+            found["slope"] = slope_shift(before, after, reference_g)
     parts = [(context, part) for part in level.split(JOIN)]
     is_sum = len(parts) > 1 and all(part in pairs for part in parts)
     if is_sum:
