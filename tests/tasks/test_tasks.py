@@ -178,7 +178,9 @@ WRONG_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "arguments", "error", "words"), WRONG_ARGUMENTS, ids=lambda each: getattr(each, "__name__", str(each)))
+@pytest.mark.parametrize(
+    ("verb", "arguments", "error", "words"), WRONG_ARGUMENTS, ids=lambda each: getattr(each, "__name__", str(each))
+)
 def test_a_wrong_argument_is_its_typed_error(verb, arguments, error, words, tiny_model, adata):
     with pytest.raises(error, match=words):
         verb(tiny_model, adata, **arguments)
