@@ -98,9 +98,9 @@ def counterfactual(
     Notes
     -----
     To compare with the input cells, use ``X``, not ``mean`` or ``draw``: what the model does not explain of a cell is
-    the same in both and cancels. To transfer a response to cell types that were never observed responding, train with the
-    response as the only condition. A model that is also given the cell type learns a separate response for each type;
-    a model that infers the type from expression lets similar types respond alike.
+    the same in both and cancels. To transfer a response to cell types that were never observed responding, train with
+    the response as the only condition. A model that is also given the cell type learns a separate response for each
+    type; a model that infers the type from expression lets similar types respond alike.
 
     References
     ----------
