@@ -36,8 +36,8 @@ model = gv.fit(
 adata = adata[:, list(model.schema.genes)]
 cell_type, treatment = adata.obs["cell_type"], adata.obs["condition"]
 
-# Predict the untreated B cells under interferon. The layer `quantile_mapped` keeps the noise of each cell: what the
-# model does not explain is unchanged, and cancels in the comparison.
+# Predict the untreated B cells under interferon. X keeps the noise of each cell: what the model does not explain is
+# unchanged, and cancels in the comparison.
 untreated = adata[((cell_type == "B") & (treatment == "ctrl")).to_numpy()]
 predicted = gv.counterfactual(model, untreated, condition={"condition": "stim"})
 
@@ -48,7 +48,7 @@ types = ("B", "CD4 T", "CD8 T", "NK", "CD14+ Mono", "FCGR3A+ Mono", "DC")
 before, after = ({k: x[(cell_type == k) & (treatment == name)].mean(0) for k in types} for name in ("ctrl", "stim"))
 start, end = before.pop("B"), after.pop("B")
 shifts = {
-    "genevae": log_normalised(predicted.layers["quantile_mapped"]).mean(0) - start,
+    "genevae": log_normalised(predicted.X).mean(0) - start,
     "mean shift of other types": mean_shift(before, after),
     "no change": np.zeros_like(start),
 }

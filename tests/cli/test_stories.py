@@ -81,7 +81,7 @@ def test_counterfactual(run: Path, cells: Path, tmp_path: Path) -> None:
     main(["counterfactual", str(run), str(cells), "--set", "cell_type=CD19+ B", "--n-draws", "5", "--out", str(out)])
     answer = ad.read_zarr(out)
     assert set(answer.obs["cell_type"]) == {"CD19+ B"}
-    assert set(answer.layers) == {"lower", "upper", "draw", "quantile_mapped"}
+    assert set(answer.layers) == {"mean", "lower", "upper", "draw"}
     assert answer.obs["support"].between(0, 1).all()
 
 

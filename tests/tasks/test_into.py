@@ -23,7 +23,7 @@ VERBS = {
     "counterfactual": (
         ["counterfactual", "--set", "t=A", "--n-draws", "2"],
         {"layers/counterfactual", "obs/counterfactual_support", "uns/genevae_counterfactual",
-         *(f"layers/counterfactual_{name}" for name in ("lower", "upper", "draw", "quantile_mapped"))},
+         *(f"layers/counterfactual_{name}" for name in ("mean", "lower", "upper", "draw"))},
     ),
     "classify": (["classify", "--field", "t"], {"obs/t_predicted", "obs/t_probability"}),
 }  # fmt: skip

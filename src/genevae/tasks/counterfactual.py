@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genevae.cells import Cells, Condition
 from genevae.data.schema import UNKNOWN, Categorical, Schema
+from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.models.vae import VAE
@@ -73,19 +74,19 @@ def counterfactual(
         Write the result to this path block by block, as .h5ad or .zarr (or .npy for X alone), and return its tables.
     into
         Add the result to this .h5ad file of the same cells instead: X as the layer ``counterfactual``, the layers as
-        ``counterfactual_lower`` …, and the obs column ``counterfactual_support``. All else in the file stays as it is.
+        ``counterfactual_mean`` …, and the obs column ``counterfactual_support``. All else in the file stays as it is.
     overwrite
         Whether to replace an existing result.
 
     Returns
     -------
     AnnData
-        ``X``: expected expression in the target condition, averaged over the samples (counts or log-normalised values;
-        see ``uns["genevae"]``). Layers: ``lower`` and ``upper``, the interval of that expectation over the posterior of
-        z; ``draw``, one sample from the likelihood; ``quantile_mapped``, the cell itself in the target condition, each
-        gene at the rank it had in its source condition, so that the cell keeps its noise and is unchanged if the
-        condition is unchanged. ``obs``: the target condition, the previous one as ``source_FIELD``, and ``support``,
-        near one if similar training cells were observed in the target combination, near zero if none were.
+        ``X``: the cell itself in the target condition, each gene at the rank it had in its source condition, so that
+        the cell keeps its noise and is unchanged if the condition is unchanged (counts or log-normalised values; see
+        ``uns["genevae"]``). Layers: ``mean``, expected expression in the target condition, averaged over the samples;
+        ``lower`` and ``upper``, the interval of that expectation over the posterior of z; ``draw``, one sample from the
+        likelihood. ``obs``: the target condition, the previous one as ``source_FIELD``, and ``support``, near one if
+        similar training cells were observed in the target combination, near zero if none were.
 
     Raises
     ------
@@ -96,10 +97,10 @@ def counterfactual(
 
     Notes
     -----
-    To compare with the input cells, use ``quantile_mapped``, not ``draw``: what the model does not explain is the same
-    in both and cancels. To transfer a response to cell types that were never observed responding, train with the
-    response as the only condition. A model that is also given the cell type learns a separate response for each type;
-    a model that infers the type from expression lets similar types respond alike.
+    To compare with the input cells, use ``X``, not ``mean`` or ``draw``: what the model does not explain of a cell is
+    the same in both and cancels. To transfer a response to cell types that were never observed responding, train with
+    the response as the only condition. A model that is also given the cell type learns a separate response for each
+    type; a model that infers the type from expression lets similar types respond alike.
 
     References
     ----------
@@ -150,9 +151,11 @@ def _elements(
     if model.reference.limits is not None:
         limit_ng = model.reference.limits.of_counts(target.size_n1)
         mapped_ng = torch.minimum(mapped_ng, torch.maximum(limit_ng, cells.x.dense()))
-    layers = {"lower": lower_ng, "upper": upper_ng, "draw": draw_ng, "quantile_mapped": mapped_ng}
+    if schema.output_kind is Kind.LOG:
+        mapped_ng = mapped_ng.clamp(min=0)
+    layers = {"mean": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng}
     return {
-        "X": to_numpy(mean_sng.mean(0)),
+        "X": to_numpy(mapped_ng),
         **{f"layers/{name}": to_numpy(x_ng) for name, x_ng in layers.items()},
     }
 

@@ -117,7 +117,7 @@ def _was_trained_on(model: Trained, state: Mapping[str, str]) -> bool:
 def _counterfactual(model: Trained, cells: AnnData, condition: Mapping[str, str], seed: int) -> Numbers:
     """Return each cell in another condition, every gene at the rank that it had."""
     found = counterfactual(model, cells, condition=dict(condition), n_draws=1, seed=seed)
-    return dense(found.layers["quantile_mapped"])
+    return dense(found.X)
 
 
 def _gene_embeddings(model: Trained) -> Mapping[str, Numbers]:
