@@ -312,6 +312,11 @@ def _hint_for(path: Path) -> str | None:
 
 def _hint_below(path: Path) -> str | None:
     """Name the data in the folders below a folder, or say what its program left out."""
+    if npz_chunks.has_other_chunks(path):
+        return (
+            "It has .npz files and tables, as chunks have. Name the matrices and the tables of their cells by "
+            '--counts-glob "PATTERN.npz" and --metadata-glob "PATTERN.pkl" (counts_glob and metadata_glob in Python).'
+        )
     if (path / "quants_mat.gz").is_file():
         return (
             "It has alevin's own matrix, quants_mat.gz. Run alevin with --dumpMtx, which writes quants_mat.mtx, or "

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,16 @@ from genevae.io.source import FileSource, Source, Stamp
 from genevae.io.tables.metadata import reading_parquet
 from genevae.io.tables.text import records, separator_of, split
 
-__all__ = ["is_chunks", "open_chunks"]
+__all__ = ["has_other_chunks", "is_chunks", "open_chunks"]
 
 _COUNTS = re.compile(r"(.*)counts(.*)\.npz")
-_METADATA = re.compile(r"(.*)metadata(.*?)\.(pkl|pkl\.gz|parquet)")
+_METADATA = re.compile(r"(.*)metadata(.*?)\.(?:pkl|pkl\.gz|parquet)")
+_WORDS = re.compile(
+    r"(^|[\W_]+)(?:counts?|matrix|expression|expr|x|metadata|meta|obs|annotations?)(?=[\W_]|$)", re.IGNORECASE
+)
+"""What names of matrices and of tables say of their kind, with the separators before."""
+_TABLES = (".pkl", ".pkl.gz", ".parquet")
+_EXAMPLE = '--counts-glob "human_counts_*.npz" --metadata-glob "human_metadata_*.pkl"'
 _GENES = re.compile(r"(var|.*genes.*)\.(txt|tsv|csv|parquet|pkl)")
 SPECIES = "species"
 """The obs column with the beginnings of the names of files, where each beginning has genes of its own."""
@@ -47,13 +54,20 @@ def is_chunks(path: Path) -> bool:
     return path.is_dir() and bool(_named(path, _COUNTS)) and bool(_named(path, _METADATA))
 
 
+def has_other_chunks(path: Path) -> bool:
+    """Return whether a folder has matrices and tables, so that it may be chunks under other names."""
+    names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+    return any(name.endswith(".npz") for name in names) and any(name.endswith(_TABLES) for name in names)
+
+
 def open_chunks(path: Path, files: ReadOptions) -> Source:
     """Open a folder of chunks, such as ``human_counts_1.npz`` with ``human_metadata_1.pkl``.
 
-    A matrix and a table form a chunk if their names differ in ``counts`` and ``metadata`` only. If there are no such
-    pairs, they are matched in natural order (10 after 9). Other names are found by the patterns ``counts_glob`` and
-    ``metadata_glob``, which also choose one of several species. The cells of all chunks are one source, with the chunk
-    of each in the obs column ``file``. Matrices are read one at a time.
+    A matrix and a table form a chunk if their names differ only in words such as ``counts`` and ``metadata``. Other
+    names are found by the globs ``counts_glob`` and ``metadata_glob``, which also choose one of several species; the
+    texts in place of each ``*`` are then compared, without such words. A single matrix and a single table are a chunk
+    whatever their names. Files are never matched by their order. The cells of all chunks are one source, in natural
+    order (10 after 9), with the chunk of each in the obs column ``file``. Matrices are read one at a time.
 
     Chunks of several species, such as ``human_counts_1.npz`` and ``mouse_counts_1.npz``, may have different genes, if
     each species has a file of them, such as ``human_genes.txt``. The genes are then joined like those of several files,
@@ -133,50 +147,78 @@ def _named(path: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Pa
     return [(match, entry) for entry in entries if (match := pattern.fullmatch(entry.name))]
 
 
+def _without_words(text: str) -> str:
+    """Return a name without words such as counts and metadata, and without the separators around them."""
+    return _WORDS.sub("", text).strip("_-. ")
+
+
+def _stem(path: Path) -> str:
+    return next((path.name.removesuffix(end) for end in (".npz", *_TABLES) if path.name.endswith(end)), path.stem)
+
+
 def _species(path: Path, pattern: re.Pattern[str]) -> str:
     """Return the beginning of a file's name, without a number at its end: "human" for human_counts_1.npz."""
     match = pattern.fullmatch(path.name)
     beginning = match[1] if match and match.re.groups and not match.start(1) else ""
-    return re.sub(r"[\W\d_]+$", "", beginning)
+    return re.sub(r"[\W\d_]+$", "", _without_words(beginning))
 
 
-def _keyed(path: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], Path]:
-    """Return the files whose names match by the rest of their names, in natural order."""
-    keyed: dict[tuple[str, ...], Path] = {}
-    for match, entry in _named(path, pattern):
-        other = keyed.setdefault(match.groups()[:2], entry)
-        if other != entry:
-            raise DataError(f"{path} contains one table twice, {other.name} and {entry.name}. Remove one.")
-    return dict(sorted(keyed.items(), key=lambda item: _natural(item[0])))
+_Key = tuple[str, ...]
+_Named = Sequence[tuple[re.Match[str], Path]]
+
+
+def _keys(match: re.Match[str], path: Path) -> tuple[_Key, _Key, _Key]:
+    """Return what a matrix and its table share: the texts of the stars, the same without words, or the whole name."""
+    texts = match.groups()
+    return texts, tuple(map(_without_words, texts)), (_without_words(_stem(path)),)
+
+
+def _by_name(counts: _Named, metadata: _Named) -> list[tuple[Path, Path]]:
+    """Return the pairs of matrices and tables with the same key, of the kind of key by which most are paired."""
+    best: list[tuple[Path, Path]] = []
+    for kind in range(3):
+        sides: list[dict[_Key, list[Path]]] = [{}, {}]
+        for side, found in zip(sides, (counts, metadata), strict=True):
+            for match, path in found:
+                side.setdefault(_keys(match, path)[kind], []).append(path)
+        both = [(side, sides[1][key]) for key, side in sides[0].items() if key in sides[1]]
+        pairs = [(first[0], second[0]) for first, second in both if len(first) == len(second) == 1]
+        best = max(best, pairs, key=len)
+    return best
+
+
+def _longer_globs(pairs: Sequence[tuple[Path, Path]], alone: Sequence[Path]) -> str:
+    """Return options that choose the pairs and no other file, or else an example of them."""
+    globs = []
+    for files in zip(*pairs, strict=True):
+        shared = commonprefix([_stem(file) for file in files])  # noqa: RUF071 - names, not paths
+        beginning = re.sub(r"\d+$", "", shared)
+        globs.append(f"{beginning}*{files[0].name.removeprefix(_stem(files[0]))}")
+    if not globs or any(_pattern(glob, _COUNTS).fullmatch(file.name) for glob in globs for file in alone):
+        return f"such as {_EXAMPLE}"
+    return f'--counts-glob "{globs[0]}" --metadata-glob "{globs[1]}"'
 
 
 def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str]) -> list[_Chunk]:
     """Return the pairs of matrices and tables."""
-    counts, metadata = _keyed(path, counts_pattern), _keyed(path, metadata_pattern)
+    counts, metadata = _named(path, counts_pattern), _named(path, metadata_pattern)
     for what, found, option in (("matrix", counts, "--counts-glob"), ("table", metadata, "--metadata-glob")):
         if not found:
             raise DataError(
                 f"{path} contains no {what} of a chunk by the names *counts*.npz and *metadata*.pkl, or by the given "
                 f'patterns. It contains: {shorten(sorted(e.name for e in path.iterdir()))}. Give {option} "PATTERN".'
             )
-    shared = [key for key in counts if key in metadata]
-    if shared:
-        alone = [counts[key].name for key in counts if key not in metadata]
-        alone += [metadata[key].name for key in metadata if key not in counts]
-        if alone:
-            raise DataError(
-                f"{path} contains {len(counts)} matrices and {len(metadata)} tables, and these have no counterpart: "
-                f"{shorten(alone)}. Add it, or move them elsewhere."
-            )
-        pairs = [(counts[key], metadata[key]) for key in shared]
-    elif len(counts) != len(metadata):
+    one_each = len(counts) == len(metadata) == 1
+    pairs = [(counts[0][1], metadata[0][1])] if one_each else _by_name(counts, metadata)
+    paired = {file for pair in pairs for file in pair}
+    if alone := [file for _, file in [*counts, *metadata] if file not in paired]:
         raise DataError(
-            f"{path} contains {len(counts)} matrices ({shorten(file.name for file in counts.values())}) and "
-            f"{len(metadata)} tables ({shorten(file.name for file in metadata.values())}), but each matrix needs one "
-            "table. Add the missing files, or move the rest elsewhere."
+            f"{path} contains {len(counts)} matrices and {len(metadata)} tables, and these have no counterpart of the "
+            f"same name, or more than one: {shorten(file.name for file in alone)}. Add or rename files, or choose the "
+            f"others by longer patterns: {_longer_globs(pairs, alone)}."
         )
-    else:
-        pairs = list(zip(counts.values(), metadata.values(), strict=True))
+    texts = {file: match.groups() for match, file in counts}
+    pairs.sort(key=lambda pair: _natural(texts[pair[0]]))
     result = [_Chunk(Stamp.of(matrix), Stamp.of(table), _species(matrix, counts_pattern)) for matrix, table in pairs]
     order = list(dict.fromkeys(chunk.species for chunk in result))
     return sorted(result, key=lambda chunk: order.index(chunk.species))
@@ -189,8 +231,8 @@ def _common_width(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -
             raise DataError(
                 f"{chunks[0].counts.path} has {shapes[0][1]:,} genes and {chunk.counts.path} has {n_genes:,}, but all "
                 "chunks must have the same genes as columns. If they are of several species, name the genes of each in "
-                "a file, such as human_genes.txt and mouse_genes.txt, or choose one by --counts-glob "
-                '"human_counts_*.npz" and --metadata-glob "human_metadata_*.pkl".'
+                "a file, such as human_genes.txt and mouse_genes.txt, or choose one, such as "
+                f"{_EXAMPLE}."
             )
     return shapes[0][1]
 

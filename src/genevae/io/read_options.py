@@ -50,7 +50,7 @@ class ReadOptions:
         A pattern of the names of the matrices in a folder of chunks, such as "human_*.npz"; by default *counts*.npz.
     metadata_glob
         A pattern of the names of their tables, such as "human_*.pkl"; by default *metadata*.pkl, .pkl.gz or .parquet. A
-        matrix and its table have the same text in place of each *.
+        matrix and its table have the same text in place of each *, apart from words such as counts and metadata.
     max_cells_per_batch
         Cells of each batch file at most: a random sample, the same whenever the file is read; all by default.
     keep
