@@ -233,7 +233,7 @@ def _format_named(name: str) -> Format:
 
 
 def _with_metadata(source: Source, files: ReadOptions) -> Source:
-    """Join tables of metadata to the cells, one after the other."""
+    """Join tables of metadata to the cells."""
     if not files.metadata_tables:
         return source
     tables = {str(path): read_table(path) for path in files.metadata_tables}

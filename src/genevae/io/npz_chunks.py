@@ -147,7 +147,7 @@ def _named(path: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Pa
     return [(match, entry) for entry in entries if (match := pattern.fullmatch(entry.name))]
 
 
-def _without_words(text: str) -> str:
+def _without_kind(text: str) -> str:
     """Return a name without words such as counts and metadata, and without the separators around them."""
     return _WORDS.sub("", text).strip("_-. ")
 
@@ -160,7 +160,7 @@ def _species(path: Path, pattern: re.Pattern[str]) -> str:
     """Return the beginning of a file's name, without a number at its end: "human" for human_counts_1.npz."""
     match = pattern.fullmatch(path.name)
     beginning = match[1] if match and match.re.groups and not match.start(1) else ""
-    return re.sub(r"[\W\d_]+$", "", _without_words(beginning))
+    return re.sub(r"[\W\d_]+$", "", _without_kind(beginning))
 
 
 _Key = tuple[str, ...]
@@ -170,7 +170,7 @@ _Named = Sequence[tuple[re.Match[str], Path]]
 def _keys(match: re.Match[str], path: Path) -> tuple[_Key, _Key, _Key]:
     """Return what a matrix and its table share: the texts of the stars, the same without words, or the whole name."""
     texts = match.groups()
-    return texts, tuple(map(_without_words, texts)), (_without_words(_stem(path)),)
+    return texts, tuple(map(_without_kind, texts)), (_without_kind(_stem(path)),)
 
 
 def _by_name(counts: _Named, metadata: _Named) -> list[tuple[Path, Path]]:

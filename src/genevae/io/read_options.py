@@ -32,12 +32,15 @@ class ReadOptions:
         Genes of several files: those that all files have (inner), or those that any has (outer). A gene that a file
         lacks is then missing in its cells, not zero. With outer, a file may also lack genes of a trained model.
     metadata
-        A table (CSV, TSV, parquet) of further obs columns, or several, which are joined one after the other.
+        A table (CSV, TSV, parquet) whose columns are added to obs, or several tables. Each has one row per cell, or per
+        value of an obs column (see key), such as a donor.
     key
-        The obs column to match with the metadata's column of the same name, or else its first column; by default the
-        cell names.
+        The obs column whose values identify the rows of the metadata, such as donor_id; the table has them in its
+        column of the same name, or else its first. By default rows are identified by the cell names (obs_names).
     metadata_key
-        The column of the metadata to match with the cells, where neither of these is.
+        The column of the metadata that identifies its rows, if it is not the first. It is compared with the obs column
+        key, or else the obs column of the same name, or else the cell names. Of several tables, those without this
+        column are matched by their first column with the cell names.
     transpose
         Whether a table has genes in rows; by default detected from the gene names. Of another format, whether its
         rows become columns.
