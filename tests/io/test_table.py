@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def test_nothing_that_matches_is_an_error(obs):
     assert join_metadata(obs.iloc[:0], {"t.csv": table}, None).columns.tolist() == ["donor", "age", "x"]
 
 
-def test_several_tables_are_joined_one_after_the_other_by_a_column_of_theirs(obs):
+def test_several_tables_are_joined_by_a_column_of_theirs(obs):
     sexes = pd.DataFrame({"sex": ["f", "m", "f"], "id": ["c3", "c2", "c1"]})
     sites = pd.DataFrame({"id": ["c1", "c3"], "site": ["x", "y"]})
     joined = join_metadata(obs, {"a.csv": sexes, "b.csv": sites}, table_key="id")
@@ -241,6 +242,36 @@ def test_several_tables_are_joined_one_after_the_other_by_a_column_of_theirs(obs
         join_metadata(obs, {"a.csv": sites, "b.csv": sites}, table_key="id")
     with pytest.raises(DataError, match=r"b\.csv has no column 'ids'.*'id'"):
         join_metadata(obs, {"b.csv": sites}, table_key="ids")
+
+
+@pytest.mark.parametrize("how", [{"key": "donor"}, {"table_key": "donor"}], ids=str)
+def test_tables_by_an_obs_column_and_by_cell_are_joined_in_one_command(obs, how):
+    sexes = pd.DataFrame({"sex": ["f", "m", "f"], "donor": [7, 8, 9]})
+    ages = pd.DataFrame({"donor": [9, 8, 7], "years": [30, 20, 10]})
+    types = pd.DataFrame({"cell": ["c1", "c2", "c3"], "type": ["T", "B", "NK"]})
+    joined = join_metadata(obs, {"a.csv": sexes, "b.csv": ages, "c.csv": types}, **how)
+    assert joined["sex"].tolist() == ["f", "m", "f", "f"]
+    assert joined["years"].tolist() == [10, 20, 10, 30]
+    assert joined["type"].tolist() == ["T", "B", "B", "NK"]
+
+
+@pytest.mark.parametrize(
+    ("table", "how", "option"),
+    [
+        ({"id": ["x", "y"], "donor": ["7", "9"]}, {}, "--key donor"),
+        ({"id": ["x", "y"], "the donor": [7, 9]}, {}, "--key donor --metadata-key 'the donor'"),
+        ({"cell": ["c1", "c3"], "donor": ["d1", "d2"]}, {"key": "donor"}, "--metadata-key cell"),
+        ({"id": ["x", "y"], "sex": ["f", "m"]}, {}, "No column of the cells shares"),
+    ],
+    ids=str,
+)
+def test_a_key_that_does_not_match_is_an_error_with_one_that_does(obs, table, how, option):
+    with pytest.raises(DataError, match=option) as told:
+        join_metadata(obs, {"t.csv": pd.DataFrame(table)}, **how)
+    options = re.findall(r"--(key|metadata-key) ('.*?'|\w+)", str(told.value))
+    keys = {"key" if option == "key" else "table_key": value.strip("'") for option, value in options}
+    if keys:
+        join_metadata(obs, {"t.csv": pd.DataFrame(table)}, **keys)
 
 
 @given(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,7 @@ def _blocks(path: Path, rows: Iterable[tuple[int, str]], separator: str, n_colum
 def join_metadata(
     obs: pd.DataFrame, tables: Mapping[str, pd.DataFrame], key: str | None = None, table_key: str | None = None
 ) -> pd.DataFrame:
-    """Add the columns of tables to obs, one after the other (a left join).
+    """Add the columns of tables to obs (a left join). Each table is matched with the cells by itself.
 
     Keys are compared as text, so that 7 matches "7". Cells without a row get missing values; rows without a cell are
     left out. If both have a column of the same name, the table's replaces that of ``obs``.
@@ -172,10 +173,11 @@ def join_metadata(
     tables
         Tables by their names in messages, with one row per key.
     key
-        The column of ``obs`` to match; by default the cell names.
+        The column of ``obs`` to match; by default that of the same name as ``table_key``, or else the cell names.
     table_key
         The column of the tables to match; by default that of the same name as ``key``, or else the first, or, if no
-        cell is in the first, the one that has most of them.
+        cell is in the first, the one that has most of them. Of several tables, those that lack the named column, where
+        another has it, are matched with the cell names in the same way.
 
     Returns
     -------
@@ -190,8 +192,11 @@ def join_metadata(
     """
     first: dict[str, str] = {}
     joined = obs
+    wanted = key if table_key is None else table_key
+    some_have_it = any(wanted in table.columns for table in tables.values())
     for name, table in tables.items():
-        added = _matching_rows(obs, table, key, table_key, name)
+        keys = (None, None) if some_have_it and wanted not in table.columns else (key, table_key)
+        added = _matching_rows(obs, table, *keys, name)
         if twice := [column for column in added if column in first]:
             raise DataError(
                 f"{first[twice[0]]} and {name} both have {shorten(twice)}, and only one can be added to the cells. "
@@ -213,6 +218,8 @@ def _matching_rows(
         )
     if key is not None and key not in obs.columns:
         raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
+    if key is None and table_key in obs.columns:
+        key = table_key
     obs_keys = _as_text(obs.index if key is None else obs[key])
     if table_key is None:
         table_key = key if key in table.columns else _key_column(table, obs_keys)
@@ -227,7 +234,7 @@ def _matching_rows(
     if len(obs) and (at < 0).all():
         raise DataError(
             f"No cell is in {name}: its '{table_key}' has {_examples(table_keys)}, but the cells "
-            f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. Give a key that both have."
+            f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. {_shared_keys(obs, table)}"
         )
     return added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
 
@@ -240,6 +247,36 @@ def _key_column(table: pd.DataFrame, obs_keys: NDArray[np.object_]) -> str:
         return first
     n_shared = {str(column): keys.isin(_as_text(table[column])).sum() for column in table.columns}
     return max(n_shared, key=n_shared.__getitem__)
+
+
+def _shared_keys(obs: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Name the options by which cells and a table match, by the texts that their columns share."""
+    theirs = {str(title): set(_texts_of(table[title])) for title in table.columns}
+    columns: dict[str | None, pd.Series | pd.Index] = {None: obs.index}
+    columns |= {str(title): obs[title] for title in obs.columns}
+    shares = []
+    for ours, column in columns.items():
+        keys = set(_texts_of(column))
+        for title, texts in theirs.items():
+            if (n_shared := len(keys & texts)) and not (ours is None and title in columns):
+                shares.append((n_shared / len(keys), ours == title, ours is None, ours, title))
+    if not shares:
+        return "No column of the cells shares a value with a column of this table. Are they of the same data?"
+    *_, ours, title = max(shares, key=lambda share: share[:3])
+    options = [] if ours is None else [f"--key {quote(ours)}"]
+    options += [] if ours == title else [f"--metadata-key {quote(title)}"]
+    name = "the cell names" if ours is None else f"the obs column '{ours}'"
+    return (
+        f"Its '{title}' shares values with {name}: match them by {' '.join(options)} (key and metadata_key in Python)."
+    )
+
+
+def _texts_of(values: pd.Series | pd.Index) -> Iterable[str]:
+    """Yield the different values as text, where they can be keys: texts, categories and integers."""
+    unique = pd.Series(values.unique()).dropna()
+    if isinstance(unique.dtype, pd.CategoricalDtype):
+        unique = unique.astype(unique.cat.categories.dtype)
+    return () if unique.dtype.kind in "bfcmM" else map(_text, unique)
 
 
 def _as_text(values: pd.Series | pd.Index) -> NDArray[np.object_]:
