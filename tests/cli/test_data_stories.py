@@ -57,9 +57,12 @@ def test_fields_says_what_each_column_is(kang, tmp_path, capsys) -> None:
     main(["data", "fields", str(kang), "--out", str(tmp_path / "fields.csv")])
     table = pd.read_csv(tmp_path / "fields.csv", index_col=0)
     assert set(table.index) == {"condition", "cell_type", "donor"}
+    main(["data", "fields", str(kang), "--out", str(tmp_path / "fields.json")])
+    record = json.loads((tmp_path / "fields.json").read_text())[0]
+    assert set(record) == {"field", "kind", "using", "cardinality", "non_null_fraction"}
     obs = ad.read_h5ad(kang).obs
     assert table["cardinality"].to_dict() == {name: obs[name].nunique() for name in table.index}
-    assert (table["non_null"] == 1).all()
+    assert (table["non_null_fraction"] == 1).all()
 
 
 # --- converting -------------------------------------------------------------------------------------------------------

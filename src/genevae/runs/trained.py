@@ -162,7 +162,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
             _read_table(path / "history.csv"),
             cells["part"],
             {**facts, "config": (path / "config.toml").read_text()},
-            fields=_read_table(path / "fields.csv") if "fields.csv" in facts["sha256"] else pd.DataFrame(),
+            fields=_fields_in(path) if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
             folder=path.absolute(),
         )
@@ -250,6 +250,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     if head.count(",") > MAX_COLUMNS:
         raise ValueError(f"{path.name} has more than {MAX_COLUMNS} columns.")
     return pd.read_csv(path, float_precision="round_trip") if head.strip() else pd.DataFrame()
+
+
+def _fields_in(path: Path) -> pd.DataFrame:
+    """Read what each obs column was; older runs have other titles."""
+    return _read_table(path / "fields.csv").rename(columns={"used": "using", "non_null": "non_null_fraction"})
 
 
 def versions() -> dict[str, str]:
