@@ -232,6 +232,13 @@ def test_columns_and_categories_are_united(folder) -> None:
     assert obs["donor"].notna().sum() == 4
 
 
+def test_a_column_that_is_left_out_of_many_tables_is_named_once(folder, capsys) -> None:
+    for number, n in {1: 5, 2: 4, 10: 3}.items():
+        table(n, number).assign(markers=[["CD3E"]] * n).to_pickle(folder / f"human_metadata_{number}.pkl")
+    assert "markers" not in opened(folder).obs
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 # --- genes ------------------------------------------------------------------------------------------------------------
 
 SYMBOLS = [f"G{n}" for n in range(N_GENES - 1)] + ["G0"]
@@ -339,8 +346,8 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(folder, monkeypatch, na
     reader = "read_npz" if name.endswith("npz") else "read_pickled_table"
     read = getattr(module, reader)
 
-    def read_and_touch(path: Path) -> Any:
-        found = read(path)
+    def read_and_touch(path: Path, *left_out: Any) -> Any:
+        found = read(path, *left_out)
         if path.name == name:
             os.utime(path, ns=(1, 1))
         return found

@@ -20,7 +20,7 @@ from genevae.io.concat import concat_sources, concat_tables
 from genevae.io.h5ad import ignore_warnings
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
 from genevae.io.read_options import ReadOptions, require_no_layer
-from genevae.io.safe_pickle.table import read_pickled_table
+from genevae.io.safe_pickle.table import name_left_out, read_pickled_table
 from genevae.io.source import FileSource, Source, Stamp
 from genevae.io.tables.metadata import reading_parquet
 from genevae.io.tables.text import records, separator_of, split
@@ -100,7 +100,9 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
         raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
     chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
-    tables = [_table_of(chunk, n_cells) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
+    left_out: dict[str, list[Path]] = {}
+    tables = [_table_of(chunk, n_cells, left_out) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
+    name_left_out(left_out)
     obs = _stacked(path, chunks, tables)
     groups = _by_genes(path, chunks)
     if len(groups) > 1 and SPECIES not in obs:
@@ -237,10 +239,10 @@ def _common_width(chunks: Sequence[_Chunk], shapes: Sequence[tuple[int, int]]) -
     return shapes[0][1]
 
 
-def _table_of(chunk: _Chunk, n_cells: int) -> pd.DataFrame:
+def _table_of(chunk: _Chunk, n_cells: int, left_out: dict[str, list[Path]]) -> pd.DataFrame:
     """Read the table of a chunk, and check that it has one row per cell."""
     path = chunk.metadata.path
-    table = _read(path)
+    table = _read(path, left_out)
     chunk.metadata.check()
     if len(table) != n_cells:
         raise DataError(
@@ -254,10 +256,10 @@ def _table_of(chunk: _Chunk, n_cells: int) -> pd.DataFrame:
     return table
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, left_out: dict[str, list[Path]] | None = None) -> pd.DataFrame:
     """Read a table with its index."""
     if path.suffix != ".parquet":
-        return read_pickled_table(path)
+        return read_pickled_table(path, left_out)
     with reading_parquet(path):
         table: pd.DataFrame = pd.read_parquet(path, engine="pyarrow")
         return table

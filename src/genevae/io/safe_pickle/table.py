@@ -8,7 +8,7 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from genevae.io.safe_pickle.machine import ForbiddenName, UnreadablePickle, run
 from genevae.io.safe_pickle.parts import ADMITTED, TableReader
 from genevae.io.safe_pickle.plain import is_plain, read_plain
 
-__all__ = ["read_pickled_table"]
+__all__ = ["name_left_out", "read_pickled_table"]
 
 _UNPACK: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 """Readers of compressed files by their first bytes."""
@@ -28,7 +28,7 @@ _FOREIGN = {b"\x28\xb5\x2f\xfd": "Zstandard", b"PK": "zip", b"PAR1": "parquet", 
 _SAFER = "If you trust the file, convert it to parquet"
 
 
-def read_pickled_table(path: Path) -> pd.DataFrame:
+def read_pickled_table(path: Path, left_out: dict[str, list[Path]] | None = None) -> pd.DataFrame:
     """Read a table of pandas 1.0 to 3, an AnnData object or a view of one, a list of dicts or a dict of lists.
 
     Opening a pickle in the usual way can run any code. Here it is read as data: nothing in it is imported or called.
@@ -41,6 +41,9 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
     ----------
     path
         The file.
+    left_out
+        Gets the file for each column that is left out, instead of the line on stderr; for
+        :func:`name_left_out`, which names a column of many files once.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
     """
     try:
         data = _unpacked(path)
-        table, left_out = _table(run(data, ADMITTED), len(data))
+        table, names = _table(run(data, ADMITTED), len(data))
     except ForbiddenName as error:
         raise DataError(
             f"{path} may be unsafe and was not read: it needs '{error}', which no table needs. No code was run. "
@@ -69,9 +72,19 @@ def read_pickled_table(path: Path) -> pd.DataFrame:
             f"{path} cannot be read as a table, because its parts are inconsistent ({reason}). It is damaged, or was "
             f"written by an unknown version of pandas. Copy or write it again. {_SAFER}: {_advice(path)}."
         ) from error
-    for name in left_out:
-        print(f"genevae: {path}: column '{name}' is left out, as it cannot be read as scalars", file=sys.stderr)  # noqa: T201
+    if left_out is None:
+        name_left_out({name: [path] for name in names})
+    else:
+        for name in names:
+            left_out.setdefault(name, []).append(path)
     return table
+
+
+def name_left_out(columns: Mapping[str, Sequence[Path]]) -> None:
+    """Print a line on stderr for each column that was left out of tables in a folder."""
+    for name, paths in columns.items():
+        place = paths[0] if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} files)"
+        print(f"genevae: {place}: column '{name}' is left out, as it cannot be read as scalars", file=sys.stderr)  # noqa: T201
 
 
 def _table(note: object, n_bytes: int) -> tuple[pd.DataFrame, list[str]]:
