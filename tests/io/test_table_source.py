@@ -372,8 +372,8 @@ def test_tables_are_told_by_suffix(tmp_path, name, expected):
         ("x\ng1\ng2\n", "has no column of numbers"),
         ("x;a;b\ng1;1,5;2,5\n", r"has no column of numbers.*'2,5'.*decimal points"),
         ("x,a,b\ng1,u,v\n", "has no column of numbers"),
-        ("A,B,C\n0,1.5,2\n0,1,2\n", r"numbers \(0, 0\) in its first column, where names are expected"),
-        ("g1,0,0,5\ng2,1,0,2\n", r"numbers \(0, 0, 5\) in its first row, where names are expected"),
+        ("A,B,C\n0,1.5,2\n0,1,2\n", r"numbers \(0, 0\) in its first column, where names are expected.*--no-names"),
+        ("g1,0,0,5\ng2,1,0,2\n", r"numbers \(0, 0, 5\) in its first row, where names are expected.*--no-names"),
         ("x,a\ng1,\x001\n", "zero byte"),
     ],
 )

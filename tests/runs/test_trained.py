@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -75,6 +76,22 @@ def test_fields_and_vocabularies_say_what_the_conditions_were(tiny_model, saved)
     }
     for name, codes in vocabularies.items():
         assert {category: tiny_model.schema[name].code(category) for category in codes} == codes
+
+
+def test_titles_of_fields_in_older_runs_are_read_as_todays(tiny_model, copy):
+    older = tiny_model.fields.rename(columns={"using": "used", "non_null_fraction": "non_null"})
+    older.to_csv(copy / "fields.csv", index=False)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["sha256"]["fields.csv"] = hashlib.sha256((copy / "fields.csv").read_bytes()).hexdigest()
+    del manifest[SEAL]
+    (copy / MANIFEST).write_text(json.dumps({**manifest, SEAL: _seal(manifest)}))
+    pd.testing.assert_frame_equal(load(copy).fields, tiny_model.fields)
+
+
+def test_a_checkpoint_that_is_missing_is_an_error_with_those_that_exist(copy):
+    (copy / "checkpoints" / "step_00000040").mkdir(parents=True)
+    with pytest.raises(RunError, match="There are: step_00000040"):
+        load(copy / "checkpoints" / "step_00000500")
 
 
 def test_a_folder_from_before_there_were_fields_is_opened(tiny_model, copy):

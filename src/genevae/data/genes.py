@@ -63,7 +63,7 @@ def gene_columns(source: Source, genes: Sequence[str], allow_missing: bool = Fal
     if missing and (not allow_missing or len(missing) == len(genes)):
         raise GeneError(
             f"{source.name} lacks {len(missing):,} of the {len(genes):,} required genes: {shorten(missing)}. "
-            f"{_reason_missing(missing, source.genes)}"
+            f"{_reason_missing(missing, source.genes, lacks_all=len(missing) == len(genes))}"
         )
     column_of = {name: column for column, name in enumerate(required)}
     return np.array([column_of.get(name, -1) for name in names], dtype=np.int64)
@@ -91,7 +91,7 @@ def _require_unique(name: str, genes: Sequence[str], required: set[str]) -> None
         )
 
 
-def _reason_missing(missing: list[str], present: tuple[str, ...]) -> str:
+def _reason_missing(missing: list[str], present: tuple[str, ...], lacks_all: bool) -> str:
     """Explain missing genes by case or naming scheme, and say what to do."""
     folded = {gene.casefold(): gene for gene in present}
     pairs = [(gene, folded[gene.casefold()]) for gene in missing if gene.casefold() in folded]
@@ -104,9 +104,12 @@ def _reason_missing(missing: list[str], present: tuple[str, ...]) -> str:
         schemes = ("Ensembl ids", "gene symbols")
         required, given = schemes if _are_ensembl(missing) else schemes[::-1]
         return f"{required} are required, but the data have {given}. Put the {required} into var_names (see adata.var)."
+    advice = f"The data have {shorten(present, 3)}. Give data with these genes."
+    if lacks_all:
+        return advice
     return (
-        f"The data have {shorten(present, 3)}. Give data with these genes. A model takes genes that a file lacks as "
-        "missing, not as zero, with --join outer (in Python: genevae.io.formats.ReadOptions(path, join='outer'))."
+        f"{advice} A model takes genes that a file lacks as missing, not as zero, with --join outer (in Python: "
+        "genevae.io.formats.ReadOptions(path, join='outer'))."
     )
 
 

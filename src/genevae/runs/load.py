@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genevae.errors import RunError
+from genevae.errors import RunError, missing_path
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.runs.checkpoint import CHECKPOINTS, is_checkpoint, latest, restore
@@ -64,6 +64,8 @@ def _checkpoint_of(path: Path) -> Path | None:
     """Return the checkpoint that a path stands for: itself, or the last of an unfinished run."""
     if is_checkpoint(path):
         return path.absolute()
+    if path.parent.name == CHECKPOINTS and not path.exists():
+        raise RunError(missing_path(path))
     if path.name == CHECKPOINTS and (path.parent / START).is_file():
         if found := latest(path.parent):
             return found

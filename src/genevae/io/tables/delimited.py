@@ -191,7 +191,7 @@ def _require_names(path: Path, names: tuple[str, ...] | list[str], where: str) -
     if len(set(names)) < len(names) or not all(name.strip().lstrip("-").isdigit() for name in names):
         raise DataError(
             f"{path} has numbers ({shorten(names, 3)}) in its {where}, where names are expected. Add the names of "
-            "samples and genes."
+            "samples and genes, or leave names out with --no-names (names=False in Python) if the table has none."
         )
 
 
