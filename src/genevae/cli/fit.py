@@ -226,7 +226,9 @@ def _summary(model: Trained, out: Path) -> str:
     begun = ""
     if start:
         begun = f"From     {start['run']}: {start['weights']} of {start['of']} weights, {start['genes']:,} genes\n"
-    nested = "".join(f"Note     {nesting}\n" for nesting in model.schema.nested)
+    from genevae.data.nesting import one_way
+
+    nested = "".join(f"Note     {nesting}\n" for nesting in one_way(model.schema.nested))
     return begun + (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
         f"Values   {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"

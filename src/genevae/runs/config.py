@@ -186,6 +186,14 @@ class FitConfig:
     split: SplitOptions = SplitOptions()
     run: RunOptions = RunOptions()
 
+    def __post_init__(self) -> None:
+        """Check that there is a trained model to start from where the recipe needs one."""
+        if self.recipe.objective.needs_trained and self.run.from_run is None:
+            raise RecipeError(
+                "posterior=frozen keeps the posterior of a trained model, and none was given. Give one with --from RUN "
+                "(from_run=), or train the posterior: posterior=joint or posterior=bound."
+            )
+
     @classmethod
     def from_flat(cls, options: Mapping[str, Any]) -> Self:
         """Build the record from options by name, as a config file has them.
