@@ -98,8 +98,8 @@ def fit(
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
     gene_filter
-        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; --genes
-        are chosen among those.
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
+        genes to model are chosen among those.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
     batch_size

@@ -72,8 +72,8 @@ class Expression:
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
-        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
-        are chosen among those.
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
+        genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     """

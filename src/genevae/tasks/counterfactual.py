@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ def _blocks(
     interval: float,
     seed: int,
     support_as: str,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     with evaluation_mode(model) as module, seeded(module, seed):
         support = SupportByCombination(model.reference, target)
         for minibatch in on_device(module, cells):
