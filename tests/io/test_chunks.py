@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.errors import DataError, GeneError
+from genevae.errors import DataError, GeneError, GenevaeWarning
 from genevae.io import npz_chunks as module
 from genevae.io.formats import open_source
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz
@@ -173,7 +173,20 @@ def test_hidden_files_are_not_meant(folder) -> None:
 def test_names_that_do_not_agree_are_matched_in_order(folder) -> None:
     for number in (1, 2, 9, 10):
         (folder / f"human_metadata_{number}.pkl").rename(folder / f"metadata{number + 90}.pkl")
-    assert list(opened(folder).obs.index)[5] == "c2-0"
+    with pytest.warns(GenevaeWarning, match="matched in order: human_counts_1.npz with metadata91.pkl"):
+        assert list(opened(folder).obs.index)[5] == "c2-0"
+
+
+@pytest.mark.parametrize(
+    "globs", [("human_*.npz", "human_*.pkl"), ("*counts_*.npz", "*metadata_*.pkl"), ("*.npz", "*.pkl")]
+)
+def test_names_that_patterns_choose_agree_but_for_a_few_words(folder, globs) -> None:
+    source = open_source(ReadOptions(folder, counts_glob=globs[0], metadata_glob=globs[1]))
+    expected = opened(folder)
+    assert list(source.obs.index) == list(expected.obs.index)
+    (folder / "human_metadata_9.pkl").rename(folder / "human_metadata_3.pkl")
+    with pytest.raises(DataError, match=r"no counterpart: human_counts_9.npz, human_metadata_3.pkl.*--counts-glob"):
+        open_source(ReadOptions(folder, counts_glob=globs[0], metadata_glob=globs[1]))
 
 
 @pytest.mark.parametrize("names", [[], ["human_counts_1.npz"], ["human_metadata_1.pkl"], ["a.npz", "a.pkl"]])

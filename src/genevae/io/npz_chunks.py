@@ -13,7 +13,7 @@ import pandas as pd
 from anndata.utils import make_index_unique
 from scipy import sparse
 
-from genevae.errors import DataError, shorten
+from genevae.errors import DataError, shorten, warn
 from genevae.io.cache import cached
 from genevae.io.concat import concat_sources, concat_tables
 from genevae.io.h5ad import ignore_warnings
@@ -29,6 +29,11 @@ __all__ = ["is_chunks", "open_chunks"]
 _COUNTS = re.compile(r"(.*)counts(.*)\.npz")
 _METADATA = re.compile(r"(.*)metadata(.*?)\.(pkl|pkl\.gz|parquet)")
 _GENES = re.compile(r"(var|.*genes.*)\.(txt|tsv|csv|parquet|pkl)")
+_WORDS = re.compile(
+    r"(?:[\W_]+|(?<![a-z])(?:counts?|matrix|mat|expression|metadata|meta|obs|cells|annotations?|npz|pkl|gz|parquet)(?![a-z]))+",
+    re.IGNORECASE,
+)
+"""What separates the words of a name, with the words that a matrix and its table do not share."""
 SPECIES = "species"
 """The obs column with the beginnings of the names of files, where each beginning has genes of its own."""
 
@@ -51,9 +56,10 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     """Open a folder of chunks, such as ``human_counts_1.npz`` with ``human_metadata_1.pkl``.
 
     A matrix and a table form a chunk if their names differ in ``counts`` and ``metadata`` only. If there are no such
-    pairs, they are matched in natural order (10 after 9). Other names are found by the patterns ``counts_glob`` and
-    ``metadata_glob``, which also choose one of several species. The cells of all chunks are one source, with the chunk
-    of each in the obs column ``file``. Matrices are read one at a time.
+    pairs, they are matched in natural order (10 after 9), with a warning. Other names are found by the patterns
+    ``counts_glob`` and ``metadata_glob``, which also choose one of several species; the texts in place of their stars
+    must then agree, but for words such as ``counts`` and ``metadata``. The cells of all chunks are one source, with the
+    chunk of each in the obs column ``file``. Matrices are read one at a time.
 
     Chunks of several species, such as ``human_counts_1.npz`` and ``mouse_counts_1.npz``, may have different genes, if
     each species has a file of them, such as ``human_genes.txt``. The genes are then joined like those of several files,
@@ -84,7 +90,8 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     require_no_layer(path, files)
     if not path.is_dir():
         raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
-    chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
+    patterns = _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA)
+    chunks = _pairs(path, *patterns, by_globs=files.has_globs)
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
     tables = [_table_of(chunk, n_cells) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
     obs = _stacked(path, chunks, tables)
@@ -140,19 +147,24 @@ def _species(path: Path, pattern: re.Pattern[str]) -> str:
     return re.sub(r"[\W\d_]+$", "", beginning)
 
 
-def _keyed(path: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], Path]:
-    """Return the files whose names match by the rest of their names, in natural order."""
+def _keyed(path: Path, pattern: re.Pattern[str], by_terms: bool = False) -> dict[tuple[str, ...], Path]:
+    """Return the files whose names match by the rest of their names, or by all words but a few, in natural order."""
     keyed: dict[tuple[str, ...], Path] = {}
     for match, entry in _named(path, pattern):
-        other = keyed.setdefault(match.groups()[:2], entry)
+        key = tuple(filter(None, _WORDS.split(entry.name))) if by_terms else match.groups()[:2]
+        other = keyed.setdefault(key, entry)
         if other != entry:
             raise DataError(f"{path} contains one table twice, {other.name} and {entry.name}. Remove one.")
     return dict(sorted(keyed.items(), key=lambda item: _natural(item[0])))
 
 
-def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str]) -> list[_Chunk]:
+def _pairs(
+    path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str], by_globs: bool
+) -> list[_Chunk]:
     """Return the pairs of matrices and tables."""
     counts, metadata = _keyed(path, counts_pattern), _keyed(path, metadata_pattern)
+    if by_globs and not counts.keys() & metadata.keys():
+        counts, metadata = _keyed(path, counts_pattern, by_terms=True), _keyed(path, metadata_pattern, by_terms=True)
     for what, found, option in (("matrix", counts, "--counts-glob"), ("table", metadata, "--metadata-glob")):
         if not found:
             raise DataError(
@@ -160,23 +172,28 @@ def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pat
                 f'patterns. It contains: {shorten(sorted(e.name for e in path.iterdir()))}. Give {option} "PATTERN".'
             )
     shared = [key for key in counts if key in metadata]
-    if shared:
+    if shared or (by_globs and max(len(counts), len(metadata)) > 1):
         alone = [counts[key].name for key in counts if key not in metadata]
         alone += [metadata[key].name for key in metadata if key not in counts]
         if alone:
             raise DataError(
                 f"{path} contains {len(counts)} matrices and {len(metadata)} tables, and these have no counterpart: "
-                f"{shorten(alone)}. Add it, or move them elsewhere."
+                f"{shorten(alone)}. A matrix and its table have the same name, but for words such as counts and "
+                "metadata. Rename them, add the missing ones, or choose others with --counts-glob and --metadata-glob, "
+                'such as "human_counts_*.npz" and "human_metadata_*.pkl".'
             )
         pairs = [(counts[key], metadata[key]) for key in shared]
     elif len(counts) != len(metadata):
         raise DataError(
             f"{path} contains {len(counts)} matrices ({shorten(file.name for file in counts.values())}) and "
             f"{len(metadata)} tables ({shorten(file.name for file in metadata.values())}), but each matrix needs one "
-            "table. Add the missing files, or move the rest elsewhere."
+            "table. Add the missing files, move the rest elsewhere, or choose by --counts-glob and --metadata-glob."
         )
     else:
         pairs = list(zip(counts.values(), metadata.values(), strict=True))
+        if len(pairs) > 1:
+            named = shorten((f"{matrix.name} with {table.name}" for matrix, table in pairs), 3)
+            warn(f"{path}: no matrix has the name of a table, so they are matched in order: {named}.")
     result = [_Chunk(Stamp.of(matrix), Stamp.of(table), _species(matrix, counts_pattern)) for matrix, table in pairs]
     order = list(dict.fromkeys(chunk.species for chunk in result))
     return sorted(result, key=lambda chunk: order.index(chunk.species))

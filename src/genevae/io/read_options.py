@@ -32,12 +32,12 @@ class ReadOptions:
         Genes of several files: those that all files have (inner), or those that any has (outer). A gene that a file
         lacks is then missing in its cells, not zero. With outer, a file may also lack genes of a trained model.
     metadata
-        A table (CSV, TSV, parquet) of further obs columns, or several, which are joined one after the other.
+        A table (CSV, TSV, parquet) of further obs columns, or several, each of which is matched with the cells.
     key
-        The obs column to match with the metadata's column of the same name, or else its first column; by default the
-        cell names.
+        The obs column whose values are looked up in the metadata; by default the cell names.
     metadata_key
-        The column of the metadata to match with the cells, where neither of these is.
+        The column of the metadata that these values are looked up in, and of obs too where obs has it; by default the
+        column called as the obs column, or else the first.
     transpose
         Whether a table has genes in rows; by default detected from the gene names. Of another format, whether its
         rows become columns.

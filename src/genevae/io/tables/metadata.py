@@ -172,10 +172,11 @@ def join_metadata(
     tables
         Tables by their names in messages, with one row per key.
     key
-        The column of ``obs`` to match; by default the cell names.
+        The column of ``obs`` to match; by default that of the same name as ``table_key``, or else the cell names.
     table_key
         The column of the tables to match; by default that of the same name as ``key``, or else the first, or, if no
-        cell is in the first, the one that has most of them.
+        cell is in the first, the one that has most of them. Of several tables, one that has no such column is matched
+        with the cell names.
 
     Returns
     -------
@@ -191,7 +192,8 @@ def join_metadata(
     first: dict[str, str] = {}
     joined = obs
     for name, table in tables.items():
-        added = _matching_rows(obs, table, key, table_key, name)
+        keys = (key, table_key) if len(tables) == 1 else _keys_for(obs, table, key, table_key)
+        added = _matching_rows(obs, table, *keys, name)
         if twice := [column for column in added if column in first]:
             raise DataError(
                 f"{first[twice[0]]} and {name} both have {shorten(twice)}, and only one can be added to the cells. "
@@ -201,6 +203,19 @@ def join_metadata(
         order = [*joined.columns, *(column for column in added.columns if column not in joined.columns)]
         joined = pd.concat([joined.drop(columns=added.columns, errors="ignore"), added], axis=1)[order]
     return joined
+
+
+def _keys_for(
+    obs: pd.DataFrame, table: pd.DataFrame, key: str | None, table_key: str | None
+) -> tuple[str | None, str | None]:
+    """Return the columns of obs and of one of several tables to match; none where the table has no such column."""
+    if (table_key or key) in table.columns or table_key is key is None:
+        return key, table_key
+    if key in obs.columns and table_key is None:
+        values = pd.Index(_as_text(obs[key]), dtype=object)
+        if any(values.isin(_as_text(table[column])).any() for column in table.columns):
+            return key, None
+    return None, None
 
 
 def _matching_rows(
@@ -213,6 +228,8 @@ def _matching_rows(
         )
     if key is not None and key not in obs.columns:
         raise DataError(f"The cells have no column '{key}' to match with {name}. {nearest(key, obs.columns)}")
+    if key is None and table_key in obs.columns:
+        key = table_key
     obs_keys = _as_text(obs.index if key is None else obs[key])
     if table_key is None:
         table_key = key if key in table.columns else _key_column(table, obs_keys)
@@ -227,9 +244,19 @@ def _matching_rows(
     if len(obs) and (at < 0).all():
         raise DataError(
             f"No cell is in {name}: its '{table_key}' has {_examples(table_keys)}, but the cells "
-            f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. Give a key that both have."
+            f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. {_other_key(obs, table)}"
         )
     return added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
+
+
+def _other_key(obs: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Say which columns of both share values, and the options that choose them."""
+    for name in obs.columns:
+        values = pd.Index(_as_text(obs[name]), dtype=object).dropna().unique()
+        for column in table.columns:
+            if len(values) > 1 and values.isin(_as_text(table[column])).mean() > 0.5:
+                return f"Columns that share values: --key {name} --metadata-key {column}."
+    return "Give the obs column to match with --key, and the table's with --metadata-key."
 
 
 def _key_column(table: pd.DataFrame, obs_keys: NDArray[np.object_]) -> str:
