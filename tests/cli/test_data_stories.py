@@ -59,7 +59,7 @@ def test_fields_says_what_each_column_is(kang, tmp_path, capsys) -> None:
     assert set(table.index) == {"condition", "cell_type", "donor"}
     obs = ad.read_h5ad(kang).obs
     assert table["cardinality"].to_dict() == {name: obs[name].nunique() for name in table.index}
-    assert (table["non_null"] == 1).all()
+    assert (table["non_null_fraction"] == 1).all()
 
 
 # --- converting -------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_the_run_holds_model_vocabularies_and_fields(run: Path, study: Path) -> 
     assert list(vocabularies["cell_type"]) == [*sorted(true_labels(study)["cell_type"].unique()), "unknown"]
     fields = pd.read_csv(run / "fields.csv").set_index("field")
     assert fields.loc["accession", "cardinality"] == 3
-    assert fields.loc["cell_type", "used"]
+    assert fields.loc["cell_type", "using"]
     assert len(json.loads((run / "schema.json").read_text())["genes"]) == 200
 
 

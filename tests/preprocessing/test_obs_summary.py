@@ -43,16 +43,16 @@ def test_each_field_has_its_row(obs) -> None:
         "plate": "numeric",
         "day": str(obs["day"].dtype),
     }
-    assert set(table.index[table["used"]]) == {"type", "doublet", "kept", "tissue", "dose"}
-    assert table.loc["type", "non_null"] == pytest.approx(5 / 6)
-    assert table.loc["empty", "non_null"] == 0
+    assert set(table.index[table["using"]]) == {"type", "doublet", "kept", "tissue", "dose"}
+    assert table.loc["type", "non_null_fraction"] == pytest.approx(5 / 6)
+    assert table.loc["empty", "non_null_fraction"] == 0
 
 
 def test_a_table_without_cells_or_fields_has_none_of_use() -> None:
     assert field_specifications(pd.DataFrame()).empty
     none = field_specifications(pd.DataFrame({"type": pd.Series([], dtype=object)}))
     assert none.to_dict("records") == [
-        {"field": "type", "kind": "categorical", "cardinality": 0, "used": False, "non_null": 0.0}
+        {"field": "type", "kind": "categorical", "cardinality": 0, "using": False, "non_null_fraction": 0.0}
     ]
 
 
@@ -61,9 +61,9 @@ def test_a_field_has_as_many_values_as_a_schema_has_categories(values) -> None:
     obs = pd.DataFrame({"type": values})
     row = field_specifications(obs).iloc[0]
     assert row["cardinality"] == len(Categorical.fit(obs["type"]).categories)
-    assert row["used"] == (2 <= len(set(values)) <= len(values) / 2)
+    assert row["using"] == (2 <= len(set(values)) <= len(values) / 2)
 
 
 def test_fields_of_one_name_are_told_apart() -> None:
     obs = pd.DataFrame([["a", 1], ["b", 1], ["a", 1], ["b", 1]], columns=["x", "x"])
-    assert list(field_specifications(obs)["used"]) == [True, False]
+    assert list(field_specifications(obs)["using"]) == [True, False]

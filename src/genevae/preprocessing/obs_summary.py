@@ -27,20 +27,22 @@ def field_specifications(obs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per column, in the order of ``obs``: ``field``; ``kind``, categorical, numeric or another type;
-        ``cardinality``, the number of values without missing ones; ``used``, whether it is useful; ``non_null``, the
-        share of cells in which it is not missing.
+        ``cardinality``, the number of values without missing ones; ``using``, whether it is useful;
+        ``non_null_fraction``, the share of cells in which it is not missing.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> field_specifications(pd.DataFrame({"type": ["T", "B", "T", None], "lane": ["1"] * 4}))
-      field         kind  cardinality   used  non_null
-    0  type  categorical            2   True      0.75
-    1  lane  categorical            1  False      1.00
+    >>> field_specifications(pd.DataFrame({"type": ["T", "B", "T", None], "lane": ["1"] * 4})).set_index("field").T
+    field                     type         lane
+    kind               categorical  categorical
+    cardinality                  2            1
+    using                     True        False
+    non_null_fraction         0.75          1.0
     """
     rows = [(str(title), *_specification(obs.iloc[:, at])) for at, title in enumerate(obs.columns)]
-    table = pd.DataFrame(rows, columns=["field", "kind", "cardinality", "used", "non_null"])
-    return table.astype({"cardinality": np.int64, "used": bool, "non_null": np.float64})
+    table = pd.DataFrame(rows, columns=["field", "kind", "cardinality", "using", "non_null_fraction"])
+    return table.astype({"cardinality": np.int64, "using": bool, "non_null_fraction": np.float64})
 
 
 def _specification(column: pd.Series[Any]) -> tuple[str, int, bool, float]:
