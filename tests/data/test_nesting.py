@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from genevae.cli import main
-from genevae.data.nesting import Nesting
+from genevae.data.nesting import Nesting, one_way
 from genevae.data.schema import Schema, fit_covariates
 from genevae.data.value_kind import Kind
+from genevae.errors import GenevaeWarning
 from genevae.nn.conditioning import Deviations
 from genevae.runs.fit import fit
 from genevae.tasks.condition import TargetCondition, parse_condition
@@ -25,15 +26,29 @@ def nested(obs: dict[str, list[str]], **options) -> list[tuple[str, str]]:
     ("experiment", "expected"),
     [
         (["1", "2", "3", "3"], [("experiment", "drug")]),
-        (["1", "1", "3", "3"], []),
+        (["1", "1", "3", "3"], [("drug", "experiment"), ("experiment", "drug")]),
         (["1", "2", "1", "2"], []),
         (["1", "1", "1", "1"], []),
         (["1", "2", "3", "1"], []),
     ],
-    ids=["nested", "the same field twice", "crossed", "one category", "one category in both"],
+    ids=["nested", "one to one", "crossed", "one category", "one category in both"],
 )
 def test_a_field_is_nested_where_each_of_its_categories_has_one_of_another(experiment, expected):
     assert nested({"drug": ["a", "a", "b", "b"], "experiment": experiment}) == expected
+
+
+def test_a_few_cells_with_a_wrong_label_change_nothing():
+    obs = {"drug": ["a", "b"] * 200, "experiment": [f"{drug}{i % 3}" for i, drug in enumerate(["a", "b"] * 200)]}
+    assert nested(obs) == [("experiment", "drug")]
+    obs["experiment"][0] = "b1"
+    assert nested(obs) == [("experiment", "drug")]
+    obs["experiment"][:40] = ["b1"] * 40
+    assert nested(obs) == []
+
+
+def test_of_two_fields_that_are_nested_in_each_other_one_is_named():
+    fields = [Nesting("x", "y", (0, 1)), Nesting("y", "x", (0, 1)), Nesting("z", "y", (0, 1, 1))]
+    assert one_way(fields) == (fields[0], fields[2])
 
 
 def test_cells_whose_category_is_unknown_do_not_count():
@@ -100,7 +115,7 @@ def test_nested_categories_are_those_that_occur_with_the_target():
     moved = [each for i, each in enumerate(target["experiment"]) if obs["drug"][i] == "a"]
     assert set(moved) == {"3", "4"}
     assert 6 <= moved.count("3") <= 14
-    assert a_target(obs, {"drug": "b", "experiment": "1"})[1]["experiment"] == ["1"] * 40, "unless they are set"
+    assert a_target(obs, {"drug": "b", "experiment": "3"})[1]["experiment"] == ["3"] * 40, "unless they are set"
 
 
 def test_nested_categories_fit_the_other_covariates_where_they_can():
@@ -118,3 +133,11 @@ def test_a_target_without_nested_categories_keeps_what_cells_have():
     schema = Schema.fit(["G"], table, Kind.COUNTS, condition=list(obs))
     codes = TargetCondition({"drug": 1}, {}, (nesting,)).apply(schema.encode(table)).codes
     assert codes["experiment"].tolist() == [0, 1, 2]
+
+
+def test_a_pair_that_no_cell_can_have_is_a_warning():
+    obs = pd.DataFrame({"drug": list("aabb"), "experiment": list("1234")})
+    schema = Schema.fit(["G"], obs, Kind.COUNTS, condition=list(obs))
+    parse_condition(schema, {"drug": "a", "experiment": "2"})
+    with pytest.warns(GenevaeWarning, match="No training cell has 'drug' = 'b' and 'experiment' = '2'"):
+        parse_condition(schema, {"drug": "b", "experiment": "2"})

@@ -442,10 +442,12 @@ def test_a_run_that_was_cut_short_has_said_of_which_release_it_is(odd, root, tmp
 
 
 def test_a_manifest_of_something_else_is_not_overwritten(root, tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text("{}")
     with pytest.raises(RunError, match="not a manifest"):
-        fill(tmp_path, root, max_files=1)
-    assert (tmp_path / "manifest.json").read_text() == "{}"
+        fill(out, root, max_files=1)
+    assert (out / "manifest.json").read_text() == "{}"
 
 
 @given(

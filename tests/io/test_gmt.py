@@ -33,7 +33,7 @@ def test_the_hallmark_sets_are_fifty(shared_data):
         (b"A\t\tTP53\nA\t\tMYC\n", "line 2 repeats the set 'A'"),
         (b"\n\n", "has no gene set"),
         (b"", "is empty"),
-        (b"\xff\xfe\x00", "which is text"),
+        (b"\xff\xfe\x00", "is not text"),
     ],
 )
 def test_a_file_that_is_none_is_refused_with_the_line(content, reason, tmp_path):

@@ -299,3 +299,23 @@ def test_ten_million_cells_are_joined():
     assert np.array_equal(join_metadata(cells, {"t": table}, "donor")["age"], np.arange(n) % 1000 * 2)
     by_name = join_metadata(cells, {"t": pd.DataFrame({"cell": cells.index[::-1], "x": np.arange(n)})})
     assert np.array_equal(by_name["x"], np.arange(n)[::-1])
+
+
+def test_the_key_of_the_tables_is_that_of_obs_where_obs_has_it() -> None:
+    obs = pd.DataFrame({"run": ["r1", "r2", "r1"]}, index=["a", "b", "c"])
+    donors = pd.DataFrame({"donor": ["x", "y"], "run": ["r1", "r2"]})
+    sexes = pd.DataFrame({"run": ["r2", "r1"], "sex": ["f", "m"]})
+    ages = pd.DataFrame({"cell": ["c", "a", "b"], "age": [3, 1, 2]})
+    tables = {"donors": donors, "sexes": sexes, "ages": ages}
+    for keys in ({"table_key": "run"}, {"key": "run"}, {"key": "run", "table_key": "run"}):
+        found = join_metadata(obs, tables, **keys)
+        assert found["donor"].tolist() == ["x", "y", "x"]
+        assert found["sex"].tolist() == ["m", "f", "m"]
+        assert found["age"].tolist() == [1, 2, 3], "a table without this column is matched with the cell names"
+
+
+def test_a_key_that_matches_nothing_is_answered_with_one_that_does() -> None:
+    obs = pd.DataFrame({"run": ["r1", "r2"]}, index=["a", "b"])
+    table = pd.DataFrame({"name": ["u", "v"], "accession": ["r2", "r1"], "donor": ["x", "y"]})
+    with pytest.raises(DataError, match="--key run --metadata-key accession"):
+        join_metadata(obs, {"table": table})

@@ -175,9 +175,9 @@ def test_cells_without_a_group_are_paired_with_themselves(adata):
     assert np.isfinite(model.history["validation_loss"]).all()
 
 
-def test_a_frozen_posterior_does_not_learn_from_pairs(adata):
+def test_a_posterior_of_the_bound_does_not_learn_from_pairs(adata):
     """However much pairs weigh, the first step, which starts from the same weights, changes the posterior alike."""
-    setting = {"posterior": "frozen", "clip": 1e9}
+    setting = {"posterior": "bound", "clip": 1e9}
     once = {**FAST, "epochs": 1, "batch_size": 64}
     light, heavy = (
         fit(adata, recipe="contrastive", group="lane", setting={**setting, "contrastive_weight": weight}, **once)

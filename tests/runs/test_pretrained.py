@@ -106,7 +106,7 @@ def write_profiles(path: Path, seed: int = 0) -> None:
                 out.writerow([f"s{d}_{i}", f"donor {d}", kind, *map(str, x)])
 
 
-@pytest.mark.parametrize("posterior", ["fixed", "joint"])
+@pytest.mark.parametrize("posterior", ["frozen", "joint"])
 def test_pseudobulk_and_cell_types_find_each_other_through_two_projections(posterior, tmp_path, capsys):
     table, first, second, out = (tmp_path / name for name in ("profiles.csv", "vae", "pairs", "latent.h5ad"))
     write_profiles(table)
@@ -123,7 +123,7 @@ def test_pseudobulk_and_cell_types_find_each_other_through_two_projections(poste
     before, after = (load_file(run / "model.safetensors") for run in (first, second))
     assert f"From     {first}: {len([n for n in before if n in after])} of " in said
     names = [name for name in before if name.startswith("_posterior")]
-    assert all(torch.equal(before[name], after[name]) for name in names) == (posterior == "fixed")
+    assert all(torch.equal(before[name], after[name]) for name in names) == (posterior == "frozen")
     assert {name.split(".")[1] for name in after if name.startswith("projection")} == {"first", "second"}
     main(["embed", str(second), str(table), "--transpose=false", "--out", str(out)])
     latent = gv.read(out)

@@ -165,3 +165,26 @@ def test_the_work_of_calibration_is_bounded(make_adata, monkeypatch, limit, leas
     assert sum(n for n, _ in scored) == expected
     assert {c for _, c in scored} == {3}
     assert model.calibration["type"].temperature > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("nb", {"condition": ["drug", "experiment"], "setting": {"pool_nested": True}}),
+        ("nb", {"condition": ["drug"], "combine": ["drug"], "continuous": ["dose"]}),
+        ("dose", {"condition": ["drug"], "control": {"drug": "ctrl"}, "combine": ["drug"], "continuous": ["dose"]}),
+        ("convolutional-nb", {"condition": ["drug"], "combine": ["drug"]}),
+        ("cycle", {"condition": ["drug"], "setting": {"shared_networks": True}}),
+        ("cycle", {"condition": ["drug"], "setting": {"head_scaling": "constant"}}),
+        ("contrastive", {"group": "lane", "view": "drug"}),
+        ("adversarial", {"batch": "lane", "setting": {"prior": "conditional", "size": "learned"}}),
+    ],
+    ids=str,
+)
+def test_every_part_is_restored(make_adata, tmp_path, recipe, options):
+    adata = make_adata(60)
+    adata.obs["experiment"] = adata.obs["drug"].astype(str) + np.where(np.arange(60) % 2, "1", "2")
+    model = fit(adata, recipe=recipe, epochs=1, progress=False, device="cpu", **options)
+    save(model, tmp_path / "run")
+    expected, found = (embed(each, adata).obsm["X_genevae"] for each in (model, load(tmp_path / "run")))
+    np.testing.assert_array_equal(expected, found)

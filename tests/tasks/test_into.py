@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 import genevae as gv
@@ -134,3 +135,11 @@ def test_a_full_disk_leaves_the_file_as_it_was(room, tmp_path, monkeypatch) -> N
         gv.embed(model, path, into=path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_an_error_while_writing_leaves_gradients_on(tiny_model, adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    gv.embed(tiny_model, adata, into=tmp_path / "cells.h5ad")
+    with pytest.raises(RunError, match="already") as kept:  # with all that its frames hold, as in a notebook
+        gv.embed(tiny_model, adata, into=tmp_path / "cells.h5ad")
+    assert torch.is_grad_enabled(), kept

@@ -98,8 +98,8 @@ def fit(
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
     gene_filter
-        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; --genes
-        are chosen among those.
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
+        genes to model are chosen among those.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
     batch_size
@@ -226,7 +226,9 @@ def _summary(model: Trained, out: Path) -> str:
     begun = ""
     if start:
         begun = f"From     {start['run']}: {start['weights']} of {start['of']} weights, {start['genes']:,} genes\n"
-    nested = "".join(f"Note     {nesting}\n" for nesting in model.schema.nested)
+    from genevae.data.nesting import one_way
+
+    nested = "".join(f"Note     {nesting}\n" for nesting in one_way(model.schema.nested))
     return begun + (
         f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
         f"Values   {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"

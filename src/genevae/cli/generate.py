@@ -35,7 +35,7 @@ def generate(
     condition
         The condition, as FIELD=VALUE; all combinations, where a field has several values.
     per_category
-        Cells of every category of a field, as FIELD=N, instead of n; --set may fix other fields.
+        Cells of every category of a field, as FIELD=N, instead of n; other fields may be set too.
     latent
         Draw z from the posterior of a training cell, so that all draws follow the aggregate posterior; or from the
         prior.

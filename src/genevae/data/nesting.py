@@ -11,12 +11,15 @@ import pandas as pd
 
 from genevae.data.covariates import Categorical, obs_column
 
-__all__ = ["Nesting", "nestings"]
+__all__ = ["Nesting", "nestings", "one_way"]
+
+OF_ALL, OF_EACH = 0.99, 0.9
+"""Shares of all cells, and of those of each category, that have its commonest category of the other field."""
 
 
 @dataclass(frozen=True)
 class Nesting:
-    """Each category of one field occurs with one category of another only.
+    """Each category of one field occurs with one category of another only, but for a few cells perhaps.
 
     Parameters
     ----------
@@ -33,16 +36,19 @@ class Nesting:
     def __str__(self) -> str:
         return (
             f"'{self.inner}' is nested in '{self.outer}': each of its categories has one of '{self.outer}', so that "
-            f"the data cannot separate the two. An effect of '{self.outer}' compares cells of its categories of "
-            f"'{self.inner}', and includes what these differ by."
+            f"the data cannot separate what the two do. Effects of '{self.outer}' use categories of '{self.inner}' "
+            f"that occur with it, and include their differences. Leave '{self.inner}' out if it is not "
+            "needed, or pool its embedding: --setting pool_nested=true."
         )
 
 
 def nestings(categorical: Sequence[Categorical], obs: pd.DataFrame) -> tuple[Nesting, ...]:
     """Find the fields that are nested in others.
 
-    A field is nested if it has more categories than the other, which has two or more, and none of them occurs with two
-    categories of the other. Fields with combinations are left out.
+    A field is nested if it has at least as many categories as the other, of which two or more occur, and 99 % of the
+    cells, and 90 % of those of each category, have the one category of the other that is its commonest: single cells
+    with a wrong label change nothing. Two fields of which each category of one has one of the other are nested in each
+    other. Fields with combinations are left out.
 
     Parameters
     ----------
@@ -57,11 +63,23 @@ def nestings(categorical: Sequence[Categorical], obs: pd.DataFrame) -> tuple[Nes
     for inner, outer in itertools.permutations(simple, 2):
         n_inner, n_outer = len(inner.categories), len(outer.categories)
         known = (code[inner.name] < n_inner) & (code[outer.name] < n_outer)
-        pairs = np.unique(code[inner.name][known] * n_outer + code[outer.name][known])
-        inner_p, outer_p = np.divmod(pairs, max(n_outer, 1))
-        n_seen, n_outer_seen = len(np.unique(inner_p)), len(np.unique(outer_p))
-        if len(pairs) == n_seen > n_outer_seen > 1:
-            outer_c = np.full(n_inner, -1)
-            outer_c[inner_p] = outer_p
-            found.append(Nesting(inner.name, outer.name, tuple(outer_c.tolist())))
+        if not known.any():
+            continue
+        n_io = np.bincount(code[inner.name][known] * n_outer + code[outer.name][known], minlength=n_inner * n_outer)
+        n_io = n_io.reshape(n_inner, n_outer)
+        size_i, most_i = n_io.sum(1), n_io.max(1)
+        seen_i, outer_i = size_i > 0, n_io.argmax(1)
+        is_nested = most_i.sum() >= OF_ALL * size_i.sum() and (most_i >= OF_EACH * size_i).all()
+        n_outer_seen = len(np.unique(outer_i[seen_i]))
+        if is_nested and seen_i.sum() >= n_outer_seen == (n_io.sum(0) > 0).sum() > 1:
+            found.append(Nesting(inner.name, outer.name, tuple(np.where(seen_i, outer_i, -1).tolist())))
     return tuple(found)
+
+
+def one_way(nested: Sequence[Nesting]) -> tuple[Nesting, ...]:
+    """Leave out the second of two fields that are nested in each other."""
+    kept: list[Nesting] = []
+    for nesting in nested:
+        if not any((each.outer, each.inner) == (nesting.inner, nesting.outer) for each in kept):
+            kept.append(nesting)
+    return tuple(kept)

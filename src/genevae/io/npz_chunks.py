@@ -14,7 +14,7 @@ import pandas as pd
 from anndata.utils import make_index_unique
 from scipy import sparse
 
-from genevae.errors import DataError, shorten
+from genevae.errors import DataError, shorten, warn
 from genevae.io.cache import cached
 from genevae.io.concat import concat_sources, concat_tables
 from genevae.io.h5ad import ignore_warnings
@@ -36,6 +36,11 @@ _WORDS = re.compile(
 _TABLES = (".pkl", ".pkl.gz", ".parquet")
 _EXAMPLE = '--counts-glob "human_counts_*.npz" --metadata-glob "human_metadata_*.pkl"'
 _GENES = re.compile(r"(var|.*genes.*)\.(txt|tsv|csv|parquet|pkl)")
+_WORDS = re.compile(
+    r"(?:[\W_]+|(?<![a-z])(?:counts?|matrix|mat|expression|metadata|meta|obs|cells|annotations?|npz|pkl|gz|parquet)(?![a-z]))+",
+    re.IGNORECASE,
+)
+"""What separates the words of a name, with the words that a matrix and its table do not share."""
 SPECIES = "species"
 """The obs column with the beginnings of the names of files, where each beginning has genes of its own."""
 
@@ -98,7 +103,8 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     require_no_layer(path, files)
     if not path.is_dir():
         raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
-    chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
+    patterns = _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA)
+    chunks = _pairs(path, *patterns, by_globs=files.has_globs)
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
     left_out: dict[str, list[Path]] = {}
     tables = [_table_of(chunk, n_cells, left_out) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
@@ -201,7 +207,9 @@ def _longer_globs(pairs: Sequence[tuple[Path, Path]], alone: Sequence[Path]) -> 
     return f'--counts-glob "{globs[0]}" --metadata-glob "{globs[1]}"'
 
 
-def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str]) -> list[_Chunk]:
+def _pairs(
+    path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str], by_globs: bool
+) -> list[_Chunk]:
     """Return the pairs of matrices and tables."""
     counts, metadata = _named(path, counts_pattern), _named(path, metadata_pattern)
     for what, found, option in (("matrix", counts, "--counts-glob"), ("table", metadata, "--metadata-glob")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -93,13 +94,12 @@ class Deviations(nn.Module):
     def __init__(self, outer: Sequence[Sequence[int]], n_codes: int, embedding_dim: int) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
-        outer_fc = torch.tensor([list(each) for each in outer])
+        outer_fc = np.array([list(each) for each in outer])
         n = outer_fc.shape[1]
-        columns = [(outer_c.unsqueeze(1) == outer_c.unique()) for outer_c in outer_fc]
-        a = torch.cat(columns, 1).double()
-        within_cc = torch.zeros(n_codes, n_codes)
-        within_cc[:n, :n] = (torch.eye(n).double() - a @ torch.linalg.pinv(a)).float()
-        self.register_buffer("within_cc", within_cc, persistent=False)
+        a = np.concatenate([outer_c[:, None] == np.unique(outer_c) for outer_c in outer_fc], 1).astype(np.float64)
+        within_cc = np.zeros((n_codes, n_codes), dtype=np.float32)
+        within_cc[:n, :n] = np.eye(n) - a @ np.linalg.pinv(a)
+        self.register_buffer("within_cc", torch.from_numpy(within_cc), persistent=False)
         self.free = nn.Embedding(n_codes, embedding_dim)
 
     def forward(self, code_n: Tensor) -> Tensor:

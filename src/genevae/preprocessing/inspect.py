@@ -208,7 +208,8 @@ def check_likelihood(kind: Kind, needs_counts: bool, recipe: str, name: str) -> 
         raise RecipeError(
             f"{name} has {kind} values, but the recipe '{recipe}' is for counts (non-negative integers). "
             "Give the layer that holds the counts (--layer counts on the command line, layer='counts' in Python), "
-            "or use --recipe conditional, which is for such values."
+            "or use --recipe conditional, which is for such values. For an array of counts that were scaled to 0–1, "
+            "give their factor: gv.fit(array, labels=labels, factor=255)."
         )
 
 

@@ -110,6 +110,11 @@ class ObjectiveSettings:
         """Whether training masks entries of the posterior's input."""
         return False
 
+    @property
+    def needs_trained(self) -> bool:
+        """Whether training must start from a trained model."""
+        return False
+
     def make(self, schema: Schema, n_epochs: int, model: Model) -> Objective:
         """Make the objective."""
         raise NotImplementedError

@@ -32,7 +32,7 @@ class ContrastiveSettings(ObjectiveSettings):
         The bound.
     posterior
         Whether pairs train the posterior too (joint); or only the projection on top of it, and the bound alone trains
-        the posterior (frozen); or nothing does, and that of a trained model stays as it is (fixed).
+        the posterior (bound); or nothing does, and that of the trained model of --from stays as it is (frozen).
     contrastive_weight
         Weight of InfoNCE, in nats.
     temperature
@@ -42,7 +42,7 @@ class ContrastiveSettings(ObjectiveSettings):
     """
 
     bound: Bound = Bound()
-    posterior: Literal["joint", "frozen", "fixed"] = "joint"
+    posterior: Literal["joint", "bound", "frozen"] = "joint"
     contrastive_weight: float = setting(100.0, at_least=0)
     temperature: float = setting(0.07, above=0)
     n_projection: int = setting(32, at_least=1)
@@ -50,6 +50,11 @@ class ContrastiveSettings(ObjectiveSettings):
     def __post_init__(self) -> None:
         """Check the ranges."""
         check(self)
+
+    @property
+    def needs_trained(self) -> bool:
+        """Whether training must start from a trained model."""
+        return self.posterior == "frozen"
 
     @property
     def drops_categories(self) -> bool:
@@ -67,7 +72,7 @@ class ContrastiveSettings(ObjectiveSettings):
             raise TypeError("contrastive training needs a model with an MLP posterior")
         kind = Projection if schema.view is None else ViewProjections
         vae.projection = kind(model.n_latent, self.n_projection, model.style(dropout=0.0))
-        if self.posterior == "fixed":
+        if self.posterior == "frozen":
             vae.fix_posterior()
 
     def make(self, schema: Schema, n_epochs: int, model: Model) -> Contrastive:
@@ -84,7 +89,7 @@ class ContrastiveSettings(ObjectiveSettings):
             weight=self.contrastive_weight,
             temperature=self.temperature,
             frozen=self.posterior != "joint",
-            fixed=self.posterior == "fixed",
+            fixed=self.posterior == "frozen",
         )
 
     def training_sampler(

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from genevae.data.nesting import one_way
 from genevae.data.schema import Schema
 from genevae.data.transforms.transform import AsIs, Transform
 from genevae.data.value_kind import Kind
@@ -121,7 +122,7 @@ class VAESettings:
         """Make a vector of the condition."""
         continuous = [c.name for c in schema.continuous]
         outer: dict[str, list[tuple[int, ...]]] = {}
-        for nesting in schema.nested if self.pool_nested else ():
+        for nesting in one_way(schema.nested) if self.pool_nested else ():
             outer.setdefault(nesting.inner, []).append(nesting.outer_c)
         return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts, outer)
 

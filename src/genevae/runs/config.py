@@ -72,8 +72,8 @@ class Expression:
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
-        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
-        are chosen among those.
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
+        genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     """
@@ -185,6 +185,14 @@ class FitConfig:
     expression: Expression = Expression()
     split: SplitOptions = SplitOptions()
     run: RunOptions = RunOptions()
+
+    def __post_init__(self) -> None:
+        """Check that there is a trained model to start from where the recipe needs one."""
+        if self.recipe.objective.needs_trained and self.run.from_run is None:
+            raise RecipeError(
+                "posterior=frozen keeps the posterior of a trained model, and none was given. Give one with --from RUN "
+                "(from_run=), or train the posterior: posterior=joint or posterior=bound."
+            )
 
     @classmethod
     def from_flat(cls, options: Mapping[str, Any]) -> Self:

@@ -52,6 +52,7 @@ def fit(
     recipe: str | Recipe | None = None,
     *,
     labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    factor: float | None = None,
     condition: Sequence[str] = (),
     continuous: Sequence[str] = (),
     batch: str | None = None,
@@ -101,6 +102,8 @@ def fit(
     labels
         With an array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
         :func:`genevae.from_arrays`.
+    factor
+        With an array of counts that were scaled, such as to 0–1: what they are multiplied by to be counts again.
     condition
         Categorical obs columns that the model is given, such as cell type or perturbation.
     continuous
@@ -120,8 +123,8 @@ def fit(
         Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
-        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; ``genes``
-        are chosen among those.
+        A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
+        genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
@@ -209,8 +212,8 @@ def fit(
     """
     if unknown:
         raise unknown_option(next(iter(unknown)), inspect.signature(fit).parameters)
-    if labels is not None:
-        data, condition = _labelled(data, labels, condition)
+    if labels is not None or factor is not None:
+        data, condition = _labelled(data, labels, condition, factor)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -408,11 +411,13 @@ def _with_settings(chosen: Recipe, options: Mapping[str, Any], setting: Mapping[
     return chosen.edit({**setting, **options})
 
 
-def _labelled(data: Any, labels: Any, condition: Sequence[str]) -> tuple[AnnData, Sequence[str]]:
+def _labelled(data: Any, labels: Any, condition: Sequence[str], factor: float | None) -> tuple[AnnData, Sequence[str]]:
     """Join labels with an array; they are the condition, unless another is given."""
     if not is_array(data):
-        raise DataError("labels go with an array of cells × genes: other data have them in obs. Name the obs column.")
-    adata = from_arrays(data, labels)
+        raise DataError(
+            "labels and factor go with an array of cells × genes: other data have labels in obs. Name the obs column."
+        )
+    adata = from_arrays(data, labels, factor=factor)
     return adata, condition or list(adata.obs.columns)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from genevae.runs.fit import fit_in
 from genevae.runs.folder import RunFolder
 from genevae.runs.manifest import MANIFEST, START
 from genevae.runs.resume import beginning
+from genevae.runs.signals import StopRequest
 from genevae.runs.trained import Trained, load_finished
 from genevae.training.callbacks import Callback
 from genevae.training.early_stopping import copy_weights
@@ -89,10 +90,9 @@ class _At(RunFolder):
         """Return what was written when training began."""
         return {**self.start(facts), "checkpoint": self.checkpoint.name}
 
-    @contextmanager
-    def checkpoints(self) -> Iterator[Sequence[Callback]]:
-        """Yield what restores the checkpoint."""
-        yield [_Restored(self.checkpoint)]
+    def on_signal(self, stop: StopRequest) -> Callback:  # noqa: ARG002 - the base's signature
+        """Return what restores the checkpoint, and trains no further."""
+        return _Restored(self.checkpoint)
 
     def finish(self, model: Trained) -> None:
         """Write nothing."""

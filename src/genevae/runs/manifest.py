@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from genevae.errors import DataError, RunError, shorten
+from genevae.errors import DataError, RunError, nearest, shorten
 from genevae.io.atomic import recover, replace_with, staging_folder, sync
 from genevae.io.bounded import MAX_JSON, read_json, require_regular
 from genevae.io.overwrite import require_free
@@ -206,7 +206,8 @@ def _require_manifest(path: Path, manifest: str) -> None:
     except OSError as error:  # such as a name that is too long
         raise RunError(f"{str(path)[:200]} cannot be read: {error.strerror}.") from error
     if not exists:
-        raise RunError(f"There is no folder {path}. `genevae fit … --out {path}` would make it.")
+        near = sorted(e.name for e in path.parent.iterdir() if e.is_dir()) if path.parent.is_dir() else []
+        raise RunError(f"There is no folder {path}. {nearest(path.name, near)} `genevae fit` makes a run with --out.")
     if (path / manifest).is_file():
         return
     if (path / START).is_file():

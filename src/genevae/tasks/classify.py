@@ -115,7 +115,7 @@ def classify(
     if into is not None:
         label, score = ("label", "error" if method == "reconstruction" else "probability")
         block = {f"obs/{field}_predicted": table[label].to_numpy(), f"obs/{field}_{score}": table[score].to_numpy()}
-        TaskOutput(obs, (), iter([block])).to_anndata(None, into, overwrite)
+        TaskOutput(obs, (), (each for each in [block])).to_anndata(None, into, overwrite)
     return table
 
 

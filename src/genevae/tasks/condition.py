@@ -12,6 +12,7 @@ from torch import Tensor
 from genevae.cells import Condition
 from genevae.data.nesting import Nesting
 from genevae.data.schema import Categorical, Schema
+from genevae.errors import warn
 
 __all__ = ["TargetCondition", "all_combinations", "parse_condition"]
 
@@ -43,14 +44,20 @@ class TargetCondition:
     values: Mapping[str, float]
     nested: tuple[Nesting, ...] = ()
 
+    @property
+    def follow(self) -> tuple[str, ...]:
+        """The nested fields that take categories which occur with the target."""
+        inner = {nesting.inner for nesting in self.nested if nesting.outer in self.codes} - set(self.codes)
+        return tuple(sorted(inner))
+
     def apply(self, condition: Condition) -> Condition:
         """Set these covariates in every cell of a condition."""
         target = condition.replace(
             {name: torch.full_like(condition.codes[name], code) for name, code in self.codes.items()},
             {name: torch.full_like(condition.values[name], value) for name, value in self.values.items()},
         )
-        inner = {nesting.inner for nesting in self.nested if nesting.outer in self.codes} - set(self.codes)
-        return target.replace({name: self._nested_code_n(name, target) for name in inner}, {}) if inner else target
+        codes = {name: self._nested_code_n(name, target) for name in self.follow}
+        return target.replace(codes, {}) if codes else target
 
     def _nested_code_n(self, name: str, target: Condition) -> Tensor:
         """Return for each cell a category of a nested field that occurs with its target."""
@@ -86,8 +93,17 @@ def parse_condition(schema: Schema, options: Mapping[str, object]) -> TargetCond
         If a covariate or a category is unknown. The message names the nearest known one.
     """
     covariates = {name: schema[name] for name in options}
+    codes = {name: c.code(options[name]) for name, c in covariates.items() if isinstance(c, Categorical)}
+    for nesting in schema.nested:
+        inner, outer = (codes.get(name, -1) for name in (nesting.inner, nesting.outer))
+        if -1 < inner < len(nesting.outer_c) and outer > -1 and nesting.outer_c[inner] not in (-1, outer):
+            warn(
+                f"No training cell has '{nesting.outer}' = '{options[nesting.outer]}' and '{nesting.inner}' = "
+                f"'{options[nesting.inner]}': each category of '{nesting.inner}' has one of '{nesting.outer}'. The "
+                "result is an extrapolation."
+            )
     return TargetCondition(
-        {name: c.code(options[name]) for name, c in covariates.items() if isinstance(c, Categorical)},
+        codes,
         {name: c.value(options[name]) for name, c in covariates.items() if not isinstance(c, Categorical)},
         schema.nested,
     )

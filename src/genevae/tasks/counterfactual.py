@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from genevae.cells import Cells, Condition
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution, Poisson
-from genevae.errors import CategoryError, DataError, nearest
+from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
@@ -114,6 +114,8 @@ def counterfactual(
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
+    for name in target.follow:
+        warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
     blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
     return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual").to_anndata(out, into, overwrite)
@@ -127,7 +129,7 @@ def _blocks(
     interval: float,
     seed: int,
     support_as: str,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     with evaluation_mode(model) as module, seeded(module, seed):
         support = SupportByCombination(model.reference, target)
         for minibatch in on_device(module, cells):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def denoise(
 
 def _blocks(
     model: TrainedModel, cells: Loader, size: float | None, batch: tuple[str, int] | None, n_draws: int, seed: int
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     with evaluation_mode(model) as module, seeded(module, seed):
         for minibatch in on_device(module, cells):
             for block in in_blocks(minibatch, n_draws):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def embed(
     return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out, into, overwrite)
 
 
-def _posteriors(model: TrainedModel, cells: Loader) -> Iterator[Block]:
+def _posteriors(model: TrainedModel, cells: Loader) -> Generator[Block, None, None]:
     view = model.schema.view.name if model.schema.view else None
     with evaluation_mode(model) as module:
         for minibatch in on_device(module, cells):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def gene_embeddings(
     return TaskOutput(obs, (), _blocks(vector_gh.detach(), min(neighbours, len(obs) - 1))).to_anndata(out)
 
 
-def _blocks(vector_gh: Tensor, neighbours: int) -> Iterator[Block]:
+def _blocks(vector_gh: Tensor, neighbours: int) -> Generator[Block, None, None]:
     unit_gh = F.normalize(vector_gh, dim=-1)
     for start in range(0, len(vector_gh), BLOCK_SIZE):
         block = {"obsm/X_genevae": to_numpy(vector_gh[start : start + BLOCK_SIZE])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,7 +122,7 @@ def generate(
 
 def _blocks(
     model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     as_csr = None
     with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
         for at in torch.arange(cells.n_cells).split(batch_size):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,12 +46,16 @@ class TaskOutput:
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
-    blocks: Iterator[Block]
+    blocks: Generator[Block, None, None]
     uns: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
     def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
         """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
+        with closing(self.blocks):  # also where writing fails: they are computed without gradients, until they end
+            return self._collected(out, into, overwrite)
+
+    def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
         from anndata import AnnData
 
         var = pd.DataFrame(index=list(self.genes))

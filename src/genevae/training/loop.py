@@ -91,7 +91,8 @@ def train(
         # Epoch by epoch: train, validate, and stop early where validation does not improve.
         while not state.done:
             _run_epoch(state, training, validation, settings, callbacks)
-        if not math.isfinite(state.best.loss) or not math.isfinite(state.history.epochs[-1].train_loss):
+        epochs = state.history.epochs  # none if a checkpoint before the end of the first is opened
+        if epochs and not (math.isfinite(state.best.loss) and math.isfinite(epochs[-1].train_loss)):
             raise TrainingError(
                 f"Training ended without a finite loss: {state.guard.skipped:,} of {state.step:,} steps were skipped, "
                 "all of the last epoch among them. "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genevae.cells import Cells
+from genevae.data.nesting import one_way
 from genevae.errors import CategoryError, DataError
 from genevae.evaluation.model import Decoded, EvaluatedModel, dense, from_protocol
 from genevae.metrics.latent import dead_dimensions
@@ -101,8 +102,8 @@ def _facts(model: Trained) -> dict[str, str]:
 def _nested(model: Trained) -> str:
     """Return what the report says of conditions that are nested in others."""
     if model.recipe.settings().get("pool_nested", False):
-        return ", ".join(f"{each.inner} in {each.outer}, pooled" for each in model.schema.nested)
-    return " ".join(map(str, model.schema.nested))
+        return ", ".join(f"{each.inner} in {each.outer}, pooled" for each in one_way(model.schema.nested))
+    return " ".join(map(str, one_way(model.schema.nested)))
 
 
 def _was_trained_on(model: Trained, state: Mapping[str, str]) -> bool:

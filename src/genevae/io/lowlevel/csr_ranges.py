@@ -146,8 +146,8 @@ def check_indptr(
     Raises
     ------
     DataError
-        If they do not match the number of cells or of entries, are not ascending, or give a row more entries than there
-        are genes.
+        If they do not match the number of cells or of entries, are not ascending, or give a row many times more entries
+        than there are genes: some may repeat a column, and are added up.
     """
     indptr_n = np.asarray(indptr_n, dtype=np.int64)
     fits = len(indptr_n) == n_cells + 1 and indptr_n[0] == 0 and indptr_n[-1] == n_entries
@@ -156,7 +156,8 @@ def check_indptr(
             f"{name} is damaged: its row starts (indptr) do not fit {n_cells:,} cells and {n_entries:,} stored values. "
             "Copy or write it again."
         )
-    if n_genes is not None and n_cells and (longest := int(np.diff(indptr_n).max())) > n_genes:
+    longest = int(np.diff(indptr_n).max()) if n_cells else 0
+    if n_genes is not None and longest > max(8 * n_genes, LONGEST):
         raise DataError(f"{name} is damaged: a row has {longest:,} entries in {n_genes:,} columns. Write it again.")
     return indptr_n
 
