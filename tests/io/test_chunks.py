@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genevae.errors import DataError, GeneError, GenevaeWarning
+from genevae.errors import DataError, GeneError
 from genevae.io import npz_chunks as module
 from genevae.io.formats import open_source
 from genevae.io.lowlevel.npz import read_npz, shape_of_npz

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata.utils import make_index_unique
 from scipy import sparse
 
-from genevae.errors import DataError, shorten, warn
+from genevae.errors import DataError, shorten
 from genevae.io.cache import cached
 from genevae.io.concat import concat_sources, concat_tables
 from genevae.io.h5ad import ignore_warnings
@@ -103,8 +103,7 @@ def open_chunks(path: Path, files: ReadOptions) -> Source:
     require_no_layer(path, files)
     if not path.is_dir():
         raise DataError(f"{path} is not a folder, but chunks are files of a folder. Give the folder.")
-    patterns = _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA)
-    chunks = _pairs(path, *patterns, by_globs=files.has_globs)
+    chunks = _pairs(path, _pattern(files.counts_glob, _COUNTS), _pattern(files.metadata_glob, _METADATA))
     shapes = [shape_of_npz(chunk.counts.path) for chunk in chunks]
     left_out: dict[str, list[Path]] = {}
     tables = [_table_of(chunk, n_cells, left_out) for chunk, (n_cells, _) in zip(chunks, shapes, strict=True)]
@@ -207,9 +206,7 @@ def _longer_globs(pairs: Sequence[tuple[Path, Path]], alone: Sequence[Path]) -> 
     return f'--counts-glob "{globs[0]}" --metadata-glob "{globs[1]}"'
 
 
-def _pairs(
-    path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str], by_globs: bool
-) -> list[_Chunk]:
+def _pairs(path: Path, counts_pattern: re.Pattern[str], metadata_pattern: re.Pattern[str]) -> list[_Chunk]:
     """Return the pairs of matrices and tables."""
     counts, metadata = _named(path, counts_pattern), _named(path, metadata_pattern)
     for what, found, option in (("matrix", counts, "--counts-glob"), ("table", metadata, "--metadata-glob")):

@@ -208,19 +208,6 @@ def join_metadata(
     return joined
 
 
-def _keys_for(
-    obs: pd.DataFrame, table: pd.DataFrame, key: str | None, table_key: str | None
-) -> tuple[str | None, str | None]:
-    """Return the columns of obs and of one of several tables to match; none where the table has no such column."""
-    if (table_key or key) in table.columns or table_key is key is None:
-        return key, table_key
-    if key in obs.columns and table_key is None:
-        values = pd.Index(_as_text(obs[key]), dtype=object)
-        if any(values.isin(_as_text(table[column])).any() for column in table.columns):
-            return key, None
-    return None, None
-
-
 def _matching_rows(
     obs: pd.DataFrame, table: pd.DataFrame, key: str | None, table_key: str | None, name: str
 ) -> pd.DataFrame:
@@ -250,16 +237,6 @@ def _matching_rows(
             f"{'are named' if key is None else f'have {key}'} {_examples(obs_keys)}. {_shared_keys(obs, table)}"
         )
     return added.iloc[kept].reset_index(drop=True).reindex(at).set_axis(obs.index, axis=0)
-
-
-def _other_key(obs: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Say which columns of both share values, and the options that choose them."""
-    for name in obs.columns:
-        values = pd.Index(_as_text(obs[name]), dtype=object).dropna().unique()
-        for column in table.columns:
-            if len(values) > 1 and values.isin(_as_text(table[column])).mean() > 0.5:
-                return f"Columns that share values: --key {name} --metadata-key {column}."
-    return "Give the obs column to match with --key, and the table's with --metadata-key."
 
 
 def _key_column(table: pd.DataFrame, obs_keys: NDArray[np.object_]) -> str:
