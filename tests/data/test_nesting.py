@@ -46,6 +46,12 @@ def test_a_few_cells_with_a_wrong_label_change_nothing():
     assert nested(obs) == []
 
 
+def test_fields_of_many_categories_need_no_table_of_all_pairs():
+    guides = [f"guide {i}" for i in range(40_000)]
+    obs = {"gene": [f"gene {i // 2}" for i in range(40_000)], "guide": guides}  # a table of pairs has 6.4 GB
+    assert nested(obs) == [("guide", "gene")]
+
+
 def test_of_two_fields_that_are_nested_in_each_other_one_is_named():
     fields = [Nesting("x", "y", (0, 1)), Nesting("y", "x", (0, 1)), Nesting("z", "y", (0, 1, 1))]
     assert one_way(fields) == (fields[0], fields[2])

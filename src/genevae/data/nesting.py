@@ -65,14 +65,17 @@ def nestings(categorical: Sequence[Categorical], obs: pd.DataFrame) -> tuple[Nes
         known = (code[inner.name] < n_inner) & (code[outer.name] < n_outer)
         if not known.any():
             continue
-        n_io = np.bincount(code[inner.name][known] * n_outer + code[outer.name][known], minlength=n_inner * n_outer)
-        n_io = n_io.reshape(n_inner, n_outer)
-        size_i, most_i = n_io.sum(1), n_io.max(1)
-        seen_i, outer_i = size_i > 0, n_io.argmax(1)
-        is_nested = most_i.sum() >= OF_ALL * size_i.sum() and (most_i >= OF_EACH * size_i).all()
-        n_outer_seen = len(np.unique(outer_i[seen_i]))
-        if is_nested and seen_i.sum() >= n_outer_seen == (n_io.sum(0) > 0).sum() > 1:
-            found.append(Nesting(inner.name, outer.name, tuple(np.where(seen_i, outer_i, -1).tolist())))
+        pair_p, n_p = np.unique(code[inner.name][known] * n_outer + code[outer.name][known], return_counts=True)
+        inner_p, outer_p = np.divmod(pair_p, n_outer)
+        largest = np.lexsort((outer_p, -n_p, inner_p))  # by inner category, its commonest outer one first
+        seen, first = np.unique(inner_p[largest], return_index=True)
+        commonest, most = outer_p[largest][first], n_p[largest][first]
+        size = np.bincount(inner_p, weights=n_p)[seen]
+        is_nested = most.sum() >= OF_ALL * size.sum() and (most >= OF_EACH * size).all()
+        if is_nested and len(seen) >= len(np.unique(commonest)) == len(np.unique(outer_p)) > 1:
+            outer_c = np.full(n_inner, -1)
+            outer_c[seen] = commonest
+            found.append(Nesting(inner.name, outer.name, tuple(outer_c.tolist())))
     return tuple(found)
 
 

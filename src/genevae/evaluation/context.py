@@ -136,7 +136,7 @@ def parts_by_content(
     """
     known = model.split.set_axis(model.contents.to_numpy())
     by_name, by_content = _lookup(model.split, names), _lookup(known[known.index != ""], pd.Index(content_n))
-    there = _lookup(model.contents, names, "").to_numpy()
+    there = model.contents[~model.contents.index.duplicated()].reindex(names).fillna("").to_numpy()
     comparable = (there != "") & (content_n != "")
     other = comparable & (by_content == "new").to_numpy()
     coincide = bool(comparable.any() and other.sum() > comparable.sum() / 2)
@@ -145,11 +145,10 @@ def parts_by_content(
     return part.where(~named, by_name), coincide
 
 
-def _lookup(table: pd.Series[Any], keys: pd.Index[Any], default: str = "new") -> pd.Series[Any]:
-    """Look up each key; where a key occurs several times, training counts before validation, and that before test."""
-    if not table.index.is_unique:
+def _lookup(part: pd.Series[Any], keys: pd.Index[Any]) -> pd.Series[Any]:
+    """Return the part of each key, or new; of several, training counts before validation, and that before test."""
+    if not part.index.is_unique:
         order = ["training", "validation", "test"]
-        ranked = table.map({part: number for number, part in enumerate(order)})
-        table = table.iloc[np.argsort(ranked.to_numpy(dtype=np.float64), kind="stable")]
-        table = table[~table.index.duplicated()]
-    return table.reindex(keys).fillna(default).astype(str)
+        part = part.sort_values(key=lambda each: each.map(order.index), kind="stable")
+        part = part[~part.index.duplicated()]
+    return part.reindex(keys).fillna("new").astype(str)

@@ -20,7 +20,7 @@ from scipy import sparse
 
 from genevae.errors import DataError, shorten
 from genevae.io.concat import concat_sources
-from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, create_hdf5, csr_of, damaged, dense_of, open_hdf5, require_room_of
+from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, dense_of, open_hdf5, require_room_of, write_hdf5
 from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.read_options import ReadOptions, require_no_layer
 from genevae.io.source import FileSource, Source, Stamp, select_rows
@@ -180,7 +180,7 @@ def write_batch(path: Path, x: Any, genes: Sequence[str], obs: pd.DataFrame) -> 
     """
     counts = {"gene_count": _n_stored(x), "umi_count": np.asarray(x.sum(1)).reshape(-1)}
     obs = storable(obs.assign(**{name: values for name, values in counts.items() if name not in obs}))
-    with create_hdf5(path) as file:
+    with write_hdf5(path) as file:
         if sparse.issparse(x):
             for name in ("data", "indices", "indptr"):
                 file.create_dataset(f"X/{name}", data=getattr(x, name), **_packed(getattr(x, name)))

@@ -45,7 +45,7 @@ class TargetCondition:
     nested: tuple[Nesting, ...] = ()
 
     @property
-    def follow(self) -> tuple[str, ...]:
+    def reassigned(self) -> tuple[str, ...]:
         """The nested fields that take categories which occur with the target."""
         inner = {nesting.inner for nesting in self.nested if nesting.outer in self.codes} - set(self.codes)
         return tuple(sorted(inner))
@@ -56,7 +56,7 @@ class TargetCondition:
             {name: torch.full_like(condition.codes[name], code) for name, code in self.codes.items()},
             {name: torch.full_like(condition.values[name], value) for name, value in self.values.items()},
         )
-        codes = {name: self._nested_code_n(name, target) for name in self.follow}
+        codes = {name: self._nested_code_n(name, target) for name in self.reassigned}
         return target.replace(codes, {}) if codes else target
 
     def _nested_code_n(self, name: str, target: Condition) -> Tensor:

@@ -114,7 +114,7 @@ def counterfactual(
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
     obs = _target_obs(cells.source.obs, model.schema, condition)
-    for name in target.follow:
+    for name in target.reassigned:
         warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
     blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
     uns = values_uns(model.schema, limited=model.reference.limits is not None)

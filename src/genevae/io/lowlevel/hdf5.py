@@ -24,9 +24,16 @@ from genevae.io.lowlevel.soundness import require_sound
 from genevae.io.source import Matrix
 
 __all__ = [
-    "HDF5_ERRORS", "Hdf5Array", "create_hdf5", "csr_of", "damaged", "declared_bytes", "dense_of", "open_hdf5",
+    "HDF5_ERRORS",
+    "Hdf5Array",
+    "csr_of",
+    "damaged",
+    "declared_bytes",
+    "dense_of",
+    "open_hdf5",
     "require_room_of",
-]  # fmt: skip
+    "write_hdf5",
+]
 
 HDF5_ERRORS = (
     ArithmeticError,
@@ -136,7 +143,7 @@ class _Disk(io.FileIO):
 
 
 @contextmanager
-def create_hdf5(path: Path, edit: bool = False) -> Iterator[h5py.File]:
+def write_hdf5(path: Path, edit: bool = False) -> Iterator[h5py.File]:
     """Write an HDF5 file, or edit one; a disk that is full is an OSError here, and not the end of the process.
 
     Call ``file.check()`` in between to learn early that the disk is full.

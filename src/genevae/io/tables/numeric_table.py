@@ -108,7 +108,7 @@ def _of_gene_rows(table: NumericTable, files: ReadOptions) -> FileSource:
     obs = pd.DataFrame(index=pd.Index(table.columns, dtype=object))
     if table.about_columns is not None:
         obs = table.about_columns.set_axis(obs.index, axis=0)
-    obs = obs.assign(**{name: _whole(values) for name, values in of_samples.items()})
+    obs = obs.assign(**{name: _as_integers(values) for name, values in of_samples.items()})
     return FileSource(str(table.path), matrix, names, obs, others)
 
 
@@ -153,7 +153,7 @@ def _require_genes(table: NumericTable, genes: Sequence[object], others: Iterabl
         raise DataError(f"{table.path} is empty: it has a header but no rows.")
 
 
-def _whole(values: NDArray[np.float32]) -> NDArray[Any]:
+def _as_integers(values: NDArray[np.float32]) -> NDArray[Any]:
     """Return whole numbers as integers."""
     return values.astype(np.int64) if (values == np.floor(values)).all() and np.isfinite(values).all() else values
 

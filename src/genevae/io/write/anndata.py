@@ -19,7 +19,7 @@ from scipy import sparse
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.h5ad import ignore_warnings
-from genevae.io.lowlevel.hdf5 import create_hdf5
+from genevae.io.lowlevel.hdf5 import write_hdf5
 from genevae.io.overwrite import require_free
 from genevae.io.storable import NAMES, storable, store_keys
 
@@ -142,7 +142,7 @@ def fill_store(
 def _created(path: Path) -> Iterator[Any]:
     """Yield an empty store, and close it."""
     if path.suffix == ".h5ad":
-        with create_hdf5(path) as file:
+        with write_hdf5(path) as file:
             yield file
         return
     import zarr

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from genevae.errors import DataError, RunError, shorten
 from genevae.io.atomic import replace_with, staging_folder, sync
 from genevae.io.h5ad import ignore_warnings
-from genevae.io.lowlevel.hdf5 import create_hdf5, open_hdf5
+from genevae.io.lowlevel.hdf5 import open_hdf5, write_hdf5
 from genevae.io.source import Stamp
 from genevae.io.storable import storable, store_keys
 from genevae.io.write.anndata import Block, make_element
@@ -90,7 +90,7 @@ def write_into(
     with staging_folder(path) as folder:
         draft = folder / path.name
         shutil.copy2(path, draft)
-        with create_hdf5(draft, edit=True) as file, ignore_warnings():
+        with write_hdf5(draft, edit=True) as file, ignore_warnings():
             for name in there:
                 del file[name]
             _add(file, itertools.chain([first], iterator), columns)
