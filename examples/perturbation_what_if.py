@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import genevae as gv
-from genevae.metrics.baselines import mean_shift
+from genevae.responses.simple import mean_shift
 from genevae.metrics.ceiling import split_half_ceiling
 from genevae.metrics.response import log_normalised, pearson
 

@@ -28,17 +28,19 @@ LAYERS: dict[str, set[str]] = {
     "objectives": {*BASE, "distributions", "nn", "models"},
     "training": {*BASE, "io", "data", "distributions", "nn", "models", "objectives"},
     "recipes": {*BASE, "data", "distributions", "nn", "models", "objectives", "training"},
+    "responses": {"errors", "metrics"},
     "runs": {
-        *BASE, "io", "preprocessing", "data", "distributions", "nn", "models", "objectives", "training", "recipes",
+        *BASE, "io", "preprocessing", "responses", "tasks",
+        "data", "distributions", "nn", "models", "objectives", "training", "recipes",
         "plotting",
     },
-    "tasks": {*BASE, "io", "data", "distributions", "nn", "models", "metrics"},
+    "tasks": {*BASE, "io", "data", "distributions", "nn", "models", "metrics", "responses"},
     "metrics": {"errors"},
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {
         *BASE, "io", "preprocessing", "data", "distributions", "models", "recipes", "runs", "tasks", "metrics",
-        "plotting", "report",
+        "responses", "plotting", "report",
     },
 }  # fmt: skip
 """What each folder may import; the command line may import all."""

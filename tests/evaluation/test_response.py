@@ -8,13 +8,14 @@ import pytest
 from genevae.data.value_kind import Kind
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.response import evaluate as response
-from genevae.evaluation.response.baselines import SAME_STATE, baseline_shifts
+from genevae.evaluation.response.evaluate import SAME_STATE
 from genevae.evaluation.response.scores import METRICS
 from genevae.evaluation.response.states import cases, perturbations, training_rows
 from genevae.evaluation.scale import in_units_of, logged
 from genevae.metrics.distances import E_DISTANCE
 from genevae.metrics.response import SHIFT_PEARSON, log_normalised
 from genevae.report.records import Bars, Points, scores_to_frame
+from genevae.responses.members import members
 from genevae.runs.fit import fit
 
 RNG = np.random.default_rng(0)
@@ -150,7 +151,7 @@ def profiles(contexts="abc", levels=("ctrl", "x", "y")):
 def test_the_mean_shift_is_exact_where_contexts_respond_alike():
     seen = profiles()
     answer = seen.pop(("a", "x"))
-    found = baseline_shifts(seen, "ctrl", ("a", "x"), seen["a", "ctrl"])
+    found = members(seen, "ctrl", ("a", "x"), seen["a", "ctrl"])
     np.testing.assert_allclose(found["mean shift"], answer - seen["a", "ctrl"])
     np.testing.assert_allclose(found["perturbed mean"], seen["a", "y"] - seen["a", "ctrl"])
     np.testing.assert_allclose(found["matching mean"], (seen["b", "x"] + seen["c", "x"]) / 2 - seen["a", "ctrl"])
@@ -160,9 +161,8 @@ def test_the_mean_shift_is_exact_where_contexts_respond_alike():
 def test_the_additive_baseline_is_exact_where_parts_add_up():
     seen = profiles("a")
     seen["a", "x+y"] = seen["a", "x"] + seen["a", "y"] - seen["a", "ctrl"]
-    found = baseline_shifts(seen, "ctrl", ("a", "x+y"), seen["a", "ctrl"])
+    found = members(seen, "ctrl", ("a", "x+y"), seen["a", "ctrl"])
     np.testing.assert_allclose(found["additive"], seen["a", "x+y"] - seen["a", "ctrl"])
-    np.testing.assert_allclose(found[SAME_STATE], found["additive"])
 
 
 def test_the_linear_model_follows_a_response_that_grows_with_the_control_profile():
@@ -170,11 +170,11 @@ def test_the_linear_model_follows_a_response_that_grows_with_the_control_profile
     start = {c: 3 * k * direction for k, c in enumerate("abcdef")}
     seen = {(c, "ctrl"): x for c, x in start.items()} | {(c, "x"): x + height + 0.5 * x for c, x in start.items()}
     answer = seen.pop(("c", "x"))
-    found = baseline_shifts(seen, "ctrl", ("c", "x"), start["c"])
+    found = members(seen, "ctrl", ("c", "x"), start["c"])
     truth = answer - start["c"]
     assert np.abs(found["linear latent"] - truth).max() < 0.02 < np.abs(found["mean shift"] - truth).max()
 
 
 def test_without_other_contexts_there_is_no_mean_shift_and_without_training_no_change_alone():
-    assert "mean shift" not in baseline_shifts(profiles("a"), "ctrl", ("a", "x"), np.zeros(20))
-    assert list(baseline_shifts({}, "ctrl", ("a", "x"), np.zeros(20))) == ["no change"]
+    assert "mean shift" not in members(profiles("a"), "ctrl", ("a", "x"), np.zeros(20))
+    assert list(members({}, "ctrl", ("a", "x"), np.zeros(20))) == ["no change"]

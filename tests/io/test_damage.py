@@ -142,7 +142,7 @@ import hashlib, json, resource, sys
 import numpy as np
 from scipy import sparse
 from genevae.io.formats import open_source
-from genevae.errors import DataError
+from genevae.errors import DataError, GeneError
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def digest(text):
@@ -160,7 +160,7 @@ print("ready", flush=True)
 for line in sys.stdin:
     try:
         answer = look(line.rstrip("\\n"))
-    except DataError as error:
+    except (DataError, GeneError) as error:
         answer = {"refused": str(error)}
     except BaseException as error:
         answer = {"error": repr(error)[:300]}
@@ -300,8 +300,10 @@ def test_damage_is_named(kind: Kind, tmp_path: Path, reader: Reader) -> None:
 def test_much_damage_is_named_and_no_reader_dies_or_hangs(kind: Kind, tmp_path: Path) -> None:
     reader = Reader(trust=False)
     n = -(-N_MUTATED // len({**KINDS, **UNPACKED}))
-    outcomes = survive(kind, tmp_path, reader, n, seed=2)
-    reader.close()
+    try:
+        outcomes = survive(kind, tmp_path, reader, n, seed=2)
+    finally:
+        reader.close()
     print(outcomes, f"slowest {reader.slowest:.1f} s, grown by {reader.largest / 2**20:.2f} GB")  # noqa: T201
     assert not outcomes["hung in HDF5"]
     assert reader.slowest < 10  # the limit after which the trial itself would be a hang

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cosine as cosine_distance
 from sklearn import metrics
 from sklearn.linear_model import Ridge
 
-from genevae.metrics import baselines, ceiling, ranking, response
+from genevae.metrics import ceiling, ranking, response
+from genevae.responses import simple as baselines
 
 RNG = np.random.default_rng(0)
 PREDICTED, TRUE, REFERENCE = RNG.normal(size=(3, 200))

@@ -12,10 +12,10 @@ from sklearn.calibration import calibration_curve
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, mean_poisson_deviance
 
-from genevae.metrics.baselines import mean_shift
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
+from genevae.responses.simple import mean_shift
 
 numbers = arrays(np.float64, 12, elements=st.floats(-100, 100))
 

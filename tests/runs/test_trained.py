@@ -24,7 +24,8 @@ from genevae.tasks.embed import embed
 
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
          "training.png",
-         "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST)  # fmt: skip
+         "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST,
+         "responses.safetensors", "states.json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

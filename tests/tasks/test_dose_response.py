@@ -40,7 +40,7 @@ def model(treated):
 
 
 def test_the_curve_of_the_gene_that_responds_is_found(model, treated):
-    table = dose_response(model, treated, n_draws=5, size=150.0)
+    table = dose_response(model, treated, size=150.0)
     first = table.loc["G0"]
     assert first["max_effect"].iloc[0] > 30
     assert 0.3 < first["ec50"].iloc[0] < 3
@@ -50,7 +50,7 @@ def test_the_curve_of_the_gene_that_responds_is_found(model, treated):
 
 
 def test_the_table_has_a_row_for_each_gene_and_dose(model, treated):
-    table = dose_response(model, treated, doses=[10, 0.5], genes=["G3", "G0"], n_draws=3)
+    table = dose_response(model, treated, doses=[10, 0.5], genes=["G3", "G0"])
     assert list(table.index) == ["G3"] * 3 + ["G0"] * 3
     assert list(table["dose"]) == [0.0, 0.5, 10.0] * 2
     assert list(table.columns) == ["dose", "mean", "lower", "upper", "max_effect", "ec50"]
@@ -59,35 +59,36 @@ def test_the_table_has_a_row_for_each_gene_and_dose(model, treated):
 
 
 def test_a_wider_interval_holds_more(model, treated):
-    narrow, wide = (dose_response(model, treated, interval=i, n_draws=20) for i in (0.5, 0.95))
+    narrow, wide = (dose_response(model, treated, interval=i) for i in (0.5, 0.95))
     pd.testing.assert_series_equal(narrow["mean"], wide["mean"])
     assert (wide["upper"] - wide["lower"] >= narrow["upper"] - narrow["lower"]).all()
-    assert (wide["upper"] > wide["lower"]).all()
+    treated_rows = wide["dose"] > 0
+    assert (wide["upper"] > wide["lower"])[treated_rows].all()
 
 
 def test_it_agrees_with_the_counterfactual_at_the_same_dose(model, treated):
-    curve = dose_response(model, treated, doses=[3.0], n_draws=200)
-    same = counterfactual(model, treated, condition={"drug": "A", "dose": "3"}, n_draws=50).X.mean(0)
-    np.testing.assert_allclose(curve.loc[curve["dose"] == 3, "mean"], same, rtol=0.03)
+    curve = dose_response(model, treated, doses=[3.0])
+    same = counterfactual(model, treated, condition={"drug": "A", "dose": "3"}).X.mean(0)
+    np.testing.assert_allclose(curve.loc[curve["dose"] == 3, "mean"], same, rtol=0.05)
 
 
-def test_it_does_not_depend_on_how_the_cells_are_dealt_out_but_for_the_draws(model, treated):
-    one, other = (dose_response(model, treated, doses=[1.0], n_draws=100, batch_size=size) for size in (300, 37))
+def test_it_does_not_depend_on_the_batch_size(model, treated):
+    one, other = (dose_response(model, treated, doses=[1.0], batch_size=size) for size in (300, 37))
     np.testing.assert_allclose(one["mean"], other["mean"], rtol=0.02)
     torch.manual_seed(3)
-    pd.testing.assert_frame_equal(one, dose_response(model, treated, doses=[1.0], n_draws=100, batch_size=300))
+    pd.testing.assert_frame_equal(one, dose_response(model, treated, doses=[1.0], batch_size=300))
 
 
 def test_the_doses_that_are_asked_by_default_reach_from_the_lowest_to_the_highest(model, treated):
-    doses = dose_response(model, treated, n_draws=1).loc["G0", "dose"].to_numpy()
+    doses = dose_response(model, treated).loc["G0", "dose"].to_numpy()
     assert len(doses) == 25
     np.testing.assert_allclose(doses[[0, 1, -1]], [0, 0.01, 100])
     untreated = treated[treated.obs["drug"] == "none"].copy()
-    assert dose_response(model, untreated, n_draws=1)["dose"].max() == pytest.approx(100)
+    assert dose_response(model, untreated)["dose"].max() == pytest.approx(100)
 
 
 def test_a_gene_that_hardly_changes_has_no_ec50(model, treated):
-    table = dose_response(model, treated, n_draws=5, least_change=0.99)
+    table = dose_response(model, treated, least_change=0.99)
     assert table["ec50"].isna().all()
 
 
@@ -113,7 +114,7 @@ def test_half_reached_below_the_lowest_dose_or_no_change_is_missing():
         ({"doses": [-1.0]}, DataError, "-1"),
         ({"doses": [float("nan")]}, DataError, "nan"),
         ({"genes": ["G9"]}, GeneError, "G9"),
-        ({"n_draws": 0}, DataError, "n_draws"),
+        ({"answer": "lin"}, CategoryError, "line on log dose"),
         ({"interval": 1.0}, DataError, "interval"),
         ({"size": -1.0}, DataError, "size"),
     ],

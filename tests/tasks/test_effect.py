@@ -9,9 +9,7 @@ import torch
 
 from genevae.errors import CategoryError, DataError
 from genevae.runs.fit import fit
-from genevae.tasks import effect as module
 from genevae.tasks.counterfactual import counterfactual
-from genevae.tasks.denoise import denoise
 from genevae.tasks.effect import effect
 
 RAISED = {f"G{i}" for i in range(20, 25)}
@@ -58,14 +56,16 @@ def test_it_starts_from_the_cells_seen_under_control(table, make_adata):
     assert table.groupby("type")["n_cells"].first().to_dict() == control.to_dict()
 
 
-def test_its_means_are_those_of_counterfactuals_and_of_denoised_cells(tiny_model, make_adata):
+def test_its_means_are_those_of_counterfactuals_and_of_the_cells(tiny_model, make_adata):
     adata = make_adata()
     cells = adata[((adata.obs["drug"] == "ctrl") & (adata.obs["type"] == "A")).to_numpy()].copy()
-    told = effect(tiny_model, adata, field="drug", n_draws=100).query("type == 'A'").set_index("gene")
-    told = told.loc[list(tiny_model.schema.genes)]
-    expected = counterfactual(tiny_model, cells, condition={"drug": "stim"}, n_draws=100).layers["mean"].mean(0)
-    np.testing.assert_allclose(told["mean"], expected, rtol=0.03)
-    np.testing.assert_allclose(told["control_mean"], denoise(tiny_model, cells, n_draws=100).X.mean(0), rtol=0.03)
+    table = effect(tiny_model, adata, field="drug").query("type == 'A'").set_index("gene")
+    table = table.loc[list(tiny_model.schema.genes)]
+    expected = counterfactual(tiny_model, cells, condition={"drug": "stim"}).X.mean(0)
+    raised = table.index.isin(RAISED)  # their counts are limited to twice the largest in training
+    np.testing.assert_allclose(table["mean"][~raised], expected[~raised], rtol=0.15)
+    np.testing.assert_allclose(table["mean"][raised], expected[raised], rtol=0.5)
+    np.testing.assert_allclose(table["control_mean"], np.asarray(cells.X.mean(0)).ravel(), rtol=1e-5)
 
 
 def test_all_cells_together_are_the_weighted_mean_of_the_types(tiny_model, table, make_adata):
@@ -78,41 +78,25 @@ def test_an_effect_on_cells_alone_does_not_depend_on_the_others(tiny_model, tabl
     adata = make_adata()
     adata.obs["drug"] = adata.obs["drug"].astype(str)
     few = adata[(adata.obs["type"] == "B").to_numpy()]
-    alone = effect(tiny_model, few, field="drug", n_draws=100).set_index("gene")
-    np.testing.assert_allclose(alone["lfc"], table.query("type == 'B'").set_index("gene")["lfc"][alone.index], atol=0.1)
+    alone = effect(tiny_model, few, field="drug").set_index("gene")
+    np.testing.assert_allclose(alone["lfc"], table.query("type == 'B'").set_index("gene")["lfc"][alone.index])
 
 
 def test_intervals_hold_the_change_and_a_wider_one_holds_a_narrower(tiny_model, make_adata):
-    narrow, wide = (effect(tiny_model, make_adata(), field="drug", interval=i, n_draws=50) for i in (0.5, 0.95))
-    assert (wide["posterior_lower"] <= narrow["posterior_lower"]).all()
-    assert (wide["posterior_upper"] >= narrow["posterior_upper"]).all()
-    assert ((wide["posterior_lower"] <= wide["lfc"]) & (wide["posterior_upper"] >= wide["lfc"])).mean() > 0.95
-
-
-def test_the_interval_narrows_with_more_cells(tiny_model, make_adata):
-    adata = make_adata()
-    few = adata[np.flatnonzero((adata.obs["drug"] == "ctrl").to_numpy())[:12]].copy()
-    tables = [effect(tiny_model, d, field="drug", by=()) for d in (few, adata)]
-    width = [(table["posterior_upper"] - table["posterior_lower"]).median() for table in tables]
-    assert width[1] < width[0] / 2
+    narrow, wide = (effect(tiny_model, make_adata(), field="drug", interval=i) for i in (0.5, 0.95))
+    assert (wide["lower"] <= narrow["lower"]).all()
+    assert (wide["upper"] >= narrow["upper"]).all()
+    assert ((wide["lower"] <= wide["lfc"]) & (wide["upper"] >= wide["lfc"])).mean() > 0.95
 
 
 def test_support_is_the_mean_over_the_cells_of_their_own(tiny_model, table, make_adata):
     adata = make_adata()
     cells = adata[(adata.obs["drug"] == "ctrl").to_numpy()].copy()
-    obs = counterfactual(tiny_model, cells, condition={"drug": "stim"}, n_draws=1).obs
+    obs = counterfactual(tiny_model, cells, condition={"drug": "stim"}).obs
     support = obs.groupby("type", observed=True)["support"]
     told = table.groupby("type")["support"].first()
     np.testing.assert_allclose(told, support.mean()[told.index], rtol=1e-3)
     assert told["C"] <= 2 / 3, "two of three fields agree with cells that were seen"
-
-
-def test_bounded_memory_changes_no_bit(tiny_model, make_adata, monkeypatch):
-    whole = effect(tiny_model, make_adata(), field="type", control="A")
-    monkeypatch.setattr(module, "MAX_SUMS", 1)
-    pieces = effect(tiny_model, make_adata(), field="type", control="A")
-    order = ["drug", "type", "rank"]
-    pd.testing.assert_frame_equal(*(t.sort_values(order, ignore_index=True) for t in (whole, pieces)), check_exact=True)
 
 
 def test_only_what_was_asked_for_comes_back(tiny_model, make_adata):
@@ -127,7 +111,9 @@ def test_the_same_seed_gives_the_same_bits_and_the_callers_numbers_stay(tiny_mod
     one, other, third = (effect(tiny_model, adata, field="drug", seed=s) for s in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)
     pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert not one["mean"].equals(third["mean"])
+    by_model = [effect(tiny_model, adata, field="drug", answer="latent arithmetic", seed=s) for s in (4, 5)]
+    assert by_model[0]["mean"].equals(by_model[1]["mean"]), "the model's shift is of posterior means"
+    assert one["mean"].equals(third["mean"])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +125,9 @@ def test_the_same_seed_gives_the_same_bits_and_the_callers_numbers_stay(tiny_mod
         ({"field": "drug", "to": ["stm"]}, CategoryError, "Did you mean 'stim'"),
         ({"field": "drug", "to": ["ctrl"]}, CategoryError, "nothing to compare with 'ctrl'"),
         ({"field": "drug", "by": ["lan"]}, CategoryError, "Did you mean 'lane'"),
-        ({"field": "drug", "n_draws": 0}, DataError, "n_draws"),
+        ({"field": "drug", "answer": "modl"}, CategoryError, "Did you mean 'model'"),
+        ({"field": "drug", "change": -1.0}, DataError, "change"),
+        ({"field": "drug", "replicate": "donor"}, CategoryError, "'donor' is neither"),
         ({"field": "drug", "interval": 1.0}, DataError, "interval"),
         ({"field": "drug", "batch_size": 0}, DataError, "batch_size"),
     ],

@@ -20,6 +20,7 @@ def counterfactual(
     out: OutOrInto = None,
     into: Into = None,
     force: Force = False,
+    answer: str = "auto",
     n_draws: int = 25,
     interval: float = 0.9,
     batch_size: int = 512,
@@ -31,10 +32,13 @@ def counterfactual(
     ----------
     condition
         The other condition, as FIELD=VALUE; other fields and the size stay as they are in each cell.
+    answer
+        auto: the model and simple methods, weighted by how well each predicted states it had not seen; model, or the
+        name of one of them.
     n_draws
         Draws from the posterior of each cell.
     interval
-        Share of the draws in the interval.
+        Share of the intervals that hold the mean that would be measured.
     batch_size
         Cells in one step.
     seed
@@ -42,7 +46,7 @@ def counterfactual(
     """
     path = written(out, into)
     gv.counterfactual(
-        gv.load(run), data, condition=assignments(condition), n_draws=n_draws, interval=interval,
-        batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
+        gv.load(run), data, condition=assignments(condition), answer=answer, n_draws=n_draws,
+        interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
     say(f"Wrote {path}")

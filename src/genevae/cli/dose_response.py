@@ -24,7 +24,7 @@ def dose_response(
     field: str | None = None,
     doses: str | None = None,
     genes: Sequence[str] | None = None,
-    n_draws: int = 25,
+    answer: str = "auto",
     interval: float = 0.9,
     least_change: float = 0.1,
     size: float | None = None,
@@ -44,10 +44,11 @@ def dose_response(
         above zero in the data to the highest in training. Dose zero is always added.
     genes
         Genes to report; all by default.
-    n_draws
-        Draws from the posterior of each cell. In each, every cell has a random weight w ~ Exponential(1).
+    answer
+        auto: the model and simple methods, such as a line in log(dose), weighted by how well each predicted doses it
+        had not seen; model, or the name of one of them.
     interval
-        Share of the draws in the interval.
+        Share of the intervals that hold the mean that would be measured in as many cells.
     least_change
         Genes whose level never changes by this share of its largest value have no EC50.
     size
@@ -60,7 +61,7 @@ def dose_response(
     require_table(out, force, run, data)
     table = gv.dose_response(
         gv.load(run), data, condition=assignments(condition) or None, field=field, doses=numbers(doses),
-        genes=genes, n_draws=n_draws, interval=interval, least_change=least_change, size=size,
+        genes=genes, answer=answer, interval=interval, least_change=least_change, size=size,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
     save_table(table, out)

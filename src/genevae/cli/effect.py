@@ -32,7 +32,9 @@ def effect(
     control: str | None = None,
     to: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
-    n_draws: int = 25,
+    answer: str = "auto",
+    change: float = 0.25,
+    replicate: str | None = None,
     interval: float = 0.9,
     batch_size: int = 512,
     seed: int = 0,
@@ -50,11 +52,16 @@ def effect(
     to
         The categories to compare; by default all others.
     by
-        The conditions whose combinations are the contexts; by default every other categorical one but the batch.
-    n_draws
-        Draws from the posterior, each of all cells.
+        The conditions and contexts whose combinations are the groups; by default every other one but the batch.
+    answer
+        auto: the model and simple methods, weighted by how well each predicted states it had not seen; model, or the
+        name of one of them.
+    change
+        The smallest absolute log2 fold change that counts as a change, for the column probability.
+    replicate
+        A condition or context whose categories are independent replicates, such as the donor: adds a test.
     interval
-        Share of the draws in the interval.
+        Share of the intervals that hold the change that would be measured in as many cells.
     batch_size
         Cells in one step.
     seed
@@ -68,12 +75,14 @@ def effect(
         if nesting.outer == field:
             say(f"Note: {nesting}")
     table = gv.effect(
-        model, data, field=field, control=control, to=to, by=by, n_draws=n_draws, interval=interval,
+        model, data, field=field, control=control, to=to, by=by, answer=answer, change=change,
+        replicate=replicate, interval=interval,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
     write_table(table, out, "row")
     say(f"Wrote {out}")
-    say("These are predictions. posterior_lower and posterior_upper vary over the latent alone, and test nothing.")
+    if replicate is None:
+        say("These are predictions, and no test: without --replicate, cells count as independent of each other.")
     if picture is not None:
         from genevae.plotting.embedding import effect_picture
 

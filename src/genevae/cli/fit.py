@@ -39,6 +39,7 @@ def fit(
     batch: str | None = None,
     control: FieldValues | None = None,
     combine: Sequence[str] | None = None,
+    context: Sequence[str] | None = None,
     group: str | None = None,
     view: str | None = None,
     genes: str | None = None,
@@ -57,6 +58,7 @@ def fit(
     split_by: str | None = None,
     hold_out: FieldValues | None = None,
     balance: str | None = None,
+    folds: int | None = None,
     from_run: Annotated[Path | None, Parameter(name=("--from", "--from-run"))] = None,
     seed: int | None = None,
     device: str | None = None,
@@ -90,6 +92,9 @@ def fit(
         The reference level of a condition, as FIELD=VALUE.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    context
+        Obs columns, such as cell type, whose categories respond each in its way. The model is not given them; their
+        mean expression in every condition is kept, and counterfactuals and effects use it. Conditions are contexts too.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs.
     view
@@ -128,6 +133,10 @@ def fit(
         Keep all cells with this combination out of training, as FIELD=VALUE.
     balance
         An obs column whose categories are drawn equally often in training.
+    folds
+        How many more models are trained, each without a part of the perturbed states and for a third of the epochs. How
+        well they predict these states decides how much counterfactuals and effects use the model; with 0 they use
+        simple methods alone. By default 3 where a condition has a control level and its effects differ in context.
     from_run
         The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
         and its recipe and settings unless others are given.
@@ -153,7 +162,8 @@ def fit(
     options = {
         **settings,
         "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
-        "control": assignments(control), "combine": list(combine or ()), "group": group, "view": view,
+        "control": assignments(control), "combine": list(combine or ()),
+        "context": list(context or ()), "folds": folds, "group": group, "view": view,
         "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,

@@ -94,6 +94,11 @@ class ExpressionDistribution(Distribution):
         """Return the distributions of the stored entries of sparse rows, ``(…, e)``."""
         return self.map(lambda parameter: pick(parameter, rows))
 
+    def scaled(self, factor: Tensor) -> Self:
+        """Return a distribution of counts with the mean times a factor, and all else the same."""
+        mean, *others = self.parameters
+        return type(self)(mean * factor.to(mean), *others, validate_args=False)
+
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x)."""
         raise NotImplementedError
@@ -112,7 +117,7 @@ class ExpressionDistribution(Distribution):
             x[above] = _smallest_count(above_zero, value[above])
         return x.to(self.parameters[0].dtype)
 
-    def quantile_map(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+    def quantile_map(self, x: Tensor, target: ExpressionDistribution, uniform: Tensor | None = None) -> Tensor:
         r"""Map x to the value of the same rank in another distribution.
 
         .. math:: x' = F_\text{target}^{-1}(u), \quad u \sim U\bigl(F(x - 1),\, F(x)\bigr]
@@ -127,6 +132,8 @@ class ExpressionDistribution(Distribution):
             Values, of the distribution's shape.
         target
             The other distribution.
+        uniform
+            Where each rank is within its range, from 0 to 1; sampled by default.
 
         References
         ----------
@@ -134,7 +141,8 @@ class ExpressionDistribution(Distribution):
         """
         exact, x = self.map(_exact), x.double()
         below, upto = exact.cdf(x - 1), exact.cdf(x)
-        rank = upto - torch.rand_like(x) * (upto - below)
+        uniform = torch.rand_like(x) if uniform is None else uniform
+        rank = upto - uniform * (upto - below)
         by_ratio = (x * (target.mean / self.mean)).round().to(target.mean)
         return torch.where(rank > MAX_RANK, by_ratio, target.icdf(rank.clamp(max=MAX_RANK)))
 

@@ -73,7 +73,7 @@ class Normal(ExpressionDistribution):
         standard: Tensor = torch.special.ndtri(value)
         return self._mean + self.scale * standard
 
-    def quantile_map(self, x: Tensor, target: ExpressionDistribution) -> Tensor:
+    def quantile_map(self, x: Tensor, target: ExpressionDistribution, uniform: Tensor | None = None) -> Tensor:  # noqa: ARG002 - values have one rank
         """Map x to the value of the same rank in another normal distribution: μ' + (x − μ) σ'/σ."""
         return target.mean + (x - self._mean) * target.stddev / self.scale
 

@@ -73,6 +73,10 @@ class ZeroInflated(ExpressionDistribution):
         """Apply a function to every parameter, also of the base. The results are not validated."""
         return type(self)(self.base.map(function), function(self.gate_logits), validate_args=False)
 
+    def scaled(self, factor: Tensor) -> Self:
+        """Return a distribution whose base has the mean times a factor."""
+        return type(self)(self.base.scaled(factor), self.gate_logits, validate_args=False)
+
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x) = π + (1−π) P_base(X ≤ x), for x ≥ 0."""
         inflated = self.gate + (1 - self.gate) * self.base.cdf(value)

@@ -135,8 +135,8 @@ def _join_genes(parts: Sequence[Source], name: str, join: Literal["inner", "oute
         twice = pd.Index(part.genes)[pd.Index(part.genes).duplicated()].unique()
         if len(twice):
             raise GeneError(
-                f"{part.name} has {len(twice)} genes more than once ({shorten(twice)}), so its columns cannot be "
-                "matched with those of the other files. Make the names unique, for example with "
+                f"{part.name} has {len(twice)} genes more than once ({shorten(map(repr, twice))}), so its columns "
+                "cannot be matched with those of the other files. Make the names unique, for example with "
                 "adata.var_names_make_unique()."
             )
     if join == "outer":

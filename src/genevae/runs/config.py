@@ -18,6 +18,9 @@ from genevae.runs.peer_options import peer_option
 __all__ = ["Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
 
 
+MAX_FOLDS = 20
+
+
 def _require_assignments(name: str, value: object) -> None:
     if value is not None and not isinstance(value, Mapping):
         raise RecipeError(f'{name} must be fields with their values, such as {{"drug": "DMSO"}}, not {value!r}.')
@@ -39,6 +42,9 @@ class Covariates:
         The reference level of a condition, as FIELD=VALUE.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    context
+        Obs columns, such as cell type, whose categories respond each in its way. The model is not given them; their
+        mean expression in every condition is kept, and counterfactuals and effects use it. Conditions are contexts too.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
     view
@@ -51,12 +57,13 @@ class Covariates:
     batch: str | None = None
     control: Mapping[str, str] | None = None
     combine: Sequence[str] = ()
+    context: Sequence[str] = ()
     group: str | None = None
     view: str | None = None
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
-        for name in ("condition", "continuous", "combine"):
+        for name in ("condition", "continuous", "combine", "context"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
         _require_assignments("control", self.control)
@@ -129,6 +136,10 @@ class RunOptions:
 
     Parameters
     ----------
+    folds
+        How many more models are trained, each without a part of the perturbed states and for a third of the epochs. How
+        well they predict these states decides how much counterfactuals and effects use the model; with 0 they use
+        simple methods alone. By default 3 where a condition has a control level and its effects differ in context.
     from_run
         The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
         and its recipe and settings unless others are given.
@@ -148,6 +159,7 @@ class RunOptions:
         Threads that read from disk, each a buffer of 16,384 cells; they change no result.
     """
 
+    folds: int | None = None
     from_run: str | Path | None = None
     seed: int = 0
     device: str = "auto"
@@ -161,6 +173,8 @@ class RunOptions:
         object.__setattr__(self, "seed", int(self.seed))
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"seed must be 0 or more and below 2**63, not {self.seed}.")
+        if self.folds is not None and not 0 <= int(self.folds) <= MAX_FOLDS:
+            raise RecipeError(f"folds must be from 0 to {MAX_FOLDS}, not {self.folds}.")
         for name in ("keep_checkpoints", "read_threads"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} must be 1 or more, not {getattr(self, name)}.")

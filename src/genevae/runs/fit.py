@@ -9,29 +9,36 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import torch
 from numpy.typing import ArrayLike
 
+from genevae.data.loader import Loader
+from genevae.data.split import Split
 from genevae.errors import DataError, RecipeError, nearest
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
+from genevae.models.vae import VAE
 from genevae.preprocessing.obs_summary import field_specifications
 from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
+from genevae.responses.answer import Responses
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
-from genevae.runs.prepare import Prepared, prepare
+from genevae.runs.prepare import Loaders, Prepared, prepare
 from genevae.runs.pretrained import recipe_like, transfer_weights
 from genevae.runs.provenance import provenance
 from genevae.runs.reference import calibrate, reference_posteriors
-from genevae.runs.signals import INTERRUPT, NAMES, STOPPED, StopOnSignal, stop_signals
+from genevae.runs.responses import fit_responses
+from genevae.runs.signals import INTERRUPT, NAMES, STOPPED, StopOnSignal, StopRequest, stop_signals
 from genevae.runs.trained import Trained, versions
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import Callback
+from genevae.training.history import History
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
 from genevae.training.progress import ProgressBar
@@ -42,6 +49,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["fit", "fit_in", "resolve_device"]
+
+FOLD_EPOCHS = 3
+"""Models without some states are trained for a third of the epochs."""
 
 Data: TypeAlias = Union["AnnData", Source, ReadOptions, str, Path]
 """What holds cells: an object, a path, or a path with options."""
@@ -58,6 +68,7 @@ def fit(
     batch: str | None = None,
     control: Mapping[str, str] | None = None,
     combine: Sequence[str] = (),
+    context: Sequence[str] = (),
     group: str | None = None,
     view: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
@@ -77,6 +88,7 @@ def fit(
     split_by: str | None = None,
     hold_out: Mapping[str, str] | None = None,
     balance: str | None = None,
+    folds: int | None = None,
     from_run: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -114,6 +126,9 @@ def fit(
         The reference level of a condition, as FIELD=VALUE.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
+    context
+        Obs columns, such as cell type, whose categories respond each in its way. The model is not given them; their
+        mean expression in every condition is kept, and counterfactuals and effects use it. Conditions are contexts too.
     group
         The obs column whose categories make pairs of cells, for recipes that compare pairs; the model is not given it.
     view
@@ -156,6 +171,10 @@ def fit(
         Keep all cells with this combination out of training, as FIELD=VALUE.
     balance
         An obs column whose categories are drawn equally often in training.
+    folds
+        How many more models are trained, each without a part of the perturbed states and for a third of the epochs. How
+        well they predict these states decides how much counterfactuals and effects use the model; with 0 they use
+        simple methods alone. By default 3 where a condition has a control level and its effects differ in context.
     from_run
         The folder of a trained model to start from: its weights where name and shape fit, with genes matched by name,
         and its recipe and settings unless others are given.
@@ -233,6 +252,7 @@ def fit(
             batch=batch,
             control=control,
             combine=combine,
+            context=context,
             group=group,
             view=view,
         ),
@@ -241,6 +261,7 @@ def fit(
             validation=validation, test=test, stratify=stratify, split_by=split_by, hold_out=hold_out, balance=balance
         ),
         run=RunOptions(
+            folds=folds,
             from_run=from_run,
             seed=seed,
             device=device,
@@ -301,6 +322,7 @@ def fit_in(
             torch.manual_seed(config.run.seed)
             start = None if folder and folder.resumes else config.run.from_run
             model = _train(prepared, config, device, world, everyone, facts, start, progress)
+            model = replace(model, responses=_responses(model, prepared, config, device, world, stop, progress))
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
@@ -336,18 +358,9 @@ def _train(
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
     loaders = prepared.loaders(config, device)
-    n_epochs = recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
-    objective = recipe.make_objective(schema, n_epochs).to(device)
-    module = recipe.build(schema).to(device)
-    if module.size is not None:
-        module.size.fit(loaders.reference)
-    if from_run is not None:
-        facts = {**facts, "from": transfer_weights(module, schema, from_run)}
-    with compiled((module, objective), device, config.run.compile):
-        history = train(
-            module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
-            callbacks=callbacks, parameter_groups=recipe.parameter_groups(module, objective),
-        )  # fmt: skip
+    module, history, transferred = _optimised(prepared, config, loaders, device, world, callbacks, from_run)
+    if transferred is not None:
+        facts = {**facts, "from": transferred}
     return Trained(
         module.eval(),
         recipe,
@@ -360,6 +373,62 @@ def _train(
         fields=field_specifications(prepared.source.obs),
         contents=prepared.contents(),
     )
+
+
+def _optimised(
+    prepared: Prepared,
+    config: FitConfig,
+    loaders: Loaders,
+    device: torch.device,
+    world: World,
+    callbacks: Sequence[Callback],
+    from_run: str | Path | None = None,
+) -> tuple[VAE, History, Any]:
+    """Build a model and train it; return it with its history, and with what was taken from another run."""
+    recipe, schema = config.recipe, prepared.schema
+    objective = recipe.make_objective(schema, _n_epochs(config, loaders)).to(device)
+    module = recipe.build(schema).to(device)
+    if module.size is not None:
+        module.size.fit(loaders.reference)
+    transferred = None if from_run is None else transfer_weights(module, schema, from_run)
+    with compiled((module, objective), device, config.run.compile):
+        history = train(
+            module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
+            callbacks=callbacks, parameter_groups=recipe.parameter_groups(module, objective),
+        )  # fmt: skip
+    return module, history, transferred
+
+
+def _n_epochs(config: FitConfig, loaders: Loaders) -> int:
+    return config.recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
+
+
+def _responses(
+    model: Trained,
+    prepared: Prepared,
+    config: FitConfig,
+    device: torch.device,
+    world: World,
+    stop: StopRequest,
+    progress: bool,
+) -> Responses | None:
+    """Compute the profiles of the training cells, and train models without some of their states."""
+    loaders = prepared.loaders(config, device)
+    epochs = max(1, _n_epochs(config, loaders) // FOLD_EPOCHS)
+    shorter = replace(config, recipe=config.recipe.edit({"epochs": epochs}))
+
+    def train_on(split: Split) -> tuple[VAE, Loader]:
+        part = replace(prepared, split=split)
+        some = part.loaders(shorter, device)
+        torch.manual_seed(config.run.seed)
+        return _optimised(part, shorter, some, device, world, [StopOnSignal(stop)])[0].eval(), some.training
+
+    ended = str(model.facts["ended"])
+    skips = config.run.from_run is not None or ended.startswith((STOPPED, "opened at"))
+    return fit_responses(
+        model.module, prepared, loaders.training, config.covariates.context, 0 if skips else config.run.folds,
+        train_on, device, lambda: stop.signal is not None, progress and world.is_first,
+    )  # fmt: skip
 
 
 def _facts(prepared: Prepared, config: FitConfig, device: torch.device) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from genevae.data.contents import contents_of, sampled_rows
+from genevae.data.covariates import category_names
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, balanced_weights
@@ -28,7 +29,7 @@ from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
-from genevae.runs.config import FitConfig, SplitOptions
+from genevae.runs.config import Covariates, FitConfig, SplitOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -146,7 +147,7 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     kind = probe(source)
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
-    fields = fit_covariates(source.obs, **vars(config.covariates), unknown=recipe.has_unknown)
+    fields = _covariates(source.obs, config.covariates, recipe.has_unknown)
     source = _filtered(source, config.expression.gene_filter)
     source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
     _require_cells(source)
@@ -156,6 +157,14 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     prepared = Prepared(source, raw.with_transform(transform), split)
     _require_text(prepared)
     return prepared
+
+
+def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str, Any]:
+    """Fit the covariates, and check the columns of contexts, which are none."""
+    for name in given.context:
+        category_names(obs_column(obs, name))
+    roles = {name: value for name, value in vars(given).items() if name != "context"}
+    return fit_covariates(obs, **roles, unknown=unknown)
 
 
 def _require_text(prepared: Prepared) -> None:

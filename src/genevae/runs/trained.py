@@ -22,7 +22,9 @@ from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
+from genevae.responses.answer import Responses
 from genevae.runs.manifest import tensor_shapes, verify_folder, write_folder, write_tensors
+from genevae.runs.response_files import RESPONSES, responses_files, responses_in
 
 NEEDED = (
     "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
@@ -58,6 +60,9 @@ class Trained:
     contents
         A hash of the expression of each cell of the split, by which evaluation knows cells again; empty for a run of an
         earlier version.
+    responses
+        Profiles of the training cells in every state, and what models predicted for states that they were trained
+        without; None where the model has no conditions, or is of an earlier version.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
     folder
@@ -74,6 +79,7 @@ class Trained:
     fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
     contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    responses: Responses | None = field(default=None, repr=False, kw_only=True)
     folder: Path | None = field(default=None, repr=False, kw_only=True)
 
 
@@ -121,6 +127,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "vocabularies.json": lambda file: _write_json(file, vocabularies),
         "split.csv": lambda file: _split_table(model).to_csv(file, index_label="cell"),
         "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
+        **(responses_files(model.responses) if model.responses is not None else {}),
     }
 
 
@@ -164,6 +171,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_fields_in(path) if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
+            responses=responses_in(path, schema) if RESPONSES in facts["sha256"] else None,
             folder=path.absolute(),
         )
     except Exception as error:  # whatever another version, or somebody, has written

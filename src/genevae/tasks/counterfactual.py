@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from functools import partial
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +11,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genevae.cells import Cells, Condition
+from genevae.cells import Cells
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
-from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.output import TaskOutput, free_column, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
+from genevae.tasks.response import Anchor, GroupAnswer, answers_of, quantile_mapped
 from genevae.tasks.support import SupportByCombination
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def counterfactual(
     data: AnnData | Source | ReadOptions | str | Path,
     *,
     condition: Mapping[str, str],
+    answer: str = "auto",
     n_draws: int = 25,
     interval: float = 0.9,
     layer: str | None = None,
@@ -60,10 +61,14 @@ def counterfactual(
         Cells with the model's genes, and the conditions they were observed in.
     condition
         The target condition, as FIELD=VALUE. Each cell keeps its other covariates and its size.
+    answer
+        "auto": members (the model, latent arithmetic, and simple methods such as the mean shift of other cell types),
+        weighted by how well each predicted states of the training cells that it had not seen; see Notes. The name of
+        one of them: that alone. "model": the model alone, and not anchored on the measured cells.
     n_draws
         Samples from the posterior of each cell.
     interval
-        Share of the samples that the interval contains.
+        Share of the intervals ``lower`` to ``upper`` that hold the mean that would be measured.
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
@@ -83,10 +88,12 @@ def counterfactual(
     AnnData
         ``X``: the cell itself in the target condition, each gene at the rank it had in its source condition, so that
         the cell keeps its noise and is unchanged if the condition is unchanged (counts or log-normalised values; see
-        ``uns["genevae"]``). Layers: ``mean``, expected expression in the target condition, averaged over the samples;
-        ``lower`` and ``upper``, the interval of that expectation over the posterior of z; ``draw``, one sample from the
-        likelihood. ``obs``: the target condition, the previous one as ``source_FIELD``, and ``support``, near one if
-        similar training cells were observed in the target combination, near zero if none were.
+        ``uns["genevae"]``). The mean of each group of cells (same context, same source) is the measured mean plus the
+        predicted shift. Layers: ``mean``, expected expression in the target condition; ``lower`` and ``upper``, the
+        interval of the mean of the group, at each cell; ``draw``, one sample from the likelihood. ``obs``: the target
+        condition, the previous one as ``source_FIELD``, and ``support``, near one if similar training cells were
+        observed in the target combination, near zero if none were. ``var``: the shift of each gene with its interval,
+        in log-normalised expression, for each group. ``uns["genevae"]["members"]``: the weight of each member.
 
     Raises
     ------
@@ -99,8 +106,14 @@ def counterfactual(
     -----
     To compare with the input cells, use ``X``, not ``mean`` or ``draw``: what the model does not explain of a cell is
     the same in both and cancels. To transfer a response to cell types that were never observed responding, train with
-    the response as the only condition. A model that is also given the cell type learns a separate response for each
-    type; a model that infers the type from expression lets similar types respond alike.
+    the response as the only condition, and name the cell type as ``context``. A model that is also given the cell type
+    learns a separate response for each type; a model that infers it from expression lets similar types respond alike.
+
+    The shift of a group from its source condition to the target is Σ w_k s_k over members k. Weights are non-negative,
+    sum to one, and are fitted to the training states, each predicted without its own cells; the model takes part where
+    it was trained without them too (``folds`` of :func:`~genevae.runs.fit.fit`). If training cells have the target
+    state of this context, their shift is the estimate, and the prediction its prior. Intervals come from the errors for
+    states that were left out, and include the noise of a mean over as many cells as were given.
 
     References
     ----------
@@ -116,72 +129,73 @@ def counterfactual(
     obs = _target_obs(cells.source.obs, model.schema, condition)
     for name in target.reassigned:
         warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
-    blocks = _blocks(model, cells, target, n_draws, interval, seed, f"obs/{free_column(obs, 'support')}")
-    uns = values_uns(model.schema, limited=model.reference.limits is not None)
-    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual").to_anndata(out, into, overwrite)
-
-
-def _blocks(
-    model: TrainedModel,
-    cells: Loader,
-    target: TargetCondition,
-    n_draws: int,
-    interval: float,
-    seed: int,
-    support_as: str,
-) -> Generator[Block, None, None]:
     with evaluation_mode(model) as module, seeded(module, seed):
-        support = SupportByCombination(model.reference, target)
-        for minibatch in on_device(module, cells):
-            for block in in_blocks(minibatch, n_draws):
-                condition = target.apply(module.sized(block))
-                elements = _elements(model, module, block, condition, n_draws, interval)
-                yield {**elements, support_as: to_numpy(support.score_n(module, block))}
+        found = answers_of(model, module, cells, condition, answer, interval)
+    support_as = f"obs/{free_column(obs, 'support')}"
+    blocks = _blocks(_Question(model, cells, target, n_draws, interval, seed, support_as, found))
+    uns = values_uns(model.schema, limited=model.reference.limits is not None)
+    uns["genevae"] |= _members(found) if found else {}
+    var = _var(found, model.schema.genes)
+    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", var).to_anndata(out, into, overwrite)
 
 
-def _elements(
-    model: TrainedModel, module: VAE, cells: Cells, target: Condition, n_draws: int, interval: float
-) -> dict[str, Any]:
-    schema, transform = model.schema, model.schema.transform
-    mean_sng = transform.invert(expectations_sng(module, cells, target, n_draws), target.size_n1)
-    tails = torch.tensor([(1 - interval) / 2, (1 + interval) / 2], device=mean_sng.device)
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """The cells, what is set, and how."""
+
+    model: TrainedModel
+    cells: Loader
+    target: TargetCondition
+    n_draws: int
+    interval: float
+    seed: int
+    support_as: str
+    found: Sequence[GroupAnswer]
+
+
+def _blocks(question: _Question) -> Generator[Block, None, None]:
+    model = question.model
+    with evaluation_mode(model) as module, seeded(module, question.seed):
+        anchor = Anchor(module, question.cells, question.target, question.found) if question.found else None
+        support = SupportByCombination(model.reference, question.target)
+        for minibatch in on_device(module, question.cells):
+            for block in in_blocks(minibatch, question.n_draws):
+                elements = _elements(question, module, block, anchor)
+                yield {**elements, question.support_as: to_numpy(support.score_n(module, block))}
+
+
+def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | None) -> dict[str, Any]:
+    model, schema = question.model, question.model.schema
+    target, counts = question.target.apply(module.sized(cells)), schema.output_kind.is_count
+    mean_sng = schema.transform.invert(expectations_sng(module, cells, target, question.n_draws), target.size_n1)
+    tails = torch.tensor([(1 - question.interval) / 2, (1 + question.interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
-    z_nk = latents_snk(module, cells, 1)[0]
-    p = module.likelihood(z_nk, target)
-    draw_ng = draw_expression(model, p, target.size_n1)
-    mapped_ng = _quantile_mapped(schema, cells, module.likelihood(z_nk, module.sized(cells)), p, target.size_n1)
+    mean_ng = mean_sng.mean(0)
+    z_nk, drawn_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
+    p, p_draw = module.likelihood(z_nk, target), module.likelihood(drawn_nk, target)
+    scale_ng = None if anchor is None else anchor.scale_ng(cells)
+    scales = schema.has_noise_model and counts
+    draw_ng = draw_expression(
+        model, p_draw.scaled(scale_ng) if scales and scale_ng is not None else p_draw, target.size_n1
+    )
+    source = module.likelihood(z_nk, module.sized(cells))
+    mapped_ng = quantile_mapped(schema, cells, source, p, target.size_n1, scale_ng)
+    if anchor is not None and scale_ng is not None:
+        mean_ng = mean_ng * scale_ng if counts else mean_ng + scale_ng
+        low_ng, high_ng = anchor.ends_ng(cells)
+        lower_ng, upper_ng = (mean_ng * end if counts else mean_ng + end for end in (low_ng, high_ng))
+        if not scales:
+            draw_ng = (draw_ng * scale_ng).round() if counts else draw_ng + scale_ng
     if model.reference.limits is not None:
         limit_ng = model.reference.limits.of_counts(target.size_n1)
         mapped_ng = torch.minimum(mapped_ng, torch.maximum(limit_ng, cells.x.dense()))
     if schema.output_kind is Kind.LOG:
-        mapped_ng = mapped_ng.clamp(min=0)
-    layers = {"mean": mean_sng.mean(0), "lower": lower_ng, "upper": upper_ng, "draw": draw_ng}
+        mapped_ng, lower_ng, upper_ng, draw_ng = (x.clamp(min=0) for x in (mapped_ng, lower_ng, upper_ng, draw_ng))
+    layers = {"mean": mean_ng, "lower": lower_ng, "upper": upper_ng, "draw": draw_ng}
     return {
         "X": to_numpy(mapped_ng),
         **{f"layers/{name}": to_numpy(x_ng) for name, x_ng in layers.items()},
     }
-
-
-def _quantile_mapped(
-    schema: Schema, cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution, size_n1: Tensor
-) -> Tensor:
-    """Map the cells from the source to the target distribution at equal ranks, in the units of the result.
-
-    If the model has no noise model for counts, they are taken as Poisson around its expectation. A gene that was not
-    measured has no rank, and is sampled from the target.
-    """
-    invert = partial(schema.transform.invert, size_n1=size_n1)
-    x_ng = cells.x.dense()
-    if not schema.has_noise_model:
-        x_ng, source, target = (
-            invert(x_ng).round(),
-            *(Poisson(invert(p.mean), validate_args=False) for p in (source, target)),
-        )
-    mapped_ng = source.quantile_map(x_ng, target)
-    measured_ng = cells.condition.measured_ng
-    if measured_ng is not None:
-        mapped_ng = torch.where(measured_ng, mapped_ng, target.sample().to(mapped_ng))
-    return invert(mapped_ng) if schema.has_noise_model else mapped_ng
 
 
 def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
@@ -191,6 +205,23 @@ def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
     low = position.floor().long()
     high = (low + 1).clamp(max=len(ordered) - 1)
     return torch.lerp(ordered[low], ordered[high], (position - low).view(-1, 1, 1).to(ordered.dtype))
+
+
+def _var(found: Sequence[GroupAnswer], genes: Sequence[str]) -> pd.DataFrame:
+    """Return the shift of each gene with its interval, for each group of cells."""
+    columns: dict[str, Any] = {}
+    for one in found:
+        suffix = f": {one.name}" if len(found) > 1 else ""
+        shift_g, half_g = one.answer.shift_g, one.answer.half_width_g
+        columns |= {f"shift{suffix}": shift_g, f"shift_lower{suffix}": shift_g - half_g}
+        columns |= {f"shift_upper{suffix}": shift_g + half_g}
+    return pd.DataFrame(columns, index=list(genes))
+
+
+def _members(found: Sequence[GroupAnswer]) -> dict[str, pd.DataFrame]:
+    """Return the weight of each member in the answer for each group of cells."""
+    rows = [(one.name, name, weight) for one in found for name, weight in one.answer.weights.items()]
+    return {"members": pd.DataFrame(rows, columns=["group", "member", "weight"]).astype({"weight": float})}
 
 
 def _target_obs(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:

@@ -12,7 +12,12 @@ __all__ = ["curve_table", "half_effect_dose"]
 
 
 def curve_table(
-    genes: Sequence[str], dose_d: Sequence[float], mean_dsg: NDArray[np.float64], interval: float, least_change: float
+    genes: Sequence[str],
+    dose_d: Sequence[float],
+    mean_dg: NDArray[np.float64],
+    lower_dg: NDArray[np.float64],
+    upper_dg: NDArray[np.float64],
+    least_change: float,
 ) -> pd.DataFrame:
     """Tabulate the curve of each gene, one row per dose: mean, interval, largest change and EC50.
 
@@ -22,15 +27,11 @@ def curve_table(
         Gene names.
     dose_d
         Doses, ascending, the first of them zero.
-    mean_dsg
-        Mean expression at each dose, in each sample ``s``.
-    interval
-        Share of the samples that the interval contains.
+    mean_dg, lower_dg, upper_dg
+        Mean expression at each dose, and its interval.
     least_change
         Genes whose expression changes by less than this share of its maximum have no EC50.
     """
-    mean_dg = mean_dsg.mean(1)
-    lower_dg, upper_dg = np.quantile(mean_dsg, [(1 - interval) / 2, (1 + interval) / 2], axis=1)
     change_dg = mean_dg - mean_dg[0]
     largest_g = np.take_along_axis(change_dg, np.abs(change_dg).argmax(0)[None], 0)[0]
     ec50 = [

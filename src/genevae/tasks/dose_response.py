@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from genevae.data.schema import Continuous, Schema
 from genevae.errors import CategoryError, DataError, GeneError, nearest, shorten
-from genevae.models.vae import VAE
-from genevae.tasks.condition import TargetCondition, parse_condition
+from genevae.tasks.condition import parse_condition
 from genevae.tasks.curves import curve_table
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, require_size, seeded
-from genevae.tasks.posterior_expectation import in_blocks, latents_snk
+from genevae.tasks.inference import TrainedModel, evaluation_mode, open_cells, require_size, seeded
+from genevae.tasks.response import answer_of, groups_of, set_fields
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.cells import Cells
     from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
@@ -44,7 +41,7 @@ def dose_response(
     field: str | None = None,
     doses: Sequence[float] = (),
     genes: Sequence[str] | None = None,
-    n_draws: int = 25,
+    answer: str = "auto",
     interval: float = 0.9,
     least_change: float = 0.1,
     size: float | None = None,
@@ -54,7 +51,9 @@ def dose_response(
 ) -> pd.DataFrame:
     """Predict the dose-response curve of each gene, with its EC50.
 
-    The same cells are decoded at every dose d from the same samples of z: m(d) = Σ_n w_n E[x | z_n, drug, d] / Σ_n w_n.
+    m(d) is the measured mean of the cells after the shift that
+    :func:`~genevae.tasks.counterfactual.counterfactual` predicts for dose d. Members besides the model are a line in
+    log(dose) between the doses of training, the best monotone curve, and the nearest dose.
     EC50 is the dose where |m(d) − m(0)| first reaches half of its largest value, interpolated linearly in log(dose).
 
     Parameters
@@ -73,10 +72,10 @@ def dose_response(
         the lowest above zero in the data to the highest in training. Dose zero is always added.
     genes
         Genes to return; all by default.
-    n_draws
-        Samples from the posterior of each cell. In each, every cell has a random weight w ~ Exponential(1).
+    answer
+        As for counterfactuals: "auto", "model", or the name of a member.
     interval
-        Share of the samples that the interval contains.
+        Share of the intervals that hold the mean that would be measured in as many cells.
     least_change
         Genes whose expression changes by less than this share of its maximum have no EC50.
     size
@@ -92,9 +91,8 @@ def dose_response(
     -------
     DataFrame
         One row per gene and dose, indexed by gene: ``dose``; ``mean``, ``lower`` and ``upper``, the mean expression of
-        the cells and its interval over samples of z and of cells (not over the weights of the network);
-        ``max_effect``, the largest change m(d) − m(0), with its sign; ``ec50``, in the units of the dose, NaN if the
-        gene hardly changes or reaches half its change below the lowest dose.
+        the cells and its interval; ``max_effect``, the largest change m(d) − m(0), with its sign; ``ec50``, in the
+        units of the dose, NaN if the gene hardly changes or reaches half its change below the lowest dose.
 
     Raises
     ------
@@ -104,66 +102,59 @@ def dose_response(
         If a dose is negative or not finite, or genes, columns or categories do not fit the model.
     GeneError
         If the model does not have one of ``genes``.
-
-    References
-    ----------
-    Rubin, The Bayesian bootstrap, Annals of Statistics 9:130 (1981), for the weights.
     """
     schema = model.schema
     dose = _dose(schema, field)
-    if n_draws < 1 or not 0 < interval < 1:
-        raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
+    if not 0 < interval < 1:
+        raise DataError(f"interval must be between 0 and 1, not {interval}.")
     require_size(model, size)
     drug = _drug(schema, condition, dose.name)
     columns = _gene_columns(schema.genes, genes)
     cells = open_cells(model, data, layer, batch_size)
     dose_d = _prediction_doses(doses, dose, cells.source.obs)
-    targets = [parse_condition(schema, {**drug, dose.name: d}) for d in dose_d]
-    mean_dsg = _curves(model, cells, targets, columns, n_draws, size, seed)
-    return curve_table([schema.genes[g] for g in columns], dose_d, mean_dsg, interval, least_change)
+    conditions = [{**drug, dose.name: d} for d in dose_d]
+    mean_dg, lower_dg, upper_dg = _curves(model, cells, conditions, answer, interval, size, seed)
+    names = [schema.genes[g] for g in columns]
+    return curve_table(
+        names, dose_d, mean_dg[:, columns], lower_dg[:, columns], upper_dg[:, columns], least_change
+    )  # fmt: skip
 
 
 def _curves(
     model: TrainedModel,
     cells: Loader,
-    targets: Sequence[TargetCondition],
-    columns: list[int],
-    n_draws: int,
+    conditions: Sequence[Mapping[str, object]],
+    answer: str,
+    interval: float,
     size: float | None,
     seed: int,
-) -> NDArray[np.float64]:
-    """Return the weighted mean over cells at each dose, for each sample, in one pass over the cells."""
-    sum_dsg = np.zeros((len(targets), n_draws, len(columns)))
-    weight_s = np.zeros(n_draws)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean over cells at each dose, and the ends of its interval."""
+    counts = model.schema.output_kind.is_count
     with evaluation_mode(model) as module, seeded(module, seed):
-        for minibatch in on_device(module, cells):
-            for block in in_blocks(minibatch, n_draws):
-                weight_sn = torch.empty(n_draws, block.n_cells).exponential_(1.0).to(block.condition.size_n1.device)
-                weight_s += weight_sn.double().sum(1).cpu().numpy()
-                sum_dsg += _weighted_sums(model, module, block, targets, weight_sn, columns, size)
-    return sum_dsg / weight_s[:, None]
-
-
-def _weighted_sums(
-    model: TrainedModel,
-    module: VAE,
-    cells: Cells,
-    targets: Sequence[TargetCondition],
-    weight_sn: Tensor,
-    columns: list[int],
-    size: float | None,
-) -> NDArray[Any]:
-    """Return the weighted sums over one block of cells. All doses share the samples of z."""
-    z_snk = latents_snk(module, cells, len(weight_sn))
-    condition = module.sized(cells)
-    if size is not None:
-        condition = condition.with_size(torch.full_like(condition.size_n1, size))
-    sums = []
-    for target in targets:
-        predicted_sng = module.likelihood(z_snk, target.apply(condition)).mean
-        mean_sng = model.schema.transform.invert(predicted_sng, condition.size_n1)
-        sums.append(torch.einsum("sn,sng->sg", weight_sn, mean_sng[..., columns]).double())
-    return torch.stack(sums).cpu().numpy()
+        fields = set_fields(model, conditions[0])
+        contexts = model.responses.profiles.contexts(fields) if model.responses is not None and fields else ()
+        groups = groups_of(cells, contexts, fields)
+        share_c = np.array([len(group.row_n) for group in groups]) / len(cells.sampler.rows)
+        curves = np.zeros((3, len(conditions), len(model.schema.genes)))
+        for d, condition in enumerate(conditions):
+            torch.manual_seed(seed)  # all doses share the random numbers
+            for share, group in zip(share_c, groups, strict=True):
+                found = answer_of(
+                    model,
+                    module,
+                    cells,
+                    group,
+                    condition,
+                    answer if d else "auto",
+                    interval,
+                    len(groups) * len(conditions),
+                ).answer
+                for row, end in enumerate((0, -1, 1)):
+                    shift_g = found.shift_g + end * np.nan_to_num(found.half_width_g)
+                    factor = size / group.level_g.sum() if size is not None else 1.0
+                    curves[row, d] += share * factor * group.level_after(shift_g, counts)
+    return curves[0], curves[1], curves[2]
 
 
 def _dose(schema: Schema, field: str | None) -> Continuous:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.stats import norm
 
-from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
-from genevae.errors import CategoryError, DataError, nearest
+from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
+from genevae.responses.answer import Answer
+from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_test
 from genevae.tasks.condition import TargetCondition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.posterior_expectation import in_blocks, latents_snk
+from genevae.tasks.response import Group, GroupAnswer, answer_of, groups_of, spread
 from genevae.tasks.support import SupportByCombination
 
 if TYPE_CHECKING:
@@ -35,9 +35,14 @@ __all__ = ["effect"]
 
 PSEUDOCOUNT = 1e-5
 """Pseudocount of fold changes of counts, as a share of the cells' mean size."""
-MAX_SUMS = 2**26
-"""Largest number of sums in memory at once: categories × groups × samples × genes, 512 MiB."""
-COLUMNS = ("gene", "rank", "control_mean", "mean", "lfc", "posterior_lower", "posterior_upper", "n_cells", "support")
+MAX_SUPPORT = 1_000
+"""Cells of a group whose support is averaged, at most."""
+FEW_SAMPLES = 20
+"""Replicates below which a test finds few effects."""
+COLUMNS = (
+    "gene", "rank", "control_mean", "mean", "lfc", "lower", "upper", "probability", "p_value", "fdr", "n_cells",
+    "support",
+)  # fmt: skip
 
 
 def effect(
@@ -48,7 +53,9 @@ def effect(
     control: str | None = None,
     to: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
-    n_draws: int = 25,
+    answer: str = "auto",
+    change: float = 0.25,
+    replicate: str | None = None,
     interval: float = 0.9,
     layer: str | None = None,
     batch_size: int = 512,
@@ -56,10 +63,12 @@ def effect(
 ) -> pd.DataFrame:
     """Predict the effect of each perturbation on each gene, in each group of cells.
 
-    Control cells are decoded under control and under every other category, from the same samples of z. Conditions that
-    are nested in the perturbation, such as the experiment, take the categories that occur with it. With m(t) the
-    mean over cells of E[x | z, t]: for counts lfc = log2((m(t) + ε) / (m(control) + ε)), where ε is 1/100,000 of the
-    cells' mean size; for other values, which are natural logarithms, lfc = (m(t) − m(control)) / ln 2.
+    The effect is the shift that :func:`~genevae.tasks.counterfactual.counterfactual` predicts for the control cells,
+    as a fold change. Conditions that are nested in the perturbation, such as the experiment, take the categories that
+    occur with it. With m and m' the mean of the control cells before and after the shift: for counts
+    lfc = log2((m' + ε) / (m + ε)), where ε is 1/100,000 of the cells' mean size, and m' is the mean of negative
+    binomial counts whose mean log-normalised value is shifted by the answer; for other values, which are natural
+    logarithms, lfc = (m' − m) / ln 2.
 
     Parameters
     ----------
@@ -74,12 +83,18 @@ def effect(
     to
         The categories to predict; by default all others.
     by
-        The conditions that define the groups of cells; by default every other categorical one except the technical
-        batch and those that are nested in the perturbation. Cells with an unknown category are left out.
-    n_draws
-        Samples from the posterior.
+        The conditions, or columns that were named as context in training, that define the groups of cells; by default
+        all of them except the technical batch and those that are nested in the perturbation. Cells with an unknown
+        category are left out.
+    answer
+        As for counterfactuals: "auto", "model", or the name of a member.
+    change
+        The smallest absolute lfc that counts as a change, for ``probability``.
+    replicate
+        A condition or context whose categories are independent replicates, such as the donor: adds ``p_value`` and
+        ``fdr``, of a moderated t-test between the training profiles of replicates.
     interval
-        Share of the samples that the interval contains.
+        Share of the intervals that hold the change that would be measured in as many cells.
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
@@ -91,11 +106,11 @@ def effect(
     -------
     DataFrame
         One row per group, perturbation and gene, the largest effects first: the conditions, ``gene``, ``rank`` by
-        absolute lfc, ``control_mean`` and ``mean`` (both predicted), ``lfc``, ``posterior_lower`` and
-        ``posterior_upper``, ``n_cells``, and ``support``, averaged over cells: near one if similar training cells were
-        observed in this combination, near zero if none were. The posterior interval says how much the prediction
-        varies over z of these cells. It is no test, and no confidence interval of the effect: it leaves out other
-        cells, other donors and training again, and excludes zero for most genes also where labels are random.
+        absolute lfc, ``control_mean`` (measured) and ``mean`` (predicted), ``lfc``, ``lower`` and ``upper``,
+        ``probability`` that the absolute lfc is above ``change``, ``n_cells``, and ``support``, averaged over cells:
+        near one if similar training cells were observed in this combination, near zero if none were. ``lower``,
+        ``upper`` and ``probability`` are missing where nothing says how far off predictions are. Without replicates
+        they take cells as independent: they say nothing about other donors.
 
     Raises
     ------
@@ -103,41 +118,38 @@ def effect(
         If a field or a category is unknown, there is no control, or no cell was observed under it.
     DataError
         If genes, columns or categories do not fit the model.
+
+    References
+    ----------
+    Smyth, Statistical Applications in Genetics and Molecular Biology 3:3 (2004), for the t-test; Squair et al., Nature
+    Communications 12:5692 (2021), on replicates.
     """
-    if n_draws < 1 or not 0 < interval < 1:
-        raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
-    contrast = _parse_contrast(model.schema, field, control, to, by)
+    if not 0 < interval < 1 or not change >= 0:
+        raise DataError(f"interval must be between 0 and 1 and change 0 or more, not {interval} and {change}.")
+    contexts = () if model.responses is None else model.responses.profiles.fields
+    contrast = _parse_contrast(model.schema, contexts, field, control, to, by, replicate)
     cells = open_cells(model, data, layer, batch_size)
-    groups = _control_groups(cells, contrast)
-    tails = ((1 - interval) / 2, (1 + interval) / 2)
-    tables = []
-    for codes in _blocks(contrast, len(groups.code_bf), n_draws, len(model.schema.genes)):
-        mean_tbsg, support_tb = _means(model, cells, contrast, groups, codes, n_draws, batch_size, seed)
-        for (t, code), b in itertools.product(enumerate(codes, 1), range(len(groups.code_bf))):
-            names = {**contrast.group_names(groups.code_bf[b]), field: contrast.field.categories[code]}
-            lfc = _fold_changes(mean_tbsg[0, b], mean_tbsg[t, b], model.schema.output_kind.is_count, tails)
-            facts = {"n_cells": int(groups.n_b[b]), "support": float(support_tb[t, b])}
-            tables.append(_ranked({**names, "gene": list(model.schema.genes), "rank": 0, **lfc, **facts}))
+    question = _Question(model, contrast, _control_cells(cells, contrast), answer, interval, change, seed)
+    with evaluation_mode(model) as module, seeded(module, seed):
+        tables = list(_tables(question, module))
     return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True)
 class _Contrast:
-    """The perturbation field, the codes of its control and of the target categories, and the grouping fields."""
+    """The perturbation field, the codes of its control and of the targets, and the fields of groups and replicates."""
 
     field: Categorical
     control: int
     targets: tuple[int, ...]
-    by: tuple[Categorical, ...]
-
-    def group_names(self, code_f: Tensor) -> dict[str, str]:
-        """Return the categories of a group."""
-        return {f.name: f.categories[code] for f, code in zip(self.by, code_f.tolist(), strict=True)}
+    by: tuple[str, ...]
+    replicate: str | None
 
 
 def _parse_contrast(
-    schema: Schema, field: str, control: str | None, to: Sequence[str] | None, by: Sequence[str] | None
-) -> _Contrast:
+    schema: Schema, contexts: Sequence[str], field: str, control: str | None, to: Sequence[str] | None,
+    by: Sequence[str] | None, replicate: str | None,
+) -> _Contrast:  # fmt: skip
     covariate = schema.categorical_field(field)
     if (control_name := control or covariate.control) is None:
         raise CategoryError(f"'{field}' has no control. Give one with --control. {nearest('', covariate.categories)}")
@@ -147,12 +159,19 @@ def _parse_contrast(
     if not set(targets) & set(others):
         raise CategoryError(f"There is nothing to compare with '{control_name}'. {nearest('', covariate.categories)}")
     inner = {nesting.inner for nesting in schema.nested if nesting.outer == field}
+    doses = {c.name for c in schema.continuous}
     free = [c.name for c in schema.categorical if not c.technical and c is not covariate and c.name not in inner]
-    by_names = free if by is None else by
-    by_fields = tuple(schema.categorical_field(name) for name in dict.fromkeys(by_names) if name != field)
-    if clash := {field, *(each.name for each in by_fields)} & set(COLUMNS):
+    known = list(dict.fromkeys([*(c.name for c in schema.categorical), *(n for n in contexts if n not in doses)]))
+    free += [name for name in contexts if name not in schema.fields and name != replicate]
+    names = tuple(name for name in dict.fromkeys(free if by is None else by) if name not in (field, replicate))
+    for name in (*names, *([replicate] if replicate else [])):
+        if name not in known:
+            raise CategoryError(
+                f"'{name}' is neither a condition nor a context of this model (--context). {nearest(name, known)}"
+            )
+    if clash := {field, *names} & set(COLUMNS):
         raise DataError(f"'{clash.pop()}' is a column of the result. Rename this condition.")
-    return _Contrast(covariate, control_code, tuple(c for c in targets if c != control_code), by_fields)
+    return _Contrast(covariate, control_code, tuple(c for c in targets if c != control_code), names, replicate)
 
 
 def _known_code(field: Categorical, category: str) -> int:
@@ -164,92 +183,146 @@ def _known_code(field: Categorical, category: str) -> int:
     return code
 
 
-@dataclass(frozen=True)
-class _ControlGroups:
-    """The rows of the control cells, the group of each, and the codes and sizes of the groups ``b``."""
-
-    row_n: NDArray[np.int64]
-    group_n: Tensor
-    code_bf: Tensor
-    n_b: Tensor
-
-
-def _control_groups(cells: Loader, contrast: _Contrast) -> _ControlGroups:
+def _control_cells(cells: Loader, contrast: _Contrast) -> Loader:
+    """Return the control cells whose categories in all conditions that define groups are known."""
     chosen_n = cells.codes(contrast.field.name) == contrast.control
-    for field in contrast.by:
-        chosen_n = chosen_n & (cells.codes(field.name) < len(field.categories))
-    row_n = chosen_n.nonzero().squeeze(-1)
+    for field in cells.schema.categorical:
+        if field.name in contrast.by:
+            chosen_n = chosen_n & (cells.codes(field.name) < len(field.categories))
+    row_n = chosen_n.nonzero().squeeze(-1).numpy()
     if not len(row_n):
         control = contrast.field.categories[contrast.control]
         raise CategoryError(
             f"{cells.source.name} has no control cells, with '{contrast.field.name}' = '{control}'"
-            f"{' and a known ' + ', '.join(f.name for f in contrast.by) if contrast.by else ''}. "
+            f"{' and a known ' + ', '.join(contrast.by) if contrast.by else ''}. "
             "Effects are predicted from control cells."
         )
-    code_nf = torch.stack([row_n.new_zeros(len(row_n)), *(cells.codes(f.name)[row_n] for f in contrast.by)], -1)
-    code_bf, group_n, n_b = code_nf.unique(dim=0, return_inverse=True, return_counts=True)
-    return _ControlGroups(row_n.numpy(), group_n, code_bf[:, 1:], n_b)
+    return cells.over(InOrder(row_n, 512))
 
 
-def _blocks(contrast: _Contrast, n_groups: int, n_draws: int, n_genes: int) -> Iterator[tuple[int, ...]]:
-    """Yield blocks of target categories whose sums fit in memory."""
-    block_size = max(1, MAX_SUMS // (n_groups * n_draws * n_genes) - 1)
-    for start in range(0, len(contrast.targets), block_size):
-        yield contrast.targets[start : start + block_size]
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """The model, what is compared, and the control cells."""
+
+    model: TrainedModel
+    contrast: _Contrast
+    cells: Loader
+    answer: str
+    interval: float
+    change: float
+    seed: int
 
 
-def _means(
-    model: TrainedModel, cells: Loader, contrast: _Contrast, groups: _ControlGroups, codes: Sequence[int],
-    n_draws: int, batch_size: int, seed: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """Return means under control and under each of these categories, and their support, in one pass over the cells."""
-    nested = model.schema.nested
-    targets = [TargetCondition({contrast.field.name: code}, {}, nested) for code in (contrast.control, *codes)]
-    supports = [SupportByCombination(model.reference, target) for target in targets]
-    n_groups = len(groups.n_b)
-    sum_tbsg = torch.zeros(len(targets), n_groups, n_draws, len(model.schema.genes), dtype=torch.float64)
-    support_tb = torch.zeros(len(targets), n_groups, dtype=torch.float64)
-    at = 0
-    with evaluation_mode(model) as module, seeded(module, seed):  # the same seed: all categories share latents
-        for minibatch in on_device(module, Loader(cells.source, cells.schema, InOrder(groups.row_n, batch_size))):
-            for block in in_blocks(minibatch, n_draws):
-                group_n, at = groups.group_n[at : at + block.n_cells], at + block.n_cells
-                member_bn = torch.nn.functional.one_hot(group_n, n_groups).T
-                for t, x_sng in enumerate(_expected(model, module, block, targets, n_draws)):
-                    sum_tbsg[t] += (member_bn.to(x_sng) @ x_sng).double().cpu().transpose(0, 1)
-                    support_tb[t] += member_bn.double() @ supports[t].score_n(module, block).double().cpu()
-    return (sum_tbsg / groups.n_b.view(-1, 1, 1)).numpy(), (support_tb / groups.n_b).numpy()
+def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
+    """Yield the table of each group and perturbation."""
+    contrast, responses = question.contrast, question.model.responses
+    name = contrast.field.name
+    has_profiles = responses is not None and name in responses.profiles.fields
+    contexts = responses.profiles.contexts([name]) if responses is not None and has_profiles else ()
+    groups = groups_of(question.cells, contexts, [name], contrast.by)
+    parts: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        parts.setdefault(tuple(group.values[each] for each in contrast.by), []).append(group)
+    for key in sorted(parts):
+        values = dict(zip(contrast.by, key, strict=True))
+        for code in contrast.targets:
+            condition = {name: contrast.field.categories[code]}
+            found = [
+                answer_of(
+                    question.model, module, question.cells, group, condition, question.answer, question.interval,
+                    len(groups) * len(contrast.targets),
+                )
+                for group in parts[key]
+            ]  # fmt: skip
+            columns = _effects(found, question.model.schema.output_kind.is_count, question.change)
+            test = _replicate_test(question, values, condition[name])
+            if contrast.replicate:
+                columns["p_value"], columns["fdr"] = (np.nan, np.nan) if test is None else test[:2]
+            facts = {
+                "n_cells": sum(len(one.group.row_n) for one in found),
+                "support": _support(question, module, parts[key], code),
+            }
+            genes = list(question.model.schema.genes)
+            yield _ranked({**values, **condition, "gene": genes, "rank": 0, **columns, **facts})
 
 
-def _expected(
-    model: TrainedModel, module: VAE, cells: Cells, targets: Sequence[TargetCondition], n_draws: int
-) -> Iterator[Tensor]:
-    """Yield the expected expression under each condition, from the same latents."""
-    z_snk, condition = latents_snk(module, cells, n_draws), module.sized(cells)
-    for target in targets:
-        x_sng = module.likelihood(z_snk, target.apply(condition)).mean
-        yield model.schema.transform.invert(x_sng, condition.size_n1)
+def _effects(found: Sequence[GroupAnswer], counts: bool, change: float) -> dict[str, Any]:
+    """Return the columns of the effect: means over contexts, each weighted by its number of cells."""
+    n_c = np.array([len(one.group.row_n) for one in found], dtype=np.float64)
+    share_c = n_c / n_c.sum()
+    control_g = share_c @ np.stack([one.group.level_g for one in found])
+    pseudocount = PSEUDOCOUNT * control_g.sum()
 
+    def mean_at(offset: Callable[[Answer], Any]) -> NDArray[np.float64]:
+        shifts = [one.answer.shift_g + offset(one.answer) for one in found]
+        means = [one.group.level_after(x, counts) for one, x in zip(found, shifts, strict=True)]
+        return np.asarray(share_c @ np.stack(means))
 
-def _fold_changes(
-    control_sg: NDArray[np.float64], mean_sg: NDArray[np.float64], counts: bool, tails: tuple[float, float]
-) -> dict[str, Any]:
-    """Return the fold change between the means over samples, and its interval over samples."""
-    pseudocount = PSEUDOCOUNT * control_sg.sum(-1).mean()
+    def lfc(mean_g: NDArray[np.float64]) -> NDArray[np.float64]:
+        both = (
+            np.log2((mean_g + pseudocount) / (control_g + pseudocount)) if counts else (mean_g - control_g) / np.log(2)
+        )
+        return np.asarray(both)
 
-    def lfc(control: Any, mean: Any) -> Any:
-        return np.log2((mean + pseudocount) / (control + pseudocount)) if counts else (mean - control) / np.log(2)
-
-    lower_g, upper_g = np.quantile(lfc(control_sg, mean_sg), tails, axis=0)
-    control_g, mean_g = control_sg.mean(0), mean_sg.mean(0)
-    change_g = lfc(control_g, mean_g)
+    mean_g = mean_at(lambda _: 0.0)
+    change_g = lfc(mean_g)
+    lower_g, upper_g = lfc(mean_at(lambda a: -a.half_width_g)), lfc(mean_at(lambda a: a.half_width_g))
+    sd_g = (lfc(mean_at(lambda a: a.sd_g)) - lfc(mean_at(lambda a: -a.sd_g))) / 2
+    safe_g = np.maximum(sd_g, 1e-9)
+    probability_g = norm.sf((change - change_g) / safe_g) + norm.cdf((-change - change_g) / safe_g)
     return {
         "control_mean": control_g,
         "mean": mean_g,
         "lfc": change_g,
-        "posterior_lower": lower_g,
-        "posterior_upper": upper_g,
+        "lower": lower_g,
+        "upper": upper_g,
+        "probability": np.where(np.isnan(sd_g), np.nan, probability_g),
     }
+
+
+def _support(question: _Question, module: VAE, groups: Sequence[Group], code: int) -> float:
+    """Return the support of the cells of a group, or of some of them, averaged."""
+    contrast, model = question.contrast, question.model
+    target = TargetCondition({contrast.field.name: code}, {}, model.schema.nested)
+    support = SupportByCombination(model.reference, target)
+    row_n = spread(np.sort(np.concatenate([group.row_n for group in groups])), MAX_SUPPORT)
+    scores = [support.score_n(module, cells) for cells in on_device(module, question.cells.over(InOrder(row_n, 512)))]
+    return float(torch.cat(scores).mean())
+
+
+def _replicate_test(question: _Question, values: Mapping[str, str], level: str) -> ReplicateTest | None:
+    """Test the training profiles of replicates, paired where replicates have both conditions."""
+    contrast, responses = question.contrast, question.model.responses
+    if contrast.replicate is None:
+        return None
+    assert responses is not None  # noqa: S101 - the replicate is one of its fields
+    control = contrast.field.categories[contrast.control]
+    profiles = responses.profiles
+    sums: dict[tuple[str, str], list[Any]] = {}
+    for m, key in enumerate(profiles.keys):
+        state = dict(zip(profiles.fields, key, strict=True))
+        if all(state[name] == value for name, value in values.items() if name in state):
+            one = sums.setdefault((state[contrast.field.name], state[contrast.replicate]), [0.0, 0])
+            one[0] = one[0] + profiles.n_m[m] * profiles.mean_mg[m].astype(np.float64)
+            one[1] += profiles.n_m[m]
+    means = {key: total / n for key, (total, n) in sums.items()}
+    before = {replicate: x for (at, replicate), x in means.items() if at == control}
+    after = {replicate: x for (at, replicate), x in means.items() if at == level}
+    both = sorted(before.keys() & after.keys())
+    if len(both) > 1:
+        test = paired_test(np.stack([after[r] - before[r] for r in both]))
+    elif before and after:
+        test = unpaired_test(np.stack(list(before.values())), np.stack(list(after.values())))
+    else:
+        test = None
+    n = 0 if test is None else test.n_replicates
+    if n < FEW_SAMPLES:
+        where = f" of {', '.join(values.values())}" if values else ""
+        warn(
+            f"'{level}' and '{control}'{where} have {n or 'fewer than two'} replicates ('{contrast.replicate}'): with "
+            f"fewer than about {FEW_SAMPLES}, a test finds only large effects."
+        )
+    return test
 
 
 def _ranked(columns: dict[str, Any]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from genevae.io.source import Source
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.responses.answer import Responses
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,6 +59,10 @@ class TrainedModel(Protocol):
     @property
     def calibration(self) -> Mapping[str, Calibration]:
         """For each field, the calibration that turns bounds into probabilities."""
+
+    @property
+    def responses(self) -> Responses | None:
+        """Profiles of the training cells in every state, from which responses are predicted; None without any."""
 
 
 @contextmanager

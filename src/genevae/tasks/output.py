@@ -42,6 +42,8 @@ class TaskOutput:
         Unstructured annotation.
     name
         What X is called as a layer of another file; other layers and columns begin with it.
+    var
+        One row per gene; only names by default. It is not added to another file.
     """
 
     obs: pd.DataFrame
@@ -49,6 +51,7 @@ class TaskOutput:
     blocks: Generator[Block, None, None]
     uns: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    var: pd.DataFrame | None = None
 
     def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
         """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
@@ -58,7 +61,7 @@ class TaskOutput:
     def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
         from anndata import AnnData
 
-        var = pd.DataFrame(index=list(self.genes))
+        var = pd.DataFrame(index=list(self.genes)) if self.var is None else self.var
         if into is not None:
             self._write_into(Path(into), overwrite)
             return AnnData(obs=self.obs, var=var, uns=self.uns)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from genevae.evaluation.cell_selection import missing_requirement
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.model import EvaluatedModel
-from genevae.evaluation.response.baselines import SAME_STATE, baseline_shifts
 from genevae.evaluation.response.charts import charts_of
 from genevae.evaluation.response.scores import Prediction, Truth
 from genevae.evaluation.response.states import (
@@ -30,9 +29,11 @@ from genevae.evaluation.response.summary import StateResult, scores_of, verdicts
 from genevae.evaluation.scale import Expression, in_units_of, logged, units
 from genevae.metrics.principal import Principal
 from genevae.report.records import Section
+from genevae.responses.members import members
 
 __all__ = ["evaluate", "unavailable_reason"]
 
+SAME_STATE = "training cells of the same state"
 N_AXES = 50
 MAX_SPACE = 1500
 """Cells that the axes are fitted to."""
@@ -152,7 +153,9 @@ class _View:
     def baseline_shifts(self, case: Case) -> dict[str, Profile]:
         """Return the shifts that the baselines predict."""
         reference_g = self.cells(case.control_rows).mean(0, dtype=np.float64)
-        return baseline_shifts(self._profiles, self._control, case.state, reference_g)
+        found = members(self._profiles, self._control, case.state, reference_g)
+        same = self._profiles.get(case.state)
+        return found if same is None else {**found, SAME_STATE: same - reference_g}
 
 
 def _notes(context: EvaluationContext, results: Sequence[StateResult]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from genevae.errors import shorten
-from genevae.evaluation.response.baselines import MAIN_BASELINES, NO_CHANGE
 from genevae.evaluation.response.scores import METRICS, Prediction, Table, Truth
 from genevae.evaluation.response.states import Case, Perturbation
 from genevae.metrics.bootstrap import interval
@@ -20,9 +19,12 @@ from genevae.metrics.metric import Metric
 from genevae.metrics.ranking import DISCRIMINATION, TOP_OVERLAPS, discrimination
 from genevae.metrics.response import SHIFT_MSE, SHIFT_PEARSON
 from genevae.report.records import Role, Score, Verdict
+from genevae.responses.members import MEAN_SHIFT, NO_CHANGE
 
 __all__ = ["PARTS", "StateResult", "scores_of", "verdicts_of"]
 
+MAIN_BASELINES = (MEAN_SHIFT, "additive", "perturbed mean", NO_CHANGE)
+"""The main baseline of a state is the first of these that it has."""
 PARTS = {True: "held-out answers", False: "seen combinations"}
 """The states of which no cell was trained on, and the others."""
 EACH = (SHIFT_PEARSON, SHIFT_MSE, TOP_OVERLAPS[1], E_DISTANCE)

@@ -1,4 +1,4 @@
-"""Predictions of a response without any model of cells."""
+"""Simple predictions of a response, from the profiles of other states alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from genevae.metrics.response import Shift
 
 __all__ = [
     "additive_shift",
+    "curve_shift",
+    "line_shift",
     "linear_latent",
     "matching_mean",
     "mean_shift",
+    "nearest_shift",
     "perturbed_mean",
+    "ratio_shift",
+    "saturation_shift",
     "similarity",
     "slope_shift",
     "weighted_shift",
@@ -89,6 +94,102 @@ def slope_shift(
     off_mg = control_mg - control_g
     slope_g = weight_m @ (off_mg * (shift_mg - shift_g)) / (weight_m @ np.square(off_mg) + ridge)
     return np.asarray(shift_g + slope_g * (np.asarray(wanted_g) - control_g))
+
+
+def ratio_shift(
+    before: Profiles, after: Profiles, wanted_g: ArrayLike, width: float = 0.4, pseudocount: float = 0.1
+) -> Shift:
+    """Return shifts at the same ratio of expression as in other contexts, within the range that was seen there.
+
+    With w the similarity of contexts: (wanted + ε) exp(Σ w log((after + ε) / (before + ε))) − ε, limited to the lowest
+    and highest value of the gene in the same condition of the other contexts, less wanted.
+
+    Parameters
+    ----------
+    before, after, wanted_g, width
+        As for :func:`weighted_shift`.
+    pseudocount
+        ε.
+    """
+    control_mg, shift_mg = _ends(before, after)
+    wanted, after_mg = np.asarray(wanted_g, dtype=np.float64), control_mg + shift_mg
+    low = min(control_mg.min(), after_mg.min(), wanted.min(), 0.0)  # values below zero, such as z-scores, have no ratio
+    log_mg = np.log((after_mg - low + pseudocount) / (control_mg - low + pseudocount))
+    log_g = similarity(control_mg, wanted, width) @ log_mg
+    reached_g = (wanted - low + pseudocount) * np.exp(log_g) - pseudocount + low
+    return np.asarray(np.clip(reached_g, after_mg.min(0), after_mg.max(0)) - wanted)
+
+
+def saturation_shift(
+    before: Profiles, after: Profiles, wanted_g: ArrayLike, width: float = 0.4, headroom: float = 0.1
+) -> Shift:
+    """Return shifts that go the same share of the way to a gene's limit as in other contexts.
+
+    The upper limit of a gene is its highest value in any context and condition, plus ``headroom`` of its range; the
+    lower one is its lowest value, less the same. A gene that rises on average (by similarity of contexts) rises by
+    Σ w (after − before) / (upper − before) of what is left to the upper limit; one that falls, likewise to the lower.
+
+    Parameters
+    ----------
+    before, after, wanted_g, width
+        As for :func:`weighted_shift`.
+    headroom
+        How far the limits are beyond what was seen, as a share of the gene's range.
+    """
+    control_mg, shift_mg = _ends(before, after)
+    wanted = np.asarray(wanted_g, dtype=np.float64)
+    both = np.concatenate([control_mg, control_mg + shift_mg, wanted[None]])
+    room_g = headroom * np.ptp(both, axis=0) + 1e-3
+    upper_g, lower_g = both.max(0) + room_g, both.min(0) - room_g
+    weight_m = similarity(control_mg, wanted, width)
+    limit_g = np.where(weight_m @ shift_mg > 0, upper_g, lower_g)
+    return np.asarray(weight_m @ (shift_mg / (limit_g - control_mg)) * (limit_g - wanted))
+
+
+def line_shift(dose_d: ArrayLike, shift_dg: ArrayLike, wanted: float) -> Shift:
+    """Return a dose's shift by a line in log(dose) between its neighbours; beyond the doses, that of the nearest.
+
+    Parameters
+    ----------
+    dose_d
+        Doses that were seen, ascending; the first may be zero, whose place is one step below the lowest other dose.
+    shift_dg
+        The shift at each of them.
+    wanted
+        The dose that is to be predicted.
+    """
+    place_d, place = _places(dose_d, wanted)
+    shift = np.asarray(shift_dg, dtype=np.float64)
+    after = int(np.clip(np.searchsorted(place_d, place), 1, len(place_d) - 1)) if len(place_d) > 1 else 0
+    if not after:
+        return np.asarray(shift[0])
+    share = np.clip((place - place_d[after - 1]) / (place_d[after] - place_d[after - 1]), 0, 1)
+    return np.asarray((1 - share) * shift[after - 1] + share * shift[after])
+
+
+def nearest_shift(dose_d: ArrayLike, shift_dg: ArrayLike, wanted: float) -> Shift:
+    """Return the shift of the nearest dose in log(dose); parameters as for :func:`line_shift`."""
+    place_d, place = _places(dose_d, wanted)
+    return np.asarray(np.asarray(shift_dg, dtype=np.float64)[int(np.abs(place_d - place).argmin())])
+
+
+def curve_shift(dose_d: ArrayLike, shift_dg: ArrayLike, wanted: float, n_samples_d: ArrayLike | None = None) -> Shift:
+    """Return a dose's shift by a line in log(dose) between the points of each gene's best monotone curve.
+
+    The curve is the isotonic regression of the shifts on the dose, rising or falling, whichever fits the gene better.
+
+    Parameters
+    ----------
+    dose_d, shift_dg, wanted
+        As for :func:`line_shift`.
+    n_samples_d
+        The weight of each dose.
+    """
+    shift = np.asarray(shift_dg, dtype=np.float64)
+    weight_d = np.ones(len(shift)) if n_samples_d is None else np.asarray(n_samples_d, dtype=np.float64)
+    rising, falling = _isotonic(shift, weight_d), -_isotonic(-shift, weight_d)
+    better_g = weight_d @ np.square(rising - shift) <= weight_d @ np.square(falling - shift)
+    return line_shift(dose_d, np.where(better_g, rising, falling), wanted)
 
 
 def perturbed_mean(profiles: Profiles) -> Shift:
@@ -190,6 +291,30 @@ def _ends(before: Profiles, after: Profiles) -> tuple[NDArray[np.float64], NDArr
     """Return the control profiles of all contexts, and their shifts."""
     control_mg = np.stack([np.asarray(before[name], dtype=np.float64) for name in before])
     return control_mg, np.stack([np.asarray(after[name], dtype=np.float64) for name in before]) - control_mg
+
+
+def _places(dose_d: ArrayLike, wanted: float) -> tuple[NDArray[np.float64], float]:
+    """Return log(dose), where dose zero is one step below the lowest other dose."""
+    dose = np.asarray(dose_d, dtype=np.float64)
+    positive = np.log(dose[dose > 0])
+    step = np.diff(positive).mean() if len(positive) > 1 else 1.0
+    lowest = (positive.min() if len(positive) else 0.0) - step
+    place_d = np.full(len(dose), lowest)
+    place_d[dose > 0] = positive
+    return place_d, max(lowest, float(np.log(wanted))) if wanted > 0 else float(lowest)
+
+
+def _isotonic(y_dg: NDArray[np.float64], weight_d: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the isotonic regression of each column: max over starts of the min over ends of weighted means."""
+    n = len(y_dg)
+    sum_dg = np.concatenate([np.zeros((1, y_dg.shape[1])), np.cumsum(weight_d[:, None] * y_dg, axis=0)])
+    weight = np.concatenate([[0.0], np.cumsum(weight_d)])
+    fitted = np.full(y_dg.shape, -np.inf)
+    for start in range(n):
+        mean_eg = (sum_dg[start + 1 :] - sum_dg[start]) / (weight[start + 1 :] - weight[start])[:, None]
+        lowest_eg = np.minimum.accumulate(mean_eg[::-1], axis=0)[::-1]
+        fitted[start:] = np.maximum(fitted[start:], lowest_eg)
+    return fitted
 
 
 def _ridge(x_mf: NDArray[np.float64], ridge: float) -> Any:

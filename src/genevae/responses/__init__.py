@@ -1,0 +1,1 @@
+"""How cells respond to a condition: simple methods and the model, weighted by how well each predicted."""

@@ -1,0 +1,314 @@
+"""The answer to "what if": members, weights, what was observed, and how far off it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genevae.responses.members import NO_CHANGE, PARTS_JOIN, State, dose_members, members
+from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of
+from genevae.responses.shrinkage import Shrunken, shrink
+from genevae.responses.stack import Residuals, Solved, Stack
+
+__all__ = ["MODEL_MEMBERS", "Answer", "Request", "Responses"]
+
+Shift = NDArray[np.float64]
+
+MODEL_MEMBERS = ("model", "latent arithmetic")
+"""Members that need the trained model; the others need profiles alone."""
+MAX_SOLVED = 40
+"""States that weights are fitted to, at most."""
+LEAST_SOLVED = 2
+MIN_CELLS = 5
+"""Cells of a state that weights are fitted to, where there are states with so many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked: the shift from one level to another in one context.
+
+    Parameters
+    ----------
+    fields
+        The fields that are set.
+    context
+        The categories of all other fields, as text; see :meth:`Profiles.context`.
+    source, target
+        The levels, as text; see :meth:`Profiles.level`.
+    reference_g, noise_g
+        The measured profile in the source level, and its sampling variance.
+    n_cells
+        The number of cells that were measured.
+    dose
+        The dose in the target, where one of the fields is a dose, and the field.
+    model
+        The shifts that the trained model predicts, by the name of the member.
+    """
+
+    fields: tuple[str, ...]
+    context: str
+    source: str
+    target: str
+    reference_g: Shift
+    noise_g: Shift
+    n_cells: int
+    dose: tuple[str, float] | None = None
+    model: Mapping[str, Shift] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A predicted shift.
+
+    Parameters
+    ----------
+    shift_g
+        The shift of every gene, on the scale of the profiles.
+    sd_g
+        The standard deviation of the true shift around it; NaN where nothing says how far off predictions are.
+    half_width_g
+        Half the width of the interval that holds the shift which is measured in as many cells as were given.
+    weights
+        The weight of every member; ``observed`` is that of the training cells of the same state.
+    members
+        Their shifts.
+    observed
+        The posterior of the shift, less the prediction, where training cells had this state.
+    """
+
+    shift_g: Shift
+    sd_g: Shift
+    half_width_g: Shift
+    weights: Mapping[str, float]
+    members: Mapping[str, Shift]
+    observed: Shrunken | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Profiles of the training cells, and what models predicted for states that they were not trained on.
+
+    Parameters
+    ----------
+    profiles
+        The profiles.
+    control
+        The control level of each perturbation field.
+    left_out_fields
+        The fields of the states that models were trained without.
+    left_out
+        For each of these states, by its categories: the shift from control that this model predicts, by the name of the
+        member.
+    """
+
+    profiles: Profiles
+    control: Mapping[str, str] = field(default_factory=dict)
+    left_out_fields: tuple[str, ...] = ()
+    left_out: Mapping[tuple[str, ...], Mapping[str, Shift]] = field(default_factory=dict)
+
+    _views: dict[tuple[str, ...], View] = field(default_factory=dict, init=False, repr=False)
+
+    def answer(self, request: Request, interval: float = 0.9, only: str | None = None) -> Answer:
+        """Predict a shift.
+
+        The members are weighted as they predicted the states of the training cells, each without that state. Where
+        training cells had the wanted state, the shift that they had is the estimate, and the prediction its prior.
+
+        Parameters
+        ----------
+        request
+            What is asked.
+        interval
+            The share of intervals that hold the shift.
+        only
+            The name of the one member to use.
+        """
+        if request.source == request.target:
+            still = np.zeros_like(request.reference_g)
+            return Answer(still, still, still, {NO_CHANGE: 1.0}, {NO_CHANGE: still})
+        view = self._view(request.fields)
+        found = {**self._members(view, request), **request.model}
+        if only is not None and only not in found:
+            raise KeyError(only)
+        usable = self._usable(found) if only is None else [only]
+        solved = self._solved(view, request)
+        fitted, usable = _common(solved, usable)
+        stack = Stack.fit(fitted, usable) if only is None else Stack({only: 1.0}, 1.0)
+        shift_g = stack.shift_g(found)
+        residuals = stack.residuals(solved, interval)
+        state = (request.context, request.target)
+        if only is None and state in view.mean and (request.context, request.source) in view.mean:
+            return self._with_observed(view, request, stack, found, shift_g, residuals, interval)
+        noise_g = 2 * request.noise_g  # as many cells of the target would have this noise too
+        if residuals is None:
+            unknown = np.full(len(shift_g), np.nan)
+            return Answer(shift_g, unknown, unknown, _shown(stack), found)
+        sd_g = np.sqrt(residuals.variance_g) * residuals.factor
+        return Answer(shift_g, sd_g, residuals.half_width_g(noise_g, interval), _shown(stack), found)
+
+    def member_names(self, request: Request) -> list[str]:
+        """Return the names of the simple members that a request has."""
+        return list(self._members(self._view(request.fields), request))
+
+    def needs_model(self, request: Request) -> bool:
+        """Return whether the model has a weight in an answer: where it can be judged, or nothing else says anything."""
+        return bool(self.left_out) or self.member_names(request) == [NO_CHANGE]
+
+    def _view(self, fields: tuple[str, ...]) -> View:
+        """Return the profiles as states of these fields, kept for the next request."""
+        if fields not in self._views:
+            self._views[fields] = self.profiles.view(fields)
+        return self._views[fields]
+
+    def _with_observed(
+        self, view: View, request: Request, stack: Stack, found: Mapping[str, Shift], prior_g: Shift,
+        residuals: Residuals | None, interval: float,
+    ) -> Answer:  # fmt: skip
+        """Return the posterior of the shift: the prediction is the prior, and training cells of the state the data."""
+        source, target = (request.context, request.source), (request.context, request.target)
+        observed_g = view.mean[target] - view.mean[source]
+        noise_g = view.variance[target] + view.variance[source]
+        if residuals is not None:  # predictions far from what was observed count less
+            prior_g = prior_g if _fits(prior_g, observed_g) else np.zeros_like(prior_g)
+        else:
+            prior_g = np.zeros_like(prior_g)
+        posterior = shrink(observed_g - prior_g, noise_g)
+        shift_g, sd_g = prior_g + posterior.mean_g, np.sqrt(posterior.variance_g)
+        share = float(np.mean(posterior.variance_g / noise_g.clip(min=1e-12)).clip(0, 1))
+        weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
+        sampling_g = sd_g**2 + 2 * request.noise_g
+        half_g = 2**0.5 * _erfinv(interval) * np.sqrt(sampling_g)
+        return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found, posterior)
+
+    def _members(self, view: View, request: Request, without: State | None = None) -> dict[str, Shift]:
+        """Return the shifts of all simple members, from all states but the wanted one."""
+        wanted = (request.context, request.target)
+        seen = {state: x for state, x in view.mean.items() if state not in (wanted, without)}
+        found = members(seen, request.source, wanted, request.reference_g)
+        if "additive" in found:
+            found["additive"] = self._additive(view, request)
+        if request.dose is not None:
+            found |= self._dose_members(view, request)
+        return found
+
+    def _additive(self, view: View, request: Request) -> Shift:
+        """Return the sum of the shifts of the parts, each shrunken by its noise."""
+        start = (request.context, request.source)
+        total_g = np.zeros_like(request.reference_g)
+        for part in request.target.split(PARTS_JOIN):
+            state = (request.context, part)
+            noise_g = view.variance[state] + view.variance[start]
+            total_g += shrink(view.mean[state] - view.mean[start], noise_g).mean_g
+        return total_g
+
+    def _dose_members(self, view: View, request: Request) -> dict[str, Shift]:
+        """Return the shifts of the members that use the other doses of the same context and drug."""
+        assert request.dose is not None  # noqa: S101 - for the types
+        name, dose = request.dose
+        at = request.fields.index(name)
+        wanted = request.target.split(SEPARATOR)
+        start = view.mean.get((request.context, request.source), request.reference_g)
+        doses: dict[float, tuple[Shift, int]] = {}
+        untreated = (request.context, self._control_level(request))
+        if untreated in view.mean:
+            doses[0.0] = (view.mean[untreated] - start, view.n[untreated])
+        elif dose_of(request.source.split(SEPARATOR)[at]) == 0:
+            doses[0.0] = (np.zeros_like(start), request.n_cells)
+        for (context, level), x_g in view.mean.items():
+            parts = level.split(SEPARATOR)
+            here = dose_of(parts[at]) if len(parts) == len(wanted) else np.nan
+            alike = all(i == at or part == wanted[i] for i, part in enumerate(parts))
+            if context == request.context and alike and here > 0 and here != dose:
+                doses[here] = (x_g - start, view.n[context, level])
+        if len(doses) < 2:
+            return {}
+        ordered = sorted(doses)
+        shift_dg = np.stack([doses[d][0] for d in ordered])
+        found = dose_members(np.array(ordered), shift_dg, dose, np.array([doses[d][1] for d in ordered], dtype=float))
+        return {name: x for name, x in found.items() if name != NO_CHANGE}
+
+    def _usable(self, found: Mapping[str, Shift]) -> list[str]:
+        """Return the members that weights can be fitted for: those of the model need states that it was not given."""
+        simple = [name for name in found if name not in MODEL_MEMBERS]
+        if simple == [NO_CHANGE]:  # nothing but the model says anything
+            return [name for name in found if name == "model"] or simple
+        return list(found) if self.left_out else simple
+
+    def _solved(self, view: View, request: Request) -> list[Solved]:
+        """Return states of the training cells, with what the members predict for them.
+
+        States of the wanted level in other contexts come first; others join them where those are fewer than two.
+        """
+        source = self._control_level(request)
+        states = [s for s in view.mean if s[1] != source and (s[0], source) in view.mean]
+        states = [s for s in states if s != (request.context, request.target)]
+        large = [s for s in states if min(view.n[s], view.n[s[0], source]) >= MIN_CELLS]
+        states = large if len(large) >= LEAST_SOLVED else states
+        same = [s for s in states if s[1] == request.target]
+        is_sum, is_dose = "+" in request.target, request.dose is not None
+        if is_sum:
+            states = [s for s in states if "+" in s[1]]
+        elif len(same) >= LEAST_SOLVED and not is_dose:
+            states = same
+        states = [states[i] for i in np.linspace(0, len(states) - 1, min(len(states), MAX_SOLVED)).round().astype(int)]
+        return [self._solve(view, request, state, source) for state in states]
+
+    def _solve(self, view: View, request: Request, state: State, source: str) -> Solved:
+        """Predict a state of the training cells from the others."""
+        context, level = state
+        reference_g, start_noise_g = view.mean[context, source], view.variance[context, source]
+        dose = None
+        if request.dose is not None:
+            at = request.fields.index(request.dose[0])
+            dose = (request.dose[0], dose_of(level.split(SEPARATOR)[at]))
+        asked = replace(
+            request, context=context, source=source, target=level, reference_g=reference_g, dose=dose,
+            n_cells=view.n[context, source], model={},
+        )  # fmt: skip
+        found = self._members(view, asked, without=(request.context, request.target))
+        found |= self._left_out(request.fields, context, level)
+        return Solved(found, view.mean[state] - reference_g, view.variance[state] + start_noise_g)
+
+    def _left_out(self, fields: Sequence[str], context: str, level: str) -> dict[str, Shift]:
+        if {*self.profiles.contexts(fields), *fields} != set(self.left_out_fields):
+            return {}
+        for key, found in self.left_out.items():
+            values = dict(zip(self.left_out_fields, key, strict=True))
+            if self.profiles.context(values, fields) == context and self.profiles.level(values, fields) == level:
+                return dict(found)
+        return {}
+
+    def _control_level(self, request: Request) -> str:
+        """Return the control level of the fields, or the source where a field has no control."""
+        if all(name in self.control for name in request.fields):
+            return self.profiles.level(self.control, request.fields)
+        return request.source
+
+
+def _common(solved: Sequence[Solved], names: list[str]) -> tuple[list[Solved], list[str]]:
+    """Return the states that have all these members, and the members; without those of the model if few states do."""
+    simple = [name for name in names if name not in MODEL_MEMBERS]
+    with_simple = [one for one in solved if set(simple) <= set(one.members)]
+    with_all = [one for one in with_simple if set(names) <= set(one.members)]
+    if simple == names or not simple or len(with_all) >= min(LEAST_SOLVED, max(len(with_simple), 1)):
+        return with_all, names
+    return with_simple, simple
+
+
+def _shown(stack: Stack) -> dict[str, float]:
+    return {name: weight for name, weight in stack.weights.items() if weight > 1e-3}
+
+
+def _fits(prior_g: Shift, observed_g: Shift) -> bool:
+    """Return whether a prediction is nearer to what was observed than no change is."""
+    off, size = np.square(observed_g - prior_g).sum(), np.square(observed_g).sum()
+    return bool(off < size)
+
+
+def _erfinv(interval: float) -> float:
+    from scipy.special import erfinv
+
+    return float(erfinv(interval))

@@ -1,0 +1,193 @@
+"""Weights of the members of an answer, fitted to states that each member predicted without having seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.special import stdtrit
+
+__all__ = ["Residuals", "Solved", "Stack"]
+
+Shift = NDArray[np.float64]
+
+PRIOR_STATES = 3.0
+"""How many states the prior of the weights counts as."""
+PRIOR_OF_SUMS: Mapping[str, float] = {"model": 0.5, "linear latent": 1.0, "additive": 1.0, "matching mean": 1.0}
+"""The same for combinations: the matching mean is half their sum, where they are two and profiles are measured."""
+PRIOR: Mapping[str, float] = {
+    "model": 1.0,
+    "latent arithmetic": 2.0,
+    "weighted shift": 1.0,
+    "slope": 1.0,
+    "ratio": 1.0,
+    "saturation": 1.0,
+    "linear latent": 0.5,
+    "line on log dose": 1.0,
+    "monotone curve": 1.0,
+}
+"""Prior weights of the members, in proportion. Chosen on Kang et al. 2018 (`kang_merged`), types held out in turn."""
+LAST_RESORT = ("mean shift", "matching mean", "perturbed mean", "no change")
+"""The first of these that there is has the prior weight where no other member has any."""
+TOP_AMPLITUDE = 1.0
+PRIOR_DF = 4.0
+"""Degrees of freedom of the prior of residual variances."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A state of the training cells: its true shift, and what every member predicts from the other states.
+
+    Parameters
+    ----------
+    members
+        The predictions.
+    true_g
+        The shift that was observed.
+    noise_g
+        The sampling variance of that shift.
+    """
+
+    members: Mapping[str, Shift]
+    true_g: Shift
+    noise_g: Shift
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """How far predictions were from shifts that were observed.
+
+    Parameters
+    ----------
+    variance_g
+        The variance of the residual of each gene beyond sampling noise.
+    df
+        Its degrees of freedom.
+    factor
+        What a standard error is multiplied by so that intervals held the true shifts of the states that were left out.
+    """
+
+    variance_g: Shift
+    df: float
+    factor: float
+
+    def half_width_g(self, noise_g: Shift, interval: float) -> Shift:
+        """Return half the width of an interval of a shift that is observed with this sampling variance."""
+        return np.asarray(self.quantile(interval) * np.sqrt(self.variance_g + noise_g))
+
+    def quantile(self, interval: float) -> float:
+        """Return the quantile of Student's t for a central interval, times the factor."""
+        return float(stdtrit(self.df, (1 + interval) / 2)) * self.factor
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Weights of members that sum to one, and the amplitude of their sum.
+
+    Parameters
+    ----------
+    weights
+        The weight of every member; absent ones have none.
+    amplitude
+        What the weighted sum is multiplied by, at most one.
+    """
+
+    weights: Mapping[str, float]
+    amplitude: float
+
+    @classmethod
+    def fit(cls, solved: Sequence[Solved], names: Sequence[str]) -> Stack:
+        """Fit to states that were left out in turn.
+
+        With P_q the predictions of the members for a state q, y_q its true shift and s_q the mean of y_q²:
+        min Σ_q |y_q − P_qᵀ w|² / (G s_q) + λ |w − w₀|², w ≥ 0, Σ w = 1, where w₀ is the prior, and λ is such that it
+        counts as three states. The amplitude is then the slope of the true shifts on the predicted ones, over all
+        states, drawn towards one by the same prior, and at most one.
+
+        Parameters
+        ----------
+        solved
+            The states; each has at least the members that are named.
+        names
+            The members of the state that is to be predicted.
+        """
+        prior_k = _prior(names)
+        if not solved:
+            return cls(dict(zip(names, prior_k, strict=True)), 1.0)
+        gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
+        for one in solved:
+            p_kg = np.stack([one.members[name] for name in names])
+            scale = max(float(np.square(one.true_g).sum()), np.finfo(np.float64).tiny)
+            gram_kk += p_kg @ p_kg.T / scale
+            product_k += p_kg @ one.true_g / scale
+        weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(solved))
+        power, agreement = float(weight_k @ gram_kk @ weight_k), float(weight_k @ product_k)
+        added = PRIOR_STATES * power / len(solved)
+        amplitude = (agreement + added) / (power + added) if power > 0 else 1.0
+        return cls(dict(zip(names, weight_k.tolist(), strict=True)), float(np.clip(amplitude, 0, TOP_AMPLITUDE)))
+
+    def shift_g(self, members: Mapping[str, Shift]) -> Shift:
+        """Return the weighted mean of the members that there are."""
+        there = {name: weight for name, weight in self.weights.items() if weight and name in members}
+        total = sum(weight * np.asarray(members[name]) for name, weight in there.items())
+        return np.asarray(self.amplitude * total / sum(there.values()))
+
+    def answers(self, one: Solved) -> bool:
+        """Return whether a state has one of the members that count."""
+        return any(weight and name in one.members for name, weight in self.weights.items())
+
+    def residuals(self, solved: Sequence[Solved], interval: float = 0.9) -> Residuals | None:
+        """Return how far this stack was from the states that were left out; None without any.
+
+        The variance of a gene is Σ_q max(r² − noise, 0) / Q, moderated by a prior that is proportional to the mean over
+        genes with a similar predicted shift (Smyth 2004, with fixed degrees of freedom).
+        """
+        solved = [one for one in solved if self.answers(one)]
+        if not solved:
+            return None
+        predicted_qg = np.stack([self.shift_g(one.members) for one in solved])
+        true_qg, noise_qg = np.stack([one.true_g for one in solved]), np.stack([one.noise_g for one in solved])
+        square_qg = np.square(true_qg - predicted_qg)
+        own_g = (square_qg - noise_qg).mean(0).clip(min=0)
+        level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
+        df = PRIOR_DF + len(solved)
+        variance_g = (PRIOR_DF * _by_level(own_g, level_g) + len(solved) * own_g) / df
+        ratio_qg = np.sqrt(square_qg / np.maximum(variance_g + noise_qg, np.finfo(np.float64).tiny))
+        factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
+        inflation = 1 + 1 / len(solved)  # the variance was fitted to these residuals
+        return Residuals(variance_g * inflation, df, factor)
+
+
+def _prior(names: Sequence[str]) -> NDArray[np.float64]:
+    prior_k = np.array([PRIOR.get(name, 0.0) for name in names])
+    if "additive" in names:  # what other contexts did is no guide to a combination
+        prior_k = np.array([PRIOR_OF_SUMS.get(name, 0.0) for name in names])
+    if not prior_k.any():
+        first = next(name for name in (*LAST_RESORT, *names) if name in names)
+        prior_k = np.array([float(name == first) for name in names])
+    return np.asarray(prior_k / prior_k.sum())
+
+
+def _simplex(
+    gram_kk: NDArray[np.float64], product_k: NDArray[np.float64], prior_k: NDArray[np.float64], ridge: float
+) -> NDArray[np.float64]:
+    """Return min wᵀAw − 2bᵀw + λ|w − w₀|² over non-negative weights that sum to one."""
+    matrix = gram_kk + ridge * np.eye(len(prior_k))
+    target = product_k + ridge * prior_k
+    heavy = 1e4 * np.trace(matrix) / len(prior_k)  # makes the sum one
+    matrix, target = matrix + heavy, target + heavy
+    root = np.linalg.cholesky(matrix)
+    weight_k = nnls(root.T, np.linalg.solve(root, target))[0]
+    return np.asarray(weight_k / weight_k.sum())
+
+
+def _by_level(value_g: Shift, level_g: Shift, n_bins: int = 20) -> Shift:
+    """Return the mean of genes with a similar level, interpolated between bins of equally many genes."""
+    order = np.argsort(level_g, kind="stable")
+    bins = np.array_split(order, min(n_bins, len(order)))
+    return np.asarray(
+        np.interp(level_g, [level_g[some].mean() for some in bins], [value_g[some].mean() for some in bins])
+    )

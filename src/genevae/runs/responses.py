@@ -1,0 +1,295 @@
+"""What a run keeps to answer "what if": training profiles, and predictions of states that models did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genevae.data.loader import Loader
+from genevae.data.sampler import InOrder
+from genevae.data.schema import Schema
+from genevae.data.split import Split
+from genevae.data.states import state_fields, state_table
+from genevae.models.vae import VAE
+from genevae.responses.answer import Request, Responses
+from genevae.responses.profiles import Profiles
+from genevae.runs.prepare import Prepared
+from genevae.tasks.condition import parse_condition
+from genevae.tasks.response import logged, model_shifts
+from genevae.training.progress import progress_bar
+
+__all__ = ["States", "fit_responses"]
+
+N_FOLDS = 3
+"""Models that are trained without some states, by default."""
+
+MAX_CELLS = 1_000
+"""Cells of a state that its profile is computed from, at most."""
+MAX_ROWS = 200_000
+"""Cells of all states that are read, about; fifty of each at least."""
+MAX_NUMBERS = 50_000_000
+"""States × genes, at most: the states with most cells are kept."""
+SOME_CELLS = 300
+"""Control cells from which a model's shift of a state is computed, at most."""
+LEAST_CELLS = 20
+"""Cells of a state that a model is trained without, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """The states of all cells.
+
+    Parameters
+    ----------
+    fields
+        The columns that states are combinations of.
+    keys
+        Their categories, for each state.
+    code_n
+        The state of each cell.
+    """
+
+    fields: tuple[str, ...]
+    keys: tuple[tuple[str, ...], ...]
+    code_n: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, obs: pd.DataFrame, schema: Schema, fields: tuple[str, ...]) -> States:
+        """Return the states of a table, which are combinations of these columns."""
+        code_n, keys = pd.factorize(pd.MultiIndex.from_frame(state_table(obs, schema, fields)), sort=True)
+        names = tuple(tuple(map(str, key if isinstance(key, tuple) else (key,))) for key in keys)
+        return cls(fields, names, np.asarray(code_n, dtype=np.int64))
+
+    def values(self, state: int) -> dict[str, str]:
+        """Return the categories of a state by field."""
+        return dict(zip(self.fields, self.keys[state], strict=True))
+
+    def rows(self, state: int, among: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of a state among some rows."""
+        return np.asarray(among[self.code_n[among] == state])
+
+
+def training_profiles(module: VAE, cells: Loader, states: States, split: Split, device: torch.device) -> Profiles:
+    """Return the mean and variance of every state over its training cells, and its mean in the latent.
+
+    Parameters
+    ----------
+    module
+        The model with its final weights.
+    cells
+        A loader of the data.
+    states, split
+        The state of every cell, and which cells were trained on.
+    device
+        Where the model is.
+    """
+    rng, module = np.random.default_rng(0), module.eval()
+    count_m = np.bincount(states.code_n[split.train], minlength=len(states.keys))
+    most = max(1, MAX_NUMBERS // len(cells.schema.genes))
+    kept = np.sort(np.argsort(-count_m, kind="stable")[:most])
+    kept = kept[count_m[kept] > 0]
+    rows = [states.rows(m, split.train) for m in kept]
+    most = int(np.clip(MAX_ROWS // len(rows), 50, MAX_CELLS))
+    rows = [row_n if len(row_n) <= most else rng.choice(row_n, most, replace=False) for row_n in rows]
+    place_n = np.full(len(states.code_n), -1)
+    place_n[states.code_n >= 0] = np.searchsorted(kept, states.code_n).clip(max=len(kept) - 1)
+    sum_mg, square_mg = np.zeros((2, len(kept), len(cells.schema.genes)))
+    latent_mk: NDArray[np.float64] | None = None
+    for minibatch in cells.over(InOrder(np.sort(np.concatenate(rows)), 512)):
+        at_n = place_n[minibatch.row_n.numpy()]
+        z_nk = _latents(module, minibatch.to(device)).double().cpu().numpy()
+        x_ng = logged(cells.schema, cells.schema.transform.invert(minibatch.x.dense(), minibatch.condition.size_n1))
+        latent_mk = np.zeros((len(kept), z_nk.shape[1])) if latent_mk is None else latent_mk
+        np.add.at(latent_mk, at_n, z_nk)
+        for m in np.unique(at_n):
+            sum_mg[m] += x_ng[at_n == m].sum(0)
+            square_mg[m] += np.square(x_ng[at_n == m]).sum(0)
+    n_m = np.array([len(row_n) for row_n in rows])
+    mean_mg = sum_mg / n_m[:, None]
+    variance_mg = np.maximum(square_mg / n_m[:, None] - np.square(mean_mg), 0)
+    assert latent_mk is not None  # noqa: S101 - there is a training cell
+    return Profiles(
+        states.fields, tuple(states.keys[m] for m in kept), n_m, mean_mg.astype(np.float32),
+        variance_mg.astype(np.float32), (latent_mk / n_m[:, None]).astype(np.float32),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _latents(module: VAE, cells: object) -> Tensor:
+    return module.posterior(cells).mean  # type: ignore[arg-type]
+
+
+def control_levels(schema: Schema) -> dict[str, str]:
+    """Return the control level of each condition that has one; dose zero for doses, where there is a control."""
+    control = {c.name: c.control for c in schema.categorical if c.control is not None}
+    return {**control, **({c.name: "0" for c in schema.continuous} if control else {})}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A state that a model is trained without.
+
+    Parameters
+    ----------
+    state, start
+        The state, and the control state of its context.
+    fields
+        The fields in which the two differ, or might.
+    """
+
+    state: int
+    start: int
+    fields: tuple[str, ...]
+
+
+def folds_of(states: States, schema: Schema, split: Split, n_folds: int) -> list[list[LeftOut]]:
+    """Divide the perturbed states that a model can predict without having seen them.
+
+    These are states whose level was also seen in another context, or is a combination of levels that were seen. States
+    of one level are in different folds as far as possible.
+
+    Parameters
+    ----------
+    states
+        The state of every cell.
+    schema
+        With the control levels.
+    split
+        The training cells.
+    n_folds
+        How many folds.
+    """
+    control = control_levels(schema)
+    fields = tuple(name for name in states.fields if name in control)
+    if not fields or n_folds < 1:
+        return []
+    place = {key: m for m, key in enumerate(states.keys)}
+    count_m = np.bincount(states.code_n[split.train], minlength=len(states.keys))
+    found: list[LeftOut] = []
+    for m in range(len(states.keys)):
+        values = states.values(m)
+        level = {name: values[name] for name in fields}
+        start = place.get(tuple({**values, **{name: control[name] for name in fields}}.values()), m)
+        if start != m and min(count_m[m], count_m[start]) >= LEAST_CELLS and _predictable(states, level, m, count_m):
+            found.append(LeftOut(m, start, fields))
+    found.sort(key=lambda one: (tuple(states.values(one.state)[name] for name in fields), states.keys[one.state]))
+    folds = [found[number::n_folds] for number in range(n_folds)]
+    return [fold for fold in folds if fold] if len(found) > 1 else []
+
+
+def _predictable(states: States, level: Mapping[str, str], state: int, count_m: NDArray[np.int64]) -> bool:
+    """Return whether the level is seen elsewhere, or its parts are."""
+    seen = [states.values(m) for m in np.flatnonzero(count_m).tolist() if m != state]
+    if any(all(other[name] == value for name, value in level.items()) for other in seen):
+        return True
+    combined = [(name, value) for name, value in level.items() if "+" in value]
+    return bool(combined) and all(
+        any(other[name] == part for other in seen) for name, value in combined for part in value.split("+")
+    )
+
+
+def left_out_shifts(
+    fold: Sequence[LeftOut],
+    states: States,
+    split: Split,
+    train: Callable[[Split], tuple[VAE, Loader]],
+    device: torch.device,
+) -> dict[tuple[str, ...], dict[str, NDArray[np.float64]]]:
+    """Train a model without the states of a fold, and return the shifts from control that it predicts for them.
+
+    Parameters
+    ----------
+    fold
+        The states.
+    states, split
+        The state of every cell, and the split of the whole fit.
+    train
+        Trains on a split, and returns the model and a loader of the data.
+    device
+        Where the model is.
+    """
+    gone = np.isin(states.code_n, [one.state for one in fold])
+    part = Split(*(rows[~gone[rows]] for rows in (split.train, split.validation, split.test)))
+    module, cells = train(part)
+    kept = training_profiles(module, cells, states, part, device)
+    found = {}
+    with torch.no_grad():
+        for one in fold:
+            key, values = states.keys[one.state], states.values(one.state)
+            request = _request(kept, states, one)
+            rows = states.rows(one.start, part.train)
+            some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SOME_CELLS)).round().astype(int))]
+            target = parse_condition(cells.schema, {name: values[name] for name in one.fields})
+            found[key] = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
+    return found
+
+
+def _request(kept: Profiles, states: States, one: LeftOut) -> Request:
+    """Return what is asked of the model for a state that was left out."""
+    start, wanted = states.values(one.start), states.values(one.state)
+    context = kept.context(states.values(one.state), one.fields)
+    source = kept.level(start, one.fields)
+    view = kept.view(one.fields)
+    return Request(
+        one.fields, context, source, kept.level(wanted, one.fields), view.mean[context, source],
+        view.variance[context, source], view.n[context, source],
+    )  # fmt: skip
+
+
+def fit_responses(
+    module: VAE,
+    prepared: Prepared,
+    cells: Loader,
+    context: Sequence[str],
+    n_folds: int | None,
+    train_on: Callable[[Split], tuple[VAE, Loader]],
+    device: torch.device,
+    stopped: Callable[[], bool],
+    progress: bool,
+) -> Responses | None:
+    """Compute the profiles of the training cells, and train models without some of their states.
+
+    Parameters
+    ----------
+    module
+        The model with its final weights.
+    prepared, cells
+        The data, their split, and a loader.
+    context
+        Obs columns that are contexts, besides the conditions.
+    n_folds
+        How many models are trained without some states; None for the default.
+    train_on
+        Trains a model on a split.
+    device
+        Where the models are.
+    stopped
+        Whether a signal has asked to stop: no more models are trained then.
+    progress
+        Whether to show a bar.
+    """
+    schema, split = prepared.schema, prepared.split
+    obs = prepared.source.obs
+    fields = state_fields(schema, context, obs)
+    if not fields:
+        return None
+    profiles = training_profiles(module, cells, States.of(obs, schema, fields), split, device)
+    control = control_levels(schema)
+    varied = tuple(name for name in fields if name in control)
+    states = States.of(obs, schema, (*profiles.contexts(varied), *varied))
+    folds = folds_of(states, schema, split, N_FOLDS if n_folds is None else n_folds)
+    left_out: dict[tuple[str, ...], Mapping[str, NDArray[np.float64]]] = {}
+    with progress_bar("training without some states", len(folds), progress and bool(folds)) as advance:
+        for fold in folds:
+            found = {} if stopped() else left_out_shifts(fold, states, split, train_on, device)
+            if stopped():
+                break
+            left_out |= found
+            advance(1)
+    return Responses(profiles, control, states.fields, left_out)
