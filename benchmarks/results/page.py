@@ -50,8 +50,8 @@ def introduction(results: Sequence[Mapping[str, Any]], n_jobs: int) -> list[str]
     seeds = sorted({result["seed"] for result in results})
     hours = sum(result["seconds"] for result in results) / 3600
     made = (
-        "Our recipes, other methods and baselines on real data, all scored by `gv.evaluate`. `make results` trains "
-        f"them and writes this page: {len(results)} of {n_jobs} jobs, seeds {', '.join(map(str, seeds))}, "
+        "Our recipes, other methods and baselines on real data, scored by `gv.evaluate` and its parts. `make results` "
+        f"trains them and writes this page: {len(results)} of {n_jobs} jobs, seeds {', '.join(map(str, seeds))}, "
         f"{hours * 30:.0f} minutes on two cores."
     )
     meaning = (

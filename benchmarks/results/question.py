@@ -15,9 +15,10 @@ from benchmarks.results.tables import shown, table, values_of
 import genevae as gv
 from genevae.metrics.metric import Metric
 
-__all__ = ["Question", "Target"]
+__all__ = ["Mean", "Question", "Target"]
 
 Mean = Callable[[str, str], float]
+"""Returns the mean over seeds of a row and a score."""
 
 MOST_CELLS = 20_000
 
@@ -57,6 +58,8 @@ class Question:
         Methods to train, one job each.
     models
         Trains the models of a job, by the names of their rows, and returns them with the cells to evaluate them on.
+    rows_of
+        Runs a job instead, and returns its rows; for questions that `gv.evaluate` does not put.
     scores
         For each column its metric, and the field or part of the cells it is computed on.
     rows
@@ -75,10 +78,11 @@ class Question:
     section: str
     data: Sequence[str]
     methods: Sequence[str]
-    models: Callable[[Job], tuple[Mapping[str, Any], AnnData]]
     scores: Mapping[str, tuple[Metric, str]]
     rows: Sequence[str]
     target: Target
+    models: Callable[[Job], tuple[Mapping[str, Any], AnnData]] | None = None
+    rows_of: Callable[[Job], Rows] | None = None
     by_data: bool = False
     digits: int = 3
 
@@ -89,6 +93,10 @@ class Question:
 
     def run(self, job: Job) -> Rows:
         """Train, evaluate, and return the scores of this question: of the models, the baselines and the ceilings."""
+        if self.rows_of is not None:
+            return self.rows_of(job)
+        if self.models is None:
+            raise ValueError(f"{self.name} says neither models nor rows_of")
         models, adata = self.models(job)
         report = gv.evaluate(
             models, adata, sections=[self.section], cells=MOST_CELLS, seed=job.seed, progress=False

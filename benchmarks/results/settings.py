@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "TRIED", "VISITS", "epochs_for",
+    "FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "SEEDS_OF_WHAT_IF", "TRIED",
+    "VISITS", "epochs_for",
 ]  # fmt: skip
 
 SEEDS = 3
+SEEDS_OF_WHAT_IF = 5
+"""Of the questions about other conditions."""
 MAX_GENES = 2000
 MAX_CELLS = 5_700
 """Of one data set, so that 4,000 are for training; larger data sets are subsampled."""
@@ -20,7 +23,11 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
         "poisson": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
     },
     "integration": {"nb": {}, "adversarial": {}},
-    "perturbation": {"nb": {}},
+    "types": {"nb": {}},
+    "donors": {"nb": {}},
+    "pairs": {"nb": {}},
+    "doses": {"dose": {}},
+    "knock-outs": {"nb": {}},
     "simulation": {"nb": {}, "convolutional-nb": {}, "convolutional": {}},
     "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
     "bulk": {"bulk": {}},
@@ -55,7 +62,11 @@ TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 VISITS = {
     "fit": 120_000,
     "integration": 120_000,
-    "perturbation": 180_000,
+    "types": 180_000,
+    "donors": 180_000,
+    "pairs": 180_000,
+    "doses": 8_000,
+    "knock-outs": 120_000,
     "simulation": 50_000,
     "labels": 150_000,
     "bulk": 100_000,

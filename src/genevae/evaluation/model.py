@@ -23,7 +23,7 @@ from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution
 from genevae.errors import DataError, shorten
 
-__all__ = ["VERBS", "Decoded", "EvaluatedModel", "Model", "from_protocol"]
+__all__ = ["VERBS", "Decoded", "EvaluatedModel", "Model", "ShiftInterval", "from_protocol"]
 
 Numbers = NDArray[Any]
 
@@ -51,6 +51,22 @@ class Decoded(NamedTuple):
     size_n1: Tensor
     p: ExpressionDistribution
     measured_ng: Tensor | None = None
+
+
+class ShiftInterval(NamedTuple):
+    """The interval of a predicted shift of mean log-normalised expression, and what the prediction is made of.
+
+    Parameters
+    ----------
+    lower_g, upper_g
+        The ends of the 90 % interval; NaN where the model knows none.
+    members
+        The weight of each member of the answer.
+    """
+
+    lower_g: Numbers
+    upper_g: Numbers
+    members: Mapping[str, float]
 
 
 class Model(Protocol):
@@ -128,6 +144,11 @@ class EvaluatedModel:
         Whether training cells had a combination of categories; where it is None, the cells at hand decide.
     embed, log_weights, likelihoods, denoise, generate, counterfactual, classify, gene_embeddings
         As in :class:`Model`.
+    shift_interval
+        The interval of the shift that a counterfactual predicts for some cells.
+    training_profiles
+        For a field and the field of its contexts, the mean of all training cells of each context and level, in the
+        units of answers on a log scale.
     """
 
     schema: Schema
@@ -150,6 +171,8 @@ class EvaluatedModel:
     counterfactual: Callable[[AnnData, Mapping[str, str], int], Numbers] | None = None
     classify: Callable[[AnnData, str, int], pd.DataFrame] | None = None
     gene_embeddings: Callable[[], Mapping[str, Numbers]] | None = None
+    shift_interval: Callable[[AnnData, Mapping[str, str], int], ShiftInterval] | None = None
+    training_profiles: Callable[[str, str], Mapping[tuple[str, str], Numbers]] | None = None
 
     @property
     def verbs(self) -> tuple[str, ...]:

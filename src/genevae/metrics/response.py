@@ -17,9 +17,9 @@ from genevae.metrics.metric import Metric
 
 __all__ = [
     "CENTRED_SHIFT_PEARSON", "DIRECTION_AGREEMENT", "GENE_MEANS_PEARSON", "PROFILE_R2", "PROFILE_SQUARED_PEARSON",
-    "SHIFT_COSINE", "SHIFT_MAE", "SHIFT_MSE", "SHIFT_PEARSON", "Shift", "cosine", "direction_agreement",
-    "log_normalised", "mean_absolute_error", "mean_squared_error", "pearson", "pearson_delta", "profile",
-    "r2_score", "squared_pearson",
+    "SHIFT_COSINE", "SHIFT_COVERAGE", "SHIFT_MAE", "SHIFT_MSE", "SHIFT_PEARSON", "Shift", "cosine",
+    "direction_agreement", "log_normalised", "mean_absolute_error", "mean_squared_error", "pearson", "pearson_delta",
+    "profile", "r2_score", "squared_pearson",
 ]  # fmt: skip
 
 GENE_MEANS_PEARSON = Metric(
@@ -49,6 +49,10 @@ PROFILE_SQUARED_PEARSON = Metric(
 PROFILE_R2 = Metric(
     "R² of the profile", "higher", 1,
     "Share of the variance of the true profile over genes that the predicted one explains.",
+)  # fmt: skip
+SHIFT_COVERAGE = Metric(
+    "coverage of 90 % intervals of the shift", "closer", 0.9,
+    "Share of the genes whose true shift is within the interval that was predicted for it.",
 )  # fmt: skip
 DIRECTION_AGREEMENT = Metric(
     "agreement of direction", "higher", 1,

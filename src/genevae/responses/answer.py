@@ -70,7 +70,8 @@ class Answer:
     sd_g
         The standard deviation of the true shift around it; NaN where nothing says how far off predictions are.
     half_width_g
-        Half the width of the interval that holds the shift which is measured in as many cells as were given.
+        Half the width of the interval that holds the shift which is measured in as many perturbed cells as the training
+        states have.
     weights
         The weight of every member; ``observed`` is that of the training cells of the same state.
     members
@@ -142,12 +143,17 @@ class Responses:
         state = (request.context, request.target)
         if only is None and state in view.mean and (request.context, request.source) in view.mean:
             return self._with_observed(view, request, stack, found, shift_g, residuals, interval)
-        noise_g = 2 * request.noise_g  # as many cells of the target would have this noise too
         if residuals is None:
             unknown = np.full(len(shift_g), np.nan)
             return Answer(shift_g, unknown, unknown, _shown(stack), found)
         sd_g = np.sqrt(residuals.variance_g) * residuals.factor
-        return Answer(shift_g, sd_g, residuals.half_width_g(noise_g, interval), _shown(stack), found)
+        return Answer(
+            shift_g,
+            sd_g,
+            residuals.half_width_g(request.noise_g + residuals.target_noise_g, interval),
+            _shown(stack),
+            found,
+        )
 
     def member_names(self, request: Request) -> list[str]:
         """Return the names of the simple members that a request has."""
@@ -179,7 +185,7 @@ class Responses:
         shift_g, sd_g = prior_g + posterior.mean_g, np.sqrt(posterior.variance_g)
         share = float(np.mean(posterior.variance_g / noise_g.clip(min=1e-12)).clip(0, 1))
         weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
-        sampling_g = sd_g**2 + 2 * request.noise_g
+        sampling_g = sd_g**2 + request.noise_g + view.variance[target]
         half_g = 2**0.5 * _erfinv(interval) * np.sqrt(sampling_g)
         return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found, posterior)
 
@@ -270,7 +276,8 @@ class Responses:
         )  # fmt: skip
         found = self._members(view, asked, without=(request.context, request.target))
         found |= self._left_out(request.fields, context, level)
-        return Solved(found, view.mean[state] - reference_g, view.variance[state] + start_noise_g)
+        noise_g = view.variance[state]
+        return Solved(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)
 
     def _left_out(self, fields: Sequence[str], context: str, level: str) -> dict[str, Shift]:
         if {*self.profiles.contexts(fields), *fields} != set(self.left_out_fields):

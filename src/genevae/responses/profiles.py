@@ -97,13 +97,15 @@ class Profiles:
         """Return the categories of these fields, as text."""
         return SEPARATOR.join(values[name] for name in fields)
 
-    def view(self, fields: Sequence[str]) -> View:
+    def view(self, fields: Sequence[str], contexts: Sequence[str] | None = None) -> View:
         """Return states by context and level, where the level is that of some of the fields, in this order.
+
+        Contexts are categories of ``contexts``, by default of all other fields that are not nested in these.
 
         The mean of a state with replicates is over all its cells, and its sampling variance is that between them.
         """
         members: dict[State, list[int]] = {}
-        contexts = self.contexts(fields)
+        contexts = self.contexts(fields) if contexts is None else contexts
         for m, key in enumerate(self.keys):
             values = dict(zip(self.fields, key, strict=True))
             context = SEPARATOR.join(values[name] for name in contexts)

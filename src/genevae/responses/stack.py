@@ -35,6 +35,8 @@ LAST_RESORT = ("mean shift", "matching mean", "perturbed mean", "no change")
 TOP_AMPLITUDE = 1.0
 PRIOR_DF = 4.0
 """Degrees of freedom of the prior of residual variances."""
+LEAST_STATES = 3
+"""States at least, to say what intervals must be multiplied by to hold the shifts of left-out states."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +49,14 @@ class Solved:
         The predictions.
     true_g
         The shift that was observed.
-    noise_g
-        The sampling variance of that shift.
+    noise_g, target_noise_g
+        The sampling variance of that shift, and the part of it that is of the perturbed cells.
     """
 
     members: Mapping[str, Shift]
     true_g: Shift
     noise_g: Shift
+    target_noise_g: Shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +71,14 @@ class Residuals:
         Its degrees of freedom.
     factor
         What a standard error is multiplied by so that intervals held the true shifts of the states that were left out.
+    target_noise_g
+        The sampling variance of the mean of the perturbed cells in such a state; the median over states.
     """
 
     variance_g: Shift
     df: float
     factor: float
+    target_noise_g: Shift
 
     def half_width_g(self, noise_g: Shift, interval: float) -> Shift:
         """Return half the width of an interval of a shift that is observed with this sampling variance."""
@@ -154,11 +160,23 @@ class Stack:
         own_g = (square_qg - noise_qg).mean(0).clip(min=0)
         level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
         df = PRIOR_DF + len(solved)
-        variance_g = (PRIOR_DF * _by_level(own_g, level_g) + len(solved) * own_g) / df
-        ratio_qg = np.sqrt(square_qg / np.maximum(variance_g + noise_qg, np.finfo(np.float64).tiny))
+        variance_g = _moderated(own_g, level_g, len(solved))
+        target_g = np.median(np.stack([one.target_noise_g for one in solved]), axis=0)
+        if len(solved) < LEAST_STATES:
+            return Residuals(variance_g * (1 + 1 / len(solved)), df, 1.0, target_g)
+        ratio_qg = np.empty_like(square_qg)
+        for q in range(len(solved)):  # each state against the variance of the others, as a new state would be
+            others = np.arange(len(solved)) != q
+            own_g = (square_qg[others] - noise_qg[others]).mean(0).clip(min=0)
+            rest_g = _moderated(own_g, level_g, len(solved) - 1) + noise_qg[q]
+            ratio_qg[q] = np.sqrt(square_qg[q] / np.maximum(rest_g, np.finfo(np.float64).tiny))
         factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
-        inflation = 1 + 1 / len(solved)  # the variance was fitted to these residuals
-        return Residuals(variance_g * inflation, df, factor)
+        return Residuals(variance_g, df, factor, target_g)
+
+
+def _moderated(own_g: Shift, level_g: Shift, n_states: int) -> Shift:
+    """Return variances that are drawn towards the mean of genes at a similar level."""
+    return np.asarray((PRIOR_DF * _by_level(own_g, level_g) + n_states * own_g) / (PRIOR_DF + n_states))
 
 
 def _prior(names: Sequence[str]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.data.nesting import one_way
 from genevae.errors import CategoryError, DataError
-from genevae.evaluation.model import Decoded, EvaluatedModel, dense, from_protocol
+from genevae.evaluation.model import Decoded, EvaluatedModel, ShiftInterval, dense, from_protocol
 from genevae.metrics.latent import dead_dimensions
 from genevae.models.additive import Additive
 from genevae.models.vae import VAE
@@ -28,6 +28,7 @@ from genevae.tasks.gene_embeddings import gene_embeddings
 from genevae.tasks.generate import generate
 from genevae.tasks.inference import evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_blocks, latents_snk
+from genevae.tasks.response import answers_of
 
 __all__ = ["as_evaluated"]
 
@@ -73,6 +74,8 @@ def _trained(model: Trained) -> EvaluatedModel:
         denoise=(lambda cells, n, seed: dense(denoise(model, cells, n_draws=n, seed=seed).X)) if counts else None,
         generate=lambda n, c, seed: dense(generate(model, n=n, condition=dict(c), seed=seed).X),
         counterfactual=partial(_counterfactual, model),
+        shift_interval=partial(_shift_interval, model),
+        training_profiles=partial(_training_profiles, model),
         classify=lambda cells, field, seed: classify(model, cells, field=field, seed=seed),
         gene_embeddings=partial(_gene_embeddings, model),
     )
@@ -119,6 +122,31 @@ def _counterfactual(model: Trained, cells: AnnData, condition: Mapping[str, str]
     """Return each cell in another condition, every gene at the rank that it had."""
     found = counterfactual(model, cells, condition=dict(condition), n_draws=1, seed=seed)
     return dense(found.X)
+
+
+def _shift_interval(model: Trained, cells: AnnData, condition: Mapping[str, str], seed: int) -> ShiftInterval:
+    """Return the interval of the shift, averaged over the groups of the cells, and the weights of the members."""
+    with evaluation_mode(model) as module, seeded(module, seed):
+        found = answers_of(model, module, open_cells(model, cells, None, BATCH_SIZE), condition, "auto", 0.9)
+    if not found:
+        unknown_g = np.full(len(model.schema.genes), np.nan)
+        return ShiftInterval(unknown_g, unknown_g, {"model": 1.0})
+    share = np.array([len(one.group.row_n) for one in found]) / cells.n_obs
+    shift_g, half_g = (
+        share @ np.stack([getattr(one.answer, name) for one in found]) for name in ("shift_g", "half_width_g")
+    )
+    names = dict.fromkeys(name for one in found for name in one.answer.weights)
+    each = [one.answer.weights for one in found]
+    weights = {name: float(share @ [w.get(name, 0.0) for w in each]) for name in names}
+    return ShiftInterval(shift_g - half_g, shift_g + half_g, weights)
+
+
+def _training_profiles(model: Trained, field: str, context: str) -> Mapping[tuple[str, str], Numbers]:
+    """Return the profiles that the run keeps of its training cells; none where it keeps none of these fields."""
+    profiles = None if model.responses is None else model.responses.profiles
+    if profiles is None or field not in profiles.fields or (context and context not in profiles.fields):
+        return {}
+    return profiles.view([field], [context] if context else []).mean
 
 
 def _gene_embeddings(model: Trained) -> Mapping[str, Numbers]:

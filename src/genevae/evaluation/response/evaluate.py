@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,10 @@ class _Field:
         start = self.context.cells[case.control_rows]
         condition = {self.perturbation.field: case.state[1]}
         x_ng = logged(self.model, self.model.counterfactual(start, condition, self.context.seed)).astype(np.float64)
-        return Prediction(x_ng, x_ng.mean(0))
+        interval = self.model.shift_interval
+        return Prediction(
+            x_ng, x_ng.mean(0), None if interval is None else interval(start, condition, self.context.seed)
+        )
 
 
 def _fields(context: EvaluationContext) -> list[_Field]:
@@ -135,6 +138,10 @@ class _View:
         self._x_ng: Expression = logged(model, in_units_of(model, context.cells[self._rows]))
         self._control = field.perturbation.control
         self._profiles = {state: self.cells(rows).mean(0, dtype=np.float64) for state, rows in states.items()}
+        if model.training_profiles is not None:  # of all training cells, of which these are a sample
+            p = field.perturbation
+            kept = model.training_profiles(p.field, p.context)
+            self._profiles |= {state: kept[state] for state in states if state in kept}
         fitted = np.unique(np.concatenate([*states.values()] or [self._rows]))
         some = np.random.default_rng(context.seed).permutation(fitted)[:MAX_SPACE]
         self._space = Principal.fit(self.cells(some), N_AXES)
@@ -171,12 +178,30 @@ def _notes(context: EvaluationContext, results: Sequence[StateResult]) -> list[s
         f"cells. Distances are in {N_AXES} principal components of the training cells."
     )
     ceiling = (
-        "Baselines use the training cells alone. The ceiling is how well one half of the true cells predicts the "
-        "other: the correlation is corrected to the full number of cells, and the other scores are of half of them, "
-        "so a good model may exceed these."
+        "Baselines use the training cells alone: all of those that the run keeps the profiles of. The ceiling is how "
+        "well one half of the true cells predicts the other: the correlation is corrected to the full number of cells, "
+        "and the other scores are of half of them, so a good model may exceed these."
     )
     sampled = (
         f"At most {MAX_CELLS} cells of a state and {MAX_CASES} states, sampled with seed {context.seed}; "
         f"{len(results)} were predicted. Means, and their intervals, are over the states that a baseline can predict."
     )
-    return [context.evaluation_note, start, answers, profiles, ceiling, sampled]
+    members = [f"Members of the answers of {name}: {text}." for name, text in _members(results).items()]
+    return [context.evaluation_note, start, answers, *members, profiles, ceiling, sampled]
+
+
+def _members(results: Sequence[StateResult]) -> dict[str, str]:
+    """Say for each model what its answers for states that it never saw are made of, on average."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for one in results:
+        for name, predicted in one.predictions.items():
+            if predicted.interval is not None and one.case.held_out:
+                found.setdefault(name, []).append(predicted.interval.members)
+    means = {
+        name: {member: float(np.mean([w.get(member, 0.0) for w in each])) for w0 in each for member in w0}
+        for name, each in found.items()
+    }
+    return {
+        name: ", ".join(f"{member} {weight:.0%}" for member, weight in sorted(each.items(), key=lambda w: -w[1])[:6])
+        for name, each in means.items()
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genevae.evaluation.model import ShiftInterval
 from genevae.metrics import response
 from genevae.metrics.ceiling import split_half_ceiling
 from genevae.metrics.distances import E_DISTANCE, MMD, e_distance, median_distance, mmd
@@ -34,6 +35,7 @@ METRICS: tuple[Metric, ...] = (
     response.PROFILE_R2,
     *TOP_OVERLAPS,
     response.DIRECTION_AGREEMENT,
+    response.SHIFT_COVERAGE,
     E_DISTANCE,
     MMD,
 )
@@ -41,10 +43,25 @@ METRICS: tuple[Metric, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Predicted cells, log-normalised, and their mean."""
+    """Predicted cells, log-normalised, and their mean.
+
+    Parameters
+    ----------
+    x_ng, mean_g
+        The cells, and their mean.
+    interval
+        The 90 % interval of the shift and the members of the answer, where a model has them.
+    """
 
     x_ng: Numbers
     mean_g: Numbers
+    interval: ShiftInterval | None = None
+
+    def coverage(self, shift_g: Numbers) -> float:
+        """Return the share of the genes whose true shift is in its interval; NaN where there is none."""
+        if self.interval is None or np.isnan(self.interval.lower_g).any():
+            return float("nan")
+        return float(np.mean((self.interval.lower_g <= shift_g) & (shift_g <= self.interval.upper_g)))
 
     @classmethod
     def shifted(cls, control_ng: Numbers, shift_g: Numbers) -> Prediction:
@@ -102,6 +119,7 @@ class Truth:
             response.r2_score(predicted.mean_g, true_g),
             *(top_overlap(found_g, surely_g, k) for k in TOP_SIZES),
             response.direction_agreement(shift_g, self.shift_g, top_genes(surely_g, N_CLEAR)),
+            predicted.coverage(self.shift_g),
             e_distance(cells, made),
             mmd(cells, made, median_distance(cells)),
         ]
