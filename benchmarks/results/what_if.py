@@ -33,8 +33,8 @@ __all__ = ["ALONE", "CONTROL", "DONORS", "DOSES", "HARMED", "PAIRS", "REPLICATES
 
 TYPES = ("CD4 T", "CD14+ Mono", "FCGR3A+ Mono", "B", "CD8 T", "NK", "DC")
 """Types with at least 80 cells in each condition."""
-DONORS = ("1015", "101", "1256", "1244", "1488", "1016")
-"""Donors with most cells."""
+DONORS = ("1015", "101", "1256", "1244")
+"""The donors with most cells."""
 PAIRS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6")
 DOSES = ("0.0005", "0.001", "0.01", "0.1", "0.5", "1.0", "5.0", "10.0")
 REPLICATES = ("rep_1", "rep_2", "rep_3")

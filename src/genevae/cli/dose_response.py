@@ -48,7 +48,7 @@ def dose_response(
         auto: the model and simple methods, such as a line in log(dose), weighted by how well each predicted doses it
         had not seen; model, or the name of one of them.
     interval
-        Share of the intervals that hold the mean that would be measured in as many perturbed cells as a training state has.
+        Share of the intervals that hold the mean that would be measured in as many cells as training states have.
     least_change
         Genes whose level never changes by this share of its largest value have no EC50.
     size

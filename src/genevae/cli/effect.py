@@ -61,7 +61,7 @@ def effect(
     replicate
         A condition or context whose categories are independent replicates, such as the donor: adds a test.
     interval
-        Share of the intervals that hold the change that would be measured in as many perturbed cells as a training state has.
+        Share of the intervals that hold the change that would be measured in as many cells as training states have.
     batch_size
         Cells in one step.
     seed

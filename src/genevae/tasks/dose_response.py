@@ -75,7 +75,7 @@ def dose_response(
     answer
         As for counterfactuals: "auto", "model", or the name of a member.
     interval
-        Share of the intervals that hold the mean that would be measured in as many perturbed cells as a training state has.
+        Share of the intervals that hold the mean that would be measured in as many cells as training states have.
     least_change
         Genes whose expression changes by less than this share of its maximum have no EC50.
     size

@@ -94,7 +94,7 @@ def effect(
         A condition or context whose categories are independent replicates, such as the donor: adds ``p_value`` and
         ``fdr``, of a moderated t-test between the training profiles of replicates.
     interval
-        Share of the intervals that hold the change that would be measured in as many perturbed cells as a training state has.
+        Share of the intervals that hold the change that would be measured in as many cells as training states have.
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
