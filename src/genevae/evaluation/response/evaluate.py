@@ -13,6 +13,7 @@ from genevae.evaluation.cell_selection import missing_requirement
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.model import EvaluatedModel
 from genevae.evaluation.response.charts import charts_of
+from genevae.evaluation.response.null import null_scores
 from genevae.evaluation.response.scores import Prediction, Truth
 from genevae.evaluation.response.states import (
     MAX_CASES,
@@ -28,7 +29,7 @@ from genevae.evaluation.response.states import (
 from genevae.evaluation.response.summary import StateResult, scores_of, verdicts_of
 from genevae.evaluation.scale import Expression, in_units_of, logged, units
 from genevae.metrics.principal import Principal
-from genevae.report.records import Section
+from genevae.report.records import Score, Section
 from genevae.responses.members import members
 
 __all__ = ["evaluate", "unavailable_reason"]
@@ -66,7 +67,7 @@ def evaluate(context: EvaluationContext) -> Section:
         name="response",
         title="Does it predict what a perturbation does?",
         verdicts=verdicts_of(results),
-        scores=scores_of(results, context.seed),
+        scores=[*scores_of(results, context.seed), *_null(results, context.seed)],
         charts=charts_of(results),
         notes=[*_notes(context, results), *context.lacking("counterfactual")],
     )
@@ -188,6 +189,12 @@ def _notes(context: EvaluationContext, results: Sequence[StateResult]) -> list[s
     )
     members = [f"Members of the answers of {name}: {text}." for name, text in _members(results).items()]
     return [context.evaluation_note, start, answers, *members, profiles, ceiling, sampled]
+
+
+def _null(results: Sequence[StateResult], seed: int) -> Iterator[Score]:
+    """Yield the null test on the control cells of the state that has most of them."""
+    if results:
+        yield from null_scores(max(results, key=lambda one: len(one.truth.control_ng)).truth.control_ng, seed)
 
 
 def _members(results: Sequence[StateResult]) -> dict[str, str]:
