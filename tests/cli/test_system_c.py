@@ -37,7 +37,7 @@ def curves(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     data, folder = str(shared_data("dose_bpaf_mcf7_bulk.h5ad")), tmp_path_factory.mktemp("dose")
     main(["fit", data, "--recipe", "dose", "--condition", "compound", "--control", "compound=control", "--continuous",
           "dose", "--genes", "200", "--epochs", "60", "--hidden", "32", "--out", str(folder / "run")])  # fmt: skip
-    main(["dose-response", str(folder / "run"), data, "--doses", "0.001,0.01,0.1,1,10", "--n-draws", "5",
+    main(["dose-response", str(folder / "run"), data, "--doses", "0.001,0.01,0.1,1,10",
           "--out", str(folder / "curves.csv")])  # fmt: skip
     return pd.read_csv(folder / "curves.csv", index_col="gene")
 

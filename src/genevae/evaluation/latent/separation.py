@@ -31,6 +31,11 @@ __all__ = ["leakage", "separation"]
 COMMONEST = "commonest category"
 N_READ = 2000
 """Cells on which classifiers are trained to read what leaks."""
+NUISANCE = (
+    "batch", "donor", "patient", "individual", "subject", "sample", "lane", "replicate", "plate", "experiment", "run",
+    "study", "library", "site", "pool", "subset",
+)  # fmt: skip
+"""Parts of the names of fields that say where a cell is from."""
 FEWEST = 10
 """Cells of a category, below which no classifier can learn it."""
 
@@ -51,7 +56,28 @@ def separation(embeddings: Embeddings) -> tuple[list[Score], list[Verdict]]:
         for name in blind:
             found = paired(right[name], right[embeddings.baseline(name)], embeddings.context.seed)
             gaps[name][field] = (found.low, found.high)
-    return scores, [_verdict(name, embeddings.baseline(name), found) for name, found in gaps.items() if found]
+    verdicts = []
+    for name, each in gaps.items():
+        nuisance = {field: gap for field, gap in each.items() if _is_nuisance(field)}
+        others = {field: gap for field, gap in each.items() if field not in nuisance}
+        verdicts += [_verdict(name, embeddings.baseline(name), others)] if others else []
+        verdicts += [_of_nuisance(name, embeddings.baseline(name), field, *gap) for field, gap in nuisance.items()]
+    return scores, verdicts
+
+
+def _is_nuisance(field: str) -> bool:
+    """Return whether a field is named as one that says where a cell is from, not what it is."""
+    return any(part in field.lower() for part in NUISANCE)
+
+
+def _of_nuisance(name: str, baseline: str, field: str, low: float, high: float) -> Verdict:
+    """Say whether a latent holds more of a nuisance than principal components: less is better."""
+    how = "less" if high < 0 else "more" if low > 0 else "as much"
+    tone: Any = "good" if high < 0 else "bad" if low > 0 else "plain"
+    of = "as" if how == "as much" else "than"
+    return Verdict(
+        f"The latent of {name} holds {how} of {field} {of} {baseline}, by a cell's nearest neighbours.", tone
+    )
 
 
 def _fields_not_given(embeddings: Embeddings) -> dict[str, list[str]]:
