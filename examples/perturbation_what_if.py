@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import genevae as gv
-from genevae.responses.simple import mean_shift
 from genevae.metrics.ceiling import split_half_ceiling
 from genevae.metrics.response import log_normalised, pearson
+from genevae.responses.simple import mean_shift
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=60)

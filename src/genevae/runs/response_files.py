@@ -49,8 +49,8 @@ def responses_in(folder: Path, schema: Schema) -> Responses:
         If they do not fit the schema.
     """
     content, arrays = read_json(folder / STATES), load_file(folder / RESPONSES)
-    own = {name.removeprefix("profiles/"): x for name, x in arrays.items() if name.startswith("profiles/")}
-    profiles = Profiles.restore(content, own)
+    numbers = {name.removeprefix("profiles/"): x for name, x in arrays.items() if name.startswith("profiles/")}
+    profiles = Profiles.restore(content, numbers)
     if profiles.mean_mg.shape[1:] != (len(schema.genes),) or profiles.variance_mg.shape != profiles.mean_mg.shape:
         raise ValueError(f"{RESPONSES} has other genes than schema.json.")
     left_out: dict[tuple[str, ...], dict[str, Any]] = {}

@@ -231,7 +231,7 @@ def left_out_shifts(
 
 
 def _request(kept: Profiles, states: States, one: LeftOut) -> Request:
-    """Return what is asked of the model for a state that was left out."""
+    """Return the request to the model for a state that was left out."""
     start, wanted = states.values(one.start), states.values(one.state)
     context = kept.context(states.values(one.state), one.fields)
     source = kept.level(start, one.fields)
@@ -270,7 +270,7 @@ def fit_responses(
     device
         Where the models are.
     stopped
-        Whether a signal has asked to stop: no more models are trained then.
+        Whether a signal has requested a stop: no more models are trained then.
     progress
         Whether to show a bar.
     """

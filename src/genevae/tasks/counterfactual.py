@@ -171,8 +171,8 @@ def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | N
     tails = torch.tensor([(1 - question.interval) / 2, (1 + question.interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     mean_ng = mean_sng.mean(0)
-    z_nk, drawn_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
-    p, p_draw = module.likelihood(z_nk, target), module.likelihood(drawn_nk, target)
+    z_nk, sampled_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
+    p, p_draw = module.likelihood(z_nk, target), module.likelihood(sampled_nk, target)
     scale_ng = None if anchor is None else anchor.scale_ng(cells)
     scales = schema.has_noise_model and counts
     draw_ng = draw_expression(
