@@ -116,13 +116,15 @@ class Stack:
         """
         prior_k = _prior(names)
         if not solved:
-            return cls(dict(zip(names, prior_k, strict=True)), 1.0)
+            return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
         for one in solved:
             p_kg = np.stack([one.members[name] for name in names])
             scale = max(float(np.square(one.true_g).sum()), np.finfo(np.float64).tiny)
             gram_kk += p_kg @ p_kg.T / scale
             product_k += p_kg @ one.true_g / scale
+        if not gram_kk.any():  # no member predicts a change
+            return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(solved))
         power, agreement = float(weight_k @ gram_kk @ weight_k), float(weight_k @ product_k)
         added = PRIOR_STATES * power / len(solved)
@@ -151,10 +153,10 @@ class Stack:
         predicted_qg = np.stack([self.shift_g(one.members) for one in solved])
         true_qg, noise_qg = np.stack([one.true_g for one in solved]), np.stack([one.noise_g for one in solved])
         square_qg = np.square(true_qg - predicted_qg)
-        own_g = (square_qg - noise_qg).mean(0).clip(min=0)
+        excess_g = (square_qg - noise_qg).mean(0).clip(min=0)
         level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
         df = PRIOR_DF + len(solved)
-        variance_g = (PRIOR_DF * _by_level(own_g, level_g) + len(solved) * own_g) / df
+        variance_g = (PRIOR_DF * _by_level(excess_g, level_g) + len(solved) * excess_g) / df
         ratio_qg = np.sqrt(square_qg / np.maximum(variance_g + noise_qg, np.finfo(np.float64).tiny))
         factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
         inflation = 1 + 1 / len(solved)  # the variance was fitted to these residuals
