@@ -145,7 +145,7 @@ def test_where_nothing_is_known_nothing_changes_and_intervals_are_missing():
 
 
 def test_the_model_has_a_weight_where_it_predicted_states_that_it_had_not_seen():
-    means, shifts = alike()
+    means, _ = alike()
     rng = np.random.default_rng(4)
     means |= {(name, "s"): means[name, "ctrl"] + rng.normal(size=N_GENES) for name in "ABCD"}  # no member knows this
     truth = {name: means[name, "s"] - means[name, "ctrl"] for name in "ABCD"}
