@@ -226,7 +226,8 @@ def left_out_shifts(
             rows = states.rows(one.start, part.train)
             some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SOME_CELLS)).round().astype(int))]
             target = parse_condition(cells.schema, {name: values[name] for name in one.fields})
-            found[key] = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
+            shifts = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
+            found[key] = {name: x.astype(np.float32).astype(np.float64) for name, x in shifts.items()}  # as files keep
     return found
 
 
