@@ -105,18 +105,24 @@ def test_a_number_of_folds_that_is_none_is_named(adata, folds):
         gv.fit(adata, folds=folds, **WORDS)
 
 
-@pytest.mark.parametrize("complete", [0, 1])
-def test_an_interrupted_fit_keeps_complete_folds_only(make_adata, monkeypatch, tmp_path, complete):
-    left_out, calls = responses.left_out_shifts, []
+@pytest.mark.parametrize(("name", "complete"), [("SIGINT", 0), ("SIGTERM", 1)])
+def test_an_interrupted_fit_keeps_complete_folds_only(make_adata, monkeypatch, tmp_path, capsys, name, complete):
+    left_out, calls, seen = responses.left_out_shifts, [], []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) > complete:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(getattr(signal, name))
         return left_out(*args, **kwargs)
 
     monkeypatch.setattr(responses, "left_out_shifts", interrupted)
-    model = gv.fit(make_adata(), folds=2, out=tmp_path / "run", **WORDS)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        model = gv.fit(make_adata(), folds=2, out=tmp_path / "run", **WORDS)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ([signal.SIGTERM] if name == "SIGTERM" else []), "its usual effect, after the model is saved"
+    assert f"training is done. {name} stopped what follows" in capsys.readouterr().err
     assert len(model.responses.left_out) == complete
     assert len(gv.load(tmp_path / "run").responses.left_out) == complete
 
