@@ -35,7 +35,7 @@ def test_fit_leaves_a_whole_folder(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json",
         "history.csv", "split.csv", "config.toml", "manifest.json", "fields.csv", "vocabularies.json",
-        "log.jsonl", "training.png",
+        "log.jsonl", "training.png", "responses.safetensors", "states.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
+from scipy import sparse
 
-from genevae.errors import CategoryError, DataError
+from genevae.errors import CategoryError, DataError, GenevaeWarning
 from genevae.runs.fit import fit
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.effect import effect
@@ -141,3 +143,54 @@ def test_a_wrong_argument_is_its_typed_error(arguments, error, words, tiny_model
 def test_data_without_a_control_cell_are_a_typed_error(tiny_model, adata):
     with pytest.raises(CategoryError, match=r"has no control cells, with 'drug' = 'ctrl'"):
         effect(tiny_model, adata[(adata.obs["drug"] == "stim").to_numpy()].copy(), field="drug")
+
+
+def untreated(n: int, seed: int, donors: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return NB counts of 100 genes in cells that were not treated, and labels drawn at random, over donors if any."""
+    rng = np.random.default_rng(seed)
+    mean_g = rng.gamma(1, 4, 100) + 0.2
+    if donors:
+        donor_n = np.arange(n) % donors
+        mean_ng = (mean_g * rng.lognormal(0, 0.3, (donors, 100)))[donor_n]
+        label_n = rng.permutation(np.arange(donors) % 2)[donor_n]
+    else:
+        donor_n, mean_ng, label_n = np.zeros(n, dtype=int), np.tile(mean_g, (n, 1)), rng.integers(0, 2, n)
+    counts_ng = rng.poisson(mean_ng * rng.gamma(3, 1 / 3, mean_ng.shape)).astype(np.float32)
+    return counts_ng, pd.DataFrame({"label": np.array(["ctrl", "stim"])[label_n], "donor": [f"d{i}" for i in donor_n]})
+
+
+def null_effects(counts_ng: np.ndarray, obs: pd.DataFrame, context=(), **more) -> pd.DataFrame:
+    cells = AnnData(sparse.csr_matrix(counts_ng), obs=obs.set_index(np.array([f"c{i}" for i in range(len(obs))])))
+    cells.var_names = [f"G{i}" for i in range(counts_ng.shape[1])]
+    model = fit(cells, recipe="nb", condition=["label"], control={"label": "ctrl"}, context=context, epochs=1,
+                batch_size=128, n_latent=2, hidden=[8], progress=False, device="cpu")  # fmt: skip
+    return effect(model, cells, field="label", **more)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_drawn_at_random_have_no_effect(seed):
+    counts_ng, obs = untreated(600, seed)
+    table = null_effects(counts_ng, obs, interval=0.95)
+    assert ((table["lower"] > 0) | (table["upper"] < 0)).mean() <= 0.06
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_effects_that_were_planted_are_found_among_none(seed):
+    counts_ng, obs = untreated(600, seed)
+    treated = (obs["label"] == "stim").to_numpy()
+    genes = np.argsort(counts_ng.mean(0))[60:70]  # with some counts in most cells
+    counts_ng[np.ix_(treated, genes)] *= 3
+    table = null_effects(counts_ng, obs, interval=0.95).set_index("gene")
+    planted = [f"G{i}" for i in genes]
+    assert (table.loc[planted, "lower"] > 0).all()
+    assert set(table.index[table["lower"] > 0]) == set(planted)
+    assert (table.loc[planted, "rank"] <= 10).all()
+
+
+def test_labels_drawn_at_random_over_donors_have_no_effect_on_replicates():
+    share = []
+    for seed in range(3):
+        with pytest.warns(GenevaeWarning, match="have 8 replicates"):
+            table = null_effects(*untreated(600, seed, donors=8), context=["donor"], replicate="donor")
+        share.append((table["p_value"] < 0.05).mean())
+    assert np.mean(share) <= 0.06

@@ -28,7 +28,7 @@ MIN_CELLS = 5
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is asked: the shift from one level to another in one context.
+    """A question: the shift from one level to another in one context.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Responses:
         Parameters
         ----------
         request
-            What is asked.
+            The question.
         interval
             The share of intervals that hold the shift.
         only
@@ -160,7 +160,7 @@ class Responses:
         return list(self._members(self._view(request.fields), request))
 
     def needs_model(self, request: Request) -> bool:
-        """Return whether the model has a weight in an answer: where it can be judged, or nothing else says anything."""
+        """Return whether the model has a weight: where its errors are known, or where nothing else says anything."""
         return bool(self.left_out) or self.member_names(request) == [NO_CHANGE]
 
     def _view(self, fields: tuple[str, ...]) -> View:
@@ -270,11 +270,11 @@ class Responses:
         if request.dose is not None:
             at = request.fields.index(request.dose[0])
             dose = (request.dose[0], dose_of(level.split(SEPARATOR)[at]))
-        asked = replace(
+        question = replace(
             request, context=context, source=source, target=level, reference_g=reference_g, dose=dose,
             n_cells=view.n[context, source], model={},
         )  # fmt: skip
-        found = self._members(view, asked, without=(request.context, request.target))
+        found = self._members(view, question, without=(request.context, request.target))
         found |= self._left_out(request.fields, context, level)
         noise_g = view.variance[state]
         return Solved(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)

@@ -41,23 +41,22 @@ def mean_after_shift(level_g: Numbers, log_mean_g: Numbers, shift_g: Numbers) ->
     mean_m, log_tm = _table(round(float(np.log10(size)), 2))
     place_m = np.log(mean_m)
     level = np.log(np.maximum(level_g, mean_m[0]))
-    at_tg = np.stack([np.interp(level, place_m, row) for row in log_tm])
+    below_g = np.minimum(level_g / mean_m[0], 1)  # h is a line through zero below the lowest mean
+    at_tg = np.stack([np.interp(level, place_m, row) for row in log_tm]) * below_g
     theta_g = np.abs(at_tg - log_mean_g).argmin(0)
-    wanted_g = np.where(level_g > mean_m[0], at_tg[theta_g, np.arange(len(theta_g))], 0.0) + shift_g
+    wanted_g = at_tg[theta_g, np.arange(len(theta_g))] + shift_g
     after_g = np.zeros_like(level_g)
     for t, row in enumerate(log_tm):
         here = theta_g == t
-        after_g[here] = np.exp(np.interp(wanted_g[here], row, place_m))
-    after_g = np.where(wanted_g > log_tm[theta_g, 0], after_g, mean_m[0])
-    small_g = np.maximum(level_g, mean_m[0])
-    return np.asarray(np.where(shift_g == 0, level_g, level_g * after_g / small_g + (level_g == 0) * after_g))
+        after_g[here] = np.exp(np.interp(wanted_g[here], row, place_m)) * np.clip(wanted_g[here] / row[0], 0, 1)
+    return np.asarray(np.where(shift_g == 0, level_g, after_g))
 
 
 @lru_cache(maxsize=64)
 def _table(log_size: float) -> tuple[Numbers, Numbers]:
     """Return means, and h of each for every θ; sizes are rounded to steps of 2 %."""
     size = 10.0**log_size
-    mean_m = np.geomspace(1e-6 * size, size, N_MEANS)
+    mean_m = np.geomspace(1e-6 * size, 1.05 * size, N_MEANS)  # one gene alone may be above a rounded size
     rate_r = np.geomspace(1e-12 * size, 100 * size, 400)
     of_rate_r = _of_poisson(rate_r, TARGET / size)
     nodes = (np.arange(N_NODES) + 0.5) / N_NODES

@@ -126,8 +126,9 @@ def saturation_shift(
     """Return shifts that go the same share of the way to a gene's limit as in other contexts.
 
     The upper limit of a gene is its highest value in any context and condition, plus ``headroom`` of its range; the
-    lower one is its lowest value, less the same. A gene that rises on average (by similarity of contexts) rises by
-    Σ w (after − before) / (upper − before) of what is left to the upper limit; one that falls, likewise to the lower.
+    lower one is its lowest value, less the same. With w the similarity of contexts, a gene rises by
+    Σ w (after − before) / (upper − before) of what is left to the upper limit, over the contexts in which it rises, and
+    falls likewise towards the lower limit, over those in which it falls. So it never leaves its limits.
 
     Parameters
     ----------
@@ -142,8 +143,9 @@ def saturation_shift(
     room_g = headroom * np.ptp(both, axis=0) + 1e-3
     upper_g, lower_g = both.max(0) + room_g, both.min(0) - room_g
     weight_m = similarity(control_mg, wanted, width)
-    limit_g = np.where(weight_m @ shift_mg > 0, upper_g, lower_g)
-    return np.asarray(weight_m @ (shift_mg / (limit_g - control_mg)) * (limit_g - wanted))
+    up_g = weight_m @ (shift_mg.clip(min=0) / (upper_g - control_mg))
+    down_g = weight_m @ (shift_mg.clip(max=0) / (control_mg - lower_g))
+    return np.asarray(up_g * (upper_g - wanted) + down_g * (wanted - lower_g))
 
 
 def line_shift(dose_d: ArrayLike, shift_dg: ArrayLike, wanted: float) -> Shift:

@@ -122,13 +122,15 @@ class Stack:
         """
         prior_k = _prior(names)
         if not solved:
-            return cls(dict(zip(names, prior_k, strict=True)), 1.0)
+            return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
         for one in solved:
             p_kg = np.stack([one.members[name] for name in names])
             scale = max(float(np.square(one.true_g).sum()), np.finfo(np.float64).tiny)
             gram_kk += p_kg @ p_kg.T / scale
             product_k += p_kg @ one.true_g / scale
+        if not gram_kk.any():  # no member predicts a change
+            return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(solved))
         power, agreement = float(weight_k @ gram_kk @ weight_k), float(weight_k @ product_k)
         added = PRIOR_STATES * power / len(solved)
@@ -157,26 +159,26 @@ class Stack:
         predicted_qg = np.stack([self.shift_g(one.members) for one in solved])
         true_qg, noise_qg = np.stack([one.true_g for one in solved]), np.stack([one.noise_g for one in solved])
         square_qg = np.square(true_qg - predicted_qg)
-        own_g = (square_qg - noise_qg).mean(0).clip(min=0)
+        excess_g = (square_qg - noise_qg).mean(0).clip(min=0)
         level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
         df = PRIOR_DF + len(solved)
-        variance_g = _moderated(own_g, level_g, len(solved))
+        variance_g = _moderated(excess_g, level_g, len(solved))
         target_g = np.median(np.stack([one.target_noise_g for one in solved]), axis=0)
         if len(solved) < LEAST_STATES:
             return Residuals(variance_g * (1 + 1 / len(solved)), df, 1.0, target_g)
         ratio_qg = np.empty_like(square_qg)
         for q in range(len(solved)):  # each state against the variance of the others, as a new state would be
             others = np.arange(len(solved)) != q
-            own_g = (square_qg[others] - noise_qg[others]).mean(0).clip(min=0)
-            rest_g = _moderated(own_g, level_g, len(solved) - 1) + noise_qg[q]
+            rest_g = (square_qg[others] - noise_qg[others]).mean(0).clip(min=0)
+            rest_g = _moderated(rest_g, level_g, len(solved) - 1) + noise_qg[q]
             ratio_qg[q] = np.sqrt(square_qg[q] / np.maximum(rest_g, np.finfo(np.float64).tiny))
         factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
         return Residuals(variance_g, df, factor, target_g)
 
 
-def _moderated(own_g: Shift, level_g: Shift, n_states: int) -> Shift:
+def _moderated(excess_g: Shift, level_g: Shift, n_states: int) -> Shift:
     """Return variances that are drawn towards the mean of genes at a similar level."""
-    return np.asarray((PRIOR_DF * _by_level(own_g, level_g) + n_states * own_g) / (PRIOR_DF + n_states))
+    return np.asarray((PRIOR_DF * _by_level(excess_g, level_g) + n_states * excess_g) / (PRIOR_DF + n_states))
 
 
 def _prior(names: Sequence[str]) -> NDArray[np.float64]:

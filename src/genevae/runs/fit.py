@@ -326,7 +326,7 @@ def fit_in(
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
-    if stop.signal is not None and str(model.facts["ended"]).startswith(STOPPED):
+    if stop.signal is not None:
         _say_stopped(stop.signal, model, folder)
     return model
 
@@ -338,7 +338,12 @@ def _say_stopped(name: str, model: Trained, folder: RunFolder | None) -> None:
             f"genevae: training was {STOPPED}{name}, and ends with the best weights so far, those of epoch "
             f"{model.facts['best_epoch']}."
         )
-        if folder is not None:
+        if not str(model.facts["ended"]).startswith(STOPPED):
+            text = (
+                f"genevae: training is done. {name} stopped what follows: the model is complete, but models without "
+                "some states may be missing, and counterfactuals and effects then use it less."
+            )
+        elif folder is not None:
             text += f" Continue from them with the same options: genevae fit DATA --from {folder.path} --out NEW"
         print(text, file=sys.stderr)  # noqa: T201 - also in a notebook
     if name != INTERRUPT:
@@ -427,7 +432,7 @@ def _responses(
     skips = config.run.from_run is not None or ended.startswith((STOPPED, "opened at"))
     return fit_responses(
         model.module, prepared, loaders.training, config.covariates.context, 0 if skips else config.run.folds,
-        train_on, device, lambda: stop.signal is not None, progress and world.is_first,
+        train_on, device, lambda: stop.agreed(world) is not None, progress and world.is_first,
     )  # fmt: skip
 
 

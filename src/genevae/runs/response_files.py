@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from genevae.data.schema import Schema
 from genevae.io.bounded import read_json
-from genevae.responses.answer import Responses
+from genevae.responses.answer import MODEL_MEMBERS, Responses
 from genevae.responses.profiles import Profiles
 from genevae.runs.manifest import write_tensors
 
@@ -40,8 +40,15 @@ def responses_files(responses: Responses) -> dict[str, Callable[[Path], Any]]:
     }
 
 
-def responses_in(folder: Path, schema: Schema) -> Responses:
+def responses_in(folder: Path, schema: Schema, n_latent: int) -> Responses:
     """Read the responses of a run.
+
+    Parameters
+    ----------
+    folder
+        The run.
+    schema, n_latent
+        Its schema, and the number of its latent dimensions.
 
     Raises
     ------
@@ -49,15 +56,39 @@ def responses_in(folder: Path, schema: Schema) -> Responses:
         If they do not fit the schema.
     """
     content, arrays = read_json(folder / STATES), load_file(folder / RESPONSES)
-    own = {name.removeprefix("profiles/"): x for name, x in arrays.items() if name.startswith("profiles/")}
-    profiles = Profiles.restore(content, own)
-    if profiles.mean_mg.shape[1:] != (len(schema.genes),) or profiles.variance_mg.shape != profiles.mean_mg.shape:
-        raise ValueError(f"{RESPONSES} has other genes than schema.json.")
+    numbers = {name.removeprefix("profiles/"): x for name, x in arrays.items() if name.startswith("profiles/")}
+    profiles = Profiles.restore(content, numbers)
+    _require_profiles(profiles, len(schema.genes), n_latent)
     left_out: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, key in enumerate(content["left_out"]):
         prefix = f"left_out/{number}/"
         left_out[tuple(map(str, key))] = {
             name.removeprefix(prefix): x.astype(np.float64) for name, x in arrays.items() if name.startswith(prefix)
         }
+    fields = tuple(map(str, content["left_out_fields"]))
+    _require_left_out(left_out, len(fields), len(schema.genes))
     control = {str(name): str(level) for name, level in content["control"].items()}
-    return Responses(profiles, control, tuple(map(str, content["left_out_fields"])), left_out)
+    return Responses(profiles, control, fields, left_out)
+
+
+def _require_profiles(profiles: Profiles, n_genes: int, n_latent: int) -> None:
+    """Check that profiles are finite, and those of the genes and the latent of the model."""
+    n_states = len(profiles.keys)
+    shapes = {"n_m": (n_states,), "mean_mg": (n_states, n_genes), "variance_mg": (n_states, n_genes)}
+    for name, shape in {**shapes, "latent_mk": (n_states, n_latent)}.items():
+        found = getattr(profiles, name)
+        if found.shape != shape:
+            raise ValueError(f"{RESPONSES} does not fit schema.json: {name} has the shape {found.shape}, not {shape}.")
+        if not np.isfinite(found).all():
+            raise ValueError(f"{RESPONSES} has values in {name} that are not finite.")
+    if not n_states or profiles.n_m.min() < 1 or (n_genes and profiles.variance_mg.min() < 0):
+        raise ValueError(f"{RESPONSES} has states without cells, or variances below zero.")
+
+
+def _require_left_out(left_out: Mapping[tuple[str, ...], Mapping[str, Any]], n_fields: int, n_genes: int) -> None:
+    """Check that each state that a model was trained without has its categories, and shifts of all genes."""
+    for key, found in left_out.items():
+        if len(key) != n_fields or MODEL_MEMBERS[0] not in found or not set(found) <= set(MODEL_MEMBERS):
+            raise ValueError(f"{STATES} and {RESPONSES} do not fit each other: see the state {', '.join(key)}.")
+        if any(x.shape != (n_genes,) or not np.isfinite(x).all() for x in found.values()):
+            raise ValueError(f"{RESPONSES} has shifts of {', '.join(key)} that are not one finite number per gene.")

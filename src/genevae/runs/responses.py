@@ -226,12 +226,13 @@ def left_out_shifts(
             rows = states.rows(one.start, part.train)
             some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SOME_CELLS)).round().astype(int))]
             target = parse_condition(cells.schema, {name: values[name] for name in one.fields})
-            found[key] = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
+            shifts = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
+            found[key] = {name: x.astype(np.float32).astype(np.float64) for name, x in shifts.items()}  # as files keep
     return found
 
 
 def _request(kept: Profiles, states: States, one: LeftOut) -> Request:
-    """Return what is asked of the model for a state that was left out."""
+    """Return the request to the model for a state that was left out."""
     start, wanted = states.values(one.start), states.values(one.state)
     context = kept.context(states.values(one.state), one.fields)
     source = kept.level(start, one.fields)
@@ -270,7 +271,7 @@ def fit_responses(
     device
         Where the models are.
     stopped
-        Whether a signal has asked to stop: no more models are trained then.
+        Whether a signal has requested a stop: no more models are trained then.
     progress
         Whether to show a bar.
     """

@@ -160,18 +160,20 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
         _require_shapes(recipe, schema, tensor_shapes(path / "model.safetensors"))
         module = recipe.build(schema)
         module.load_state_dict(load_file(path / "model.safetensors"))
+        reference = _matching(schema, Reference.from_tensors(load_file(path / "reference.safetensors")))
+        n_latent = reference.mean_nk.shape[1]
         return Trained(
             module.to(device).eval(),
             recipe,
             schema,
-            _matching(schema, Reference.from_tensors(load_file(path / "reference.safetensors"))),
+            reference,
             _calibrations(schema, read_json(path / "calibration.json")),
             _read_table(path / "history.csv"),
             cells["part"],
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_fields_in(path) if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
-            responses=responses_in(path, schema) if RESPONSES in facts["sha256"] else None,
+            responses=responses_in(path, schema, n_latent) if RESPONSES in facts["sha256"] else None,
             folder=path.absolute(),
         )
     except Exception as error:  # whatever another version, or somebody, has written

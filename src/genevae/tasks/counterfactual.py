@@ -88,12 +88,13 @@ def counterfactual(
     AnnData
         ``X``: the cell itself in the target condition, each gene at the rank it had in its source condition, so that
         the cell keeps its noise and is unchanged if the condition is unchanged (counts or log-normalised values; see
-        ``uns["genevae"]``). The mean of each group of cells (same context, same source) is the measured mean plus the
-        predicted shift. Layers: ``mean``, expected expression in the target condition; ``lower`` and ``upper``, the
-        interval of the mean of the group, at each cell; ``draw``, one sample from the likelihood. ``obs``: the target
-        condition, the previous one as ``source_FIELD``, and ``support``, near one if similar training cells were
-        observed in the target combination, near zero if none were. ``var``: the shift of each gene with its interval,
-        in log-normalised expression, for each group. ``uns["genevae"]["members"]``: the weight of each member.
+        ``uns["genevae"]``). The mean of each group of cells (same context, same source), log-normalised by the sizes
+        of the given cells, is the measured mean plus the predicted shift. Layers: ``mean``, expected expression in
+        the target condition; ``lower`` and ``upper``, the interval of the mean of the group, at each cell; ``draw``,
+        one sample from the likelihood. ``obs``: the target condition, the previous one as ``source_FIELD``, and
+        ``support``, near one if similar training cells were observed in the target combination, near zero if none
+        were. ``var``: the shift of each gene with its interval, in log-normalised expression, for each group.
+        ``uns["genevae"]["members"]``: the weight of each member.
 
     Raises
     ------
@@ -171,8 +172,8 @@ def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | N
     tails = torch.tensor([(1 - question.interval) / 2, (1 + question.interval) / 2], device=mean_sng.device)
     lower_ng, upper_ng = _quantiles(mean_sng, tails)
     mean_ng = mean_sng.mean(0)
-    z_nk, drawn_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
-    p, p_draw = module.likelihood(z_nk, target), module.likelihood(drawn_nk, target)
+    z_nk, sampled_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
+    p, p_draw = module.likelihood(z_nk, target), module.likelihood(sampled_nk, target)
     scale_ng = None if anchor is None else anchor.scale_ng(cells)
     scales = schema.has_noise_model and counts
     draw_ng = draw_expression(

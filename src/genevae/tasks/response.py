@@ -415,7 +415,7 @@ def _scale(module: VAE, cells: Loader, target: TargetCondition, one: GroupAnswer
     z_nk = module.posterior(minibatch).mean
     p, q = module.likelihood(z_nk, source), module.likelihood(z_nk, target.apply(source))
     x_ng = schema.transform.invert(minibatch.x.dense(), source.size_n1)
-    wanted_g = one.group.mean_g + one.answer.shift_g
+    wanted_g = logged(schema, x_ng.double().cpu().numpy()).mean(0) + one.answer.shift_g  # of these cells
     if not schema.output_kind.is_count:
         mapped_ng = quantile_mapped(schema, minibatch, p, q, source.size_n1).double().cpu().numpy()
         return torch.from_numpy(_offset(mapped_ng, wanted_g, schema.output_kind is Kind.LOG))
@@ -438,24 +438,31 @@ def _factor(
 ) -> Tensor:
     """Return what the means of q are multiplied by, so that counts mapped from p to it have the wanted log mean.
 
-    The mean rises with the factor. Each step multiplies by the ratio of the wanted to the present mean, and halves the
-    bracket where that leaves it; only genes that are not there yet are mapped again, with the same ranks.
+    The mean rises with the factor. A step multiplies by the ratio of the wanted to the present mean until the factor is
+    between two ends, and is then a line between them (false position, where an end that stays counts half); a step that
+    leaves the bracket goes to its middle. Only genes that are not there yet are mapped again, with the same ranks.
     """
     per_size_n1 = TARGET / x_ng.double().sum(1, keepdim=True).clamp(min=1).cpu().numpy()  # that of the cells themselves
     mapped_ng = p.quantile_map(x_ng, q, uniform_ng)
     log_g = np.zeros(len(wanted_g))
     low_g, high_g = np.full((2, len(wanted_g)), [[-MAX_LOG], [MAX_LOG]])
+    at_low_g, at_high_g = np.full((2, len(wanted_g)), np.nan)
+    above_g = np.zeros(len(wanted_g), dtype=bool)
     best_g, least_g = log_g.copy(), np.full(len(wanted_g), np.inf)
     for _ in range(N_STEPS):
         off_g = np.log1p(mapped_ng.double().cpu().numpy() * per_size_n1).mean(0) - wanted_g
         better_g = np.abs(off_g) < least_g
         best_g, least_g = np.where(better_g, log_g, best_g), np.where(better_g, np.abs(off_g), least_g)
-        high_g, low_g = np.where(off_g > 0, log_g, high_g), np.where(off_g > 0, low_g, log_g)
+        stays_g, above_g = np.where((off_g > 0) == above_g, 0.5, 1.0), off_g > 0
+        high_g, low_g = np.where(above_g, log_g, high_g), np.where(above_g, low_g, log_g)
+        at_high_g = np.where(above_g, off_g, stays_g * at_high_g)
+        at_low_g = np.where(above_g, stays_g * at_low_g, off_g)
         genes = np.flatnonzero(np.abs(off_g) > TOLERANCE)
         if not len(genes):
             break
         step_g = np.log(_ratio(wanted_g + off_g, wanted_g)).clip(-MAX_STEP, MAX_STEP)
-        next_g = log_g + step_g
+        line_g = low_g + (high_g - low_g) * at_low_g / (at_low_g - at_high_g)  # NaN until both ends are known
+        next_g = np.where(np.isnan(line_g), log_g + step_g, line_g)
         next_g = np.where((next_g > low_g) & (next_g < high_g), next_g, (low_g + high_g) / 2)
         log_g[genes] = next_g[genes]
         columns = torch.from_numpy(genes).to(x_ng.device)

@@ -1,0 +1,116 @@
+"""Counterfactual cells are anchored: the mean of each group is the measured mean plus the predicted shift."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from genevae.errors import CategoryError
+from genevae.metrics.response import log_normalised
+from genevae.runs.fit import fit
+from genevae.tasks.counterfactual import counterfactual
+
+STIM = {"drug": "stim"}
+OPTIONS = {"condition": ["type", "drug"], "control": {"drug": "ctrl"}, "epochs": 4, "batch_size": 32, "n_latent": 4,
+           "hidden": [32], "learning_rate": 5e-3, "progress": False, "device": "cpu"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model, make_adata):
+    cells = make_adata()
+    return {
+        "folds": tiny_model,
+        "no folds": fit(cells, recipe="nb", batch="lane", folds=0, **OPTIONS),
+        "gaussian": fit(cells, recipe="gaussian", folds=0, **OPTIONS),
+        "context": fit(cells, recipe="nb", folds=0, **{**OPTIONS, "condition": ["drug"], "context": ["type"]}),
+    }
+
+
+def control_cells(make_adata, kind: str | None = None, n: int = 240):
+    adata = make_adata(n)
+    chosen = adata.obs["drug"] == "ctrl"
+    return adata[(chosen if kind is None else chosen & (adata.obs["type"] == kind)).to_numpy()].copy()
+
+
+def dense(adata) -> np.ndarray:
+    return np.asarray(adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X, dtype=np.float64)
+
+
+@pytest.mark.parametrize("name", ["folds", "no folds", "gaussian", "context"])
+@pytest.mark.parametrize("kind", list("ABC"))
+def test_the_mean_of_a_group_is_the_measured_mean_plus_the_shift(models, name, kind, make_adata):
+    model = models[name]
+    model = replace(model, reference=replace(model.reference, limits=None))  # of counts beyond those in training
+    cells = control_cells(make_adata, kind, n=1200)
+    result = counterfactual(model, cells, condition=STIM, n_draws=2)
+    if model.schema.output_kind.is_count:  # a cell keeps its size
+        size_n1 = dense(cells).sum(1, keepdims=True)
+        before, after = (np.log1p(1e4 * dense(x) / size_n1) for x in (cells, result))
+    else:
+        before, after = log_normalised(dense(cells)), dense(result)
+    wanted_g = before.mean(0) + result.var["shift"].to_numpy()
+    chosen = wanted_g > 0
+    assert chosen.mean() > 0.8
+    np.testing.assert_allclose(after.mean(0)[chosen], wanted_g[chosen], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["folds", "no folds", "gaussian", "context"])
+def test_cells_in_their_own_condition_are_unchanged(models, name, make_adata):
+    cells = control_cells(make_adata)
+    result = counterfactual(models[name], cells, condition={"drug": "ctrl"}, n_draws=2)
+    expected = dense(cells) if models[name].schema.output_kind.is_count else log_normalised(dense(cells))
+    np.testing.assert_allclose(dense(result), expected, atol=1e-3)
+    shifts = result.var[[column for column in result.var if column.startswith("shift")]]
+    assert not shifts.to_numpy().any()
+
+
+@pytest.mark.parametrize("name", ["no folds", "gaussian"])
+@pytest.mark.parametrize("batch_size", [7])
+def test_the_result_does_not_depend_on_the_batch_size(models, name, batch_size, make_adata):
+    one, other = (
+        counterfactual(models[name], control_cells(make_adata), condition=STIM, n_draws=2, batch_size=size)
+        for size in (512, batch_size)
+    )
+    for column in one.var:
+        np.testing.assert_allclose(other.var[column], one.var[column], atol=1e-4)
+    close = np.isclose(dense(other), dense(one), rtol=1e-3, atol=1e-3)
+    assert close.mean() > 0.998, "a count at the edge between two ranks may fall to either side"
+
+
+def test_the_model_alone_is_another_answer(models, make_adata):
+    cells = control_cells(make_adata, "A")
+    auto, alone = (
+        counterfactual(models["no folds"], cells, condition=STIM, answer=a, n_draws=2) for a in ("auto", "model")
+    )
+    assert not np.array_equal(dense(auto), dense(alone))
+    assert "members" in auto.uns["genevae"]
+    assert "members" not in alone.uns["genevae"]
+
+
+@pytest.mark.parametrize(("answer", "nearest"), [("modl", "model"), ("mena shift", "mean shift"), ("aut", "auto")])
+def test_a_wrong_answer_names_the_nearest(models, answer, nearest, adata):
+    with pytest.raises(CategoryError, match=f"Did you mean '{nearest}'"):
+        counterfactual(models["no folds"], adata, condition=STIM, answer=answer)
+
+
+@pytest.mark.parametrize("name", ["folds", "no folds", "context"])
+def test_the_weights_of_each_group_sum_to_one(models, name, make_adata):
+    result = counterfactual(models[name], control_cells(make_adata), condition=STIM, n_draws=2)
+    sums = result.uns["genevae"]["members"].groupby("group")["weight"].sum()
+    assert set(sums.index) == set("ABC")
+    np.testing.assert_allclose(sums, 1, atol=0.02)
+
+
+def test_without_folds_the_model_has_no_weight(models, make_adata):
+    result = counterfactual(models["no folds"], control_cells(make_adata, "C"), condition=STIM, n_draws=2)
+    assert not set(result.uns["genevae"]["members"]["member"]) & {"model", "latent arithmetic"}
+
+
+def test_context_columns_may_be_absent_from_the_query(models, make_adata):
+    cells = control_cells(make_adata)
+    del cells.obs["type"]
+    result = counterfactual(models["context"], cells, condition=STIM, n_draws=2)
+    assert np.isfinite(dense(result)).all()
+    assert result.var["shift"].idxmax() in {f"G{i}" for i in range(20, 25)}
