@@ -94,7 +94,7 @@ def test_fit_and_effect_name_what_is_nested(make_adata, tmp_path, capsys):
         main(["fit", str(tmp_path / "cells.h5ad"), *fields, "--epochs", "2", *extra, "--out", run])
         assert "'experiment' is nested in 'drug'" in capsys.readouterr().out
         table = tmp_path / f"{name}.csv"
-        main(["effect", run, str(tmp_path / "cells.h5ad"), "--field", "drug", "--n-draws", "2", "--out", str(table)])
+        main(["effect", run, str(tmp_path / "cells.h5ad"), "--field", "drug", "--out", str(table)])
         assert "'experiment' is nested in 'drug'" in capsys.readouterr().out
         assert "experiment" not in pd.read_csv(table), "it does not define groups"
 

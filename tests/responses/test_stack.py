@@ -20,7 +20,8 @@ def states(rng: np.random.Generator, n: int, errors: dict[str, float], noise: fl
         true_g = rng.standard_normal(N_GENES)
         members = {name: true_g + sd * rng.standard_normal(N_GENES) for name, sd in errors.items()}
         measured_g = true_g + noise * rng.standard_normal(N_GENES)
-        found.append(Solved(members, measured_g, np.full(N_GENES, noise**2)))
+        noise_g = np.full(N_GENES, noise**2)
+        found.append(Solved(members, measured_g, noise_g, noise_g))
     return found
 
 
@@ -38,7 +39,7 @@ def test_weights_are_not_negative_and_sum_to_one(seed, n, names):
 def test_shifts_of_any_size_have_weights(seed, size):
     rng = np.random.default_rng(seed)
     members = {name: size * rng.standard_normal(5) for name in NAMES}
-    stack = Stack.fit([Solved(members, size * rng.standard_normal(5), np.zeros(5))], NAMES)
+    stack = Stack.fit([Solved(members, size * rng.standard_normal(5), np.zeros(5), np.zeros(5))], NAMES)
     assert sum(stack.weights.values()) == pytest.approx(1)
     assert np.isfinite(stack.shift_g(members)).all()
 
@@ -61,9 +62,9 @@ def test_a_member_that_is_always_right_has_nearly_all_weight():
 
 def test_predictions_that_are_too_large_are_made_smaller():
     rng = np.random.default_rng(0)
-    solved = [Solved({"ratio": 2 * one.true_g}, one.true_g, one.noise_g) for one in states(rng, 60, {})]
+    solved = [Solved({"ratio": 2 * one.true_g}, one.true_g, one.noise_g, one.noise_g) for one in states(rng, 60, {})]
     assert Stack.fit(solved, ["ratio"]).amplitude == pytest.approx(0.5, abs=0.05)
-    small = [Solved({"ratio": one.true_g / 2}, one.true_g, one.noise_g) for one in solved]
+    small = [Solved({"ratio": one.true_g / 2}, one.true_g, one.noise_g, one.noise_g) for one in solved]
     assert Stack.fit(small, ["ratio"]).amplitude == 1
 
 
