@@ -22,6 +22,7 @@ MODEL_MEMBERS = ("model", "latent arithmetic")
 MAX_SOLVED = 40
 """States that weights are fitted to, at most."""
 LEAST_SOLVED = 2
+MOST_DIFFERENT = 0.1
 MIN_CELLS = 5
 """Cells of a state that weights are fitted to, where there are states with so many."""
 
@@ -162,6 +163,27 @@ class Responses:
     def needs_model(self, request: Request) -> bool:
         """Return whether the model has a weight: where its errors are known, or where nothing else says anything."""
         return bool(self.left_out) or self.member_names(request) == [NO_CHANGE]
+
+    def describes(self, request: Request) -> bool:
+        """Return whether the profiles are of cells like those of a request.
+
+        With contexts they are, since the measured profile says which contexts are similar. Without, all training cells
+        of a level are one state: cells that differ from it, such as one cell type where it has all types, respond in
+        their own way, which no profile knows. They do where the squared difference of the two profiles in the source
+        level, less noise, is more than a tenth of the mean squared shift between levels.
+        """
+        view = self._view(request.fields)
+        source = ("", request.source)
+        if self.profiles.contexts(request.fields) or source not in view.mean:
+            return True
+        noise_g = request.noise_g + view.variance[source]
+        gap = float((np.square(request.reference_g - view.mean[source]) - noise_g).mean())
+        powers = [
+            float((np.square(x_g - view.mean[source]) - view.variance[state] - view.variance[source]).mean())
+            for state, x_g in view.mean.items()
+            if state != source
+        ]
+        return gap <= MOST_DIFFERENT * max(float(np.mean(powers)) if powers else 0.0, 0.0) or gap <= 0
 
     def _view(self, fields: tuple[str, ...]) -> View:
         """Return the profiles as states of these fields, kept for the next request."""

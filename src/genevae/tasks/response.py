@@ -159,14 +159,13 @@ def answer_of(
     """
     responses, fields = model.responses, set_fields(model, condition)
     if responses is None or not fields or answer == "model":
-        some = cells.over(InOrder(spread(group.row_n, MAX_CELLS), 512))
-        shifts = model_shifts(module, some, parse_condition(model.schema, condition))
-        unknown_g = np.full(len(group.mean_g), np.nan)
-        return GroupAnswer(group, Answer(shifts["model"], unknown_g, unknown_g, {"model": 1.0}, shifts))
+        return _by_model(model, module, cells, group, condition)
     level, dose = _target(model.schema, responses, condition, fields)
     request = Request(
         fields, group.context, group.source, level, group.mean_g, group.noise_g, len(group.row_n), dose
     )  # fmt: skip
+    if answer == "auto" and level != group.source and not responses.describes(request):
+        return _by_model(model, module, cells, group, condition)
     if level != group.source and (answer in MODEL_MEMBERS or (answer == "auto" and responses.needs_model(request))):
         n_cells = int(np.clip(ALL_CELLS // max(n_groups, 1), MIN_CELLS, MAX_CELLS))
         some = cells.over(InOrder(spread(group.row_n, n_cells), 512))
@@ -179,6 +178,16 @@ def answer_of(
         raise CategoryError(
             f"There is no answer '{answer}' for '{group.context or 'these cells'}'. {nearest(answer, known)}"
         ) from None
+
+
+def _by_model(
+    model: TrainedModel, module: VAE, cells: Loader, group: Group, condition: Mapping[str, object]
+) -> GroupAnswer:
+    """Return the answer of the model alone, of which nothing says how far off it is."""
+    some = cells.over(InOrder(spread(group.row_n, MAX_CELLS), 512))
+    shifts = model_shifts(module, some, parse_condition(model.schema, condition))
+    unknown_g = np.full(len(group.mean_g), np.nan)
+    return GroupAnswer(group, Answer(shifts["model"], unknown_g, unknown_g, {"model": 1.0}, shifts))
 
 
 def _target(
