@@ -13,7 +13,7 @@ TARGET = 1e4
 N_GENES = 150
 
 
-def simulated(size: float, theta: float, seed: int = 0, n: int = 6000) -> tuple[np.ndarray, np.ndarray]:
+def simulated(size: float, theta: float, seed: int = 0, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """Return the share of each gene, and NB cells of about this size."""
     rng = np.random.default_rng(seed)
     share_g = rng.dirichlet(np.full(N_GENES, 0.7))
@@ -29,7 +29,7 @@ def log_mean(x_ng: np.ndarray, size: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [60, 700, 5000])
-@pytest.mark.parametrize("theta", [0.5, 3.0, 100.0])
+@pytest.mark.parametrize("theta", [0.5, 5.0])
 def test_the_mean_of_simulated_cells_after_a_shift_is_found(size, theta):
     rng = np.random.default_rng(1)
     share_g, x_ng = simulated(size, theta)

@@ -22,9 +22,8 @@ def models(tiny_model, make_adata):
     cells = make_adata()
     return {
         "folds": tiny_model,
-        "no folds": fit(cells, recipe="nb", batch="lane", folds=0, **OPTIONS),
         "gaussian": fit(cells, recipe="gaussian", folds=0, **OPTIONS),
-        "context": fit(cells, recipe="nb", folds=0, **{**OPTIONS, "condition": ["drug"], "context": ["type"]}),
+        "no folds": fit(cells, recipe="nb", folds=0, **{**OPTIONS, "condition": ["drug"], "context": ["type"]}),
     }
 
 
@@ -38,12 +37,12 @@ def dense(adata) -> np.ndarray:
     return np.asarray(adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X, dtype=np.float64)
 
 
-@pytest.mark.parametrize("name", ["folds", "no folds", "gaussian", "context"])
-@pytest.mark.parametrize("kind", list("ABC"))
+@pytest.mark.parametrize("name", ["folds", "gaussian", "no folds"])
+@pytest.mark.parametrize("kind", list("AC"))
 def test_the_mean_of_a_group_is_the_measured_mean_plus_the_shift(models, name, kind, make_adata):
     model = models[name]
     model = replace(model, reference=replace(model.reference, limits=None))  # of counts beyond those in training
-    cells = control_cells(make_adata, kind, n=1200)
+    cells = control_cells(make_adata, kind, n=800)
     result = counterfactual(model, cells, condition=STIM, n_draws=2)
     if model.schema.output_kind.is_count:  # a cell keeps its size
         size_n1 = dense(cells).sum(1, keepdims=True)
@@ -56,7 +55,7 @@ def test_the_mean_of_a_group_is_the_measured_mean_plus_the_shift(models, name, k
     np.testing.assert_allclose(after.mean(0)[chosen], wanted_g[chosen], atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["folds", "no folds", "gaussian", "context"])
+@pytest.mark.parametrize("name", ["folds", "gaussian", "no folds"])
 def test_cells_in_their_own_condition_are_unchanged(models, name, make_adata):
     cells = control_cells(make_adata)
     result = counterfactual(models[name], cells, condition={"drug": "ctrl"}, n_draws=2)
@@ -70,7 +69,7 @@ def test_cells_in_their_own_condition_are_unchanged(models, name, make_adata):
 @pytest.mark.parametrize("batch_size", [7])
 def test_the_result_does_not_depend_on_the_batch_size(models, name, batch_size, make_adata):
     one, other = (
-        counterfactual(models[name], control_cells(make_adata), condition=STIM, n_draws=2, batch_size=size)
+        counterfactual(models[name], control_cells(make_adata, n=80), condition=STIM, n_draws=2, batch_size=size)
         for size in (512, batch_size)
     )
     for column in one.var:
@@ -95,9 +94,9 @@ def test_a_wrong_answer_names_the_nearest(models, answer, nearest, adata):
         counterfactual(models["no folds"], adata, condition=STIM, answer=answer)
 
 
-@pytest.mark.parametrize("name", ["folds", "no folds", "context"])
+@pytest.mark.parametrize("name", ["folds", "no folds"])
 def test_the_weights_of_each_group_sum_to_one(models, name, make_adata):
-    result = counterfactual(models[name], control_cells(make_adata), condition=STIM, n_draws=2)
+    result = counterfactual(models[name], control_cells(make_adata, n=80), condition=STIM, n_draws=2)
     sums = result.uns["genevae"]["members"].groupby("group")["weight"].sum()
     assert set(sums.index) == set("ABC")
     np.testing.assert_allclose(sums, 1, atol=0.02)
@@ -111,6 +110,6 @@ def test_without_folds_the_model_has_no_weight(models, make_adata):
 def test_context_columns_may_be_absent_from_the_query(models, make_adata):
     cells = control_cells(make_adata)
     del cells.obs["type"]
-    result = counterfactual(models["context"], cells, condition=STIM, n_draws=2)
+    result = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2)
     assert np.isfinite(dense(result)).all()
     assert result.var["shift"].idxmax() in {f"G{i}" for i in range(20, 25)}
