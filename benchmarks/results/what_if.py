@@ -190,7 +190,10 @@ def _scored(trial: Trial) -> Rows:
         scores = {name: _scores(truth, predicted) for name, predicted in _predictions(trial, state, truth)}
         if truth.x_ng.shape[0] >= LEAST:
             ceiling = truth.ceiling(trial.seed)
-            scores["split halves"] = {name: ceiling.get(metric, np.nan) for name, (metric, _) in SCORES.items()}
+            scores["split halves"] = {
+                name: ceiling.get(metric, np.nan) * (1000 if metric is SHIFT_MSE else 1)
+                for name, (metric, _) in SCORES.items()
+            }
         if KNOCK_OUTS in scores:
             worst = scores[KNOCK_OUTS]["MSE × 1,000"]
             scores = {who: {**each, "harmed": float(each["MSE × 1,000"] > worst)} for who, each in scores.items()}

@@ -13,7 +13,7 @@ from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of
 from genevae.responses.shrinkage import Shrunken, shrink
 from genevae.responses.stack import Residuals, Solved, Stack
 
-__all__ = ["MODEL_MEMBERS", "Answer", "Request", "Responses"]
+__all__ = ["FEWEST", "LEAST_ALIKE", "MODEL_MEMBERS", "Answer", "Request", "Responses"]
 
 Shift = NDArray[np.float64]
 
@@ -23,6 +23,8 @@ MAX_SOLVED = 40
 """States that weights are fitted to, at most."""
 LEAST_SOLVED = 2
 MOST_DIFFERENT = 0.1
+FEWEST, LEAST_ALIKE = 20, 3
+"""Cells of a state that others are predicted from, where there are three such contexts: profiles of few are noise."""
 MIN_CELLS = 5
 """Cells of a state that weights are fitted to, where there are states with so many."""
 
@@ -215,6 +217,9 @@ class Responses:
         """Return the shifts of all simple members, from all states but the wanted one."""
         wanted = (request.context, request.target)
         seen = {state: x for state, x in view.mean.items() if state not in (wanted, without)}
+        large = {state: x for state, x in seen.items() if view.n[state] >= FEWEST or state[0] == request.context}
+        alike = [s for s in large if s[1] == request.target and (s[0], request.source) in large]
+        seen = large if len(alike) >= LEAST_ALIKE else seen
         found = members(seen, request.source, wanted, request.reference_g)
         if "additive" in found:
             found["additive"] = self._additive(view, request)

@@ -23,7 +23,7 @@ from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, nearest
 from genevae.metrics.response import log_normalised
 from genevae.models.vae import VAE
-from genevae.responses.answer import MODEL_MEMBERS, Answer, Request, Responses
+from genevae.responses.answer import FEWEST, LEAST_ALIKE, MODEL_MEMBERS, Answer, Request, Responses
 from genevae.responses.link import mean_after_shift
 from genevae.responses.profiles import SEPARATOR, Profiles
 from genevae.responses.simple import similarity
@@ -304,6 +304,8 @@ def _latent_shift(profiles: Profiles, request: Request) -> Numbers | None:
     ]
     if not contexts:
         return None
+    large = [c for c in contexts if min(view.n[c, request.target], view.n[c, request.source]) >= FEWEST]
+    contexts = large if len(large) >= LEAST_ALIKE else contexts
     weight_m = similarity([view.mean[c, request.source] for c in contexts], request.reference_g, WIDTH)
     shift_mk = [view.latent[c, request.target] - view.latent[c, request.source] for c in contexts]
     return np.asarray(weight_m @ np.stack(shift_mk))
