@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.transforms.from_json import transform_from_json
-from genevae.data.transforms.gene_order import ORDERS, Ordered, order_by_similarity
+from genevae.data.transforms.gene_order import ORDERS, Ordered, _moments, order_by_similarity
 from genevae.data.transforms.minmax import ScaleToUnit, sample_multinomial
 from genevae.data.transforms.transform import AsIs, LogNormalise
 from genevae.data.value_kind import Kind
@@ -113,3 +113,13 @@ def test_draws_are_counts_for_squared_error_and_draws_of_the_distribution_elsewh
     drawn = LogNormalise().draw(p, size_n1)
     torch.manual_seed(1)
     assert torch.equal(drawn, p.sample())
+
+
+def test_moments_are_those_of_all_cells_together(make_cells):
+    parts = [make_cells(7), make_cells(5)]
+    x_ng = np.concatenate([
+        LogNormalise().apply(cells.x, cells.condition.size_n1).dense().double().numpy() for cells in parts
+    ])  # fmt: skip
+    mean_g, scale_g = _moments(parts)
+    np.testing.assert_allclose(mean_g, x_ng.mean(0))
+    np.testing.assert_allclose(scale_g, np.where(x_ng.std(0) > 1e-6, x_ng.std(0), 1.0), rtol=1e-6)

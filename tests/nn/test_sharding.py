@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from genevae.cells import Shard
+from genevae.nn import sharding
 from genevae.nn.norm import BatchNorm, Dropout
-from genevae.nn.sharding import draw, n_of_first, shard_rows
+from genevae.nn.sharding import all_mean, all_rows, draw, n_of_first, shard_rows
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
 
@@ -80,3 +81,21 @@ def test_a_slice_of_a_minibatch_is_a_minibatch_of_its_own(make_cells):
     assert (cells.n_total, cells.shard.rows) == (13, slice(4, 13))
     assert cells[:3].shard is None
     assert cells.to("cpu").shard == cells.shard
+
+
+def test_the_rows_of_all_processes_are_joined_without_padding(monkeypatch):
+    parts = [torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3) + 100]
+
+    def gathered(x):
+        assert x.shape == (4, 3), "all processes send as many rows"
+        return torch.stack([x, parts[1]])
+
+    monkeypatch.setattr(sharding, "all_gather", gathered)
+    torch.testing.assert_close(all_rows(parts[0], Shard(0, (2, 4))), torch.cat(parts))
+    assert all_rows(parts[0], None) is parts[0]
+
+
+def test_the_mean_of_all_cells_weighs_processes_by_their_cells(monkeypatch):
+    monkeypatch.setattr(sharding, "_reduced", lambda x: x + 0.75 * 10.0)  # the other process has 3/4 of the cells
+    assert all_mean(torch.tensor(2.0), Shard(0, (1, 3))) == 0.25 * 2 + 0.75 * 10
+    assert all_mean(torch.tensor(2.0), None) == 2

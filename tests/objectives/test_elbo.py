@@ -77,3 +77,13 @@ def test_it_has_settled_on_every_peak_of_a_cycle_and_not_between():
     assert [cyclic.settled(Progress(step, 100)) for step in (0, 5, 25, 49, 50, 60, 75, 100)] == [
         False, False, True, True, False, False, True, True,
     ]  # fmt: skip
+
+
+def test_the_squared_error_is_of_measured_entries_alone(model, make_cells):
+    cells = make_cells(6)
+    measured_ng = torch.rand(6, cells.x.n_genes, generator=torch.Generator().manual_seed(0)) < 0.6
+    partly = cells.given(cells.condition.with_measured(measured_ng))
+    objective, terms = ELBO(Constant(1.0)), model.eval().terms(cells)
+    square_ng = (cells.x.dense() - terms.px.mean.mean(0)).square()
+    torch.testing.assert_close(objective.mse(partly, terms), square_ng[measured_ng].mean())
+    torch.testing.assert_close(objective.mse(cells, terms), square_ng.mean())
