@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from benchmarks.results import what_if
+from benchmarks.results import effects, what_if
 from benchmarks.results.data import fitted, held_out_projects, sampled
 from benchmarks.results.jobs import Job, Rows, recipe_of, settings_of
 from benchmarks.results.methods import BEST, LAST, ByNeighbours, harmony, scanvi, scvi
@@ -290,6 +290,38 @@ KNOCK_OUTS = Question(
 )  # fmt: skip
 
 
+OURS_OVER_CELLS = "effect: 95 % interval without zero"
+OURS_OVER_DONORS = "effect: p < 0.05 over donors"
+EFFECTS = Question(
+    name="effects",
+    title="Effects: random labels, and genes that were thinned",
+    section="",
+    data=effects.DESIGNS,
+    methods=("nb",),
+    rows_of=effects.run_of,
+    scores=effects.SCORES,
+    rows=(OURS_OVER_CELLS, "effect: probability of a change above 0.95", OURS_OVER_DONORS,
+          "Wilcoxon over cells, p < 0.05", "t-test of pseudobulk profiles of donors, p < 0.05"),
+    target=Target(
+        "at a nominal 5 %, at most 6 % called by the interval for labels over cells, and by the test over donors for "
+        "labels over donors",
+        lambda mean: (
+            max(
+                mean(OURS_OVER_DONORS, "called"),
+                mean(OURS_OVER_CELLS, "called") if np.isfinite(mean(OURS_OVER_CELLS, "called")) else 0,
+            )
+            <= 0.06
+        ),
+    ),
+    introduction=(
+        "Untreated CD14+ monocytes of `kang_merged`, from the donors with 15 or more, 1,000 genes. Labels are drawn at "
+        "random; 60 genes are thinned binomially to a half of their counts, half of them in either label. *called*: "
+        "share of the other genes; *found*: share of the thinned ones. `nb` is conditioned on the label, with the "
+        "donor as context; `effect` is asked for all donors together."
+    ),
+)  # fmt: skip
+
+
 def simulation_models(job: Job) -> Models:
     """Train on 63 % of the cells, given their types."""
     sample = sampled("pbmc68k_reduced_counts", job.seed, stratify="cell_type", test=0.3)
@@ -411,7 +443,7 @@ BULK = Question(
 QUESTIONS = {
     question.name: question
     for question in (
-        FIT, INTEGRATION, PERTURBATION, DONORS, PAIRS, DOSES, KNOCK_OUTS, SIMULATION, LABELS, BULK,
+        FIT, INTEGRATION, PERTURBATION, DONORS, PAIRS, DOSES, KNOCK_OUTS, EFFECTS, SIMULATION, LABELS, BULK,
     )
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from genevae.responses.members import NO_CHANGE, PARTS_JOIN, State, dose_members, members
 from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of
 from genevae.responses.shrinkage import Shrunken, shrink
+from genevae.responses.simple import similarity
 from genevae.responses.stack import Residuals, Solved, Stack
 
 __all__ = ["FEWEST", "LEAST_ALIKE", "MODEL_MEMBERS", "Answer", "Request", "Responses"]
@@ -23,6 +24,7 @@ MAX_SOLVED = 40
 """States that weights are fitted to, at most."""
 LEAST_SOLVED = 2
 MOST_DIFFERENT = 0.1
+WIDTH = 0.3
 FEWEST, LEAST_ALIKE = 20, 3
 """Cells of a state that others are predicted from, where there are three such contexts: profiles of few are noise."""
 MIN_CELLS = 5
@@ -49,6 +51,9 @@ class Request:
         The dose in the target, where one of the fields is a dose, and the field.
     model
         The shifts that the trained model predicts, by the name of the member.
+    contexts
+        The fields that contexts are combinations of; by default :meth:`Profiles.contexts`. States that differ in
+        others are pooled.
     """
 
     fields: tuple[str, ...]
@@ -60,6 +65,7 @@ class Request:
     n_cells: int
     dose: tuple[str, float] | None = None
     model: Mapping[str, Shift] = field(default_factory=dict)
+    contexts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +119,7 @@ class Responses:
     left_out_fields: tuple[str, ...] = ()
     left_out: Mapping[tuple[str, ...], Mapping[str, Shift]] = field(default_factory=dict)
 
-    _views: dict[tuple[str, ...], View] = field(default_factory=dict, init=False, repr=False)
+    _views: dict[tuple[tuple[str, ...], tuple[str, ...]], View] = field(default_factory=dict, init=False, repr=False)
 
     def answer(self, request: Request, interval: float = 0.9, only: str | None = None) -> Answer:
         """Predict a shift.
@@ -133,7 +139,7 @@ class Responses:
         if request.source == request.target:
             still = np.zeros_like(request.reference_g)
             return Answer(still, still, still, {NO_CHANGE: 1.0}, {NO_CHANGE: still})
-        view = self._view(request.fields)
+        view = self._view(request)
         found = {**self._members(view, request), **request.model}
         if only is not None and only not in found:
             raise KeyError(only)
@@ -160,7 +166,7 @@ class Responses:
 
     def member_names(self, request: Request) -> list[str]:
         """Return the names of the simple members that a request has."""
-        return list(self._members(self._view(request.fields), request))
+        return list(self._members(self._view(request), request))
 
     def needs_model(self, request: Request) -> bool:
         """Return whether the model has a weight: where its errors are known, or where nothing else says anything."""
@@ -174,9 +180,9 @@ class Responses:
         their own way, which no profile knows. They do where the squared difference of the two profiles in the source
         level, less noise, is more than a tenth of the mean squared shift between levels.
         """
-        view = self._view(request.fields)
+        view = self._view(request)
         source = ("", request.source)
-        if self.profiles.contexts(request.fields) or source not in view.mean:
+        if self._contexts(request) or source not in view.mean:
             return True
         noise_g = request.noise_g + view.variance[source]
         gap = float((np.square(request.reference_g - view.mean[source]) - noise_g).mean())
@@ -187,11 +193,16 @@ class Responses:
         ]
         return gap <= MOST_DIFFERENT * max(float(np.mean(powers)) if powers else 0.0, 0.0) or gap <= 0
 
-    def _view(self, fields: tuple[str, ...]) -> View:
-        """Return the profiles as states of these fields, kept for the next request."""
-        if fields not in self._views:
-            self._views[fields] = self.profiles.view(fields)
-        return self._views[fields]
+    def _contexts(self, request: Request) -> tuple[str, ...]:
+        """Return the fields that contexts are combinations of."""
+        return self.profiles.contexts(request.fields) if request.contexts is None else request.contexts
+
+    def _view(self, request: Request) -> View:
+        """Return the profiles as states of the fields of a request, kept for the next one."""
+        key = (request.fields, self._contexts(request))
+        if key not in self._views:
+            self._views[key] = self.profiles.view(*key)
+        return self._views[key]
 
     def _with_observed(
         self, view: View, request: Request, stack: Stack, found: Mapping[str, Shift], prior_g: Shift,
@@ -201,17 +212,32 @@ class Responses:
         source, target = (request.context, request.source), (request.context, request.target)
         observed_g = view.mean[target] - view.mean[source]
         noise_g = view.variance[target] + view.variance[source]
-        if residuals is not None:  # predictions far from what was observed count less
-            prior_g = prior_g if _fits(prior_g, observed_g) else np.zeros_like(prior_g)
+        prior_variance_g = np.zeros_like(prior_g)
+        if residuals is not None and _fits(prior_g, observed_g):  # a prediction that is far from what was seen is none
+            prior = shrink(prior_g, self._noise_of_others(view, request))  # it is as noisy as what it was made of
+            prior_g, prior_variance_g = prior.mean_g, prior.variance_g
         else:
             prior_g = np.zeros_like(prior_g)
-        posterior = shrink(observed_g - prior_g, noise_g)
-        shift_g, sd_g = prior_g + posterior.mean_g, np.sqrt(posterior.variance_g)
-        share = float(np.mean(posterior.variance_g / noise_g.clip(min=1e-12)).clip(0, 1))
+        posterior = shrink(observed_g - prior_g, noise_g + prior_variance_g)
+        share_g = (posterior.variance_g / (noise_g + prior_variance_g).clip(min=1e-12)).clip(0, 1)
+        shift_g = prior_g + posterior.mean_g
+        sd_g = np.sqrt(share_g * noise_g + (1 - share_g) * prior_variance_g)
+        share = float(share_g.mean())
         weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
         sampling_g = sd_g**2 + request.noise_g + view.variance[target]
         half_g = 2**0.5 * _erfinv(interval) * np.sqrt(sampling_g)
         return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found, posterior)
+
+    def _noise_of_others(self, view: View, request: Request) -> Shift:
+        """Return the sampling variance of a mean over other states, weighted by the similarity of their contexts."""
+        start, others = request.source, [s for s in view.mean if s[1] != request.source and s[0] != request.context]
+        others = [s for s in others if s[1] == request.target and (s[0], start) in view.mean]
+        if not others:  # what is known is from the same context, as for parts of a combination
+            noise_sg = [x_g for state, x_g in view.variance.items() if state[0] == request.context]
+            return np.asarray(np.mean(noise_sg, axis=0))
+        weight_m = similarity([view.mean[s[0], start] for s in others], request.reference_g, WIDTH)
+        noise_mg = np.stack([view.variance[s] + view.variance[s[0], start] for s in others])
+        return np.asarray(np.square(weight_m) @ noise_mg)
 
     def _members(self, view: View, request: Request, without: State | None = None) -> dict[str, Shift]:
         """Return the shifts of all simple members, from all states but the wanted one."""
@@ -302,12 +328,13 @@ class Responses:
             n_cells=view.n[context, source], model={},
         )  # fmt: skip
         found = self._members(view, question, without=(request.context, request.target))
-        found |= self._left_out(request.fields, context, level)
+        found |= self._left_out(request, context, level)
         noise_g = view.variance[state]
         return Solved(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)
 
-    def _left_out(self, fields: Sequence[str], context: str, level: str) -> dict[str, Shift]:
-        if {*self.profiles.contexts(fields), *fields} != set(self.left_out_fields):
+    def _left_out(self, request: Request, context: str, level: str) -> dict[str, Shift]:
+        fields = request.fields
+        if {*self._contexts(request), *fields} != set(self.left_out_fields):
             return {}
         for key, found in self.left_out.items():
             values = dict(zip(self.left_out_fields, key, strict=True))

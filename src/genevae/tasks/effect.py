@@ -218,7 +218,8 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
     contrast, responses = question.contrast, question.model.responses
     name = contrast.field.name
     has_profiles = responses is not None and name in responses.profiles.fields
-    contexts = responses.profiles.contexts([name]) if responses is not None and has_profiles else ()
+    every = responses.profiles.contexts([name]) if responses is not None and has_profiles else ()
+    contexts = tuple(each for each in every if each in contrast.by)  # states that differ in the others are pooled
     groups = groups_of(question.cells, contexts, [name], contrast.by)
     parts: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
@@ -230,7 +231,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
             found = [
                 answer_of(
                     question.model, module, question.cells, group, condition, question.answer, question.interval,
-                    len(groups) * len(contrast.targets),
+                    len(groups) * len(contrast.targets), contexts if has_profiles else None,
                 )
                 for group in parts[key]
             ]  # fmt: skip

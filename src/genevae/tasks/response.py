@@ -144,7 +144,7 @@ def set_fields(model: TrainedModel, condition: Mapping[str, object]) -> tuple[st
 
 def answer_of(
     model: TrainedModel, module: VAE, cells: Loader, group: Group, condition: Mapping[str, object], answer: str,
-    interval: float, n_groups: int = 1,
+    interval: float, n_groups: int = 1, contexts: tuple[str, ...] | None = None,
 ) -> GroupAnswer:  # fmt: skip
     """Predict the response of one group of cells.
 
@@ -156,13 +156,16 @@ def answer_of(
         The group.
     n_groups
         The number of groups: the more, the fewer cells of each the model's shift is computed from.
+    contexts
+        The fields that contexts are combinations of, by default all that there are.
     """
     responses, fields = model.responses, set_fields(model, condition)
     if responses is None or not fields or answer == "model":
         return _by_model(model, module, cells, group, condition)
     level, dose = _target(model.schema, responses, condition, fields)
     request = Request(
-        fields, group.context, group.source, level, group.mean_g, group.noise_g, len(group.row_n), dose
+        fields, group.context, group.source, level, group.mean_g, group.noise_g, len(group.row_n), dose,
+        contexts=contexts,
     )  # fmt: skip
     if answer == "auto" and level != group.source and not responses.describes(request):
         return _by_model(model, module, cells, group, condition)
@@ -296,7 +299,7 @@ def model_shifts(
 
 def _latent_shift(profiles: Profiles, request: Request) -> Numbers | None:
     """Return the mean shift of other contexts in the latent, weighted by the similarity of their profiles."""
-    view = profiles.view(request.fields)
+    view = profiles.view(request.fields, request.contexts)
     contexts = [
         context
         for context, level in view.mean
