@@ -137,12 +137,11 @@ def test_verdicts_are_counted():
 
 def test_a_target_may_ask_more_of_the_mean():
     rows = {
-        "nb": {"Pearson-Δ": 0.8, "E-distance": 1.0},
-        "mean shift": {"Pearson-Δ": 0.7},
-        "no change": {"E-distance": 2},
+        "nb": {"Pearson-Δ": 0.92, "E-distance": 0.5, "MSE × 1,000": 1.0, "coverage": 0.9},
+        "slope": {"Pearson-Δ": 0.925, "E-distance": 0.6, "MSE × 1,000": 2.0},
     }
-    found = tables.table_of([{"question": "perturbation", "data": "B", "seed": 0, "rows": rows}])
-    assert QUESTIONS["perturbation"].verdicts(found) == {"B": True, "the mean": False}
+    found = tables.table_of([{"question": "types", "data": "B", "seed": 0, "rows": rows}])
+    assert QUESTIONS["types"].verdicts(found) == {"B": True, "the mean": False}
 
 
 def test_a_table_of_results_has_a_row_for_each_score():

@@ -214,7 +214,8 @@ class Responses:
         noise_g = view.variance[target] + view.variance[source]
         prior_variance_g = np.zeros_like(prior_g)
         if residuals is not None and _fits(prior_g, observed_g):  # a prediction that is far from what was seen is none
-            prior = shrink(prior_g, self._noise_of_others(view, request))  # it is as noisy as what it was made of
+            off_g = residuals.variance_g * residuals.factor**2  # how far off it was for states that were left out
+            prior = shrink(prior_g, np.maximum(off_g, self._noise_of_others(view, request)))
             prior_g, prior_variance_g = prior.mean_g, prior.variance_g
         else:
             prior_g = np.zeros_like(prior_g)

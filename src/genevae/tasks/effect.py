@@ -219,7 +219,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
     name = contrast.field.name
     has_profiles = responses is not None and name in responses.profiles.fields
     every = responses.profiles.contexts([name]) if responses is not None and has_profiles else ()
-    contexts = tuple(each for each in every if each in contrast.by)  # states that differ in the others are pooled
+    contexts = tuple(each for each in every if each != contrast.replicate)  # replicates are pooled
     groups = groups_of(question.cells, contexts, [name], contrast.by)
     parts: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
