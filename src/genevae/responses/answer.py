@@ -219,10 +219,10 @@ class Responses:
             prior_g, prior_variance_g = prior.mean_g, prior.variance_g
         else:
             prior_g = np.zeros_like(prior_g)
-        posterior = shrink(observed_g - prior_g, noise_g + prior_variance_g)
-        share_g = (posterior.variance_g / (noise_g + prior_variance_g).clip(min=1e-12)).clip(0, 1)
+        posterior = shrink(observed_g - prior_g, noise_g)
+        share_g = (posterior.variance_g / noise_g.clip(min=1e-12)).clip(0, 1)
         shift_g = prior_g + posterior.mean_g
-        sd_g = np.sqrt(share_g * noise_g + (1 - share_g) * prior_variance_g)
+        sd_g = np.sqrt(posterior.variance_g + np.square(1 - share_g) * prior_variance_g)
         share = float(share_g.mean())
         weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
         sampling_g = sd_g**2 + request.noise_g + view.variance[target]
