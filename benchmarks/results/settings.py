@@ -23,7 +23,7 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
         "poisson": {"beta_ramp": 0.5, "patience": 0, "plateau": 0},
     },
     "integration": {"nb": {}, "adversarial": {}},
-    "types": {"nb": {}},
+    "types": {"nb": {}, "cycle": {}},
     "donors": {"nb": {}},
     "pairs": {"nb": {}},
     "doses": {"dose": {}},

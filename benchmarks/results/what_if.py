@@ -19,6 +19,7 @@ import genevae as gv
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.model import dense
 from genevae.evaluation.response.scores import Prediction, Truth
+from genevae.evaluation.scale import logged
 from genevae.io.formats import open_source
 from genevae.metrics.distances import E_DISTANCE
 from genevae.metrics.metric import Metric
@@ -29,7 +30,20 @@ from genevae.preprocessing.hvg import highly_variable
 from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 from genevae.tasks.response import answers_of
 
-__all__ = ["ALONE", "CONTROL", "DONORS", "DOSES", "HARMED", "PAIRS", "REPLICATES", "SCORES", "SLOPE", "TYPES", "run_of"]
+__all__ = [
+    "ALONE",
+    "CONTROL",
+    "CYCLE",
+    "DONORS",
+    "DOSES",
+    "HARMED",
+    "PAIRS",
+    "REPLICATES",
+    "SCORES",
+    "SLOPE",
+    "TYPES",
+    "run_of",
+]
 
 TYPES = ("CD4 T", "CD14+ Mono", "FCGR3A+ Mono", "B", "CD8 T", "NK", "DC")
 """Types with at least 80 cells in each condition."""
@@ -39,7 +53,7 @@ PAIRS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6")
 DOSES = ("0.0005", "0.001", "0.01", "0.1", "0.5", "1.0", "5.0", "10.0")
 REPLICATES = ("rep_1", "rep_2", "rep_3")
 CONTROL = {"condition": "ctrl"}
-ALONE = "nb, model alone"
+ALONE, CYCLE = "nb, model alone", "cycle"
 LEAST = 20
 
 SLOPE = Metric("slope", "closer", 1, "Of the true shift on the predicted one, over genes.")
@@ -93,6 +107,8 @@ def types(job: Job) -> Trial:
         model = LatentArithmetic(plain, sample.adata, "cell_type", "condition", "ctrl", job.data)
     else:
         options = {"condition": ["condition"], "control": CONTROL, "context": ["cell_type"]}
+        if job.method == CYCLE:
+            options = {"condition": ["condition", "cell_type"], "control": CONTROL}
         model = fitted(sample, job.method, job.question, settings_of(job), job.quick, **options)
     kind, condition = sample.labels("cell_type"), sample.labels("condition")
     here = kind == job.data
@@ -210,7 +226,7 @@ def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str
         evaluated = as_evaluated(model)
         if evaluated.counterfactual is None:
             raise ValueError(f"{name} has no counterfactual")
-        x_ng = log_normalised(evaluated.counterfactual(start, state.condition, trial.seed))
+        x_ng = logged(evaluated, evaluated.counterfactual(start, state.condition, trial.seed)).astype(np.float64)
         interval = evaluated.shift_interval
         yield (
             name,
@@ -220,11 +236,11 @@ def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str
         )
         if isinstance(model, gv.Trained):
             alone = gv.counterfactual(model, start, condition=state.condition, answer="model", seed=trial.seed)
-            x_ng = log_normalised(dense(alone.X))
+            x_ng = logged(evaluated, dense(alone.X)).astype(np.float64)
             yield f"{name}, model alone", Prediction(x_ng, x_ng.mean(0))
             with evaluation_mode(model) as module, seeded(module, trial.seed):
                 (answer,) = answers_of(model, module, open_cells(model, start, None, 512), state.condition, "auto", 0.9)
-            for member, shift_g in answer.answer.members.items():
+            for member, shift_g in answer.answer.members.items() if name != CYCLE else ():
                 named = f"{member} (a member)" if member in ("model", "latent arithmetic") else member
                 yield named, Prediction.shifted(truth.control_ng, np.asarray(shift_g))
 
