@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from genevae.responses.members import NO_CHANGE, PARTS_JOIN, State, dose_members, members
 from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of
@@ -23,8 +24,11 @@ MODEL_MEMBERS = ("model", "latent arithmetic")
 MAX_SOLVED = 40
 """States that weights are fitted to, at most."""
 LEAST_SOLVED = 2
+"""States at least, to prefer some to others."""
 MOST_DIFFERENT = 0.1
+"""Squared difference between the profiles of the cells and of training cells, over the mean squared shift, at most."""
 WIDTH = 0.3
+"""Width of the similarity of contexts, for the noise of what is predicted from them."""
 FEWEST, LEAST_ALIKE = 20, 3
 """Cells of a state that others are predicted from, where there are three such contexts: profiles of few are noise."""
 MIN_CELLS = 5
@@ -226,7 +230,7 @@ class Responses:
         share = float(share_g.mean())
         weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
         sampling_g = sd_g**2 + request.noise_g + view.variance[target]
-        half_g = 2**0.5 * _erfinv(interval) * np.sqrt(sampling_g)
+        half_g = ndtri((1 + interval) / 2) * np.sqrt(sampling_g)
         return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found, posterior)
 
     def _noise_of_others(self, view: View, request: Request) -> Shift:
@@ -368,9 +372,3 @@ def _fits(prior_g: Shift, observed_g: Shift) -> bool:
     """Return whether a prediction is nearer to what was observed than no change is."""
     off, size = np.square(observed_g - prior_g).sum(), np.square(observed_g).sum()
     return bool(off < size)
-
-
-def _erfinv(interval: float) -> float:
-    from scipy.special import erfinv
-
-    return float(erfinv(interval))

@@ -16,11 +16,13 @@ from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
+from genevae.tasks.anchor import Anchor
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.output import TaskOutput, free_column, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
-from genevae.tasks.response import Anchor, GroupAnswer, answers_of, quantile_mapped
+from genevae.tasks.quantile_map import quantile_mapped
+from genevae.tasks.response import GroupAnswer, answers_of
 from genevae.tasks.support import SupportByCombination
 
 if TYPE_CHECKING:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
 from genevae.data.states import dose_text, state_table
-from genevae.data.value_kind import Kind
-from genevae.distributions import ExpressionDistribution, Poisson
 from genevae.errors import CategoryError, nearest
 from genevae.metrics.response import log_normalised
 from genevae.models.vae import VAE
@@ -29,25 +24,16 @@ from genevae.responses.profiles import SEPARATOR, Profiles
 from genevae.responses.simple import similarity
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, on_device
+from genevae.tasks.quantile_map import quantile_mapped
 
 __all__ = [
-    "Anchor", "Group", "GroupAnswer", "answer_of", "answers_of", "groups_of", "logged", "model_shifts",
-    "quantile_mapped", "set_fields", "spread",
+    "Group", "GroupAnswer", "answer_of", "answers_of", "groups_of", "logged", "model_shifts", "set_fields", "spread",
 ]  # fmt: skip
 
 Numbers = NDArray[np.float64]
 
 MAX_CELLS, MIN_CELLS, ALL_CELLS = 300, 50, 6_000
 """Cells of a group that the model's shift is computed from, at most and at least, and of all groups about."""
-N_STEPS, TOLERANCE = 12, 0.002
-"""Steps to the factor of a gene at which its mean is as wanted, at most, and how near is near enough."""
-MAX_STEP, MAX_LOG = 2.0, 8.0
-"""The largest step, and the largest factor, as natural logarithms."""
-FIT_CELLS = 1_000
-"""Cells of a group that factors are fitted to, at most."""
-SMALLEST = 1e-4
-TARGET = 1e4
-"""Size of log-normalised cells."""
 WIDTH = 0.4
 """Width of the similarity of contexts in latent arithmetic."""
 
@@ -312,180 +298,3 @@ def _latent_shift(profiles: Profiles, request: Request) -> Numbers | None:
     weight_m = similarity([view.mean[c, request.source] for c in contexts], request.reference_g, WIDTH)
     shift_mk = [view.latent[c, request.target] - view.latent[c, request.source] for c in contexts]
     return np.asarray(weight_m @ np.stack(shift_mk))
-
-
-def quantile_mapped(
-    schema: Schema, cells: Cells, source: ExpressionDistribution, target: ExpressionDistribution, size_n1: Tensor,
-    scale_g: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    """Map the cells from the source to the target distribution at equal ranks, in the units of the result.
-
-    If the model has no noise model for counts, they are taken as Poisson around its expectation. A gene that was not
-    measured has no rank, and is sampled from the target.
-
-    Parameters
-    ----------
-    scale_g
-        What the means of counts in the target are multiplied by; or, for other values, what is added to them.
-    """
-    invert, counts = partial(schema.transform.invert, size_n1=size_n1), schema.output_kind.is_count
-    x_ng = cells.x.dense()
-    if not schema.has_noise_model:
-        x_ng, source, target = (
-            invert(x_ng).round(),
-            *(Poisson(invert(p.mean), validate_args=False) for p in (source, target)),
-        )
-    if counts and scale_g is not None:
-        target = target.scaled(scale_g)
-    mapped_ng = source.quantile_map(x_ng, target, ranks_within(cells.row_n, x_ng.shape[1]))
-    measured_ng = cells.condition.measured_ng
-    if measured_ng is not None:
-        mapped_ng = torch.where(measured_ng, mapped_ng, target.sample().to(mapped_ng))
-    mapped_ng = invert(mapped_ng) if schema.has_noise_model else mapped_ng
-    return mapped_ng if counts or scale_g is None else mapped_ng + scale_g
-
-
-def ranks_within(row_n: Tensor, n_genes: int) -> Tensor:
-    """Return uniform numbers, ``n, g``, that depend on the row of the cell and the gene alone.
-
-    u = frac(row · α_g + β_g), with random α and β: over the cells of a gene they are evenly spread, so that the mean of
-    a gene over mapped cells varies less than with independent numbers; any two genes are independent.
-    """
-    generator = torch.Generator().manual_seed(0)
-    alpha_g, beta_g = torch.rand(2, n_genes, dtype=torch.float64, generator=generator).to(row_n.device)
-    uniform_ng: Tensor = (row_n.double().unsqueeze(-1) * alpha_g + beta_g) % 1
-    return uniform_ng
-
-
-class Anchor:
-    """What brings the mean of quantile-mapped cells to the measured mean plus the predicted shift, for every group.
-
-    Parameters
-    ----------
-    module
-        The model, in evaluation mode.
-    cells
-        The cells.
-    target
-        The target condition.
-    found
-        The answers; each cell is in one group at most.
-    """
-
-    def __init__(self, module: VAE, cells: Loader, target: TargetCondition, found: Sequence[GroupAnswer]) -> None:
-        self.found = found
-        n_cells = int(np.clip(ALL_CELLS // max(len(found), 1), MIN_CELLS, FIT_CELLS))
-        self.schema = cells.schema
-        self._group_n = np.full(len(cells.source), len(found))
-        rows = []
-        for number, one in enumerate(found):
-            self._group_n[one.group.row_n] = number
-            row_n = spread(one.group.row_n, n_cells)
-            some = cells.over(InOrder(row_n, len(row_n)))
-            rows.append(_scale(module, some, target, one))
-        self.scale_cg = torch.stack([*rows, torch.full_like(rows[0], float(self.counts))])
-
-    @property
-    def counts(self) -> bool:
-        """Whether means are multiplied; otherwise something is added to them."""
-        return self.schema.output_kind.is_count
-
-    def scale_ng(self, cells: Cells) -> Tensor:
-        """Return what the mean of each cell and gene is multiplied by, or what is added."""
-        return self._rows(self.scale_cg, cells)
-
-    def ends_ng(self, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Return the same at the ends of the interval of the shift, relative to its middle."""
-        return tuple(self._rows(end_cg, cells) for end_cg in self._ends_cg)  # type: ignore[return-value]
-
-    def _rows(self, of_cg: Tensor, cells: Cells) -> Tensor:
-        number_n = torch.from_numpy(self._group_n[cells.row_n.cpu().numpy()]).to(cells.condition.size_n1.device)
-        return of_cg.to(cells.condition.size_n1)[number_n]
-
-    @cached_property
-    def _ends_cg(self) -> tuple[Tensor, Tensor]:
-        ends = []
-        for sign in (-1, 1):
-            rows = []
-            for one in self.found:
-                end_g = one.answer.shift_g + sign * np.nan_to_num(one.answer.half_width_g)
-                middle_g, end_g = (one.group.level_after(x, self.counts) for x in (one.answer.shift_g, end_g))
-                row_g = (end_g + SMALLEST) / (middle_g + SMALLEST) if self.counts else end_g - middle_g
-                rows.append(torch.from_numpy(row_g))
-            ends.append(torch.stack([*rows, torch.full_like(rows[0], float(self.counts))]))
-        return ends[0], ends[1]
-
-
-def _ratio(before_g: Numbers, after_g: Numbers) -> Numbers:
-    """Return the ratio of expression between two means of log-normalised values, at least zero."""
-    return np.asarray((np.expm1(after_g.clip(min=0)) + SMALLEST) / (np.expm1(before_g.clip(min=0)) + SMALLEST))
-
-
-def _scale(module: VAE, cells: Loader, target: TargetCondition, one: GroupAnswer) -> Tensor:
-    """Find what the mean of every gene is multiplied by, or what is added, so that cells have the mean wanted."""
-    schema = cells.schema
-    (minibatch,) = on_device(module, cells)
-    source = module.sized(minibatch)
-    z_nk = module.posterior(minibatch).mean
-    p, q = module.likelihood(z_nk, source), module.likelihood(z_nk, target.apply(source))
-    x_ng = schema.transform.invert(minibatch.x.dense(), source.size_n1)
-    wanted_g = logged(schema, x_ng.double().cpu().numpy()).mean(0) + one.answer.shift_g  # of these cells
-    if not schema.output_kind.is_count:
-        mapped_ng = quantile_mapped(schema, minibatch, p, q, source.size_n1).double().cpu().numpy()
-        return torch.from_numpy(_offset(mapped_ng, wanted_g, schema.output_kind is Kind.LOG))
-    if not schema.has_noise_model:
-        x_ng = x_ng.round()
-        p, q = (Poisson(schema.transform.invert(d.mean, source.size_n1), validate_args=False) for d in (p, q))
-    return _factor(x_ng, p, q, ranks_within(minibatch.row_n, x_ng.shape[1]), wanted_g.clip(min=0))
-
-
-def _offset(mapped_ng: Numbers, wanted_g: Numbers, not_negative: bool) -> Numbers:
-    """Return what is added to each gene, where values below zero may become zero afterwards."""
-    offset_g = wanted_g - mapped_ng.mean(0)
-    for _ in range(N_STEPS if not_negative else 0):
-        offset_g = offset_g + wanted_g.clip(min=0) - (mapped_ng + offset_g).clip(min=0).mean(0)
-    return np.asarray(offset_g)
-
-
-def _factor(
-    x_ng: Tensor, p: ExpressionDistribution, q: ExpressionDistribution, uniform_ng: Tensor, wanted_g: Numbers
-) -> Tensor:
-    """Return what the means of q are multiplied by, so that counts mapped from p to it have the wanted log mean.
-
-    The mean rises with the factor. A step multiplies by the ratio of the wanted to the present mean until the factor is
-    between two ends, and is then a line between them (false position, where an end that stays counts half); a step that
-    leaves the bracket goes to its middle. Only genes that are not there yet are mapped again, with the same ranks.
-    """
-    per_size_n1 = TARGET / x_ng.double().sum(1, keepdim=True).clamp(min=1).cpu().numpy()  # that of the cells themselves
-    mapped_ng = p.quantile_map(x_ng, q, uniform_ng)
-    log_g = np.zeros(len(wanted_g))
-    low_g, high_g = np.full((2, len(wanted_g)), [[-MAX_LOG], [MAX_LOG]])
-    at_low_g, at_high_g = np.full((2, len(wanted_g)), np.nan)
-    above_g = np.zeros(len(wanted_g), dtype=bool)
-    best_g, least_g = log_g.copy(), np.full(len(wanted_g), np.inf)
-    for _ in range(N_STEPS):
-        off_g = np.log1p(mapped_ng.double().cpu().numpy() * per_size_n1).mean(0) - wanted_g
-        better_g = np.abs(off_g) < least_g
-        best_g, least_g = np.where(better_g, log_g, best_g), np.where(better_g, np.abs(off_g), least_g)
-        stays_g, above_g = np.where((off_g > 0) == above_g, 0.5, 1.0), off_g > 0
-        high_g, low_g = np.where(above_g, log_g, high_g), np.where(above_g, low_g, log_g)
-        at_high_g = np.where(above_g, off_g, stays_g * at_high_g)
-        at_low_g = np.where(above_g, stays_g * at_low_g, off_g)
-        genes = np.flatnonzero(np.abs(off_g) > TOLERANCE)
-        if not len(genes):
-            break
-        step_g = np.log(_ratio(wanted_g + off_g, wanted_g)).clip(-MAX_STEP, MAX_STEP)
-        line_g = low_g + (high_g - low_g) * at_low_g / (at_low_g - at_high_g)  # NaN until both ends are known
-        next_g = np.where(np.isnan(line_g), log_g + step_g, line_g)
-        next_g = np.where((next_g > low_g) & (next_g < high_g), next_g, (low_g + high_g) / 2)
-        log_g[genes] = next_g[genes]
-        columns = torch.from_numpy(genes).to(x_ng.device)
-        before, after = (d.map(partial(_columns, columns=columns)) for d in (p, q))
-        after = after.scaled(torch.from_numpy(np.exp(log_g[genes])).to(x_ng))
-        mapped_ng[:, columns] = before.quantile_map(x_ng[:, columns], after, uniform_ng[:, columns]).to(mapped_ng)
-    return torch.from_numpy(np.exp(best_g))
-
-
-def _columns(parameter: Tensor, columns: Tensor) -> Tensor:
-    """Return the columns of a parameter of all genes."""
-    return parameter[..., columns] if parameter.ndim and parameter.shape[-1] > 1 else parameter
