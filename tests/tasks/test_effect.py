@@ -190,7 +190,7 @@ def test_effects_that_were_planted_are_found_among_none(seed):
 def test_labels_drawn_at_random_over_donors_have_no_effect_on_replicates():
     share = []
     for seed in range(3):
-        with pytest.warns(GenevaeWarning, match="have 8 replicates"):
+        with pytest.warns(GenevaeWarning, match="compare 8 replicates"):
             table = null_effects(*untreated(600, seed, donors=8), context=["donor"], replicate="donor")
         share.append((table["p_value"] < 0.05).mean())
     assert np.mean(share) <= 0.06

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genevae.errors import CategoryError
+from genevae.io.formats import read
 from genevae.metrics.response import log_normalised
 from genevae.runs.fit import fit
 from genevae.tasks.counterfactual import counterfactual
@@ -49,7 +50,7 @@ def test_the_mean_of_a_group_is_the_measured_mean_plus_the_shift(models, name, k
         before, after = (np.log1p(1e4 * dense(x) / size_n1) for x in (cells, result))
     else:
         before, after = log_normalised(dense(cells)), dense(result)
-    wanted_g = before.mean(0) + result.var["shift"].to_numpy()
+    wanted_g = before.mean(0) + result.varm["shift"].iloc[:, 0].to_numpy()
     chosen = wanted_g > 0
     assert chosen.mean() > 0.8
     np.testing.assert_allclose(after.mean(0)[chosen], wanted_g[chosen], atol=0.02)
@@ -61,8 +62,7 @@ def test_cells_in_their_own_condition_are_unchanged(models, name, make_adata):
     result = counterfactual(models[name], cells, condition={"drug": "ctrl"}, n_draws=2)
     expected = dense(cells) if models[name].schema.output_kind.is_count else log_normalised(dense(cells))
     np.testing.assert_allclose(dense(result), expected, atol=1e-3)
-    shifts = result.var[[column for column in result.var if column.startswith("shift")]]
-    assert not shifts.to_numpy().any()
+    assert not any(result.varm[name].to_numpy().any() for name in ("shift", "shift_lower", "shift_upper"))
 
 
 @pytest.mark.parametrize("name", ["no folds", "gaussian"])
@@ -72,8 +72,8 @@ def test_the_result_does_not_depend_on_the_batch_size(models, name, batch_size, 
         counterfactual(models[name], control_cells(make_adata, n=80), condition=STIM, n_draws=2, batch_size=size)
         for size in (512, batch_size)
     )
-    for column in one.var:
-        np.testing.assert_allclose(other.var[column], one.var[column], atol=1e-4)
+    for name in one.varm:
+        np.testing.assert_allclose(other.varm[name], one.varm[name], atol=1e-4)
     close = np.isclose(dense(other), dense(one), rtol=1e-3, atol=1e-3)
     assert close.mean() > 0.998, "a count at the edge between two ranks may fall to either side"
 
@@ -112,4 +112,14 @@ def test_context_columns_may_be_absent_from_the_query(models, make_adata):
     del cells.obs["type"]
     result = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2)
     assert np.isfinite(dense(result)).all()
-    assert result.var["shift"].idxmax() in {f"G{i}" for i in range(20, 25)}
+    assert result.varm["shift"].iloc[:, 0].idxmax() in {f"G{i}" for i in range(20, 25)}
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_shifts_are_written_whatever_the_groups_are_called(models, make_adata, suffix, tmp_path):
+    cells = control_cells(make_adata, "A")
+    result = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2)
+    written = tmp_path / f"cells{suffix}"
+    counterfactual(models["no folds"], cells, condition=STIM, n_draws=2, out=written)
+    opened = read(written)
+    np.testing.assert_allclose(opened.varm["shift"], result.varm["shift"])

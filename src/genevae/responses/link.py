@@ -17,6 +17,8 @@ TARGET = 1e4
 """Size of log-normalised cells."""
 THETAS = np.geomspace(0.03, 1e4, 14)
 N_MEANS, N_NODES = 160, 64
+CLEAR, LEAST_CLEAR = 0.5, 10
+"""Mean counts of a gene that say what its θ is, and genes at least that have so many."""
 MANY = 200.0
 """Counts above which the mean of a logarithm is that of a normal distribution, to second order."""
 
@@ -25,8 +27,8 @@ def mean_after_shift(level_g: Numbers, log_mean_g: Numbers, shift_g: Numbers) ->
     """Return the mean counts of cells whose mean log-normalised counts are shifted.
 
     Let h(μ, θ) be the mean of log(1 + 10⁴ x / s) for x ~ NB(μ, θ) in cells of size s = Σ level. For each gene θ is such
-    that h(level, θ) is the measured mean. The result μ' solves h(μ', θ) = h(level, θ) + shift; it is zero where that is
-    not above zero.
+    that h(level, θ) is the measured mean; genes with few counts, which say little of θ, have that of the median gene.
+    The result μ' solves h(μ', θ) = h(level, θ) + shift; it is zero where that is not above zero.
 
     Parameters
     ----------
@@ -43,13 +45,20 @@ def mean_after_shift(level_g: Numbers, log_mean_g: Numbers, shift_g: Numbers) ->
     level = np.log(np.maximum(level_g, mean_m[0]))
     below_g = np.minimum(level_g / mean_m[0], 1)  # h is a line through zero below the lowest mean
     at_tg = np.stack([np.interp(level, place_m, row) for row in log_tm]) * below_g
-    theta_g = np.abs(at_tg - log_mean_g).argmin(0)
+    theta_g = _thetas(np.abs(at_tg - log_mean_g).argmin(0), level_g)
     wanted_g = at_tg[theta_g, np.arange(len(theta_g))] + shift_g
     after_g = np.zeros_like(level_g)
     for t, row in enumerate(log_tm):
         here = theta_g == t
         after_g[here] = np.exp(np.interp(wanted_g[here], row, place_m)) * np.clip(wanted_g[here] / row[0], 0, 1)
     return np.asarray(np.where(shift_g == 0, level_g, after_g))
+
+
+def _thetas(theta_g: NDArray[np.int64], level_g: Numbers) -> NDArray[np.int64]:
+    """Return the number of θ of each gene, where those of genes with few counts are that of the others' median."""
+    clear_g = level_g >= CLEAR
+    typical = int(np.median(theta_g[clear_g])) if clear_g.sum() >= LEAST_CLEAR else int(np.abs(THETAS - 1).argmin())
+    return np.where(clear_g, theta_g, typical)
 
 
 @lru_cache(maxsize=64)

@@ -138,8 +138,8 @@ def counterfactual(
     blocks = _blocks(_Question(model, cells, target, n_draws, interval, seed, support_as, found))
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
     uns["genevae"] |= _members(found) if found else {}
-    var = _var(found, model.schema.genes)
-    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", var).to_anndata(out, into, overwrite)
+    shifts = _shifts(found, model.schema.genes)
+    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts).to_anndata(out, into, overwrite)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,15 +210,13 @@ def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
     return torch.lerp(ordered[low], ordered[high], (position - low).view(-1, 1, 1).to(ordered.dtype))
 
 
-def _var(found: Sequence[GroupAnswer], genes: Sequence[str]) -> pd.DataFrame:
-    """Return the shift of each gene with its interval, for each group of cells."""
-    columns: dict[str, Any] = {}
-    for one in found:
-        suffix = f": {one.name}" if len(found) > 1 else ""
-        shift_g, half_g = one.answer.shift_g, one.answer.half_width_g
-        columns |= {f"shift{suffix}": shift_g, f"shift_lower{suffix}": shift_g - half_g}
-        columns |= {f"shift_upper{suffix}": shift_g + half_g}
-    return pd.DataFrame(columns, index=list(genes))
+def _shifts(found: Sequence[GroupAnswer], genes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the shift of each gene with its interval: a column for each group of cells."""
+    tables = {}
+    for name, end in (("shift", 0), ("shift_lower", -1), ("shift_upper", 1)):
+        columns = {one.name: one.answer.shift_g + end * one.answer.half_width_g for one in found}
+        tables[name] = pd.DataFrame(columns, index=list(genes))
+    return tables if found else {}
 
 
 def _members(found: Sequence[GroupAnswer]) -> dict[str, pd.DataFrame]:

@@ -222,6 +222,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
     contexts = tuple(each for each in every if each != contrast.replicate)  # replicates are pooled
     groups = groups_of(question.cells, contexts, [name], contrast.by)
     parts: dict[tuple[str, ...], list[Group]] = {}
+    numbers: list[int] = []
     for group in groups:
         parts.setdefault(tuple(group.values[each] for each in contrast.by), []).append(group)
     for key in sorted(parts):
@@ -237,6 +238,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
             ]  # fmt: skip
             columns = _effects(found, question.model.schema.output_kind.is_count, question.change)
             test = _replicate_test(question, values, condition[name])
+            numbers.append(0 if test is None else test.n_replicates)
             if contrast.replicate:
                 columns["p_value"], columns["fdr"] = (np.nan, np.nan) if test is None else test[:2]
             facts = {
@@ -245,6 +247,12 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
             }
             genes = list(question.model.schema.genes)
             yield _ranked({**values, **condition, "gene": genes, "rank": 0, **columns, **facts})
+    if contrast.replicate and min(numbers) < FEW_SAMPLES:
+        several = f"{min(numbers)} to {max(numbers)}" if min(numbers) < max(numbers) else str(min(numbers))
+        warn(
+            f"The tests compare {several} replicates ('{contrast.replicate}'): with fewer than about {FEW_SAMPLES}, "
+            "they find only large effects, and with fewer than two there is none."
+        )
 
 
 def _effects(found: Sequence[GroupAnswer], counts: bool, change: float) -> dict[str, Any]:
@@ -316,13 +324,6 @@ def _replicate_test(question: _Question, values: Mapping[str, str], level: str) 
         test = unpaired_test(np.stack(list(before.values())), np.stack(list(after.values())))
     else:
         test = None
-    n = 0 if test is None else test.n_replicates
-    if n < FEW_SAMPLES:
-        where = f" of {', '.join(values.values())}" if values else ""
-        warn(
-            f"'{level}' and '{control}'{where} have {n or 'fewer than two'} replicates ('{contrast.replicate}'): with "
-            f"fewer than about {FEW_SAMPLES}, a test finds only large effects."
-        )
     return test
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +42,8 @@ class TaskOutput:
         Unstructured annotation.
     name
         What X is called as a layer of another file; other layers and columns begin with it.
-    var
-        One row per gene; only names by default. It is not added to another file.
+    varm
+        Tables of genes. They are not added to another file.
     """
 
     obs: pd.DataFrame
@@ -51,7 +51,7 @@ class TaskOutput:
     blocks: Generator[Block, None, None]
     uns: dict[str, Any] = field(default_factory=dict)
     name: str = ""
-    var: pd.DataFrame | None = None
+    varm: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
         """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
@@ -61,22 +61,25 @@ class TaskOutput:
     def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
         from anndata import AnnData
 
-        var = pd.DataFrame(index=list(self.genes)) if self.var is None else self.var
+        var = pd.DataFrame(index=list(self.genes))
         if into is not None:
             self._write_into(Path(into), overwrite)
             return AnnData(obs=self.obs, var=var, uns=self.uns)
         if out is not None:
             from genevae.io.write.by_suffix import write_output
 
-            write_output(Path(out), self.blocks, self.obs, var, self.uns)
-            return AnnData(obs=self.obs, var=var, uns=self.uns)
+            others = {f"varm/{name}": table for name, table in self.varm.items()}
+            write_output(Path(out), self.blocks, self.obs, var, self.uns, others)
+            return AnnData(obs=self.obs, var=var, uns=self.uns, varm=dict(self.varm))
         blocks: defaultdict[str, list[Any]] = defaultdict(list)
         for block in self.blocks:
             for name, rows in block.items():
                 blocks[name].append(rows)
         elements = {name: _stack(rows) for name, rows in blocks.items()}
         columns = {name.removeprefix("obs/"): elements.pop(name) for name in list(elements) if name.startswith("obs/")}
-        adata = AnnData(elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=self.uns)
+        adata = AnnData(
+            elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=self.uns, varm=dict(self.varm)
+        )
         for name, rows in elements.items():
             mapping, key = name.split("/", 1)
             getattr(adata, mapping)[key] = rows

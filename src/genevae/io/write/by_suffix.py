@@ -40,7 +40,12 @@ def require_output(path: Path, overwrite: bool, reads: Iterable[object]) -> None
 
 
 def write_output(
-    path: Path, blocks: Iterable[Block], obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
+    path: Path,
+    blocks: Iterable[Block],
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    uns: Mapping[str, Any],
+    others: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a result atomically, replacing an existing one at the end.
 
@@ -53,6 +58,8 @@ def write_output(
         Blocks of rows.
     obs, var, uns
         The tables and unstructured annotation, as far as the format supports them.
+    others
+        Elements that are written as a whole, by name, such as ``"varm/…"``; in stores alone.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def write_output(
         If it cannot be written, or the format does not support all elements of the result.
     """
     if path.suffix in STORES:
-        write_store(path, blocks, obs, var, uns)
+        write_store(path, blocks, obs, var, uns, others=others)
     else:
         write = {".csv": write_table, ".tsv": write_table, ".npy": write_npy, ".h5": write_batch_file}.get(
             path.suffix, write_mtx
