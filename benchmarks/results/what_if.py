@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,15 @@ __all__ = [
 
 TYPES = ("CD4 T", "CD14+ Mono", "FCGR3A+ Mono", "B", "CD8 T", "NK", "DC")
 """Types with at least 80 cells in each condition."""
-DONORS = ("1015", "101", "1256", "1244")
-"""The donors with most cells."""
+DONORS = ("1015", "101")
+"""Donors with cell types of 20 cells or more in each condition."""
 PAIRS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6")
 DOSES = ("0.0005", "0.001", "0.01", "0.1", "0.5", "1.0", "5.0", "10.0")
 REPLICATES = ("rep_1", "rep_2", "rep_3")
 CONTROL = {"condition": "ctrl"}
 ALONE, CYCLE = "nb, model alone", "cycle"
 LEAST = 20
+SAME_TYPE = "same type in other donors"
 
 SLOPE = Metric("slope", "closer", 1, "Of the true shift on the predicted one, over genes.")
 HARMED = Metric("harmed", "lower", 0, "Share of the states with a larger squared error than the perturbed mean has.")
@@ -70,11 +71,22 @@ KNOCK_OUTS = "perturbed mean"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A state that was held out: the rows of its control cells and of its own, and the condition to set."""
+    """A state that was held out.
+
+    Parameters
+    ----------
+    control_n, true_n
+        The rows of its control cells, and its own.
+    condition
+        What is set.
+    others
+        More predictions of its shift, by name.
+    """
 
     control_n: NDArray[np.bool_]
     true_n: NDArray[np.bool_]
     condition: Mapping[str, str]
+    others: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +136,13 @@ def donors(job: Job) -> Trial:
     held_out = (donor == job.data) & (condition == "stim")
     adata, train = _with_genes(adata, ~held_out)
     model = _fit(train, job, condition=["condition"], control=CONTROL, context=["cell_type", "donor"])
-    kind = adata.obs["cell_type"].astype(str).to_numpy()
-    found = [
-        State((kind == k) & (donor == job.data) & (condition == "ctrl"), (kind == k) & held_out, {"condition": "stim"})
-        for k in TYPES
-    ]
+    kind, log_ng, rest = adata.obs["cell_type"].astype(str).to_numpy(), log_normalised(adata.X), donor != job.data
+    found = []
+    for k in TYPES:
+        before, after = (log_ng[(kind == k) & rest & (condition == level)].mean(0) for level in ("ctrl", "stim"))
+        control_n = (kind == k) & (donor == job.data) & (condition == "ctrl")
+        others = {SAME_TYPE: after - before}
+        found.append(State(control_n, (kind == k) & held_out, {"condition": "stim"}, others))
     return Trial({job.method: model}, adata, ~held_out, _large(found), job.seed)
 
 
@@ -222,6 +236,8 @@ def _scored(trial: Trial) -> Rows:
 def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str, Prediction]]:
     """Yield the prediction of each model, of our model alone, and of each member of its answer."""
     start = trial.adata[state.control_n].copy()
+    for name, shift_g in state.others.items():
+        yield name, Prediction.shifted(truth.control_ng, shift_g)
     for name, model in trial.models.items():
         evaluated = as_evaluated(model)
         if evaluated.counterfactual is None:
