@@ -297,7 +297,9 @@ KNOCK_OUTS = Question(
     introduction=(
         "`papalexi_thp1_sceptre`, 299 genes: all knock-outs of one replicate are held out, and predicted from its "
         "control cells and the other two replicates. Scores are means over knock-outs with 20 cells or more. "
-        f"*harmed*: the share of them with a larger error than the perturbed mean has. {HOW}"
+        "*harmed*: the share of them with a larger error than the perturbed mean has. The matching and the perturbed "
+        "mean are profiles less those of the same control cells from which the true shift is measured: the noise "
+        f"of the controls is in both, and raises their correlation. {HOW}"
     ),
 )  # fmt: skip
 
