@@ -23,17 +23,11 @@ adata = gv.read(Path(os.environ.get("GENEVAE_DATA", "../shared/data")) / "kang_m
 
 # Hold out the stimulated B cells. The model is conditioned on the treatment only, not on the cell type: it infers the
 # type from expression. The cell type is the context: the profiles of the other types in both treatments are kept.
+held_out = {"cell_type": "B", "condition": "stim"}
 model = gv.fit(
-    adata,
-    recipe="nb",
-    condition=["condition"],
-    control={"condition": "ctrl"},
-    context=["cell_type"],
-    hold_out={"cell_type": "B", "condition": "stim"},
-    genes=1000,
-    epochs=epochs,
-    progress=False,
-)
+    adata, "nb", condition=["condition"], control={"condition": "ctrl"}, context=["cell_type"], hold_out=held_out,
+    genes=1000, epochs=epochs, progress=False,
+)  # fmt: skip
 adata = adata[:, list(model.schema.genes)]
 cell_type, treatment = adata.obs["cell_type"], adata.obs["condition"]
 

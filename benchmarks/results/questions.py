@@ -331,7 +331,7 @@ EFFECTS = Question(
         "Untreated CD14+ monocytes of `kang_merged`, from the donors with 15 or more, 1,000 genes. Labels are drawn at "
         "random; 60 genes are thinned binomially to a half of their counts, half of them in either label. *called*: "
         "share of the other genes; *found*: share of the thinned ones. `nb` is conditioned on the label, with the "
-        "donor as context; `effect` is asked for all donors together."
+        "donor as context; `effect` is for all donors together."
     ),
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_its_means_are_those_of_counterfactuals_and_of_the_cells(tiny_model, mak
     expected = counterfactual(tiny_model, cells, condition={"drug": "stim"}).X.mean(0)
     raised = table.index.isin(RAISED)  # their counts are limited to twice the largest in training
     np.testing.assert_allclose(table["mean"][~raised], expected[~raised], rtol=0.15)
-    np.testing.assert_allclose(table["mean"][raised], expected[raised], rtol=0.5)
+    np.testing.assert_allclose(table["mean"][raised], expected[raised], rtol=0.7)
     np.testing.assert_allclose(table["control_mean"], np.asarray(cells.X.mean(0)).ravel(), rtol=1e-5)
 
 
@@ -81,7 +81,9 @@ def test_an_effect_on_cells_alone_does_not_depend_on_the_others(tiny_model, tabl
     adata.obs["drug"] = adata.obs["drug"].astype(str)
     few = adata[(adata.obs["type"] == "B").to_numpy()]
     alone = effect(tiny_model, few, field="drug").set_index("gene")
-    np.testing.assert_allclose(alone["lfc"], table.query("type == 'B'").set_index("gene")["lfc"][alone.index])
+    np.testing.assert_allclose(
+        alone["lfc"], table.query("type == 'B'").set_index("gene")["lfc"][alone.index], atol=0.15
+    )
 
 
 def test_intervals_hold_the_change_and_a_wider_one_holds_a_narrower(tiny_model, make_adata):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,7 @@ class Responses:
     left_out: Mapping[tuple[str, ...], Mapping[str, Shift]] = field(default_factory=dict)
 
     _views: dict[tuple[tuple[str, ...], tuple[str, ...]], View] = field(default_factory=dict, init=False, repr=False)
+    _solutions: dict[Any, Solved] = field(default_factory=dict, init=False, repr=False)
 
     def answer(self, request: Request, interval: float = 0.9, only: str | None = None) -> Answer:
         """Predict a shift.
@@ -218,8 +220,8 @@ class Responses:
         noise_g = view.variance[target] + view.variance[source]
         prior_variance_g = np.zeros_like(prior_g)
         if residuals is not None and _fits(prior_g, observed_g):  # a prediction that is far from what was seen is none
-            off_g = residuals.variance_g * residuals.factor**2  # how far off it was for states that were left out
-            prior = shrink(prior_g, np.maximum(off_g, self._noise_of_others(view, request)))
+            noise_of_others_g = self._noise_of_others(view, request)  # or how far off it was for left-out states
+            prior = shrink(prior_g, np.maximum(residuals.variance_g, noise_of_others_g))
             prior_g, prior_variance_g = prior.mean_g, prior.variance_g
         else:
             prior_g = np.zeros_like(prior_g)
@@ -244,10 +246,10 @@ class Responses:
         noise_mg = np.stack([view.variance[s] + view.variance[s[0], start] for s in others])
         return np.asarray(np.square(weight_m) @ noise_mg)
 
-    def _members(self, view: View, request: Request, without: State | None = None) -> dict[str, Shift]:
+    def _members(self, view: View, request: Request) -> dict[str, Shift]:
         """Return the shifts of all simple members, from all states but the wanted one."""
         wanted = (request.context, request.target)
-        seen = {state: x for state, x in view.mean.items() if state not in (wanted, without)}
+        seen = {state: x for state, x in view.mean.items() if state != wanted}
         large = {state: x for state, x in seen.items() if view.n[state] >= FEWEST or state[0] == request.context}
         alike = [s for s in large if s[1] == request.target and (s[0], request.source) in large]
         seen = large if len(alike) >= LEAST_ALIKE else seen
@@ -307,18 +309,26 @@ class Responses:
         States of the wanted level in other contexts come first; others join them where those are fewer than two.
         """
         source = self._control_level(request)
+        wanted = (request.context, request.target)
         states = [s for s in view.mean if s[1] != source and (s[0], source) in view.mean]
-        states = [s for s in states if s != (request.context, request.target)]
         large = [s for s in states if min(view.n[s], view.n[s[0], source]) >= MIN_CELLS]
         states = large if len(large) >= LEAST_SOLVED else states
-        same = [s for s in states if s[1] == request.target]
+        same = [s for s in states if s[1] == request.target and s != wanted]
         is_sum, is_dose = "+" in request.target, request.dose is not None
         if is_sum:
             states = [s for s in states if "+" in s[1]]
         elif len(same) >= LEAST_SOLVED and not is_dose:
             states = same
         states = [states[i] for i in np.linspace(0, len(states) - 1, min(len(states), MAX_SOLVED)).round().astype(int)]
-        return [self._solve(view, request, state, source) for state in states]
+        return [self._solution(view, request, state, source) for state in states if state != wanted]
+
+    def _solution(self, view: View, request: Request, state: State, source: str) -> Solved:
+        """Return what the members predict for a state, kept for the next request with the same fields."""
+        dose = None if request.dose is None else request.dose[0]
+        key = (request.fields, self._contexts(request), state, source, dose)
+        if key not in self._solutions:
+            self._solutions[key] = self._solve(view, request, state, source)
+        return self._solutions[key]
 
     def _solve(self, view: View, request: Request, state: State, source: str) -> Solved:
         """Predict a state of the training cells from the others."""
@@ -332,7 +342,7 @@ class Responses:
             request, context=context, source=source, target=level, reference_g=reference_g, dose=dose,
             n_cells=view.n[context, source], model={},
         )  # fmt: skip
-        found = self._members(view, question, without=(request.context, request.target))
+        found = self._members(view, question)
         found |= self._left_out(request, context, level)
         noise_g = view.variance[state]
         return Solved(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)

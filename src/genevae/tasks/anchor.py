@@ -103,6 +103,8 @@ def _ratio(before_g: Numbers, after_g: Numbers) -> Numbers:
 def _scale(module: VAE, cells: Loader, target: TargetCondition, one: GroupAnswer) -> Tensor:
     """Find what the mean of every gene is multiplied by, or what is added, so that cells have the mean wanted."""
     schema = cells.schema
+    if not one.answer.shift_g.any():  # cells in their own condition
+        return torch.full((len(schema.genes),), float(schema.output_kind.is_count), dtype=torch.float64)
     (minibatch,) = on_device(module, cells)
     source = module.sized(minibatch)
     z_nk = module.posterior(minibatch).mean

@@ -171,8 +171,6 @@ def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | N
     model, schema = question.model, question.model.schema
     target, counts = question.target.apply(module.sized(cells)), schema.output_kind.is_count
     mean_sng = schema.transform.invert(expectations_sng(module, cells, target, question.n_draws), target.size_n1)
-    tails = torch.tensor([(1 - question.interval) / 2, (1 + question.interval) / 2], device=mean_sng.device)
-    lower_ng, upper_ng = _quantiles(mean_sng, tails)
     mean_ng = mean_sng.mean(0)
     z_nk, sampled_nk = module.posterior(cells).mean, latents_snk(module, cells, 1)[0]
     p, p_draw = module.likelihood(z_nk, target), module.likelihood(sampled_nk, target)
@@ -183,7 +181,10 @@ def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | N
     )
     source = module.likelihood(z_nk, module.sized(cells))
     mapped_ng = quantile_mapped(schema, cells, source, p, target.size_n1, scale_ng)
-    if anchor is not None and scale_ng is not None:
+    if anchor is None or scale_ng is None:
+        tails = torch.tensor([(1 - question.interval) / 2, (1 + question.interval) / 2], device=mean_sng.device)
+        lower_ng, upper_ng = _quantiles(mean_sng, tails)
+    else:
         mean_ng = mean_ng * scale_ng if counts else mean_ng + scale_ng
         low_ng, high_ng = anchor.ends_ng(cells)
         lower_ng, upper_ng = (mean_ng * end if counts else mean_ng + end for end in (low_ng, high_ng))
