@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from genevae.errors import CategoryError
 from genevae.responses.answer import Request, Responses
 from genevae.responses.profiles import Profiles
 
@@ -127,9 +128,9 @@ def test_an_observed_state_is_not_shrunken_towards_a_prediction_that_is_wrong():
     np.testing.assert_allclose(made.answer(request(made, "A", "s")).shift_g, -2 * shifts["s"], atol=0.25)
 
 
-def test_an_unknown_member_is_a_key_error():
+def test_an_unknown_member_is_named_with_the_nearest():
     made = responses(alike()[0])
-    with pytest.raises(KeyError, match="mena shift"):
+    with pytest.raises(CategoryError, match=r"'mena shift'.*Did you mean 'mean shift'"):
         made.answer(request(made, "A", "s"), only="mena shift")
 
 
@@ -141,7 +142,10 @@ def test_where_nothing_is_known_nothing_changes_and_intervals_are_missing():
     assert not answer.shift_g.any()
     assert np.isnan(answer.half_width_g).all()
     assert np.isnan(answer.sd_g).all()
-    assert made.needs_model(request(made, "A", "s"))
+    change = np.ones(N_GENES)
+    by_model = made.answer(request(made, "A", "s", model=lambda: {"model": change}))
+    assert by_model.weights == {"model": 1}
+    np.testing.assert_array_equal(by_model.shift_g, change)
 
 
 def test_the_model_has_a_weight_where_it_predicted_states_that_it_had_not_seen():
@@ -152,7 +156,7 @@ def test_the_model_has_a_weight_where_it_predicted_states_that_it_had_not_seen()
     seen = {key: x for key, x in means.items() if key != ("A", "s")}
     left_out = {(name, "s"): {"model": truth[name]} for name in "BCD"}
     made = responses(seen, left_out_fields=("type", "drug"), left_out=left_out)
-    answer = made.answer(request(made, "A", "s", model={"model": truth["A"]}))
+    answer = made.answer(request(made, "A", "s", model=lambda: {"model": truth["A"]}))
     assert answer.weights["model"] > 0.5
     without = replace(made, left_out_fields=(), left_out={})
-    assert "model" not in without.answer(request(made, "A", "s", model={"model": truth["A"]})).weights
+    assert "model" not in without.answer(request(made, "A", "s", model=lambda: {"model": truth["A"]})).weights

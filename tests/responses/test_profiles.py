@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from genevae.responses.profiles import Profiles, dose_of
+from genevae.responses.profiles import Profiles, dose_of, text_of
 
 FIELDS = ("type", "drug", "donor")
 NESTED = [("T", "ctrl", "d1"), ("T", "ctrl", "d2"), ("T", "stim", "d3"), ("T", "stim", "d4"),
@@ -26,7 +26,7 @@ def test_fields_nested_in_those_that_are_set_are_replicates():
     assert made.contexts(["donor"]) == ("type", "drug")
     assert made.contexts(["type"]) == ("drug", "donor")
     assert made.contexts(["type", "drug"]) == ("donor",), "donors have both types"
-    assert made.context({"type": "T", "drug": "ctrl", "donor": "d9"}, ["drug"]) == "T"
+    assert text_of({"type": "T", "drug": "ctrl", "donor": "d9"}, made.contexts(["drug"])) == "T"
 
 
 def test_a_donor_with_both_drugs_makes_donors_contexts():

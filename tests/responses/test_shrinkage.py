@@ -68,16 +68,6 @@ def test_where_the_prior_is_one_normal_the_posterior_is_that_of_the_normal_model
     assert np.square(found.mean_g - true_g).mean() < 1.05 * np.square(share_g * estimate_g - true_g).mean()
 
 
-@given(seeds, st.floats(0, 3), st.floats(0, 3))
-def test_a_higher_limit_is_passed_less_often(seed, limit, step):
-    estimate_g, noise_g = noisy(seed, 50)
-    found = shrink(estimate_g, noise_g)
-    below_g, above_g = (found.above_g(np.full(50, x)) for x in (limit, limit + step))
-    assert (above_g <= below_g).all()
-    np.testing.assert_allclose(found.above_g(np.full(50, -1e3)), 1)
-    np.testing.assert_allclose(found.above_g(np.full(50, 1e3)), 0, atol=1e-12)
-
-
 @pytest.mark.parametrize("estimate", [[0.0], [0.0, 0.0], [5.0], [1e-9, 1e9]])
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_few_genes_and_no_noise_give_finite_numbers(estimate, noise):

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genevae.responses.stack import LAST_RESORT, PRIOR, Solved, Stack
+from genevae.responses.stack import LAST_RESORT, PRIOR, OutOfFold, Stack
 
 NAMES = ("weighted shift", "ratio", "slope", "mean shift")
 N_GENES = 400
 
 
-def states(rng: np.random.Generator, n: int, errors: dict[str, float], noise: float = 0.0) -> list[Solved]:
+def states(rng: np.random.Generator, n: int, errors: dict[str, float], noise: float = 0.0) -> list[OutOfFold]:
     """Return states whose members are the true shift plus errors of these standard deviations."""
     found = []
     for _ in range(n):
@@ -21,15 +21,15 @@ def states(rng: np.random.Generator, n: int, errors: dict[str, float], noise: fl
         members = {name: true_g + sd * rng.standard_normal(N_GENES) for name, sd in errors.items()}
         measured_g = true_g + noise * rng.standard_normal(N_GENES)
         noise_g = np.full(N_GENES, noise**2)
-        found.append(Solved(members, measured_g, noise_g, noise_g))
+        found.append(OutOfFold(members, measured_g, noise_g, noise_g))
     return found
 
 
 @given(st.integers(0, 10**6), st.integers(0, 6), st.sets(st.sampled_from(sorted([*PRIOR, *LAST_RESORT])), min_size=1))
 def test_weights_are_not_negative_and_sum_to_one(seed, n, names):
     rng = np.random.default_rng(seed)
-    solved = states(rng, n, {name: rng.gamma(1, 1) for name in names}, noise=rng.gamma(1, 1))
-    stack = Stack.fit(solved, sorted(names))
+    known = states(rng, n, {name: rng.gamma(1, 1) for name in names}, noise=rng.gamma(1, 1))
+    stack = Stack.fit(known, sorted(names))
     assert min(stack.weights.values()) >= 0
     assert sum(stack.weights.values()) == pytest.approx(1)
     assert 0 <= stack.amplitude <= 1
@@ -39,7 +39,7 @@ def test_weights_are_not_negative_and_sum_to_one(seed, n, names):
 def test_shifts_of_any_size_have_weights(seed, size):
     rng = np.random.default_rng(seed)
     members = {name: size * rng.standard_normal(5) for name in NAMES}
-    stack = Stack.fit([Solved(members, size * rng.standard_normal(5), np.zeros(5), np.zeros(5))], NAMES)
+    stack = Stack.fit([OutOfFold(members, size * rng.standard_normal(5), np.zeros(5), np.zeros(5))], NAMES)
     assert sum(stack.weights.values()) == pytest.approx(1)
     assert np.isfinite(stack.shift_g(members)).all()
 
@@ -62,9 +62,9 @@ def test_a_member_that_is_always_right_has_nearly_all_weight():
 
 def test_predictions_that_are_too_large_are_made_smaller():
     rng = np.random.default_rng(0)
-    solved = [Solved({"ratio": 2 * one.true_g}, one.true_g, one.noise_g, one.noise_g) for one in states(rng, 60, {})]
-    assert Stack.fit(solved, ["ratio"]).amplitude == pytest.approx(0.5, abs=0.05)
-    small = [Solved({"ratio": one.true_g / 2}, one.true_g, one.noise_g, one.noise_g) for one in solved]
+    known = [OutOfFold({"ratio": 2 * one.true_g}, one.true_g, one.noise_g, one.noise_g) for one in states(rng, 60, {})]
+    assert Stack.fit(known, ["ratio"]).amplitude == pytest.approx(0.5, abs=0.05)
+    small = [OutOfFold({"ratio": one.true_g / 2}, one.true_g, one.noise_g, one.noise_g) for one in known]
     assert Stack.fit(small, ["ratio"]).amplitude == 1
 
 
@@ -74,9 +74,9 @@ def test_intervals_hold_their_share_of_new_states(n, noise):
     errors = {"weighted shift": 0.4, "ratio": 0.6, "slope": 0.8, "mean shift": 1.0}
     rng, inside = np.random.default_rng(n), []
     for _ in range(20):
-        solved = states(rng, n, errors, noise)
-        stack = Stack.fit(solved, NAMES)
-        residuals = stack.residuals(solved)
+        known = states(rng, n, errors, noise)
+        stack = Stack.fit(known, NAMES)
+        residuals = stack.residuals(known)
         assert residuals is not None
         for new in states(rng, 5, errors, noise):
             off_g = np.abs(new.true_g - stack.shift_g(new.members))

@@ -9,7 +9,7 @@ import pandas as pd
 from genevae.data.covariates import Categorical, category_names, obs_column
 from genevae.data.schema import UNKNOWN, Schema
 
-__all__ = ["MAX_DOSES", "state_fields", "state_table"]
+__all__ = ["MAX_DOSES", "dose_text", "state_fields", "state_table"]
 
 MAX_DOSES = 50
 """Values of a continuous condition that are states; a condition with more has none."""

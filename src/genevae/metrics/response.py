@@ -16,8 +16,9 @@ from scipy import sparse
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "CENTRED_SHIFT_PEARSON", "DIRECTION_AGREEMENT", "GENE_MEANS_PEARSON", "PROFILE_R2", "PROFILE_SQUARED_PEARSON",
-    "SHIFT_COSINE", "SHIFT_COVERAGE", "SHIFT_MAE", "SHIFT_MSE", "SHIFT_PEARSON", "Shift", "cosine",
+    "CENTRED_SHIFT_PEARSON", "DIRECTION_AGREEMENT", "GENE_MEANS_PEARSON", "LOG_SIZE", "PROFILE_R2",
+    "PROFILE_SQUARED_PEARSON", "SHIFT_COSINE", "SHIFT_COVERAGE", "SHIFT_MAE", "SHIFT_MSE", "SHIFT_PEARSON", "Shift",
+    "cosine",
     "direction_agreement", "log_normalised", "mean_absolute_error", "mean_squared_error", "pearson", "pearson_delta",
     "profile", "r2_score", "squared_pearson",
 ]  # fmt: skip
@@ -64,7 +65,11 @@ Shift = NDArray[np.float64]
 """A change of every gene's profile, on the log scale."""
 
 
-def log_normalised(x_ng: Any, target: float = 1e4, *, dtype: Any = np.float64, keep_sparse: bool = False) -> Any:
+LOG_SIZE = 1e4
+"""The size that cells are scaled to before logarithms are taken."""
+
+
+def log_normalised(x_ng: Any, target: float = LOG_SIZE, *, dtype: Any = np.float64, keep_sparse: bool = False) -> Any:
     """Return log(1 + target · x / Σ_g x) of every cell; an empty cell has zeros.
 
     Parameters
@@ -85,7 +90,7 @@ def log_normalised(x_ng: Any, target: float = 1e4, *, dtype: Any = np.float64, k
     return np.log1p(weight_n[:, None] * dense.astype(dtype, copy=False))
 
 
-def profile(counts_ng: Any, target: float = 1e4) -> NDArray[np.float64]:
+def profile(counts_ng: Any, target: float = LOG_SIZE) -> NDArray[np.float64]:
     """Return log(1 + mean over cells of counts · target / size), per gene: the profile of a sum of cells.
 
     It serves expected counts as well as counts, since the mean is taken first.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,28 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from genevae.errors import CategoryError, nearest
 from genevae.responses.members import NO_CHANGE, PARTS_JOIN, State, dose_members, members
-from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of
-from genevae.responses.shrinkage import Shrunken, shrink
+from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of, text_of
+from genevae.responses.shrinkage import shrink
 from genevae.responses.simple import similarity
-from genevae.responses.stack import Residuals, Solved, Stack
+from genevae.responses.stack import OutOfFold, Residuals, Stack
 
-__all__ = ["FEWEST", "LEAST_ALIKE", "MODEL_MEMBERS", "Answer", "Request", "Responses"]
+__all__ = ["MODEL_MEMBERS", "Answer", "Request", "Responses"]
 
 Shift = NDArray[np.float64]
 
 MODEL_MEMBERS = ("model", "latent arithmetic")
 """Members that need the trained model; the others need profiles alone."""
-MAX_SOLVED = 40
+MAX_STATES = 40
 """States that weights are fitted to, at most."""
-LEAST_SOLVED = 2
+FEW_STATES = 2
 """States at least, to prefer some to others."""
 MOST_DIFFERENT = 0.1
 """Squared difference between the profiles of the cells and of training cells, over the mean squared shift, at most."""
 WIDTH = 0.3
 """Width of the similarity of contexts, for the noise of what is predicted from them."""
-FEWEST, LEAST_ALIKE = 20, 3
-"""Cells of a state that others are predicted from, where there are three such contexts: profiles of few are noise."""
 MIN_CELLS = 5
 """Cells of a state that weights are fitted to, where there are states with so many."""
 
@@ -45,9 +44,9 @@ class Request:
     fields
         The fields that are set.
     context
-        The categories of all other fields, as text; see :meth:`Profiles.context`.
+        The categories of all other fields, as text; see :func:`~genevae.responses.profiles.text_of`.
     source, target
-        The levels, as text; see :meth:`Profiles.level`.
+        The levels, as text.
     reference_g, noise_g
         The measured profile in the source level, and its sampling variance.
     n_cells
@@ -55,7 +54,7 @@ class Request:
     dose
         The dose in the target, where one of the fields is a dose, and the field.
     model
-        The shifts that the trained model predicts, by the name of the member.
+        Computes the shifts that the trained model predicts, by the name of the member; only called if they are needed.
     contexts
         The fields that contexts are combinations of; by default :meth:`Profiles.contexts`. States that differ in
         others are pooled.
@@ -69,7 +68,7 @@ class Request:
     noise_g: Shift
     n_cells: int
     dose: tuple[str, float] | None = None
-    model: Mapping[str, Shift] = field(default_factory=dict)
+    model: Callable[[], Mapping[str, Shift]] = dict
     contexts: tuple[str, ...] | None = None
 
 
@@ -90,8 +89,6 @@ class Answer:
         The weight of every member; ``observed`` is that of the training cells of the same state.
     members
         Their shifts.
-    observed
-        The posterior of the shift, less the prediction, where training cells had this state.
     """
 
     shift_g: Shift
@@ -99,7 +96,6 @@ class Answer:
     half_width_g: Shift
     weights: Mapping[str, float]
     members: Mapping[str, Shift]
-    observed: Shrunken | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +120,7 @@ class Responses:
     left_out_fields: tuple[str, ...] = ()
     left_out: Mapping[tuple[str, ...], Mapping[str, Shift]] = field(default_factory=dict)
 
-    _views: dict[tuple[tuple[str, ...], tuple[str, ...]], View] = field(default_factory=dict, init=False, repr=False)
-    _solutions: dict[Any, Solved] = field(default_factory=dict, init=False, repr=False)
+    _predictions: dict[Any, OutOfFold] = field(default_factory=dict, init=False, repr=False)
 
     def answer(self, request: Request, interval: float = 0.9, only: str | None = None) -> Answer:
         """Predict a shift.
@@ -141,20 +136,30 @@ class Responses:
             The share of intervals that hold the shift.
         only
             The name of the one member to use.
+
+        Raises
+        ------
+        CategoryError
+            If there is no such member.
         """
         if request.source == request.target:
             still = np.zeros_like(request.reference_g)
             return Answer(still, still, still, {NO_CHANGE: 1.0}, {NO_CHANGE: still})
         view = self._view(request)
-        found = {**self._members(view, request), **request.model}
+        found = self._members(view, request)
+        if only in MODEL_MEMBERS or (only is None and (self.left_out or list(found) == [NO_CHANGE])):
+            found |= request.model()
         if only is not None and only not in found:
-            raise KeyError(only)
+            names = ["auto", *MODEL_MEMBERS, *found]
+            raise CategoryError(
+                f"There is no answer '{only}' for '{request.context or 'these cells'}'. {nearest(only, names)}"
+            )
         usable = self._usable(found) if only is None else [only]
-        solved = self._solved(view, request)
-        fitted, usable = _common(solved, usable)
+        known = self._out_of_fold(view, request)
+        fitted, usable = _common(known, usable)
         stack = Stack.fit(fitted, usable) if only is None else Stack({only: 1.0}, 1.0)
         shift_g = stack.shift_g(found)
-        residuals = stack.residuals(solved, interval)
+        residuals = stack.residuals(known, interval)
         state = (request.context, request.target)
         if only is None and state in view.mean and (request.context, request.source) in view.mean:
             return self._with_observed(view, request, stack, found, shift_g, residuals, interval)
@@ -169,14 +174,6 @@ class Responses:
             _shown(stack),
             found,
         )
-
-    def member_names(self, request: Request) -> list[str]:
-        """Return the names of the simple members that a request has."""
-        return list(self._members(self._view(request), request))
-
-    def needs_model(self, request: Request) -> bool:
-        """Return whether the model has a weight: where its errors are known, or where nothing else says anything."""
-        return bool(self.left_out) or self.member_names(request) == [NO_CHANGE]
 
     def describes(self, request: Request) -> bool:
         """Return whether the profiles are of cells like those of a request.
@@ -204,11 +201,7 @@ class Responses:
         return self.profiles.contexts(request.fields) if request.contexts is None else request.contexts
 
     def _view(self, request: Request) -> View:
-        """Return the profiles as states of the fields of a request, kept for the next one."""
-        key = (request.fields, self._contexts(request))
-        if key not in self._views:
-            self._views[key] = self.profiles.view(*key)
-        return self._views[key]
+        return self.profiles.view(request.fields, request.contexts)
 
     def _with_observed(
         self, view: View, request: Request, stack: Stack, found: Mapping[str, Shift], prior_g: Shift,
@@ -233,26 +226,24 @@ class Responses:
         weights = {name: weight * (1 - share) for name, weight in _shown(stack).items()}
         sampling_g = sd_g**2 + request.noise_g + view.variance[target]
         half_g = ndtri((1 + interval) / 2) * np.sqrt(sampling_g)
-        return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found, posterior)
+        return Answer(shift_g, sd_g, half_g, {"observed": share, **weights}, found)
 
     def _noise_of_others(self, view: View, request: Request) -> Shift:
         """Return the sampling variance of a mean over other states, weighted by the similarity of their contexts."""
-        start, others = request.source, [s for s in view.mean if s[1] != request.source and s[0] != request.context]
-        others = [s for s in others if s[1] == request.target and (s[0], start) in view.mean]
+        others = view.alike(request.source, request.target, request.context)
         if not others:  # what is known is from the same context, as for parts of a combination
             noise_sg = [x_g for state, x_g in view.variance.items() if state[0] == request.context]
             return np.asarray(np.mean(noise_sg, axis=0))
-        weight_m = similarity([view.mean[s[0], start] for s in others], request.reference_g, WIDTH)
-        noise_mg = np.stack([view.variance[s] + view.variance[s[0], start] for s in others])
+        source, target = request.source, request.target
+        weight_m = similarity([view.mean[c, source] for c in others], request.reference_g, WIDTH)
+        noise_mg = np.stack([view.variance[c, target] + view.variance[c, source] for c in others])
         return np.asarray(np.square(weight_m) @ noise_mg)
 
     def _members(self, view: View, request: Request) -> dict[str, Shift]:
         """Return the shifts of all simple members, from all states but the wanted one."""
         wanted = (request.context, request.target)
-        seen = {state: x for state, x in view.mean.items() if state != wanted}
-        large = {state: x for state, x in seen.items() if view.n[state] >= FEWEST or state[0] == request.context}
-        alike = [s for s in large if s[1] == request.target and (s[0], request.source) in large]
-        seen = large if len(alike) >= LEAST_ALIKE else seen
+        few = view.few(request.source, request.target, request.context)
+        seen = {state: x for state, x in view.mean.items() if state != wanted and state not in few}
         found = members(seen, request.source, wanted, request.reference_g)
         if "additive" in found:
             found["additive"] = self._additive(view, request)
@@ -303,7 +294,7 @@ class Responses:
             return [name for name in found if name == "model"] or simple
         return list(found) if self.left_out else simple
 
-    def _solved(self, view: View, request: Request) -> list[Solved]:
+    def _out_of_fold(self, view: View, request: Request) -> list[OutOfFold]:
         """Return states of the training cells, with what the members predict for them.
 
         States of the wanted level in other contexts come first; others join them where those are fewer than two.
@@ -312,25 +303,25 @@ class Responses:
         wanted = (request.context, request.target)
         states = [s for s in view.mean if s[1] != source and (s[0], source) in view.mean]
         large = [s for s in states if min(view.n[s], view.n[s[0], source]) >= MIN_CELLS]
-        states = large if len(large) >= LEAST_SOLVED else states
+        states = large if len(large) >= FEW_STATES else states
         same = [s for s in states if s[1] == request.target and s != wanted]
-        is_sum, is_dose = "+" in request.target, request.dose is not None
+        is_sum, is_dose = PARTS_JOIN in request.target, request.dose is not None
         if is_sum:
-            states = [s for s in states if "+" in s[1]]
-        elif len(same) >= LEAST_SOLVED and not is_dose:
+            states = [s for s in states if PARTS_JOIN in s[1]]
+        elif len(same) >= FEW_STATES and not is_dose:
             states = same
-        states = [states[i] for i in np.linspace(0, len(states) - 1, min(len(states), MAX_SOLVED)).round().astype(int)]
-        return [self._solution(view, request, state, source) for state in states if state != wanted]
+        states = [states[i] for i in np.linspace(0, len(states) - 1, min(len(states), MAX_STATES)).round().astype(int)]
+        return [self._kept_prediction(view, request, state, source) for state in states if state != wanted]
 
-    def _solution(self, view: View, request: Request, state: State, source: str) -> Solved:
+    def _kept_prediction(self, view: View, request: Request, state: State, source: str) -> OutOfFold:
         """Return what the members predict for a state, kept for the next request with the same fields."""
         dose = None if request.dose is None else request.dose[0]
         key = (request.fields, self._contexts(request), state, source, dose)
-        if key not in self._solutions:
-            self._solutions[key] = self._solve(view, request, state, source)
-        return self._solutions[key]
+        if key not in self._predictions:
+            self._predictions[key] = self._predict(view, request, state, source)
+        return self._predictions[key]
 
-    def _solve(self, view: View, request: Request, state: State, source: str) -> Solved:
+    def _predict(self, view: View, request: Request, state: State, source: str) -> OutOfFold:
         """Predict a state of the training cells from the others."""
         context, level = state
         reference_g, start_noise_g = view.mean[context, source], view.variance[context, source]
@@ -340,36 +331,36 @@ class Responses:
             dose = (request.dose[0], dose_of(level.split(SEPARATOR)[at]))
         question = replace(
             request, context=context, source=source, target=level, reference_g=reference_g, dose=dose,
-            n_cells=view.n[context, source], model={},
+            n_cells=view.n[context, source], model=dict,
         )  # fmt: skip
         found = self._members(view, question)
         found |= self._left_out(request, context, level)
         noise_g = view.variance[state]
-        return Solved(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)
+        return OutOfFold(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)
 
     def _left_out(self, request: Request, context: str, level: str) -> dict[str, Shift]:
-        fields = request.fields
-        if {*self._contexts(request), *fields} != set(self.left_out_fields):
+        contexts = self._contexts(request)
+        if {*contexts, *request.fields} != set(self.left_out_fields):
             return {}
         for key, found in self.left_out.items():
             values = dict(zip(self.left_out_fields, key, strict=True))
-            if self.profiles.context(values, fields) == context and self.profiles.level(values, fields) == level:
+            if text_of(values, contexts) == context and text_of(values, request.fields) == level:
                 return dict(found)
         return {}
 
     def _control_level(self, request: Request) -> str:
         """Return the control level of the fields, or the source where a field has no control."""
         if all(name in self.control for name in request.fields):
-            return self.profiles.level(self.control, request.fields)
+            return text_of(self.control, request.fields)
         return request.source
 
 
-def _common(solved: Sequence[Solved], names: list[str]) -> tuple[list[Solved], list[str]]:
+def _common(known: Sequence[OutOfFold], names: list[str]) -> tuple[list[OutOfFold], list[str]]:
     """Return the states that have all these members, and the members; without those of the model if few states do."""
     simple = [name for name in names if name not in MODEL_MEMBERS]
-    with_simple = [one for one in solved if set(simple) <= set(one.members)]
+    with_simple = [one for one in known if set(simple) <= set(one.members)]
     with_all = [one for one in with_simple if set(names) <= set(one.members)]
-    if simple == names or not simple or len(with_all) >= min(LEAST_SOLVED, max(len(with_simple), 1)):
+    if simple == names or not simple or len(with_all) >= min(FEW_STATES, max(len(with_simple), 1)):
         return with_all, names
     return with_simple, simple
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import gamma
 
+from genevae.metrics.response import LOG_SIZE
+
 __all__ = ["mean_after_shift"]
 
 Numbers = NDArray[np.float64]
 
-TARGET = 1e4
-"""Size of log-normalised cells."""
 THETAS = np.geomspace(0.03, 1e4, 14)
 N_MEANS, N_NODES = 160, 64
 CLEAR, LEAST_CLEAR = 0.5, 10
@@ -67,7 +67,7 @@ def _table(log_size: float) -> tuple[Numbers, Numbers]:
     size = 10.0**log_size
     mean_m = np.geomspace(1e-6 * size, 1.05 * size, N_MEANS)  # one gene alone may be above a rounded size
     rate_r = np.geomspace(1e-12 * size, 100 * size, 400)
-    of_rate_r = _of_poisson(rate_r, TARGET / size)
+    of_rate_r = _of_poisson(rate_r, LOG_SIZE / size)
     nodes = (np.arange(N_NODES) + 0.5) / N_NODES
     rows = []
     for theta in THETAS:

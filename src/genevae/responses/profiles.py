@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from genevae.responses.members import State
 
-__all__ = ["SEPARATOR", "Profiles", "View", "dose_of"]
+__all__ = ["SEPARATOR", "Profiles", "View", "dose_of", "text_of"]
 
 Numbers = NDArray[Any]
+FEWEST, LEAST_ALIKE = 20, 3
+"""Cells of a state that others are predicted from, where there are three such contexts: profiles of few are noise."""
 PRIOR_DF = 3.0
 """Degrees of freedom of the variance over all states, where that of a state is estimated."""
 SEPARATOR = ", "
@@ -38,6 +40,19 @@ class View:
     variance: Mapping[State, Numbers]
     n: Mapping[State, int]
     latent: Mapping[State, Numbers]
+
+    def alike(self, source: str, target: str, context: str) -> list[str]:
+        """Return the other contexts that have both levels: those with enough cells, where there are three of them."""
+        both = [c for c, level in self.mean if level == target and c != context and (c, source) in self.mean]
+        large = [c for c in both if min(self.n[c, target], self.n[c, source]) >= FEWEST]
+        return large if len(large) >= LEAST_ALIKE else both
+
+    def few(self, source: str, target: str, context: str) -> set[State]:
+        """Return the states of other contexts that are left out because they have few cells and others have more."""
+        kept = self.alike(source, target, context)
+        if len(kept) < LEAST_ALIKE or any(min(self.n[c, target], self.n[c, source]) < FEWEST for c in kept):
+            return set()
+        return {state for state, n in self.n.items() if n < FEWEST and state[0] != context}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +79,7 @@ class Profiles:
     mean_mg: Numbers
     variance_mg: Numbers
     latent_mk: Numbers
+    _views: dict[tuple[tuple[str, ...], tuple[str, ...]], View] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that there is a row for each state."""
@@ -89,27 +105,24 @@ class Profiles:
                 found.append(name)
         return tuple(found)
 
-    def context(self, values: Mapping[str, str], fields: Sequence[str]) -> str:
-        """Return the context of a state when some fields are set, as text."""
-        return SEPARATOR.join(values[name] for name in self.contexts(fields))
-
-    def level(self, values: Mapping[str, str], fields: Sequence[str]) -> str:
-        """Return the categories of these fields, as text."""
-        return SEPARATOR.join(values[name] for name in fields)
-
     def view(self, fields: Sequence[str], contexts: Sequence[str] | None = None) -> View:
         """Return states by context and level, where the level is that of some of the fields, in this order.
 
         Contexts are categories of ``contexts``, by default of all other fields that are not nested in these.
 
-        The mean of a state with replicates is over all its cells, and its sampling variance is that between them.
+        The mean of a state with replicates is over all its cells, and its sampling variance is that between them. The
+        result is kept for the next call.
         """
+        key = (tuple(fields), tuple(self.contexts(fields) if contexts is None else contexts))
+        if key not in self._views:
+            self._views[key] = self._view(*key)
+        return self._views[key]
+
+    def _view(self, fields: tuple[str, ...], contexts: tuple[str, ...]) -> View:
         members: dict[State, list[int]] = {}
-        contexts = self.contexts(fields) if contexts is None else contexts
         for m, key in enumerate(self.keys):
             values = dict(zip(self.fields, key, strict=True))
-            context = SEPARATOR.join(values[name] for name in contexts)
-            members.setdefault((context, self.level(values, fields)), []).append(m)
+            members.setdefault((text_of(values, contexts), text_of(values, fields)), []).append(m)
         variance_mg = self._variance_mg()
         between_g = self._between_g(list(members.values()))
         mean, variance, n, latent = {}, {}, {}, {}
@@ -155,6 +168,11 @@ class Profiles:
         keys = tuple(tuple(map(str, key)) for key in content["states"])
         names = ("n_m", "mean_mg", "variance_mg", "latent_mk")
         return cls(tuple(content["fields"]), keys, *(arrays[name] for name in names))
+
+
+def text_of(values: Mapping[str, str], fields: Sequence[str]) -> str:
+    """Return the categories of some fields as text."""
+    return SEPARATOR.join(values[name] for name in fields)
 
 
 def dose_of(text: str) -> float:

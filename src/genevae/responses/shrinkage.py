@@ -22,19 +22,10 @@ class Shrunken(NamedTuple):
     ----------
     mean_g, variance_g
         Its mean and variance.
-    component_gk, weight_gk, sd_gk
-        Means, weights and standard deviations of the normals that it is a mixture of.
     """
 
     mean_g: NDArray[np.float64]
     variance_g: NDArray[np.float64]
-    component_gk: NDArray[np.float64]
-    weight_gk: NDArray[np.float64]
-    sd_gk: NDArray[np.float64]
-
-    def above_g(self, limit_g: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the posterior probability that a value is above a limit."""
-        return np.asarray((self.weight_gk * norm.sf(limit_g[:, None], self.component_gk, self.sd_gk)).sum(1))
 
 
 def shrink(estimate_g: NDArray[np.float64], noise_g: NDArray[np.float64]) -> Shrunken:
@@ -75,4 +66,4 @@ def shrink(estimate_g: NDArray[np.float64], noise_g: NDArray[np.float64]) -> Shr
     mean_gk, variance_gk = share_gk * estimate_g[:, None], share_gk * noise_g[:, None]
     mean_g = (weight_gk * mean_gk).sum(1)
     second_g = (weight_gk * (variance_gk + np.square(mean_gk))).sum(1)
-    return Shrunken(mean_g, np.maximum(second_g - np.square(mean_g), 0), mean_gk, weight_gk, np.sqrt(variance_gk))
+    return Shrunken(mean_g, np.maximum(second_g - np.square(mean_g), 0))

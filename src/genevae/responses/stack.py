@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import stdtrit
 
-__all__ = ["Residuals", "Solved", "Stack"]
+__all__ = ["OutOfFold", "Residuals", "Stack"]
 
 Shift = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ LEAST_STATES = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class OutOfFold:
     """A state of the training cells: its true shift, and what every member predicts from the other states.
 
     Parameters
@@ -105,7 +105,7 @@ class Stack:
     amplitude: float
 
     @classmethod
-    def fit(cls, solved: Sequence[Solved], names: Sequence[str]) -> Stack:
+    def fit(cls, states: Sequence[OutOfFold], names: Sequence[str]) -> Stack:
         """Fit to states that were left out in turn.
 
         With P_q the predictions of the members for a state q, y_q its true shift and s_q the mean of y_q²:
@@ -115,25 +115,25 @@ class Stack:
 
         Parameters
         ----------
-        solved
+        states
             The states; each has at least the members that are named.
         names
             The members of the state that is to be predicted.
         """
         prior_k = _prior(names)
-        if not solved:
+        if not states:
             return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
-        for one in solved:
+        for one in states:
             p_kg = np.stack([one.members[name] for name in names])
             scale = max(float(np.square(one.true_g).sum()), np.finfo(np.float64).tiny)
             gram_kk += p_kg @ p_kg.T / scale
             product_k += p_kg @ one.true_g / scale
         if not gram_kk.any():  # no member predicts a change
             return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
-        weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(solved))
+        weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(states))
         power, agreement = float(weight_k @ gram_kk @ weight_k), float(weight_k @ product_k)
-        added = PRIOR_STATES * power / len(solved)
+        added = PRIOR_STATES * power / len(states)
         amplitude = (agreement + added) / (power + added) if power > 0 else 1.0
         return cls(dict(zip(names, weight_k.tolist(), strict=True)), float(np.clip(amplitude, 0, TOP_AMPLITUDE)))
 
@@ -143,34 +143,37 @@ class Stack:
         total = sum(weight * np.asarray(members[name]) for name, weight in there.items())
         return np.asarray(self.amplitude * total / sum(there.values()))
 
-    def answers(self, one: Solved) -> bool:
+    def answers(self, one: OutOfFold) -> bool:
         """Return whether a state has one of the members that count."""
         return any(weight and name in one.members for name, weight in self.weights.items())
 
-    def residuals(self, solved: Sequence[Solved], interval: float = 0.9) -> Residuals | None:
+    def residuals(self, states: Sequence[OutOfFold], interval: float = 0.9) -> Residuals | None:
         """Return how far this stack was from the states that were left out; None without any.
 
         The variance of a gene is Σ_q max(r² − noise, 0) / Q, moderated by a prior that is proportional to the mean over
         genes with a similar predicted shift (Smyth 2004, with fixed degrees of freedom).
         """
-        solved = [one for one in solved if self.answers(one)]
-        if not solved:
+        states = [one for one in states if self.answers(one)]
+        if not states:
             return None
-        predicted_qg = np.stack([self.shift_g(one.members) for one in solved])
-        true_qg, noise_qg = np.stack([one.true_g for one in solved]), np.stack([one.noise_g for one in solved])
+        predicted_qg = np.stack([self.shift_g(one.members) for one in states])
+        true_qg, noise_qg = (
+            np.stack([one.true_g for one in states]),
+            np.stack([one.noise_g for one in states]),
+        )
         square_qg = np.square(true_qg - predicted_qg)
         excess_g = (square_qg - noise_qg).mean(0).clip(min=0)
         level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
-        df = PRIOR_DF + len(solved)
-        variance_g = _moderated(excess_g, level_g, len(solved))
-        target_g = np.median(np.stack([one.target_noise_g for one in solved]), axis=0)
-        if len(solved) < LEAST_STATES:
-            return Residuals(variance_g * (1 + 1 / len(solved)), df, 1.0, target_g)
+        df = PRIOR_DF + len(states)
+        variance_g = _moderated(excess_g, level_g, len(states))
+        target_g = np.median(np.stack([one.target_noise_g for one in states]), axis=0)
+        if len(states) < LEAST_STATES:
+            return Residuals(variance_g * (1 + 1 / len(states)), df, 1.0, target_g)
         ratio_qg = np.empty_like(square_qg)
-        for q in range(len(solved)):  # each state against the variance of the others, as a new state would be
-            others = np.arange(len(solved)) != q
+        for q in range(len(states)):  # each state against the variance of the others, as a new state would be
+            others = np.arange(len(states)) != q
             rest_g = (square_qg[others] - noise_qg[others]).mean(0).clip(min=0)
-            rest_g = _moderated(rest_g, level_g, len(solved) - 1) + noise_qg[q]
+            rest_g = _moderated(rest_g, level_g, len(states) - 1) + noise_qg[q]
             ratio_qg[q] = np.sqrt(square_qg[q] / np.maximum(rest_g, np.finfo(np.float64).tiny))
         factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
         return Residuals(variance_g, df, factor, target_g)

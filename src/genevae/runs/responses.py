@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genevae.data.covariates import JOIN
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.split import Split
-from genevae.data.states import state_fields, state_table
+from genevae.data.states import dose_text, state_fields, state_table
 from genevae.models.vae import VAE
 from genevae.responses.answer import Request, Responses
-from genevae.responses.profiles import Profiles
+from genevae.responses.profiles import Profiles, text_of
 from genevae.runs.prepare import Prepared
 from genevae.tasks.condition import parse_condition
-from genevae.tasks.response import logged, model_shifts
+from genevae.tasks.response import add_by_code, evenly_spaced, logged, model_shifts
 from genevae.training.progress import progress_bar
 
 __all__ = ["States", "fit_responses"]
@@ -106,10 +107,8 @@ def training_profiles(module: VAE, cells: Loader, states: States, split: Split, 
         z_nk = _latents(module, minibatch.to(device)).double().cpu().numpy()
         x_ng = logged(cells.schema, cells.schema.transform.invert(minibatch.x.dense(), minibatch.condition.size_n1))
         latent_mk = np.zeros((len(kept), z_nk.shape[1])) if latent_mk is None else latent_mk
-        np.add.at(latent_mk, at_n, z_nk)
-        for m in np.unique(at_n):
-            sum_mg[m] += x_ng[at_n == m].sum(0)
-            square_mg[m] += np.square(x_ng[at_n == m]).sum(0)
+        for total, values in ((latent_mk, z_nk), (sum_mg, x_ng), (square_mg, np.square(x_ng))):
+            add_by_code(total, at_n, values)
     n_m = np.array([len(row_n) for row_n in rows])
     mean_mg = sum_mg / n_m[:, None]
     variance_mg = np.maximum(square_mg / n_m[:, None] - np.square(mean_mg), 0)
@@ -128,7 +127,7 @@ def _latents(module: VAE, cells: object) -> Tensor:
 def control_levels(schema: Schema) -> dict[str, str]:
     """Return the control level of each condition that has one; dose zero for doses, where there is a control."""
     control = {c.name: c.control for c in schema.categorical if c.control is not None}
-    return {**control, **({c.name: "0" for c in schema.continuous} if control else {})}
+    return {**control, **({c.name: dose_text(0) for c in schema.continuous} if control else {})}
 
 
 @dataclass(frozen=True)
@@ -188,9 +187,9 @@ def _predictable(states: States, level: Mapping[str, str], state: int, count_m: 
     seen = [states.values(m) for m in np.flatnonzero(count_m).tolist() if m != state]
     if any(all(other[name] == value for name, value in level.items()) for other in seen):
         return True
-    combined = [(name, value) for name, value in level.items() if "+" in value]
+    combined = [(name, value) for name, value in level.items() if JOIN in value]
     return bool(combined) and all(
-        any(other[name] == part for other in seen) for name, value in combined for part in value.split("+")
+        any(other[name] == part for other in seen) for name, value in combined for part in value.split(JOIN)
     )
 
 
@@ -223,8 +222,7 @@ def left_out_shifts(
         for one in fold:
             key, values = states.keys[one.state], states.values(one.state)
             request = _request(kept, states, one)
-            rows = states.rows(one.start, part.train)
-            some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SOME_CELLS)).round().astype(int))]
+            some = evenly_spaced(states.rows(one.start, part.train), SOME_CELLS)
             target = parse_condition(cells.schema, {name: values[name] for name in one.fields})
             shifts = model_shifts(module, cells.over(InOrder(some, 512)), target, kept, request)
             found[key] = {name: x.astype(np.float32).astype(np.float64) for name, x in shifts.items()}  # as files keep
@@ -233,12 +231,11 @@ def left_out_shifts(
 
 def _request(kept: Profiles, states: States, one: LeftOut) -> Request:
     """Return the request to the model for a state that was left out."""
-    start, wanted = states.values(one.start), states.values(one.state)
-    context = kept.context(states.values(one.state), one.fields)
-    source = kept.level(start, one.fields)
+    wanted = states.values(one.state)
+    context, source = text_of(wanted, kept.contexts(one.fields)), text_of(states.values(one.start), one.fields)
     view = kept.view(one.fields)
     return Request(
-        one.fields, context, source, kept.level(wanted, one.fields), view.mean[context, source],
+        one.fields, context, source, text_of(wanted, one.fields), view.mean[context, source],
         view.variance[context, source], view.n[context, source],
     )  # fmt: skip
 

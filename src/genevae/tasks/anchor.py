@@ -14,12 +14,13 @@ from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.value_kind import Kind
-from genevae.distributions import ExpressionDistribution, Poisson
+from genevae.distributions import ExpressionDistribution
+from genevae.metrics.response import LOG_SIZE
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition
 from genevae.tasks.inference import on_device
-from genevae.tasks.quantile_map import quantile_mapped, ranks_within
-from genevae.tasks.response import ALL_CELLS, MIN_CELLS, GroupAnswer, logged, spread
+from genevae.tasks.quantile_map import quantile_mapped, ranks_within, with_noise
+from genevae.tasks.response import ALL_CELLS, MIN_CELLS, GroupAnswer, evenly_spaced, logged
 
 __all__ = ["Anchor"]
 
@@ -32,8 +33,7 @@ MAX_STEP, MAX_LOG = 2.0, 8.0
 FIT_CELLS = 1_000
 """Cells of a group that factors are fitted to, at most."""
 SMALLEST = 1e-4
-TARGET = 1e4
-"""Size of log-normalised cells."""
+"""Added to expression before ratios are taken."""
 
 
 class Anchor:
@@ -59,7 +59,7 @@ class Anchor:
         rows = []
         for number, one in enumerate(found):
             self._group_n[one.group.row_n] = number
-            row_n = spread(one.group.row_n, n_cells)
+            row_n = evenly_spaced(one.group.row_n, n_cells)
             some = cells.over(InOrder(row_n, len(row_n)))
             rows.append(_scale(module, some, target, one))
         self.scale_cg = torch.stack([*rows, torch.full_like(rows[0], float(self.counts))])
@@ -114,9 +114,7 @@ def _scale(module: VAE, cells: Loader, target: TargetCondition, one: GroupAnswer
     if not schema.output_kind.is_count:
         mapped_ng = quantile_mapped(schema, minibatch, p, q, source.size_n1).double().cpu().numpy()
         return torch.from_numpy(_offset(mapped_ng, wanted_g, schema.output_kind is Kind.LOG))
-    if not schema.has_noise_model:
-        x_ng = x_ng.round()
-        p, q = (Poisson(schema.transform.invert(d.mean, source.size_n1), validate_args=False) for d in (p, q))
+    x_ng, p, q = with_noise(schema, minibatch.x.dense(), p, q, source.size_n1)
     return _factor(x_ng, p, q, ranks_within(minibatch.row_n, x_ng.shape[1]), wanted_g.clip(min=0))
 
 
@@ -137,7 +135,9 @@ def _factor(
     between two ends, and is then a line between them (false position, where an end that stays counts half); a step that
     leaves the bracket goes to its middle. Only genes that are not there yet are mapped again, with the same ranks.
     """
-    per_size_n1 = TARGET / x_ng.double().sum(1, keepdim=True).clamp(min=1).cpu().numpy()  # that of the cells themselves
+    per_size_n1 = (
+        LOG_SIZE / x_ng.double().sum(1, keepdim=True).clamp(min=1).cpu().numpy()
+    )  # that of the cells themselves
     mapped_ng = p.quantile_map(x_ng, q, uniform_ng)
     log_g = np.zeros(len(wanted_g))
     low_g, high_g = np.full((2, len(wanted_g)), [[-MAX_LOG], [MAX_LOG]])

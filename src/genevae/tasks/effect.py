@@ -22,7 +22,7 @@ from genevae.responses.answer import Answer
 from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_test
 from genevae.tasks.condition import TargetCondition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.response import Group, GroupAnswer, answer_of, groups_of, spread
+from genevae.tasks.response import Group, GroupAnswer, answer_of, evenly_spaced, groups_of
 from genevae.tasks.support import SupportByCombination
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def effect(
     contexts = () if model.responses is None else model.responses.profiles.fields
     contrast = _parse_contrast(model.schema, contexts, field, control, to, by, replicate)
     cells = open_cells(model, data, layer, batch_size)
-    question = _Question(model, contrast, _control_cells(cells, contrast), answer, interval, change, seed)
+    question = _Question(model, contrast, _control_cells(cells, contrast), answer, interval, change)
     with evaluation_mode(model) as module, seeded(module, seed):
         tables = list(_tables(question, module))
     return pd.concat(tables, ignore_index=True)
@@ -210,7 +210,6 @@ class _Question:
     answer: str
     interval: float
     change: float
-    seed: int
 
 
 def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
@@ -294,7 +293,7 @@ def _support(question: _Question, module: VAE, groups: Sequence[Group], code: in
     contrast, model = question.contrast, question.model
     target = TargetCondition({contrast.field.name: code}, {}, model.schema.nested)
     support = SupportByCombination(model.reference, target)
-    row_n = spread(np.sort(np.concatenate([group.row_n for group in groups])), MAX_SUPPORT)
+    row_n = evenly_spaced(np.sort(np.concatenate([group.row_n for group in groups])), MAX_SUPPORT)
     scores = [support.score_n(module, cells) for cells in on_device(module, question.cells.over(InOrder(row_n, 512)))]
     return float(torch.cat(scores).mean())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,26 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
 from genevae.data.states import dose_text, state_table
-from genevae.errors import CategoryError, nearest
 from genevae.metrics.response import log_normalised
 from genevae.models.vae import VAE
-from genevae.responses.answer import FEWEST, LEAST_ALIKE, MODEL_MEMBERS, Answer, Request, Responses
+from genevae.responses.answer import MODEL_MEMBERS, Answer, Request, Responses
 from genevae.responses.link import mean_after_shift
-from genevae.responses.profiles import SEPARATOR, Profiles
+from genevae.responses.profiles import Profiles, text_of
 from genevae.responses.simple import similarity
 from genevae.tasks.condition import TargetCondition, parse_condition
 from genevae.tasks.inference import TrainedModel, on_device
 from genevae.tasks.quantile_map import quantile_mapped
 
 __all__ = [
-    "Group", "GroupAnswer", "answer_of", "answers_of", "groups_of", "logged", "model_shifts", "set_fields", "spread",
+    "Group",
+    "GroupAnswer",
+    "answer_of",
+    "answers_of",
+    "evenly_spaced",
+    "groups_of",
+    "logged",
+    "model_shifts",
+    "set_fields",
 ]  # fmt: skip
 
 Numbers = NDArray[np.float64]
@@ -155,25 +163,18 @@ def answer_of(
     )  # fmt: skip
     if answer == "auto" and level != group.source and not responses.describes(request):
         return _by_model(model, module, cells, group, condition)
-    if level != group.source and (answer in MODEL_MEMBERS or (answer == "auto" and responses.needs_model(request))):
-        n_cells = int(np.clip(ALL_CELLS // max(n_groups, 1), MIN_CELLS, MAX_CELLS))
-        some = cells.over(InOrder(spread(group.row_n, n_cells), 512))
-        shifts = model_shifts(module, some, parse_condition(model.schema, condition), responses.profiles, request)
-        request = replace(request, model=shifts)
-    try:
-        return GroupAnswer(group, responses.answer(request, interval, None if answer == "auto" else answer))
-    except KeyError:
-        known = ["auto", *MODEL_MEMBERS, *responses.member_names(request)]
-        raise CategoryError(
-            f"There is no answer '{answer}' for '{group.context or 'these cells'}'. {nearest(answer, known)}"
-        ) from None
+    n_cells = int(np.clip(ALL_CELLS // max(n_groups, 1), MIN_CELLS, MAX_CELLS))
+    some = cells.over(InOrder(evenly_spaced(group.row_n, n_cells), 512))
+    target = parse_condition(model.schema, condition)
+    request = replace(request, model=partial(model_shifts, module, some, target, responses.profiles, request))
+    return GroupAnswer(group, responses.answer(request, interval, None if answer == "auto" else answer))
 
 
 def _by_model(
     model: TrainedModel, module: VAE, cells: Loader, group: Group, condition: Mapping[str, object]
 ) -> GroupAnswer:
     """Return the answer of the model alone, of which nothing says how far off it is."""
-    some = cells.over(InOrder(spread(group.row_n, MAX_CELLS), 512))
+    some = cells.over(InOrder(evenly_spaced(group.row_n, MAX_CELLS), 512))
     shifts = model_shifts(module, some, parse_condition(model.schema, condition))
     unknown_g = np.full(len(group.mean_g), np.nan)
     return GroupAnswer(group, Answer(shifts["model"], unknown_g, unknown_g, {"model": 1.0}, shifts))
@@ -195,8 +196,8 @@ def _target(
             dose = (name, float(str(condition[name])))
             values[name] = dose_text(dose[1])
     if dose is not None and dose[1] == 0 and all(name in responses.control for name in fields):
-        return responses.profiles.level(responses.control, fields), None
-    return responses.profiles.level(values, fields), dose
+        return text_of(responses.control, fields), None
+    return text_of(values, fields), dose
 
 
 def groups_of(cells: Loader, contexts: Sequence[str], fields: Sequence[str], by: Sequence[str] = ()) -> list[Group]:
@@ -221,16 +222,13 @@ def groups_of(cells: Loader, contexts: Sequence[str], fields: Sequence[str], by:
         x_ng = cells.schema.transform.invert(minibatch.x.dense(), size_n1).double().cpu().numpy()
         log_ng = logged(cells.schema, x_ng)
         code_m, at = code_n[at : at + len(x_ng)], at + len(x_ng)
-        for code in np.unique(code_m):
-            here = code_m == code
-            total[0, code] += log_ng[here].sum(0)
-            total[1, code] += np.square(log_ng[here]).sum(0)
-            total[2, code] += x_ng[here].sum(0)
+        for row, values_ng in enumerate((log_ng, np.square(log_ng), x_ng)):
+            add_by_code(total[row], code_m, values_ng)
     mean_cg, square_cg, level_cg = total / np.bincount(code_n, minlength=len(keys))[:, None]
     found = []
     for code, key in enumerate(keys):
         named = dict(zip([*contexts, *fields, *more], key, strict=True))
-        context, source = (SEPARATOR.join(named[name] for name in names) for names in (contexts, fields))
+        context, source = text_of(named, contexts), text_of(named, fields)
         variance_g = np.maximum(square_cg[code] - np.square(mean_cg[code]), 0)
         values = {name: value for name, value in named.items() if name not in fields}
         row_n = cells.sampler.rows[code_n == code]
@@ -238,7 +236,13 @@ def groups_of(cells: Loader, contexts: Sequence[str], fields: Sequence[str], by:
     return found
 
 
-def spread(row_n: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def add_by_code(total_cg: Numbers, code_n: NDArray[np.int64], x_ng: Numbers) -> None:
+    """Add the sum of the rows of each code to a total, in place."""
+    for code in np.unique(code_n):
+        total_cg[code] += x_ng[code_n == code].sum(0)
+
+
+def evenly_spaced(row_n: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Return evenly spaced rows."""
     return row_n[np.unique(np.linspace(0, len(row_n) - 1, min(n, len(row_n))).round().astype(np.int64))]
 
@@ -274,7 +278,15 @@ def model_shifts(
         x_ng = schema.transform.invert(minibatch.x.dense(), size_n1)
         latents = [z_nk] if shift_k is None else [z_nk, z_nk + torch.from_numpy(shift_k).to(z_nk)]
         found = [
-            quantile_mapped(schema, minibatch, p, module.likelihood(z, target.apply(source)), size_n1) for z in latents
+            quantile_mapped(
+                schema,
+                minibatch,
+                p,
+                module.likelihood(z, target.apply(source)),
+                size_n1,
+                number_n=torch.arange(n, n + minibatch.n_cells, device=z.device),
+            )
+            for z in latents
         ]
         for row, values in enumerate([x_ng, *found]):
             sums[row] += logged(schema, values.double().cpu().numpy()).sum(0)
@@ -286,15 +298,9 @@ def model_shifts(
 def _latent_shift(profiles: Profiles, request: Request) -> Numbers | None:
     """Return the mean shift of other contexts in the latent, weighted by the similarity of their profiles."""
     view = profiles.view(request.fields, request.contexts)
-    contexts = [
-        context
-        for context, level in view.mean
-        if level == request.target and context != request.context and (context, request.source) in view.mean
-    ]
+    contexts = view.alike(request.source, request.target, request.context)
     if not contexts:
         return None
-    large = [c for c in contexts if min(view.n[c, request.target], view.n[c, request.source]) >= FEWEST]
-    contexts = large if len(large) >= LEAST_ALIKE else contexts
     weight_m = similarity([view.mean[c, request.source] for c in contexts], request.reference_g, WIDTH)
     shift_mk = [view.latent[c, request.target] - view.latent[c, request.source] for c in contexts]
     return np.asarray(weight_m @ np.stack(shift_mk))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,9 +34,9 @@ N_READ = 2000
 """Cells on which classifiers are trained to read what leaks."""
 NUISANCE = (
     "batch", "donor", "patient", "individual", "subject", "sample", "lane", "replicate", "plate", "experiment", "run",
-    "study", "library", "site", "pool", "subset",
+    "study", "library", "site", "pool",
 )  # fmt: skip
-"""Parts of the names of fields that say where a cell is from."""
+"""Words in the names of fields that say where a cell is from."""
 FEWEST = 10
 """Cells of a category, below which no classifier can learn it."""
 
@@ -67,7 +68,7 @@ def separation(embeddings: Embeddings) -> tuple[list[Score], list[Verdict]]:
 
 def _is_nuisance(field: str) -> bool:
     """Return whether a field is named as one that says where a cell is from, not what it is."""
-    return any(part in field.lower() for part in NUISANCE)
+    return any(word in NUISANCE for word in re.split(r"[^a-z]+", field.lower()))
 
 
 def _of_nuisance(name: str, baseline: str, field: str, low: float, high: float) -> Verdict:
