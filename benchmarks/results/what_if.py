@@ -242,14 +242,12 @@ def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str
         evaluated = as_evaluated(model)
         if evaluated.counterfactual is None:
             raise ValueError(f"{name} has no counterfactual")
-        x_ng = logged(evaluated, evaluated.counterfactual(start, state.condition, trial.seed)).astype(np.float64)
-        interval = evaluated.shift_interval
-        yield (
-            name,
-            Prediction(
-                x_ng, x_ng.mean(0), interval(start, state.condition, trial.seed) if interval is not None else None
-            ),
-        )
+        if evaluated.answer is None:
+            cells, interval = evaluated.counterfactual(start, state.condition, trial.seed), None
+        else:
+            cells, interval = evaluated.answer(start, state.condition, trial.seed)
+        x_ng = logged(evaluated, cells).astype(np.float64)
+        yield name, Prediction(x_ng, x_ng.mean(0), interval)
         if isinstance(model, gv.Trained):
             alone = gv.counterfactual(model, start, condition=state.condition, answer="model", seed=trial.seed)
             x_ng = logged(evaluated, dense(alone.X)).astype(np.float64)

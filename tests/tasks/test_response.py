@@ -123,3 +123,14 @@ def test_shifts_are_written_whatever_the_groups_are_called(models, make_adata, s
     counterfactual(models["no folds"], cells, condition=STIM, n_draws=2, out=written)
     opened = read(written)
     np.testing.assert_allclose(opened.varm["shift"], result.varm["shift"])
+
+
+def test_groups_of_one_context_and_several_sources_stand_apart(models, make_adata):
+    adata = make_adata(n=120)
+    result = counterfactual(models["no folds"], adata, condition=STIM, n_draws=2)
+    both = [f"A ({drug})" for drug in ("ctrl", "stim")]
+    assert set(both) <= set(result.varm["shift"])
+    assert result.varm["shift"][both[0]].any()
+    assert not result.varm["shift"][both[1]].any()
+    members = result.uns["genevae"]["members"]
+    assert members.groupby("group")["n_cells"].first().sum() == adata.n_obs

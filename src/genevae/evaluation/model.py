@@ -144,8 +144,8 @@ class EvaluatedModel:
         Whether training cells had a combination of categories; where it is None, the cells at hand decide.
     embed, log_weights, likelihoods, denoise, generate, counterfactual, classify, gene_embeddings
         As in :class:`Model`.
-    shift_interval
-        The interval of the shift that a counterfactual predicts for some cells.
+    answer
+        As ``counterfactual``, with the interval of the predicted shift.
     training_profiles
         For a field and the field of its contexts, the mean of all training cells of each context and level, in the
         units of answers on a log scale.
@@ -171,7 +171,7 @@ class EvaluatedModel:
     counterfactual: Callable[[AnnData, Mapping[str, str], int], Numbers] | None = None
     classify: Callable[[AnnData, str, int], pd.DataFrame] | None = None
     gene_embeddings: Callable[[], Mapping[str, Numbers]] | None = None
-    shift_interval: Callable[[AnnData, Mapping[str, str], int], ShiftInterval] | None = None
+    answer: Callable[[AnnData, Mapping[str, str], int], tuple[Numbers, ShiftInterval]] | None = None
     training_profiles: Callable[[str, str], Mapping[tuple[str, str], Numbers]] | None = None
 
     @property

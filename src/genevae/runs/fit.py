@@ -321,8 +321,7 @@ def fit_in(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.run.seed)
             start = None if folder and folder.resumes else config.run.from_run
-            model = _train(prepared, config, device, world, everyone, facts, start, progress)
-            model = replace(model, responses=_responses(model, prepared, config, device, world, stop, progress))
+            model = _train(prepared, config, device, world, everyone, facts, start, progress, stop)
         model.facts["seconds"] = round(time.perf_counter() - started, 3)
         if folder:
             folder.finish(model)
@@ -359,6 +358,7 @@ def _train(
     facts: dict[str, Any],
     from_run: str | Path | None,
     progress: bool,
+    stop: StopRequest,
 ) -> Trained:
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
@@ -377,6 +377,7 @@ def _train(
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
         fields=field_specifications(prepared.source.obs),
         contents=prepared.contents(),
+        responses=_responses(module, history.ended, loaders, prepared, config, device, world, stop, progress),
     )
 
 
@@ -409,7 +410,9 @@ def _n_epochs(config: FitConfig, loaders: Loaders) -> int:
 
 
 def _responses(
-    model: Trained,
+    module: VAE,
+    ended: str,
+    loaders: Loaders,
     prepared: Prepared,
     config: FitConfig,
     device: torch.device,
@@ -418,7 +421,6 @@ def _responses(
     progress: bool,
 ) -> Responses | None:
     """Compute the profiles of the training cells, and train models without some of their states."""
-    loaders = prepared.loaders(config, device)
     epochs = max(1, _n_epochs(config, loaders) // FOLD_EPOCHS)
     shorter = replace(config, recipe=config.recipe.edit({"epochs": epochs}))
 
@@ -428,10 +430,9 @@ def _responses(
         torch.manual_seed(config.run.seed)
         return _optimised(part, shorter, some, device, world, [StopOnSignal(stop)])[0].eval(), some.training
 
-    ended = str(model.facts["ended"])
     skips = config.run.from_run is not None or ended.startswith((STOPPED, "opened at"))
     return fit_responses(
-        model.module, prepared, loaders.training, config.covariates.context, 0 if skips else config.run.folds,
+        module, prepared, loaders.training, config.covariates.context, 0 if skips else config.run.folds,
         train_on, device, lambda: stop.agreed(world) is not None, progress and world.is_first,
     )  # fmt: skip
 

@@ -221,9 +221,13 @@ def _shifts(found: Sequence[GroupAnswer], genes: Sequence[str]) -> dict[str, pd.
 
 
 def _members(found: Sequence[GroupAnswer]) -> dict[str, pd.DataFrame]:
-    """Return the weight of each member in the answer for each group of cells."""
-    rows = [(one.name, name, weight) for one in found for name, weight in one.answer.weights.items()]
-    return {"members": pd.DataFrame(rows, columns=["group", "member", "weight"]).astype({"weight": float})}
+    """Return the weight of each member in the answer for each group of cells, and the number of its cells."""
+    rows = [
+        (one.name, len(one.group.row_n), name, float(weight))
+        for one in found
+        for name, weight in one.answer.weights.items()
+    ]
+    return {"members": pd.DataFrame(rows, columns=["group", "n_cells", "member", "weight"])}
 
 
 def _target_obs(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:

@@ -91,8 +91,8 @@ class GroupAnswer:
 
     @property
     def name(self) -> str:
-        """Return the context, or the source where there is none."""
-        return self.group.context or self.group.source
+        """Return the context and the source level, such as "B (ctrl)"."""
+        return f"{self.group.context} ({self.group.source})" if self.group.context else self.group.source
 
 
 def logged(schema: Schema, x_ng: Any) -> Numbers:

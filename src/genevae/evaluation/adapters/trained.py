@@ -28,7 +28,6 @@ from genevae.tasks.gene_embeddings import gene_embeddings
 from genevae.tasks.generate import generate
 from genevae.tasks.inference import evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.posterior_expectation import MAX_NUMBERS, in_blocks, latents_snk
-from genevae.tasks.response import answers_of
 
 __all__ = ["as_evaluated"]
 
@@ -73,8 +72,8 @@ def _trained(model: Trained) -> EvaluatedModel:
         likelihoods=partial(_likelihoods, model),
         denoise=(lambda cells, n, seed: dense(denoise(model, cells, n_draws=n, seed=seed).X)) if counts else None,
         generate=lambda n, c, seed: dense(generate(model, n=n, condition=dict(c), seed=seed).X),
-        counterfactual=partial(_counterfactual, model),
-        shift_interval=partial(_shift_interval, model),
+        counterfactual=lambda cells, condition, seed: _answer(model, cells, condition, seed)[0],
+        answer=partial(_answer, model),
         training_profiles=partial(_training_profiles, model),
         classify=lambda cells, field, seed: classify(model, cells, field=field, seed=seed),
         gene_embeddings=partial(_gene_embeddings, model),
@@ -118,27 +117,17 @@ def _was_trained_on(model: Trained, state: Mapping[str, str]) -> bool:
     return bool((model.reference.agreement_n(codes) == len(codes)).any())
 
 
-def _counterfactual(model: Trained, cells: AnnData, condition: Mapping[str, str], seed: int) -> Numbers:
-    """Return each cell in another condition, every gene at the rank that it had."""
+def _answer(model: Trained, cells: AnnData, condition: Mapping[str, str], seed: int) -> tuple[Numbers, ShiftInterval]:
+    """Return each cell in another condition, and the interval of the shift, averaged over the groups of the cells."""
     found = counterfactual(model, cells, condition=dict(condition), n_draws=1, seed=seed)
-    return dense(found.X)
-
-
-def _shift_interval(model: Trained, cells: AnnData, condition: Mapping[str, str], seed: int) -> ShiftInterval:
-    """Return the interval of the shift, averaged over the groups of the cells, and the weights of the members."""
-    with evaluation_mode(model) as module, seeded(module, seed):
-        found = answers_of(model, module, open_cells(model, cells, None, BATCH_SIZE), condition, "auto", 0.9)
-    if not found:
+    if not found.varm:
         unknown_g = np.full(len(model.schema.genes), np.nan)
-        return ShiftInterval(unknown_g, unknown_g, {"model": 1.0})
-    share = np.array([len(one.group.row_n) for one in found]) / cells.n_obs
-    shift_g, half_g = (
-        share @ np.stack([getattr(one.answer, name) for one in found]) for name in ("shift_g", "half_width_g")
-    )
-    names = dict.fromkeys(name for one in found for name in one.answer.weights)
-    each = [one.answer.weights for one in found]
-    weights = {name: float(share @ [w.get(name, 0.0) for w in each]) for name in names}
-    return ShiftInterval(shift_g - half_g, shift_g + half_g, weights)
+        return dense(found.X), ShiftInterval(unknown_g, unknown_g, {"model": 1.0})
+    members = found.uns["genevae"]["members"]
+    share_c = members.groupby("group")["n_cells"].first() / cells.n_obs
+    weight_k = (members["weight"] * members["group"].map(share_c)).groupby(members["member"], sort=False).sum()
+    lower_g, upper_g = (found.varm[f"shift_{end}"] @ share_c for end in ("lower", "upper"))
+    return dense(found.X), ShiftInterval(lower_g.to_numpy(), upper_g.to_numpy(), weight_k.to_dict())
 
 
 def _training_profiles(model: Trained, field: str, context: str) -> Mapping[tuple[str, str], Numbers]:

@@ -94,11 +94,12 @@ class _Field:
             raise ValueError(f"{self.name} has no counterfactual")
         start = self.context.cells[case.control_rows]
         condition = {self.perturbation.field: case.state[1]}
-        x_ng = logged(self.model, self.model.counterfactual(start, condition, self.context.seed)).astype(np.float64)
-        interval = self.model.shift_interval
-        return Prediction(
-            x_ng, x_ng.mean(0), None if interval is None else interval(start, condition, self.context.seed)
-        )
+        if self.model.answer is None:
+            cells, interval = self.model.counterfactual(start, condition, self.context.seed), None
+        else:
+            cells, interval = self.model.answer(start, condition, self.context.seed)
+        x_ng = logged(self.model, cells).astype(np.float64)
+        return Prediction(x_ng, x_ng.mean(0), interval)
 
 
 def _fields(context: EvaluationContext) -> list[_Field]:
