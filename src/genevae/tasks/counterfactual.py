@@ -95,8 +95,9 @@ def counterfactual(
         the target condition; ``lower`` and ``upper``, the interval of the mean of the group, at each cell; ``draw``,
         one sample from the likelihood. ``obs``: the target condition, the previous one as ``source_FIELD``, and
         ``support``, near one if similar training cells were observed in the target combination, near zero if none
-        were. ``var``: the shift of each gene with its interval, in log-normalised expression, for each group.
-        ``uns["genevae"]["members"]``: the weight of each member.
+        were. ``varm``: ``shift``, ``shift_lower`` and ``shift_upper`` of each gene, in log-normalised expression, with
+        a column for each group, such as "B (ctrl)". ``uns["genevae"]["members"]``: the weight of each member in the
+        answer for each group.
 
     Raises
     ------
