@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,9 @@ def training_profiles(module: VAE, cells: Loader, states: States, split: Split, 
     most = max(1, MAX_NUMBERS // len(cells.schema.genes))
     kept = np.sort(np.argsort(-count_m, kind="stable")[:most])
     kept = kept[count_m[kept] > 0]
-    rows = [states.rows(m, split.train) for m in kept]
+    by_state = split.train[np.argsort(states.code_n[split.train], kind="stable")]
+    end_m = np.cumsum(count_m)
+    rows = [by_state[end_m[m] - count_m[m] : end_m[m]] for m in kept]
     most = int(np.clip(MAX_ROWS // len(rows), 50, MAX_CELLS))
     rows = [row_n if len(row_n) <= most else rng.choice(row_n, most, replace=False) for row_n in rows]
     place_n = np.full(len(states.code_n), -1)
@@ -170,27 +173,25 @@ def folds_of(states: States, schema: Schema, split: Split, n_folds: int) -> list
         return []
     place = {key: m for m, key in enumerate(states.keys)}
     count_m = np.bincount(states.code_n[split.train], minlength=len(states.keys))
+    levels = [tuple(states.values(m)[name] for name in fields) for m in range(len(states.keys))]
+    n_seen = Counter(level for level, count in zip(levels, count_m, strict=True) if count)
     found: list[LeftOut] = []
-    for m in range(len(states.keys)):
-        values = states.values(m)
-        level = {name: values[name] for name in fields}
-        start = place.get(tuple({**values, **{name: control[name] for name in fields}}.values()), m)
-        if start != m and min(count_m[m], count_m[start]) >= LEAST_CELLS and _predictable(states, level, m, count_m):
+    for m, level in enumerate(levels):
+        start = place.get(tuple({**states.values(m), **{name: control[name] for name in fields}}.values()), m)
+        if start != m and min(count_m[m], count_m[start]) >= LEAST_CELLS and _predictable(level, n_seen):
             found.append(LeftOut(m, start, fields))
     found.sort(key=lambda one: (tuple(states.values(one.state)[name] for name in fields), states.keys[one.state]))
     folds = [found[number::n_folds] for number in range(n_folds)]
     return [fold for fold in folds if fold] if len(found) > 1 else []
 
 
-def _predictable(states: States, level: Mapping[str, str], state: int, count_m: NDArray[np.int64]) -> bool:
-    """Return whether the level is seen elsewhere, or its parts are."""
-    seen = [states.values(m) for m in np.flatnonzero(count_m).tolist() if m != state]
-    if any(all(other[name] == value for name, value in level.items()) for other in seen):
+def _predictable(level: tuple[str, ...], n_seen: Mapping[tuple[str, ...], int]) -> bool:
+    """Return whether another context has a level too, or it is a combination of which each part was seen."""
+    if n_seen[level] > 1:
         return True
-    combined = [(name, value) for name, value in level.items() if JOIN in value]
-    return bool(combined) and all(
-        any(other[name] == part for other in seen) for name, value in combined for part in value.split(JOIN)
-    )
+    seen_f = [set(categories) for categories in zip(*n_seen, strict=True)]
+    parts = [(at, part) for at, category in enumerate(level) if JOIN in category for part in category.split(JOIN)]
+    return bool(parts) and all(part in seen_f[at] for at, part in parts)
 
 
 def left_out_shifts(
