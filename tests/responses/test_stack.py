@@ -84,6 +84,27 @@ def test_intervals_hold_their_share_of_new_states(n, noise):
     assert 0.86 < np.mean(inside) < 0.94
 
 
+@pytest.mark.parametrize("n", [2, 6])
+def test_noise_alone_does_not_widen_intervals(n):
+    """Predictions that are exact, of shifts that are observed with noise: the interval is that of the noise."""
+    rng, inside = np.random.default_rng(n), []
+    for _ in range(20):
+        known = states(rng, n, {"ratio": 0.0}, noise=1.0)
+        residuals = Stack({"ratio": 1.0}, 1.0).residuals(known)
+        assert residuals is not None
+        inside.append((np.abs(rng.standard_normal(N_GENES)) <= residuals.half_width_g(np.ones(N_GENES), 0.9)).mean())
+    assert 0.88 < np.mean(inside) < 0.94
+
+
+@given(st.integers(0, 10**6), st.integers(2, 7))
+def test_a_dose_is_mostly_read_off_the_curve_of_the_others(seed, n):
+    rng = np.random.default_rng(seed)
+    names = ["model", "nearest dose", "line on log dose", "monotone curve"]
+    known = states(rng, n, {name: rng.gamma(1, 1) + 0.1 for name in names})
+    weights = Stack.fit(known, names).weights
+    assert weights["line on log dose"] + weights["monotone curve"] > 0.7
+
+
 def test_without_states_nothing_says_how_far_off_predictions_are():
     stack = Stack.fit([], NAMES)
     assert stack.residuals([]) is None

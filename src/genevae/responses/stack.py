@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 __all__ = ["OutOfFold", "Residuals", "Stack"]
 
@@ -18,6 +18,11 @@ PRIOR_STATES = 3.0
 """How many states the prior of the weights counts as."""
 PRIOR_OF_SUMS: Mapping[str, float] = {"model": 0.5, "linear latent": 1.0, "additive": 1.0, "matching mean": 1.0}
 """The same for combinations: the matching mean is half their sum, where they are two and profiles are measured."""
+PRIOR_OF_DOSES: Mapping[str, float] = {"monotone curve": 2.0, "line on log dose": 1.0}
+"""The same for doses of a drug of which others were measured in the same context."""
+STATES_OF_DOSES = 30.0
+"""How many states that prior counts as: weights that fit the neighbours of a dose are no guide to it. Chosen on
+`dose_bpaf_mcf7_bulk`, on doses that were left out among those of training."""
 PRIOR: Mapping[str, float] = {
     "model": 1.0,
     "latent arithmetic": 2.0,
@@ -26,8 +31,6 @@ PRIOR: Mapping[str, float] = {
     "ratio": 1.0,
     "saturation": 1.0,
     "linear latent": 0.5,
-    "line on log dose": 1.0,
-    "monotone curve": 1.0,
 }
 """Prior weights of the members, in proportion. Chosen on Kang et al. 2018 (`kang_merged`), types held out in turn."""
 LAST_RESORT = ("mean shift", "matching mean", "perturbed mean", "no change")
@@ -81,12 +84,12 @@ class Residuals:
     target_noise_g: Shift
 
     def half_width_g(self, noise_g: Shift, interval: float) -> Shift:
-        """Return half the width of an interval of a shift that is observed with this sampling variance."""
-        return np.asarray(self.quantile(interval) * np.sqrt(self.variance_g + noise_g))
+        """Return half the width of an interval of a shift that is observed with this sampling variance.
 
-    def quantile(self, interval: float) -> float:
-        """Return the quantile of Student's t for a central interval, times the factor."""
-        return float(stdtrit(self.df, (1 + interval) / 2)) * self.factor
+        √(t² variance + z² noise) · factor, with t and z the quantiles of Student's t and of the normal distribution:
+        the variance of residuals is an estimate from few states, that of the noise is known.
+        """
+        return self.factor * _half_width_g(self.variance_g, noise_g, self.df, interval)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,8 @@ class Stack:
 
         With P_q the predictions of the members for a state q, y_q its true shift and s_q the mean of y_q²:
         min Σ_q |y_q − P_qᵀ w|² / (G s_q) + λ |w − w₀|², w ≥ 0, Σ w = 1, where w₀ is the prior, and λ is such that it
-        counts as three states. The amplitude is then the slope of the true shifts on the predicted ones, over all
-        states, drawn towards one by the same prior, and at most one.
+        counts as three states (thirty for doses). The amplitude is then the slope of the true shifts on the predicted
+        ones, over all states, drawn towards one by the same prior, and at most one.
 
         Parameters
         ----------
@@ -120,7 +123,7 @@ class Stack:
         names
             The members of the state that is to be predicted.
         """
-        prior_k = _prior(names)
+        prior_k, n_prior = _prior(names)
         if not states:
             return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
@@ -131,9 +134,9 @@ class Stack:
             product_k += p_kg @ one.true_g / scale
         if not gram_kk.any():  # no member predicts a change
             return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
-        weight_k = _simplex(gram_kk, product_k, prior_k, PRIOR_STATES * np.trace(gram_kk) / len(names) / len(states))
+        weight_k = _simplex(gram_kk, product_k, prior_k, n_prior * np.trace(gram_kk) / len(names) / len(states))
         power, agreement = float(weight_k @ gram_kk @ weight_k), float(weight_k @ product_k)
-        added = PRIOR_STATES * power / len(states)
+        added = n_prior * power / len(states)
         amplitude = (agreement + added) / (power + added) if power > 0 else 1.0
         return cls(dict(zip(names, weight_k.tolist(), strict=True)), float(np.clip(amplitude, 0, TOP_AMPLITUDE)))
 
@@ -150,8 +153,8 @@ class Stack:
     def residuals(self, states: Sequence[OutOfFold], interval: float = 0.9) -> Residuals | None:
         """Return how far this stack was from the states that were left out; None without any.
 
-        The variance of a gene is Σ_q max(r² − noise, 0) / Q, moderated by a prior that is proportional to the mean over
-        genes with a similar predicted shift (Smyth 2004, with fixed degrees of freedom).
+        The variance of a gene is max(Σ_q (r² − noise) / Q, 0), moderated by a prior that is proportional to the mean
+        over genes with a similar predicted shift (Smyth 2004, with fixed degrees of freedom).
         """
         states = [one for one in states if self.answers(one)]
         if not states:
@@ -162,7 +165,7 @@ class Stack:
             np.stack([one.noise_g for one in states]),
         )
         square_qg = np.square(true_qg - predicted_qg)
-        excess_g = (square_qg - noise_qg).mean(0).clip(min=0)
+        excess_g = (square_qg - noise_qg).mean(0)
         level_g = np.sqrt(np.square(predicted_qg).mean(0) + noise_qg.mean(0))
         df = PRIOR_DF + len(states)
         variance_g = _moderated(excess_g, level_g, len(states))
@@ -170,28 +173,41 @@ class Stack:
         if len(states) < LEAST_STATES:
             return Residuals(variance_g * (1 + 1 / len(states)), df, 1.0, target_g)
         ratio_qg = np.empty_like(square_qg)
+        tiny = np.finfo(np.float64).tiny
         for q in range(len(states)):  # each state against the variance of the others, as a new state would be
             others = np.arange(len(states)) != q
-            rest_g = (square_qg[others] - noise_qg[others]).mean(0).clip(min=0)
-            rest_g = _moderated(rest_g, level_g, len(states) - 1) + noise_qg[q]
-            ratio_qg[q] = np.sqrt(square_qg[q] / np.maximum(rest_g, np.finfo(np.float64).tiny))
-        factor = float(np.quantile(ratio_qg, interval) / stdtrit(df, (1 + interval) / 2))
-        return Residuals(variance_g, df, factor, target_g)
+            rest_g = (square_qg[others] - noise_qg[others]).mean(0)
+            half_g = _half_width_g(_moderated(rest_g, level_g, len(states) - 1), noise_qg[q], df, interval)
+            ratio_qg[q] = np.sqrt(square_qg[q]) / np.maximum(half_g, tiny)
+        return Residuals(variance_g, df, float(np.quantile(ratio_qg, interval)), target_g)
+
+
+def _half_width_g(variance_g: Shift, noise_g: Shift, df: float, interval: float) -> Shift:
+    at = (1 + interval) / 2
+    return np.asarray(np.sqrt(stdtrit(df, at) ** 2 * variance_g + ndtri(at) ** 2 * noise_g))
 
 
 def _moderated(excess_g: Shift, level_g: Shift, n_states: int) -> Shift:
-    """Return variances that are drawn towards the mean of genes at a similar level."""
-    return np.asarray((PRIOR_DF * _by_level(excess_g, level_g) + n_states * excess_g) / (PRIOR_DF + n_states))
+    """Return variances that are drawn towards the mean of genes at a similar level.
+
+    That mean is of the differences as they are: without the negative ones, noise alone would look like variance.
+    """
+    level_g, own_g = _by_level(excess_g, level_g).clip(min=0), excess_g.clip(min=0)
+    return np.asarray((PRIOR_DF * level_g + n_states * own_g) / (PRIOR_DF + n_states))
 
 
-def _prior(names: Sequence[str]) -> NDArray[np.float64]:
-    prior_k = np.array([PRIOR.get(name, 0.0) for name in names])
+def _prior(names: Sequence[str]) -> tuple[NDArray[np.float64], float]:
+    """Return the prior weights, and how many states they count as."""
+    prior, n_states = PRIOR, PRIOR_STATES
     if "additive" in names:  # what other contexts did is no guide to a combination
-        prior_k = np.array([PRIOR_OF_SUMS.get(name, 0.0) for name in names])
+        prior = PRIOR_OF_SUMS
+    elif PRIOR_OF_DOSES.keys() <= set(names):  # nor to a dose between others
+        prior, n_states = PRIOR_OF_DOSES, STATES_OF_DOSES
+    prior_k = np.array([prior.get(name, 0.0) for name in names])
     if not prior_k.any():
         first = next(name for name in (*LAST_RESORT, *names) if name in names)
         prior_k = np.array([float(name == first) for name in names])
-    return np.asarray(prior_k / prior_k.sum())
+    return np.asarray(prior_k / prior_k.sum()), n_states
 
 
 def _simplex(
