@@ -425,7 +425,9 @@ def test_every_remembered_cell_serves_once_before_any_serves_again(tiny_model):
     stim = tiny_model.schema.categorical_field("drug").code("stim")
     remembered = condition.size_n1[condition.codes["drug"] == stim]
     times = pd.Series(remembered.flatten().numpy()).value_counts()
-    made = generate(tiny_model, n=2 * len(remembered) + 3, condition=STIM).obs["size"].value_counts()
+    made = (
+        generate(tiny_model, n=2 * len(remembered) + 3, condition=STIM, latent="aggregate").obs["size"].value_counts()
+    )
     extra = made.reindex(times.index, fill_value=0) - 2 * times
     assert (extra >= 0).all()
     assert (extra <= times).all()

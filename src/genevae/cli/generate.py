@@ -20,7 +20,8 @@ def generate(
     n: int = 1000,
     condition: Annotated[FieldValues | None, Parameter(name="--set")] = None,
     per_category: FieldValues | None = None,
-    latent: Literal["aggregate", "prior"] = "aggregate",
+    latent: Literal["mixture", "aggregate", "prior"] = "mixture",
+    copula: bool = True,
     size: float | None = None,
     mean: bool = False,
     batch_size: int = 512,
@@ -37,10 +38,12 @@ def generate(
     per_category
         Cells of every category of a field, as FIELD=N, instead of n; other fields may be set too.
     latent
-        Draw z from the posterior of a training cell, so that all draws follow the aggregate posterior; or from the
-        prior.
+        Draw z and the size from the mixture of normal distributions of clusters of training cells; z from the posterior
+        of a training cell, so that all draws follow the aggregate posterior; or from the prior.
+    copula
+        Replace the values of each gene by those of training cells of the same rank.
     size
-        Counts per cell; by default those of the training cell.
+        Counts per cell; by default sampled with the latent.
     mean
         Write the expected expression of each cell instead of a sample.
     batch_size
@@ -50,7 +53,7 @@ def generate(
     """
     made = gv.generate(
         gv.load(run), n=n, condition=assignments(condition), per_category=assignments(per_category), latent=latent,
-        size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
+        copula=copula, size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
     )  # fmt: skip
     note = made.uns["genevae"].get("note")
     say(*([f"Note: {note}"] if note else []), f"Wrote {out}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genevae.cells import Condition
+from genevae.models.clusters import Clusters
 
 __all__ = ["Hurdle", "Limits", "Reference"]
 
@@ -103,6 +104,8 @@ class Reference:
         What gives samples their zeros, where the model returns log-normalised expression.
     limits
         The largest counts that they have, if they have counts.
+    clusters
+        Clusters of the cells, with the values of every gene in each; None in runs of earlier versions.
     """
 
     mean_nk: Tensor
@@ -110,6 +113,7 @@ class Reference:
     condition: Condition
     hurdle: Hurdle | None = None
     limits: Limits | None = None
+    clusters: Clusters | None = None
 
     @property
     def n_cells(self) -> int:
@@ -129,9 +133,11 @@ class Reference:
         return (agreement_n == agreement_n.max()).nonzero().squeeze(-1)
 
     def take(self, row_n: Tensor) -> Self:
-        """Return the cells of these rows."""
-        condition = self.condition.map(lambda t: t[row_n])
-        return replace(self, mean_nk=self.mean_nk[row_n], scale_nk=self.scale_nk[row_n], condition=condition)
+        """Return the cells of these rows, without their clusters."""
+        mean_nk, scale_nk = self.mean_nk[row_n], self.scale_nk[row_n]
+        return replace(
+            self, mean_nk=mean_nk, scale_nk=scale_nk, condition=self.condition.map(lambda t: t[row_n]), clusters=None
+        )
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
@@ -149,6 +155,7 @@ class Reference:
             **{f"codes/{name}": codes for name, codes in self.condition.codes.items()},
             **{f"values/{name}": values for name, values in self.condition.values.items()},
             **({f"hurdle/{name}": t for name, t in vars(self.hurdle).items()} if self.hurdle else {}),
+            **({f"clusters/{name}": t for name, t in self.clusters.to_tensors().items()} if self.clusters else {}),
         }
 
     @classmethod
@@ -156,7 +163,7 @@ class Reference:
         """Restore from named tensors."""
         fields = {
             kind: {name.removeprefix(f"{kind}/"): t for name, t in tensors.items() if name.startswith(f"{kind}/")}
-            for kind in ("codes", "values", "hurdle")
+            for kind in ("codes", "values", "hurdle", "clusters")
         }
         has_limits = "highest_g" in tensors and "size_range" in tensors  # runs of earlier versions have none
         return cls(
@@ -165,4 +172,5 @@ class Reference:
             Condition(tensors["size_n1"], fields["codes"], fields["values"]),
             Hurdle(**fields["hurdle"]) if fields["hurdle"] else None,
             Limits(tensors["highest_g"], tensors["size_range"]) if has_limits else None,
+            Clusters.from_tensors(fields["clusters"]) if fields["clusters"] else None,
         )

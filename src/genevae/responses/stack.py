@@ -192,8 +192,8 @@ def _moderated(excess_g: Shift, level_g: Shift, n_states: int) -> Shift:
 
     That mean is of the differences as they are: without the negative ones, noise alone would look like variance.
     """
-    level_g, own_g = _by_level(excess_g, level_g).clip(min=0), excess_g.clip(min=0)
-    return np.asarray((PRIOR_DF * level_g + n_states * own_g) / (PRIOR_DF + n_states))
+    level_g, gene_g = _by_level(excess_g, level_g).clip(min=0), excess_g.clip(min=0)
+    return np.asarray((PRIOR_DF * level_g + n_states * gene_g) / (PRIOR_DF + n_states))
 
 
 def _prior(names: Sequence[str]) -> tuple[NDArray[np.float64], float]:

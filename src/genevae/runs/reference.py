@@ -6,15 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 from torch import Tensor
 
-from genevae.cells import Condition
+from genevae.cells import Cells, Condition
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.models.classifier import MAX_CELLS, Calibration, bounds_nc, fit_temperature
+from genevae.models.clusters import Clusters, cluster
+from genevae.models.marginals import Marginals
 from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
 from genevae.training.progress import progress_bar
@@ -22,7 +27,7 @@ from genevae.training.progress import progress_bar
 __all__ = ["calibrate", "reference_posteriors"]
 
 MAX_SAMPLES = 40_000_000
-"""Cells × genes at most that are sampled for the share of zeros."""
+"""Cells × genes at most that are sampled for the share of zeros, and that clusters are made of."""
 SMALLEST = 1e-4
 """Values below are zeros, which standardising and back makes inexact."""
 MAX_EVALUATIONS = 20_000
@@ -38,7 +43,14 @@ def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Ref
     means, scales, conditions = [], [], []
     highest_g = torch.zeros(len(cells.schema.genes))
     sizes = []
+    step = -(-cells.sampler.n_cells * len(cells.schema.genes) // MAX_SAMPLES) or 1
+    values, measured, n_seen = [], [], 0
     for minibatch in cells:
+        some = slice(-n_seen % step, None, step)
+        values.append(csr_array(_returned(cells.schema, minibatch)[some].numpy()))
+        if minibatch.condition.measured_ng is not None:
+            measured.append(minibatch.condition.measured_ng[some].numpy())
+        n_seen += minibatch.n_cells
         highest_g = torch.maximum(highest_g, minibatch.x.dense().amax(0))
         sizes.append(minibatch.condition.size_n1)
         on_device = minibatch.to(device)
@@ -49,10 +61,29 @@ def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Ref
     counts = cells.schema.has_noise_model and cells.schema.output_kind.is_count
     limits = Limits(highest_g, torch.stack(torch.cat(sizes).aminmax())) if counts else None
     reference = Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions), limits=limits)
+    known_mg = np.concatenate(measured) if measured else None
+    reference = replace(reference, clusters=_clusters(reference, step, vstack(values, format="csr"), known_mg))
     if cells.schema.output_kind is not Kind.LOG:
         return reference
     share_g, mean_g = _zeros(cells)
     return replace(reference, hurdle=Hurdle.fit(_samples(model, cells.schema, reference, device), share_g, mean_g))
+
+
+def _returned(schema: Schema, minibatch: Cells) -> Tensor:
+    """Return measured values as tasks return them; zeros are exact."""
+    x_ng = schema.transform.invert(minibatch.x.dense(), minibatch.condition.size_n1)
+    return x_ng.masked_fill(x_ng.abs() < SMALLEST, 0) if schema.output_kind is Kind.LOG else x_ng
+
+
+def _clusters(reference: Reference, step: int, x_mg: csr_array, known_mg: NDArray[np.bool_] | None) -> Clusters | None:
+    """Return clusters of the reference cells, with the values of every few of them; None where too few are alike."""
+    condition = reference.condition
+    cluster_n = cluster(reference.mean_nk, reference.scale_nk, condition.size_n1, condition.codes, step)
+    marginals = []
+    for number in range(int(cluster_n.max()) + 1 if len(cluster_n) else 0):
+        row = (cluster_n[::step] == number).numpy()
+        marginals.append(Marginals.of(x_mg[row].toarray(), None if known_mg is None else known_mg[row]))
+    return Clusters(cluster_n, tuple(marginals)) if marginals else None
 
 
 def _zeros(cells: Loader) -> tuple[Tensor, Tensor]:

@@ -231,6 +231,10 @@ def _matching(schema: Schema, reference: Reference) -> Reference:
     """Return reference cells after checking them against the schema."""
     condition, n = reference.condition, reference.n_cells
     columns = [reference.scale_nk, condition.size_n1, *condition.codes.values(), *condition.values.values()]
+    if reference.clusters is not None:
+        columns.append(reference.clusters.cluster_n)
+        if any(each.n_genes != len(schema.genes) for each in reference.clusters.marginals):
+            raise ValueError("reference.safetensors has clusters of other genes than schema.json.")
     if any(len(column) != n for column in columns) or reference.mean_nk.shape != reference.scale_nk.shape:
         raise ValueError("reference.safetensors has columns of several lengths.")
     fields = [*schema.categorical, *(each for each in (schema.group, schema.view) if each)]

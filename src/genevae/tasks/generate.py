@@ -16,6 +16,8 @@ from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.io.ram import available_bytes
+from genevae.models.marginals import Marginals
+from genevae.models.mixture import Mixture
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-LATENTS = ("aggregate", "prior")
+LATENTS = ("mixture", "aggregate", "prior")
+MODEL_CELLS = 300
+"""Cells that are sampled from a cluster to know where a value is among those of the model."""
+MAX_VALUES = 20_000_000
+"""Cells × genes at once, so that cells of one cluster are sampled together."""
 
 
 def generate(
@@ -38,7 +44,8 @@ def generate(
     n: int = 1000,
     condition: Mapping[str, str | Sequence[str]] | None = None,
     per_category: Mapping[str, int] | None = None,
-    latent: Literal["aggregate", "prior"] = "aggregate",
+    latent: Literal["mixture", "aggregate", "prior"] = "mixture",
+    copula: bool = True,
     size: float | None = None,
     mean: bool = False,
     batch_size: int = 512,
@@ -48,15 +55,23 @@ def generate(
 ) -> AnnData:
     """Generate cells in given conditions.
 
-    z first, then x ~ p(x | z, c). Every new cell starts from a reference cell: a training cell in the target condition,
-    kept with the model. The new cell takes its size and its other covariates. Of log-normalised expression, no value is
-    negative, and each gene has the share of zeros that it had in training. Reference cells are used without
-    replacement until all have been used, so that even a few new cells are as diverse as the training cells. If no
-    training cell has the target condition, the reference cells that agree in most covariates are used.
+    z and the size first, then x ~ p(x | z, c), then the values of x are replaced by values of training cells with the
+    same rank. Every new cell starts from a reference cell: a training cell in the target condition, kept with the
+    model. The new cell takes its other covariates; its latent and its log size are sampled from the normal distribution
+    of the cells of its cluster: about 60 cells with the same categories, and similar latents and sizes. Reference cells
+    are used without replacement until all have been used, so that even a few new cells are as diverse as the training
+    cells.
 
-    Negative binomials have heavy tails. So counts are sampled from p(x | z, c) truncated at twice the largest count of
-    the gene among the reference cells, and at 1.5 times the largest of all genes; sizes are within those of training,
-    unless a size is given.
+    The model is a copula: it says which cells have much of a gene, and together with which other genes; how much that
+    is, the training cells say. With F the distribution of the gene's values among cells that the model samples from the
+    cluster, and F* that among the training cells of the cluster, x* = F*⁻¹(F(x)), with ties broken at random. Then no
+    value is beyond those of training. Cells in a condition that no training cell has have no F*: their latents are
+    those of the reference cells that agree in most covariates, and their values are the model's own.
+
+    Negative binomials have heavy tails. So counts of the model are sampled from p(x | z, c) truncated at twice the
+    largest count of the gene among the reference cells, and at 1.5 times the largest of all genes; sizes are within
+    those of training, unless a size is given. Of log-normalised expression, no value is negative, and each gene has the
+    share of zeros that it had in training.
 
     Parameters
     ----------
@@ -69,10 +84,13 @@ def generate(
     per_category
         Cells per category of a covariate, as FIELD=N, instead of n. The condition may set other covariates.
     latent
-        "aggregate": sample z from the posteriors of the reference cells, which form the aggregate posterior. "prior":
-        sample z from the prior, which never matches the aggregate posterior exactly.
+        "mixture": sample z and the log size from the normal distributions of clusters. "aggregate": sample z from the
+        posteriors of the reference cells, which form the aggregate posterior, with their sizes. "prior": sample z from
+        the prior, which never matches the aggregate posterior exactly.
+    copula
+        Whether values are replaced by those of training cells; only with latent "mixture", and without size and mean.
     size
-        Counts per cell; by default the size of the reference cell.
+        Counts per cell; by default sampled with the latent.
     mean
         Return E[x | z, c] instead of a sample of x: cells that differ by their latent, without the noise of expression.
     batch_size
@@ -106,31 +124,68 @@ def generate(
     targets = _targets(model.schema, n, condition or {}, per_category or {})
     require_writable(out, overwrite, model)
     _require_room(model, sum(count for _, count in targets), written=out is not None)
+    mapped = latent == "mixture" and copula and not mean and size is None
     with seeded(model.module, seed):
-        starts = [_sample_reference(model.reference, target, count) for target, count in targets]
-    new = Condition.join([target.apply(start.condition) for (target, _), start in zip(targets, starts, strict=True)])
+        clusters = model.reference.clusters
+        mixture = Mixture(model.reference, clusters) if latent == "mixture" and clusters is not None else None
+        starts = [_sample_reference(model.reference, mixture, target, count) for target, count in targets]
+    new = Condition.join(
+        [target.apply(cells.condition) for (target, _), (cells, _) in zip(targets, starts, strict=True)]
+    )
     if size is not None:
         new = new.with_size(torch.full_like(new.size_n1, size))
     elif model.reference.limits is not None:
         new = new.with_size(model.reference.limits.of_sizes(new.size_n1))
-    cells = Reference(torch.cat([each.mean_nk for each in starts]), torch.cat([each.scale_nk for each in starts]), new)
-    blocks = _blocks(model, cells, latent, mean, batch_size, seed)
+    mean_nk, scale_nk = (torch.cat([getattr(cells, name) for cells, _ in starts]) for name in ("mean_nk", "scale_nk"))
+    cluster_n = torch.cat([cluster_n for _, cluster_n in starts])
+    cells = Reference(mean_nk, scale_nk, new)
+    blocks = _blocks(model, cells, latent, mean, batch_size, seed, mixture if mapped else None, cluster_n)
     obs = _condition_obs(model.schema, new)
     uns = values_uns(model.schema, limited=not mean and model.reference.limits is not None)
     return TaskOutput(obs, model.schema.genes, blocks, uns).to_anndata(out)
 
 
 def _blocks(
-    model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int
-) -> Generator[Block, None, None]:
+    model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int,
+    mixture: Mixture | None, cluster_n: Tensor,
+) -> Generator[Block, None, None]:  # fmt: skip
     as_csr = None
+    at_once = max(batch_size, MAX_VALUES // len(model.schema.genes)) if mixture is not None else batch_size
     with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
-        for at in torch.arange(cells.n_cells).split(batch_size):
-            p = _expression(module, cells.take(at), latent)
-            size_n1 = cells.condition.size_n1[at]
-            x_ng = _expected(model.schema, p, size_n1) if mean else draw_expression(model, p, size_n1)
+        for rows in torch.arange(cells.n_cells).split(at_once):
+            if mixture is None:
+                p = _expression(module, cells.take(rows), latent)
+                size_n1 = cells.condition.size_n1[rows]
+                x_ng = _expected(model.schema, p, size_n1) if mean else draw_expression(model, p, size_n1)
+            else:
+                x_ng = _as_observed(model, module, mixture, cells.take(rows), cluster_n[rows], batch_size)
             as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
-            yield {"X": csr_or_dense(x_ng, as_csr)}
+            for part in x_ng.split(batch_size):
+                yield {"X": csr_or_dense(part, as_csr)}
+
+
+def _as_observed(
+    model: TrainedModel, module: VAE, mixture: Mixture, cells: Reference, cluster_n: Tensor, batch_size: int
+) -> Tensor:
+    """Sample expression, and replace it by values of the training cells of the cluster that have the same rank."""
+
+    def sampled(some: Reference) -> Tensor:
+        parts = []
+        for at in torch.arange(some.n_cells).split(batch_size):
+            p = _expression(module, some.take(at), "mixture")
+            parts.append(draw_expression(model, p, some.condition.size_n1[at]))
+        return torch.cat(parts)
+
+    x_ng = torch.empty(cells.n_cells, len(model.schema.genes))
+    for number in cluster_n.unique().tolist():
+        here = (cluster_n == number).nonzero().squeeze(-1)
+        values_ng = sampled(cells.take(here))
+        if number >= 0:
+            of_model = Marginals.of(sampled(mixture.of_cluster(number, MODEL_CELLS)).numpy())
+            rank_ng = of_model.ranks(values_ng.numpy(), torch.rand(values_ng.shape).numpy())
+            values_ng = torch.from_numpy(mixture.clusters.marginals[number].quantiles(rank_ng)).float()
+        x_ng[here] = values_ng
+    return x_ng
 
 
 def _expected(schema: Schema, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:
@@ -171,11 +226,21 @@ def _count(given: int | str, name: str) -> int:
     return int(given)
 
 
-def _sample_reference(reference: Reference, target: TargetCondition, n: int) -> Reference:
-    """Sample the reference cells that agree best with the target, each once before any is used again."""
+def _sample_reference(
+    reference: Reference, mixture: Mixture | None, target: TargetCondition, n: int
+) -> tuple[Reference, Tensor]:
+    """Sample the reference cells that agree best with the target, each once before any is used again.
+
+    With a mixture, cells like these are sampled. Also returns the cluster whose values the new cells take; −1 for none,
+    as where no reference cell has the target condition.
+    """
     rows = reference.nearest_rows(target.codes)
     rounds = -(-n // len(rows))
-    return reference.take(rows[torch.rand(rounds, len(rows)).argsort(1).flatten()[:n]])
+    chosen = rows[torch.rand(rounds, len(rows)).argsort(1).flatten()[:n]]
+    if mixture is None:
+        return reference.take(chosen), torch.full((n,), -1)
+    seen = not target.values and int(reference.agreement_n(target.codes)[rows[0]]) == len(target.codes)
+    return mixture.like(chosen), mixture.clusters.cluster_n[chosen] if seen else torch.full((n,), -1)
 
 
 def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistribution:

@@ -1,0 +1,67 @@
+"""A mixture of normal distributions over latents and log sizes, one for each cluster of reference cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from genevae.models.clusters import Clusters
+from genevae.models.reference import Reference
+
+__all__ = ["Mixture"]
+
+
+class Mixture:
+    """Draws cells that are like some reference cells, and the same as none.
+
+    The latent and the log size of a cell come from the normal distribution of its cluster: the mean and the covariance
+    of [z, log size] among its cells, where z is a sample of each posterior. The covariance is shrunk towards a multiple
+    of the identity (Ledoit and Wolf 2004).
+
+    Parameters
+    ----------
+    reference
+        The cells.
+    clusters
+        Their clusters.
+    """
+
+    def __init__(self, reference: Reference, clusters: Clusters) -> None:
+        self.reference, self.clusters = reference, clusters
+        z_nk = reference.mean_nk + reference.scale_nk * torch.randn_like(reference.mean_nk)
+        self._both_nk = torch.cat([z_nk, reference.condition.size_n1.clamp(min=1e-12).log()], dim=1).double()
+        self._normals: dict[int, MultivariateNormal] = {}
+
+    def like(self, row_n: Tensor) -> Reference:
+        """Draw a cell for each of these reference cells, with its covariates.
+
+        Sizes are within those of the cluster. Cells without a cluster keep their posterior and their size.
+        """
+        start = self.reference.take(row_n)
+        mean_nk, scale_nk, size_n1 = start.mean_nk.clone(), start.scale_nk.clone(), start.condition.size_n1.clone()
+        cluster_n = self.clusters.cluster_n[row_n]
+        for number in cluster_n[cluster_n >= 0].unique().tolist():
+            here_n = cluster_n == number
+            sample = self._normal(number).sample((int(here_n.sum()),)).to(mean_nk)
+            sizes = self.reference.condition.size_n1[self.clusters.cluster_n == number]
+            mean_nk[here_n], scale_nk[here_n] = sample[:, :-1], 0.0
+            size_n1[here_n] = sample[:, -1:].exp().clamp(sizes.min(), sizes.max())
+        return replace(start, mean_nk=mean_nk, scale_nk=scale_nk, condition=start.condition.with_size(size_n1))
+
+    def of_cluster(self, number: int, n: int) -> Reference:
+        """Draw cells of one cluster."""
+        rows = (self.clusters.cluster_n == number).nonzero().squeeze(-1)
+        return self.like(rows[torch.randint(len(rows), (n,))])
+
+    def _normal(self, number: int) -> MultivariateNormal:
+        from sklearn.covariance import ledoit_wolf
+
+        if number not in self._normals:
+            both_nk = self._both_nk[self.clusters.cluster_n == number]
+            covariance = torch.from_numpy(ledoit_wolf(both_nk.numpy())[0])
+            covariance = covariance + 1e-6 * torch.eye(len(covariance))
+            self._normals[number] = MultivariateNormal(both_nk.mean(0), covariance)
+        return self._normals[number]
