@@ -18,8 +18,8 @@ class Mixture:
     """Draws cells that are like some reference cells, and the same as none.
 
     The latent and the log size of a cell come from the normal distribution of its cluster: the mean and the covariance
-    of [z, log size] among its cells, where z is a sample of each posterior. The covariance is shrunk towards a multiple
-    of the identity (Ledoit and Wolf 2004).
+    of [z, log size] among its cells, where z is a sample of each posterior. Correlations are shrunk towards zero, as
+    Ledoit and Wolf (2004) do it, and variances are kept.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ class Mixture:
 
         if number not in self._normals:
             both_nk = self._both_nk[self.clusters.cluster_n == number]
-            covariance = torch.from_numpy(ledoit_wolf(both_nk.numpy())[0])
-            covariance = covariance + 1e-6 * torch.eye(len(covariance))
+            scale_k = both_nk.std(0).clamp(min=1e-6)
+            correlation = torch.from_numpy(ledoit_wolf(((both_nk - both_nk.mean(0)) / scale_k).numpy())[0])
+            covariance = (correlation + 1e-6 * torch.eye(len(correlation))) * torch.outer(scale_k, scale_k)
             self._normals[number] = MultivariateNormal(both_nk.mean(0), covariance)
         return self._normals[number]
