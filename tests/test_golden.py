@@ -83,7 +83,7 @@ def digests_of_tasks(model: gv.Trained, adata: AnnData) -> dict[str, str]:
     }
     if "type" in model.calibration:
         results["classify"] = (
-            gv.classify(model, adata, field="type").drop(columns=["label", "true"]).to_numpy(np.float64)
+            gv.classify(model, adata, field="type").drop(columns=["label", "true", "set"]).to_numpy(np.float64)
         )
     return {name: digest(result) for name, result in results.items()}
 

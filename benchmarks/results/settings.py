@@ -30,7 +30,9 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
     "knock-outs": {"nb": {}},
     "effects": {"nb": {}},
     "simulation": {"nb": {}, "convolutional-nb": {}, "convolutional": {}},
-    "labels": {"nb": {}, "conditional": {}, "nb without types": {}},
+    "labels": {"nb": {}},
+    "studies": {"nb": {}},
+    "unseen": {"nb": {}},
     "bulk": {"bulk": {}},
 }
 """Settings of our recipes other than their defaults, by question and method. Jobs run again if they change."""
@@ -71,6 +73,8 @@ VISITS = {
     "effects": 20_000,
     "simulation": 50_000,
     "labels": 150_000,
+    "studies": 100_000,
+    "unseen": 100_000,
     "bulk": 100_000,
 }
 """Cells visited in one training, over all epochs: epochs = visits / training cells, within bounds."""

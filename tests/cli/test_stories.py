@@ -36,6 +36,7 @@ def test_fit_leaves_a_whole_folder(run: Path) -> None:
         "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json",
         "history.csv", "split.csv", "config.toml", "manifest.json", "fields.csv", "vocabularies.json",
         "log.jsonl", "training.png", "responses.safetensors", "states.json",
+        "labels.safetensors", "labels.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
@@ -97,14 +98,19 @@ def test_denoise_replaces_only_when_forced(run: Path, cells: Path, tmp_path: Pat
     np.testing.assert_array_equal(ad.read_h5ad(out).X, first.X)
 
 
-def test_classify(run: Path, cells: Path, tmp_path: Path) -> None:
-    for method in ("posterior", "reconstruction"):
+def test_classify(run: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("posterior", "reconstruction", "stack"):
         out = tmp_path / f"{method}.csv"
         main(["classify", str(run), str(cells), "--field", "cell_type", "--method", method, "--out", str(out)])
         table = pd.read_csv(out, index_col="cell")
         true = ad.read_h5ad(cells).obs["cell_type"].astype(str)
         commonest = true.value_counts(normalize=True).iloc[0]
         assert (table["label"] == true).mean() > commonest + 0.1
+    sets = table["set"].fillna("").str.split(" | ", regex=False)
+    assert np.mean([label in some for label, some in zip(true, sets, strict=True)]) > 0.85
+    said = capsys.readouterr().out
+    assert "cell_type of 700 cells: Dendritic" in said
+    assert said.count("Plausible labels: ") == 1
 
 
 def test_inspect(cells: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,11 @@ def test_a_trained_model_tells_types_and_stands_beside_classifiers(cells, nb):
     assert "nb predicts type right in" in section.verdicts[0].text
     assert "of 80 cells" in section.verdicts[0].text
     np.testing.assert_allclose(section.charts[0].values.sum(1), 1)
+    (covered,) = (score.value for score in section.scores if score.metric == "coverage of label sets")
+    table = gv.classify(nb, cells[(nb.split == "test").to_numpy()].copy(), field="type")
+    assert covered == np.mean(
+        [true in some.split(" | ") for true, some in zip(table["true"], table["set"], strict=True)]
+    )
 
 
 def test_neither_batches_nor_perturbations_are_labels(cells, nb):

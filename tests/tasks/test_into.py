@@ -26,7 +26,10 @@ VERBS = {
         {"layers/counterfactual", "obs/counterfactual_support", "uns/genevae_counterfactual",
          *(f"layers/counterfactual_{name}" for name in ("mean", "lower", "upper", "draw"))},
     ),
-    "classify": (["classify", "--field", "t"], {"obs/t_predicted", "obs/t_probability"}),
+    "classify": (
+        ["classify", "--field", "t"],
+        {"obs/t_predicted", "obs/t_probability", "obs/t_set", "obs/t_unknown"},
+    ),
 }  # fmt: skip
 """For each command, its words, and the elements that it adds."""
 

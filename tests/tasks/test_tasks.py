@@ -25,6 +25,7 @@ STIM = {"drug": "stim"}
 TASKS: dict[str, Callable] = {
     "embed": embed,
     "classify": lambda model, data, **kw: classify(model, data, field="type", **kw),
+    "posterior": lambda model, data, **kw: classify(model, data, field="type", method="posterior", **kw),
     "reconstruct": lambda model, data, **kw: classify(model, data, field="type", method="reconstruction", **kw),
     "counterfactual": lambda model, data, **kw: counterfactual(model, data, condition=STIM, **kw),
     "denoise": denoise,
@@ -37,7 +38,7 @@ SEEDED = [name for name in TASKS if name != "embed"]
 def numbers(result: AnnData | pd.DataFrame) -> dict[str, np.ndarray]:
     """Return all the numbers of a result, by name."""
     if isinstance(result, pd.DataFrame):
-        return {name: result[name].to_numpy() for name in result if name not in ("label", "true")}
+        return {name: result[name].to_numpy() for name in result if name not in ("label", "true", "set")}
     arrays = {**result.layers, **result.obsm}
     if result.X is not None:
         arrays["X"] = result.X.toarray() if sparse.issparse(result.X) else result.X
@@ -94,7 +95,7 @@ def test_a_task_leaves_the_users_random_numbers_as_they_were(task, tiny_model, a
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["embed", "classify", "reconstruct"])
+@pytest.mark.parametrize("name", ["embed", "classify", "posterior", "reconstruct"])
 @pytest.mark.parametrize("batch_size", [1, 7, 39])
 def test_deterministic_results_do_not_depend_on_the_batch_size(name, tiny_model, adata, batch_size):
     one, other = numbers(TASKS[name](tiny_model, adata)), numbers(TASKS[name](tiny_model, adata, batch_size=batch_size))
@@ -107,7 +108,7 @@ def test_the_same_seed_gives_the_same_bits(name, tiny_model, adata):
     assert same(TASKS[name](tiny_model, adata, seed=4), TASKS[name](tiny_model, adata, seed=4))
 
 
-@pytest.mark.parametrize("name", ["classify", "counterfactual", "denoise", "generate"])
+@pytest.mark.parametrize("name", ["posterior", "counterfactual", "denoise", "generate"])
 def test_another_seed_gives_other_numbers(name, tiny_model, adata):
     assert not same(TASKS[name](tiny_model, adata, seed=4), TASKS[name](tiny_model, adata, seed=5))
 
@@ -352,6 +353,30 @@ def test_classify_tells_the_types_apart_and_its_probabilities_sum_to_one(tiny_mo
     np.testing.assert_allclose(table["probability"], p.max(1))
     assert (table["label"].to_numpy() == np.array(list("ABC"))[p.argmax(1)]).all()
     assert (table["label"].to_numpy() == adata.obs["type"].to_numpy()).mean() > 0.9
+
+
+def test_classify_says_which_labels_are_plausible(tiny_model, make_adata):
+    cells = make_adata(400, seed=7)
+    table = classify(tiny_model, cells, field="type")
+    p = table[["probability A", "probability B", "probability C"]].to_numpy()
+    sets = [set(text.split(" | ")) - {""} for text in table["set"]]
+    for row, some in zip(p, sets, strict=True):
+        assert some == {"ABC"[c] for c in np.argsort(-row)[: len(some)]}, "the most probable labels come first"
+    assert 0.8 < np.mean([label in some for label, some in zip(table["true"], sets, strict=True)]) < 0.99
+    assert table["unknown"].between(0, 1).all()
+    assert abs(table["unknown"].mean() - 0.5) < 0.1
+
+
+def test_a_run_without_label_models_classifies_by_its_posterior(tiny_model, adata):
+    old = classify(replace(tiny_model, labels=None), adata, field="type")
+    pd.testing.assert_frame_equal(old, classify(tiny_model, adata, field="type", method="posterior"))
+    assert "set" not in old
+
+
+@pytest.mark.parametrize("field", ["drug", "lane"])
+def test_perturbations_and_batches_are_classified_by_the_posterior(tiny_model, adata, field):
+    assert list(tiny_model.labels.fields) == ["type"]
+    assert "set" not in classify(tiny_model, adata, field=field)
 
 
 def test_classify_by_reconstruction_takes_the_smallest_error(tiny_model, adata):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
+MOST_LABELS, FAR = 10, 0.99
+
 Out = Annotated[
     Path | None, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")
 ]
@@ -32,14 +34,16 @@ def classify(
     out: Out = None,
     into: Into = None,
     force: Force = False,
-    method: Literal["posterior", "reconstruction"] = "posterior",
+    method: Literal["stack", "posterior", "reconstruction"] = "stack",
     threshold: float = 0.0,
     batch_size: int = 256,
     seed: int = 0,
 ) -> None:
     """Classify cells by a field that the model is conditioned on.
 
-    Where the data have the field, its values are in the column true. As .npy, the result is an array of texts, cells ×
+    Where the data have the field, its values are in the column true. The column set has the labels that are plausible:
+    in 90 % of cells like those of training, the true one is among them. The column unknown is near one for cells unlike
+    all labels. As .npy, the result is an array of texts, cells ×
     2: the predicted label, and the true one, which is empty where it is missing.
 
     Parameters
@@ -47,7 +51,8 @@ def classify(
     field
         The categorical condition to predict.
     method
-        By calibrated posterior, or by best reconstruction: the largest log p(x | z̄, y), z̄ the posterior's mean.
+        By the stack: logistic regression, nearest training cells and the model's posterior, weighted. Or by the
+        calibrated posterior alone, or by best reconstruction: the largest log p(x | z̄, y), z̄ the posterior's mean.
     threshold
         Cells whose best probability is below this get the label "unknown".
     batch_size
@@ -68,6 +73,8 @@ def classify(
         gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed,
         into=into, overwrite=force,
     )  # fmt: skip
+    for line in _summary(table, field):
+        say(line)
     if out is None:
         say(f"Wrote {path}")
         return
@@ -80,6 +87,28 @@ def classify(
         np.save(folder / out.name, _labels(table), allow_pickle=False)
         replace_with(folder / out.name, out)
     say(f"Wrote {out}")
+
+
+def _summary(table: pd.DataFrame, field: str) -> list[str]:
+    """Return the number of cells of each label, and how many labels are plausible for a cell."""
+    if table.empty:
+        return []
+    counts = table["label"].value_counts()
+    common = ", ".join(f"{label} {n:,}" for label, n in counts.head(MOST_LABELS).items())
+    rest = f", and {len(counts) - MOST_LABELS} more" if len(counts) > MOST_LABELS else ""
+    lines = [f"{field} of {len(table):,} cells: {common}{rest}"]
+    if "set" in table:
+        from genevae.tasks.classify import SEPARATOR
+
+        n_labels = table["set"].map(lambda each: len(each.split(SEPARATOR)) if each else 0)
+        shares = [f"{share:.1%} {name}" for name, share in (("one", (n_labels == 1).mean()),
+                  ("several", (n_labels > 1).mean()), ("none", (n_labels == 0).mean()))]  # fmt: skip
+        far = (table["unknown"] > FAR).mean()
+        lines.append(
+            f"Plausible labels: {', '.join(shares)}. {far:.1%} of the cells are farther from every label than "
+            f"{FAR:.0%} of the training cells are."
+        )
+    return lines
 
 
 def _labels(table: pd.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.str_]]:

@@ -106,7 +106,8 @@ class Model(Protocol):
     ``counterfactual(cells, condition, seed)``
         The same cells in another condition, cells × genes.
     ``classify(cells, field, seed)``
-        A table with ``label`` and ``probability`` of every cell.
+        A table with ``label`` and ``probability`` of every cell, and perhaps ``set`` (plausible labels, joined by
+        " | ") and ``unknown`` (high for cells unlike all labels).
     ``gene_embeddings()``
         A vector for every gene, by name.
 

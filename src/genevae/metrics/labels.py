@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.metrics.metric import Metric
 
 __all__ = [
-    "ACCURACY", "CALIBRATION_ERROR", "MACRO_F1", "RISK_COVERAGE_AREA", "UNSEEN_AUROC", "Majority", "Reliability",
-    "accuracy", "auroc", "confusion", "expected_calibration_error", "macro_f1", "majority", "majority_accuracy",
-    "reliability", "risk_coverage", "risk_coverage_area",
+    "ACCURACY", "CALIBRATION_ERROR", "MACRO_F1", "RISK_COVERAGE_AREA", "SET_COVERAGE", "UNSEEN_AUROC", "Majority",
+    "Reliability", "accuracy", "auroc", "confusion", "expected_calibration_error", "macro_f1", "majority",
+    "majority_accuracy", "reliability", "risk_coverage", "risk_coverage_area",
 ]  # fmt: skip
 
 ACCURACY = Metric("accuracy", "higher", 1, "Share of the cells whose label is predicted right.")
@@ -30,9 +30,13 @@ RISK_COVERAGE_AREA = Metric(
     "Mean share of wrong labels among the most certain cells, over all shares of cells.",
     "Geifman, Uziel and El-Yaniv, ICLR (2019)",
 )  # fmt: skip
+SET_COVERAGE = Metric(
+    "coverage of label sets", "closer", 0.9, "Share of the cells whose set of plausible labels has the true one.",
+    "Sadinle, Lei and Wasserman, JASA 114:223 (2019)",
+)  # fmt: skip
 UNSEEN_AUROC = Metric(
     "AUROC of labels never seen", "higher", 1,
-    "How well a low probability identifies cells of a label that was left out of training.",
+    "How well a low probability, or a large distance, identifies cells of a label that was left out of training.",
     "Hanley and McNeil, Radiology 143:29 (1982)",
 )  # fmt: skip
 

@@ -29,6 +29,7 @@ from genevae.responses.answer import Responses
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
+from genevae.runs.labels import fit_labels
 from genevae.runs.prepare import Loaders, Prepared, prepare
 from genevae.runs.pretrained import recipe_like, transfer_weights
 from genevae.runs.provenance import provenance
@@ -366,17 +367,19 @@ def _train(
     module, history, transferred = _optimised(prepared, config, loaders, device, world, callbacks, from_run)
     if transferred is not None:
         facts = {**facts, "from": transferred}
+    calibrated = calibrate(module, loaders.training, loaders.calibration, device, progress and world.is_first)
     return Trained(
         module.eval(),
         recipe,
         schema,
         reference_posteriors(module, loaders.reference, device),
-        calibrate(module, loaders.training, loaders.calibration, device, progress and world.is_first),
+        {name: calibration for name, (calibration, _) in calibrated.items()},
         history.to_frame(),
         prepared.parts(),
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
         fields=field_specifications(prepared.source.obs),
         contents=prepared.contents(),
+        labels=fit_labels(loaders.training, loaders.reference.sampler.rows, calibrated),
         responses=_responses(module, history.ended, loaders, prepared, config, device, world, stop, progress),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
 from genevae.training.progress import progress_bar
 
-__all__ = ["calibrate", "reference_posteriors"]
+__all__ = ["Scored", "calibrate", "reference_posteriors"]
 
 MAX_SAMPLES = 40_000_000
 """Cells × genes at most that are sampled for the share of zeros, and that clusters are made of."""
@@ -114,10 +114,29 @@ def _samples(model: VAE, schema: Schema, reference: Reference, device: torch.dev
     return torch.cat(samples)
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The bounds of validation cells under each category of a field.
+
+    Parameters
+    ----------
+    row_n
+        The cells.
+    score_nc
+        Their bounds, in nats.
+    place_n
+        The column of each cell's category.
+    """
+
+    row_n: NDArray[np.int64]
+    score_nc: NDArray[np.float64]
+    place_n: NDArray[np.int64]
+
+
 def calibrate(
     model: VAE, training: Loader, validation: Loader, device: torch.device, progress: bool = False
-) -> dict[str, Calibration]:
-    """Fit a temperature for the predicted probabilities of every categorical field.
+) -> dict[str, tuple[Calibration, Scored]]:
+    """Fit a temperature for the predicted probabilities of every categorical field; return the bounds too.
 
     Only categories of training cells are predicted, not combinations without cells, nor categories held out.
 
@@ -167,17 +186,23 @@ def _calibrate_field(
     validation: Loader,
     device: torch.device,
     advance: Callable[[int], None],
-) -> Calibration:
+) -> tuple[Calibration, Scored]:
     share_c = (count_c + 0.5) / (count_c + 0.5).sum()
     log_prior_c, code_c = tuple(share_c.log().tolist()), tuple(seen.tolist())
-    scores, codes = [], []
+    scores, codes, rows = [], [], []
     generator = torch.Generator().manual_seed(0)
     for minibatch in validation:
         true_nc = minibatch.condition.codes[name].unsqueeze(-1) == seen
         is_predicted = true_nc.any(-1)
         scores.append(bounds_nc(model, minibatch.to(device), name, code_c, generator).cpu()[is_predicted])
         codes.append(true_nc[is_predicted].long().argmax(-1))
+        rows.append(minibatch.row_n[is_predicted])
         advance(true_nc.numel())
     n_known = sum(map(len, codes))
-    temperature = fit_temperature(torch.cat(scores), torch.cat(codes), log_prior_c) if n_known else 1.0
-    return Calibration(temperature if math.isfinite(temperature) else 1.0, log_prior_c, code_c)
+    if not n_known:
+        nothing = np.empty(0, dtype=np.int64)
+        return Calibration(1.0, log_prior_c, code_c), Scored(nothing, np.empty((0, len(code_c))), nothing)
+    score_nc, place_n = torch.cat(scores).double(), torch.cat(codes)
+    temperature = fit_temperature(score_nc, place_n, log_prior_c)
+    scored = Scored(torch.cat(rows).numpy(), score_nc.numpy(), place_n.numpy())
+    return Calibration(temperature if math.isfinite(temperature) else 1.0, log_prior_c, code_c), scored

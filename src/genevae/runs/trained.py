@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 from genevae.data.schema import Schema
 from genevae.errors import DataError, RunError
 from genevae.io.bounded import read_json
+from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.responses.answer import Responses
+from genevae.runs.labels import LABELS, labels_files, labels_in
 from genevae.runs.manifest import tensor_shapes, verify_folder, write_folder, write_tensors
 from genevae.runs.response_files import RESPONSES, responses_files, responses_in
 
@@ -63,6 +65,8 @@ class Trained:
     responses
         Profiles of the training cells in every state, and what models predicted for states that they were trained
         without; None where the model has no conditions, or is of an earlier version.
+    labels
+        Label models of the fields that are labels; None where there are none, or the model is of an earlier version.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
     folder
@@ -80,6 +84,7 @@ class Trained:
     contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False, kw_only=True)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     responses: Responses | None = field(default=None, repr=False, kw_only=True)
+    labels: Labels | None = field(default=None, repr=False, kw_only=True)
     folder: Path | None = field(default=None, repr=False, kw_only=True)
 
 
@@ -128,6 +133,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "split.csv": lambda file: _split_table(model).to_csv(file, index_label="cell"),
         "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
         **(responses_files(model.responses) if model.responses is not None else {}),
+        **(labels_files(model.labels) if model.labels is not None else {}),
     }
 
 
@@ -162,18 +168,20 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
         module.load_state_dict(load_file(path / "model.safetensors"))
         reference = _matching(schema, Reference.from_tensors(load_file(path / "reference.safetensors")))
         n_latent = reference.mean_nk.shape[1]
+        calibration = _calibrations(schema, read_json(path / "calibration.json"))
         return Trained(
             module.to(device).eval(),
             recipe,
             schema,
             reference,
-            _calibrations(schema, read_json(path / "calibration.json")),
+            calibration,
             _read_table(path / "history.csv"),
             cells["part"],
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_fields_in(path) if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
             responses=responses_in(path, schema, n_latent) if RESPONSES in facts["sha256"] else None,
+            labels=labels_in(path, schema, calibration) if LABELS in facts["sha256"] else None,
             folder=path.absolute(),
         )
     except Exception as error:  # whatever another version, or somebody, has written

@@ -21,6 +21,7 @@ from genevae.distributions import ExpressionDistribution
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
+from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
@@ -63,6 +64,10 @@ class TrainedModel(Protocol):
     @property
     def responses(self) -> Responses | None:
         """Profiles of the training cells in every state, from which responses are predicted; None without any."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """Label models of the fields that are labels; None without any."""
 
 
 @contextmanager

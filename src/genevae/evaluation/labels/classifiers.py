@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from genevae.metrics.labels import (
     CALIBRATION_ERROR,
     MACRO_F1,
     RISK_COVERAGE_AREA,
+    SET_COVERAGE,
     UNSEEN_AUROC,
     accuracy,
     auroc,
@@ -32,6 +34,7 @@ from genevae.metrics.labels import (
 from genevae.metrics.principal import Principal
 from genevae.metrics.response import log_normalised
 from genevae.report.records import Role, Score
+from genevae.tasks.classify import SEPARATOR
 
 __all__ = ["LabelPredictions", "Prediction", "confusion_of", "predict_labels", "scores_of", "unseen_scores"]
 
@@ -52,12 +55,26 @@ class Prediction:
         Its name, and whether it is a model.
     label_n, probability_n
         The label of each cell, and its probability.
+    unknown_n
+        How unlike all labels each cell is; one less the probability where a model does not say it.
+    set_n
+        The plausible labels of each cell; None without.
     """
 
     who: str
     role: Role
     label_n: NDArray[Any]
     probability_n: NDArray[np.float64]
+    unknown_n: NDArray[np.float64]
+    set_n: Sequence[frozenset[str]] | None = None
+
+    @classmethod
+    def of(cls, who: str, role: Role, table: pd.DataFrame) -> Prediction:
+        """Return the prediction in a table of labels."""
+        probability_n = table["probability"].to_numpy(dtype=np.float64)
+        unknown_n = table["unknown"].to_numpy(dtype=np.float64) if "unknown" in table else 1 - probability_n
+        set_n = [frozenset(each.split(SEPARATOR)) for each in table["set"]] if "set" in table else None
+        return cls(who, role, table["label"].to_numpy(dtype=str), probability_n, unknown_n, set_n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +109,7 @@ def predict_labels(context: EvaluationContext, field: str, cells: Selection) -> 
     for name, model in context.models.items():
         if model.classify is not None and field in model.labels:
             table = model.classify(cells.evaluation, field, context.seed)
-            probability_n = table["probability"].to_numpy(dtype=np.float64)
-            models.append(Prediction(name, "run", table["label"].to_numpy(dtype=str), probability_n))
+            models.append(Prediction.of(name, "run", table))
     baselines = list(_baselines(context, field, labelled, cells.evaluation))
     return LabelPredictions(field, _labels(cells.evaluation, field), models, baselines)
 
@@ -120,12 +136,12 @@ def _baselines(context: EvaluationContext, field: str, training: AnnData, evalua
             yield _by(f"nearest neighbours on the latent of {name}", KNeighborsClassifier(n_near), latents, label_n)
     label, share = majority(label_n)
     n = evaluation.n_obs
-    yield Prediction("commonest label", "baseline", np.full(n, label), np.full(n, share))
+    yield Prediction("commonest label", "baseline", np.full(n, label), np.full(n, share), np.full(n, 1 - share))
 
 
 def _by(who: str, classifier: Any, spaces: Spaces, label_n: NDArray[Any]) -> Prediction:
     p_nc = classifier.fit(spaces[0], label_n).predict_proba(spaces[1])
-    return Prediction(who, "baseline", classifier.classes_[p_nc.argmax(1)], p_nc.max(1))
+    return Prediction(who, "baseline", classifier.classes_[p_nc.argmax(1)], p_nc.max(1), 1 - p_nc.max(1))
 
 
 def _principal(context: EvaluationContext, training: AnnData, evaluation: AnnData) -> Spaces:
@@ -154,15 +170,17 @@ def _scores(labels: LabelPredictions, predicted: Prediction, seed: int) -> Itera
         CALIBRATION_ERROR, who, expected_calibration_error(right_n, predicted.probability_n), role, of
     )
     yield Score.of_metric(RISK_COVERAGE_AREA, who, risk_coverage_area(right_n, predicted.probability_n), role, of)
+    if predicted.set_n is not None:
+        covered = [label in some for label, some in zip(labels.true_n, predicted.set_n, strict=True)]
+        yield Score.of_metric(SET_COVERAGE, who, float(np.mean(covered)), role, of)
 
 
 def unseen_scores(labels: LabelPredictions, unseen: LabelPredictions) -> Iterator[Score]:
-    """Score whether cells of labels that were never seen have lower probabilities than the others."""
+    """Score whether cells of labels that were never seen are less like all labels than the others."""
     known = {predicted.who: predicted for predicted in labels.all}
     for predicted in unseen.all:
-        probability_n = np.concatenate([predicted.probability_n, known[predicted.who].probability_n])
-        is_unseen_n = np.arange(len(probability_n)) < len(predicted.probability_n)
-        value = auroc(is_unseen_n, 1 - probability_n)
+        unknown_n = np.concatenate([predicted.unknown_n, known[predicted.who].unknown_n])
+        value = auroc(np.arange(len(unknown_n)) < len(predicted.unknown_n), unknown_n)
         yield Score.of_metric(UNSEEN_AUROC, predicted.who, value, predicted.role, labels.field)
 
 
