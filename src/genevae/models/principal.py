@@ -17,48 +17,71 @@ from genevae.nn.linear import product
 
 __all__ = ["PrincipalLikelihood", "PrincipalPosterior", "start_from_components"]
 
+RIDGE = 1e-3
+"""What is added to the least squares of samples that lack genes, over the mean of their diagonal."""
 MAX_VALUES = 40_000_000
 """Samples × genes at most that components are computed from."""
 
 
 class PrincipalPosterior(nn.Module):
-    """q(z | x, c) with the mean x W G / m + α g(x, c), where m of G genes were measured.
+    """q(z | x, c) with the mean x W + g(x, c); g starts at zero.
+
+    Where a sample lacks genes, x W is the score that fits the others best, by least squares; in training, where genes
+    are masked at random, it is x W over the share of the genes that were measured.
 
     Parameters
     ----------
     network
         Gives g as its mean, and the standard deviation. Genes of x have mean zero.
+    n_genes, n_latent
+        Rows and columns of W, which training does not change.
     """
+
+    weight_gk: Tensor
 
     def __init__(self, network: nn.Module, n_genes: int, n_latent: int) -> None:
         super().__init__()
         self.network = network
-        self.weight_gk = nn.Parameter(torch.zeros(n_genes, n_latent))
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.register_buffer("weight_gk", torch.zeros(n_genes, n_latent))
 
     def forward(self, cells: Cells) -> Normal:
         """Return q(z | x, c), of ``z_nk``."""
         q = self.network(cells)
-        linear_nk = product(cells.x, self.weight_gk)
-        measured_ng = cells.condition.measured_ng
-        if measured_ng is not None:
-            linear_nk = linear_nk / measured_ng.to(linear_nk).mean(-1, keepdim=True).clamp(min=1e-3)
-        return Normal(linear_nk + self.gain * q.mean, q.scale, validate_args=False)
+        return Normal(self._scores(cells) + q.mean, q.scale, validate_args=False)
+
+    def _scores(self, cells: Cells) -> Tensor:
+        linear_nk, measured_ng = product(cells.x, self.weight_gk), cells.condition.measured_ng
+        if measured_ng is None or measured_ng.all():
+            return linear_nk
+        if self.training:
+            return linear_nk / measured_ng.to(linear_nk).mean(-1, keepdim=True).clamp(min=1e-3)
+        all_kk = self.weight_gk.T @ self.weight_gk
+        ridge_kk = RIDGE * all_kk.diagonal().mean() * torch.eye(len(all_kk)).to(all_kk)
+        fitted_nk = torch.empty_like(linear_nk)
+        patterns, pattern_n = measured_ng.unique(dim=0, return_inverse=True)
+        for number, measured_g in enumerate(patterns):  # (WᵀW)(W_oᵀW_o)⁻¹ W_oᵀx_o, with the rows of measured genes
+            known_mk = self.weight_gk[measured_g]
+            here_n = pattern_n == number
+            solved = torch.linalg.solve(known_mk.T @ known_mk + ridge_kk, linear_nk[here_n].T)
+            fitted_nk[here_n] = ((all_kk + ridge_kk) @ solved).T
+        return fitted_nk
 
 
 class PrincipalLikelihood(NormalLikelihood):
-    """x ~ Normal(z W + α h(z, c) + b, σ), one σ and one b per gene; parameters as those of its parent.
+    """x ~ Normal(z W + h(z, c), σ), one σ per gene; parameters as those of its parent, whose mean is h.
 
-    h and b are the parent's mean, α h + α b; α starts at zero.
+    Training does not change W, and h starts at zero.
     """
+
+    weight_kg: Tensor
 
     def __init__(self, *arguments: object, n_latent: int, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.weight_kg = nn.Parameter(torch.zeros(n_latent, self.mean.out_features))
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.register_buffer("weight_kg", torch.zeros(n_latent, self.mean.out_features))
+        nn.init.zeros_(self.mean.weight)
 
     def _mean(self, z: Tensor, condition: Condition) -> Tensor:
-        return z @ self.weight_kg + self.gain * super()._mean(z, condition)
+        return z @ self.weight_kg + super()._mean(z, condition)
 
 
 @torch.no_grad()
@@ -86,14 +109,22 @@ def start_from_components(module: VAE, cells: Iterable[Cells]) -> None:
         n_rows += minibatch.n_cells
         if n_rows * n_genes >= MAX_VALUES:
             break
-    x_ng = torch.cat(rows)
-    n_components = min(n_latent, *x_ng.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        _, size_k, component_gk = torch.pca_lowrank(x_ng, min(n_components + 10, *x_ng.shape), center=False, niter=4)
-    size_k, component_gk = size_k[:n_components], component_gk[:, :n_components]
-    scale = math.sqrt(max(float(size_k.square().mean()) / len(x_ng), 1e-6))
-    posterior.weight_gk[:, :n_components] = component_gk / scale
-    likelihood.weight_kg[:n_components] = scale * component_gk.T
+    size_k, component_gk = _components(torch.cat(rows).double(), n_latent)
+    n_components = len(size_k)
+    scale = math.sqrt(max(float(size_k.square().mean()) / n_rows, 1e-6))
+    posterior.weight_gk[:, :n_components] = (component_gk / scale).float()
+    likelihood.weight_kg[:n_components] = (scale * component_gk.T).float()
     if isinstance(posterior.network, MLPPosterior):
+        nn.init.zeros_(posterior.network.head.both.weight[:n_latent])
+        nn.init.zeros_(posterior.network.head.both.bias[:n_latent])
         posterior.network.head.both.bias[n_latent:] -= math.log(1 + scale**2)
+
+
+def _components(x_ng: Tensor, n_most: int) -> tuple[Tensor, Tensor]:
+    """Return the largest singular values of a matrix and their right singular vectors, by its smaller Gram matrix."""
+    wide = x_ng.shape[0] < x_ng.shape[1]
+    square_m, vector_m = torch.linalg.eigh(x_ng @ x_ng.T if wide else x_ng.T @ x_ng)
+    size_m = square_m.clamp(min=0).sqrt()
+    keep = [m for m in range(len(size_m) - 1, -1, -1) if size_m[m] > 1e-6 * size_m[-1]][:n_most]
+    size_k, vector_k = size_m[keep], vector_m[:, keep]
+    return size_k, x_ng.T @ vector_k / size_k if wide else vector_k

@@ -13,6 +13,7 @@ from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, T
 from genevae.data.value_kind import Kind
 from genevae.models.likelihoods import Decoder, NormalLikelihood
 from genevae.models.likelihoods.normal import SQUARED_ERROR
+from genevae.models.principal import PrincipalLikelihood, PrincipalPosterior
 from genevae.nn.mlp import identity
 from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound
@@ -35,6 +36,9 @@ class GaussianModel(VAESettings):
         Whether each gene gets mean zero and unit variance over the training cells; results are scaled back.
     scale_floor
         Least standard deviation that a gene is divided by to standardise it, as a share of the median gene's.
+    components
+        Whether latents and means are the principal components of the training samples plus networks that correct them,
+        and start at zero; only of standardised genes.
     sigma
         Whether σ is learned for each gene, or fixed at √½, so that the loss is the squared error plus the KL term.
     """
@@ -44,6 +48,7 @@ class GaussianModel(VAESettings):
     target_size: float = setting(1e4, above=0)
     standardise: bool = False
     scale_floor: float = setting(0.25, at_least=0)
+    components: bool = False
     sigma: Literal["learned", "fixed"] = "learned"
 
     @property
@@ -65,7 +70,18 @@ class GaussianModel(VAESettings):
     def likelihood(self, decoder: Decoder, schema: Schema) -> nn.Module:
         """Make p(x | z, c)."""
         scale = SQUARED_ERROR if self.sigma == "fixed" else None
+        if self.components and self.standardise:
+            return PrincipalLikelihood(decoder, len(schema.genes), scale, n_latent=self.n_latent)
         return NormalLikelihood(decoder, len(schema.genes), scale)
+
+    def posterior(self, schema: Schema, n_latent: int, learns_missing: bool) -> nn.Module:
+        """Make q(z | x, c)."""
+        network = super().posterior(schema, n_latent, learns_missing)
+        return (
+            PrincipalPosterior(network, len(schema.genes), n_latent)
+            if self.components and self.standardise
+            else network
+        )
 
 
 GAUSSIAN = Recipe(

@@ -22,6 +22,7 @@ from genevae.errors import DataError, RecipeError, nearest
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
+from genevae.models.principal import start_from_components
 from genevae.models.vae import VAE
 from genevae.preprocessing.obs_summary import field_specifications
 from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
@@ -399,6 +400,7 @@ def _optimised(
     module = recipe.build(schema).to(device)
     if module.size is not None:
         module.size.fit(loaders.reference)
+    start_from_components(module, loaders.reference)
     transferred = None if from_run is None else transfer_weights(module, schema, from_run)
     with compiled((module, objective), device, config.run.compile):
         history = train(

@@ -55,8 +55,11 @@ class NormalLikelihood(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Normal:
         """Return p(x | z, c), of ``(…, n, g)``; σ is at least 0.01 where it is learned."""
-        mean = self.mean(self.decoder(z, condition))
+        mean = self._mean(z, condition)
         return Normal(mean, self._scale_g(mean), validate_args=False)
+
+    def _mean(self, z: Tensor, condition: Condition) -> Tensor:
+        return self.mean(self.decoder(z, condition))  # type: ignore[no-any-return]
 
     def _scale_g(self, mean: Tensor) -> Tensor:
         if self.log_scale_tenth_g is None:
