@@ -15,11 +15,12 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.models.classifier import MAX_CELLS, Calibration, bounds_nc, fit_temperature
+from genevae.models.correction import Correction
 from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
 from genevae.training.progress import progress_bar
 
-__all__ = ["calibrate", "reference_posteriors"]
+__all__ = ["calibrate", "correction_of", "reference_posteriors"]
 
 MAX_SAMPLES = 40_000_000
 """Cells × genes at most that are sampled for the share of zeros."""
@@ -53,6 +54,13 @@ def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Ref
         return reference
     share_g, mean_g = _zeros(cells)
     return replace(reference, hurdle=Hurdle.fit(_samples(model, cells.schema, reference, device), share_g, mean_g))
+
+
+def correction_of(reference: Reference, schema: Schema) -> Correction | None:
+    """Fit the correction of the latent for the technical batch; None where there are no two batches."""
+    if schema.batch is None:
+        return None
+    return Correction.fit(reference.mean_nk, reference.condition.codes[schema.batch], schema.n_categories[schema.batch])
 
 
 def _zeros(cells: Loader) -> tuple[Tensor, Tensor]:

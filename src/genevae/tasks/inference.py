@@ -22,6 +22,7 @@ from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
 from genevae.models.classifier import Calibration
+from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.responses.answer import Responses
@@ -63,6 +64,14 @@ class TrainedModel(Protocol):
     @property
     def responses(self) -> Responses | None:
         """Profiles of the training cells in every state, from which responses are predicted; None without any."""
+
+    @property
+    def correction(self) -> Correction | None:
+        """What removes the rest of the technical batch from the latent; None without two batches."""
+
+    @property
+    def integrates(self) -> bool:
+        """Whether embeddings are corrected unless the caller says otherwise."""
 
 
 @contextmanager
