@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ def test_a_thinned_cell_has_whole_counts_and_none_more_than_before(make_cells, s
 
 def test_each_cell_keeps_its_share_and_all_or_nothing_at_the_ends(make_cells):
     x = torch.full((4, 500), 20.0)
-    cells = make_cells(4).__class__(ExpressionRows.from_dense(x), make_cells(4).condition, torch.arange(4))
+    cells = replace(make_cells(4), x=ExpressionRows.from_dense(x))
     torch.manual_seed(0)
     kept = thin(cells, torch.tensor([[0.0], [0.25], [0.75], [1.0]])).x.dense()
     assert kept[0].sum() == 0
@@ -91,6 +93,9 @@ def test_the_loss_is_that_of_the_base_and_the_weighted_redundancy(make_cells, we
 
 def test_training_makes_the_views_agree(make_cells):
     cells = make_cells(60)
+    rate_cg = 20 * torch.rand(3, 7, generator=torch.Generator().manual_seed(0))
+    x_ng = torch.poisson(rate_cg[cells.condition.codes["type"]], generator=torch.Generator().manual_seed(1))
+    cells = replace(cells, x=ExpressionRows.from_dense(x_ng))
 
     def views(weight: float) -> float:
         model, objective = model_of(), ThinnedViews(ELBO(), weight)
@@ -105,7 +110,7 @@ def test_training_makes_the_views_agree(make_cells):
             found.append(loss.terms["views"].item())
         return sum(found[-10:]) / 10
 
-    assert views(100.0) < 0.8 * views(0.0)
+    assert views(100.0) < 0.5 * views(0.0)
 
 
 def test_it_settles_with_its_base():
