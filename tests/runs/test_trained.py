@@ -25,7 +25,7 @@ from genevae.tasks.embed import embed
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
          "training.png",
          "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST,
-         "responses.safetensors", "states.json")  # fmt: skip
+         "responses.safetensors", "states.json", "correction.safetensors")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
