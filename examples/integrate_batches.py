@@ -23,7 +23,8 @@ batch, cell_type = adata.obs["batch"].to_numpy(), adata.obs["cell_type_broad"].t
 print(adata.obs["batch"].value_counts().to_string(), "\n")
 
 # The decoder is conditioned on the batch, so the latent need not contain it. The recipe `adversarial` also trains a
-# discriminator that predicts the batch from the latent, and trains the encoder against it.
+# discriminator that predicts the batch from the latent, and trains the encoder against it; and `embed` corrects what is
+# left of the batch, here and in new cells.
 latents = {"PCA": PCA(10, random_state=0).fit_transform(log_normalised(adata.X))}
 for recipe in ("nb", "adversarial"):
     model = gv.fit(adata, recipe=recipe, batch="batch", epochs=epochs, progress=False)

@@ -16,7 +16,7 @@ from benchmarks.results import jobs as work
 from benchmarks.results.facts import facts
 from benchmarks.results.page import write
 from benchmarks.results.questions import QUESTIONS, run
-from benchmarks.results.settings import SEEDS, SEEDS_OF_WHAT_IF
+from benchmarks.results.settings import SEEDS
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "results"
@@ -32,12 +32,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two epochs and one seed, as a smoke test")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    seeds = 1 if arguments.quick else arguments.seeds
+    seeds = {name: 1 if arguments.quick else each.n_seeds(arguments.seeds) for name, each in QUESTIONS.items()}
     every = [
         job
-        for s in range(max(seeds, SEEDS_OF_WHAT_IF))
-        for question in QUESTIONS.values()
-        if s < (seeds if question.rows_of is None or arguments.quick else max(seeds, SEEDS_OF_WHAT_IF))
+        for s in range(max(seeds.values()))
+        for name, question in QUESTIONS.items()
+        if s < seeds[name]
         for job in question.jobs(s, arguments.quick)
     ]
     chosen = [

@@ -21,7 +21,7 @@ from genevae.metrics.principal import Principal
 from genevae.metrics.response import log_normalised
 from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
-__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "scanvi", "scvi"]
+__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "principal", "scanvi", "scvi"]
 
 BEST, LAST = "SCVI, best epoch", "SCVI, last epoch"
 AT_ONCE = 128
@@ -131,19 +131,18 @@ class _Latent:
         return self.place.loc[cells.obs_names].to_numpy()
 
 
-def harmony(sample: Sample, batch: str, n_components: int) -> _Latent:
+def principal(sample: Sample, n_components: int) -> NDArray[Any]:
+    """Return principal components of log-normalised expression."""
+    x_ng = log_normalised(sample.adata.X)
+    return Principal.fit(x_ng, n_components, sample.seed).embed(x_ng)
+
+
+def harmony(sample: Sample, batch: str, plain_nk: NDArray[Any]) -> NDArray[Any]:
     """Correct principal components by Harmony."""
     import harmonypy
 
-    x_ng = log_normalised(sample.adata.X)
-    plain_nk = Principal.fit(x_ng, n_components, sample.seed).embed(x_ng)
     done = harmonypy.run_harmony(plain_nk, sample.adata.obs, batch, verbose=False, random_state=sample.seed, ncores=1)
-    part_n = np.full(sample.adata.n_obs, "training", dtype=object)
-    part_n[sample.split.validation] = "validation"
-    split = pd.Series(part_n, index=sample.adata.obs_names)
-    model = _Latent(sample.adata, np.asarray(done.Z_corr, dtype=np.float64), split)
-    model.fields, model.batch = {batch: sorted(set(sample.labels(batch)))}, batch
-    return model
+    return np.asarray(done.Z_corr, dtype=np.float64)
 
 
 class ByNeighbours(_Latent):

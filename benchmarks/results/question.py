@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 from benchmarks.results.jobs import Job, Rows
-from benchmarks.results.settings import SEEDS_OF_OTHERS, TRIED
+from benchmarks.results.settings import SEEDS_OF_OTHERS, SEEDS_OF_WHAT_IF, TRIED
 from benchmarks.results.tables import shown, table, values_of
 
 import genevae as gv
@@ -70,6 +70,10 @@ class Question:
         Whether there is one table per score with a row per data set, rather than the reverse.
     digits
         After the decimal point.
+    seeds
+        Of each job, where not as many as those of other questions.
+    deviation
+        Whether tables show the standard deviation over seeds, rather than the interval of the mean.
     """
 
     name: str
@@ -85,10 +89,16 @@ class Question:
     rows_of: Callable[[Job], Rows] | None = None
     by_data: bool = False
     digits: int = 3
+    seeds: int | None = None
+    deviation: bool = False
+
+    def n_seeds(self, usual: int) -> int:
+        """Return the number of seeds, given that of other questions."""
+        return max(usual, self.seeds or (SEEDS_OF_WHAT_IF if self.rows_of is not None else 0))
 
     def jobs(self, seed: int, quick: bool) -> list[Job]:
         """Return every method on every data set."""
-        others = self.methods[1:] if seed < SEEDS_OF_OTHERS or self.rows_of is None else ()
+        others = self.methods[1:] if seed < SEEDS_OF_OTHERS or self.rows_of is None or self.seeds else ()
         methods = (self.methods[0], *others, *TRIED.get(self.name, {}))
         return [Job(self.name, data, method, seed, quick) for data in self.data for method in methods]
 
@@ -138,7 +148,7 @@ class Question:
         every = [data for data in self.data if data in set(found["data"])]
 
         def text(row: str, score: str, data: str | None) -> str:
-            return shown(values_of(found, row, score, data), self.digits)
+            return shown(values_of(found, row, score, data), self.digits, self.deviation)
 
         if not self.by_data:
             return [

@@ -10,7 +10,7 @@ from anndata import AnnData
 from benchmarks.results import effects, labels, what_if
 from benchmarks.results.data import Sample, fitted, held_out_projects, sampled
 from benchmarks.results.jobs import Job, Rows, recipe_of, settings_of
-from benchmarks.results.methods import BEST, LAST, ByNeighbours, harmony, scanvi, scvi
+from benchmarks.results.methods import BEST, LAST, ByNeighbours, harmony, principal, scanvi, scvi
 from benchmarks.results.question import Mean, Question, Target
 from benchmarks.results.settings import epochs_for
 
@@ -18,9 +18,10 @@ import genevae as gv
 from genevae.metrics.bound import IMPORTANCE_WEIGHTED_BOUND
 from genevae.metrics.calibration import COVERAGE
 from genevae.metrics.distances import SIMULATED_MMD
-from genevae.metrics.integration import SCIB
+from genevae.metrics.integration import SCIB, integration_scores
 from genevae.metrics.labels import ACCURACY, CALIBRATION_ERROR, MACRO_F1, SET_COVERAGE, UNSEEN_AUROC
 from genevae.metrics.metric import Metric
+from genevae.metrics.sampling import subsample
 from genevae.metrics.simulation import FOREST_AUC, PROPERTY_DISTANCES
 
 __all__ = ["QUESTIONS", "run"]
@@ -82,41 +83,82 @@ FIT = Question(
 )
 
 
-def integration_models(job: Job) -> Models:
-    """Train on all cells; only SCANVI is given their types."""
-    sample = sampled("pbmc_3tech_symphony", job.seed, stratify="cell_type", test=0.0)
-    sample.adata.obs = sample.adata.obs[["cell_type", "batch"]].copy()  # the label and the batch of the scores
+INTEGRATION_DATA = {
+    "pbmc_3tech_symphony": ("cell_type", "batch"),
+    "kang_merged": ("cell_type", "donor"),
+    "mixology_celllines": ("cell_line", "batch"),
+}
+"""For each data set the label and the batch of the scores."""
+
+
+def integration_rows(job: Job) -> Rows:
+    """Train on all cells, of whose types only SCANVI is told, and score the latents."""
+    label, batch = INTEGRATION_DATA[job.data]
+    sample = sampled(job.data, job.seed, stratify=label, test=0.0)
+    plain_nk = principal(sample, 30)
     if job.method == "SCVI":
-        return scvi(sample, job.question, job.quick, ["batch"], encode=False), sample.adata
-    if job.method == "SCANVI":
-        return {job.method: scanvi(sample, job.question, job.quick, "cell_type", ["batch"])}, sample.adata
-    if job.method == "Harmony":
-        return {job.method: harmony(sample, "batch", 30)}, sample.adata
-    model = fitted(sample, job.method, job.question, settings_of(job), job.quick, batch="batch")
-    return {job.method: model}, sample.adata
+        models = scvi(sample, job.question, job.quick, [batch], encode=False)
+        latents = {name: model.embed(sample.adata) for name, model in models.items()}
+    elif job.method == "SCANVI":
+        latents = {job.method: scanvi(sample, job.question, job.quick, label, [batch]).embed(sample.adata)}
+    elif job.method == "Harmony":
+        latents = {job.method: harmony(sample, batch, plain_nk), PCA: plain_nk}
+    else:
+        model = fitted(sample, job.method, job.question, settings_of(job), job.quick, batch=batch)
+        latents = {
+            f"{job.method}{how}": gv.embed(model, sample.adata, correct=not how).obsm["X_genevae"]
+            for how in ("", UNCORRECTED)
+        }
+    row_n = subsample(np.ones(sample.adata.n_obs), 2000, job.seed)
+    labels, batches = (sample.labels(field)[row_n] for field in (label, batch))
+    found = {
+        who: integration_scores(z_nk[row_n], labels, batches, plain_nk[row_n], job.seed)
+        for who, z_nk in latents.items()
+    }
+    return {who: {name: scores[name] for name in INTEGRATION_SCORES} for who, scores in found.items()}
 
 
+INTEGRATION_SCORES = ("Total", "Bio conservation", "Batch correction", "KMeans ARI", "iLISI")
+PCA = "PCA (30 dimensions)"
+UNCORRECTED = ", not corrected"
+OTHERS = (LAST, BEST, "Harmony")
 INTEGRATION = Question(
     name="integration",
     title="Integration",
-    section="latent",
-    data=("pbmc_3tech_symphony",),
-    methods=("nb", "adversarial", "SCVI", "SCANVI", "Harmony"),
-    models=integration_models,
-    scores={name: (SCIB[name], "scIB") for name in (*list(SCIB)[-1:], *list(SCIB)[-3:-1], "KMeans ARI", "iLISI")},
-    rows=("nb", "adversarial", LAST, BEST, "SCANVI", "Harmony", "PCA (30 dimensions)"),
+    section="",
+    data=tuple(INTEGRATION_DATA),
+    methods=("adversarial", "nb", "SCVI", "SCANVI", "Harmony"),
+    rows_of=integration_rows,
+    scores={name: (SCIB[name], "scIB") for name in INTEGRATION_SCORES},
+    rows=(
+        *(f"{recipe}{how}" for recipe in ("adversarial", "nb") for how in ("", UNCORRECTED)),
+        LAST,
+        BEST,
+        "SCANVI",
+        "Harmony",
+        PCA,
+    ),
+    seeds=5,
+    deviation=True,
     target=Target(
-        "the scIB total of nb or adversarial is at or above SCVI's",
+        "the scIB total of adversarial is above that of Harmony, SCVI and SCANVI less 0.02, and its biology not below "
+        "PCA's; on average the total is 0.80 or more",
         lambda mean: (
-            max(mean("nb", "Total"), mean("adversarial", "Total")) >= max(mean(LAST, "Total"), mean(BEST, "Total"))
+            mean("adversarial", "Total") >= max(_best(mean, OTHERS, "Total"), mean("SCANVI", "Total") - 0.02)
+            and mean("adversarial", "Bio conservation") >= mean(PCA, "Bio conservation")
         ),
+        lambda mean: mean("adversarial", "Total") >= 0.80,
     ),
     introduction=(
-        "scIB scores of `pbmc_3tech_symphony` (1,200 cells, three 10x chemistries as batches, nine cell types): total "
-        "= 0.6 · biology + 0.4 · batches, not rescaled between methods. All methods are trained on all cells "
-        "(one in ten for validation). `nb` and `adversarial` use `--batch batch`; SCVI and SCANVI use their defaults "
-        "(negative binomial); Harmony corrects 30 principal components. Only SCANVI is given the cell types, on which "
-        "it is evaluated."
+        "scIB scores, total = 0.6 · biology + 0.4 · batches, not rescaled between methods, as means over five seeds ± "
+        "the standard deviation. `pbmc_3tech_symphony`: 1,200 cells of nine types, three 10x chemistries as batches. "
+        "`kang_merged`: nine donors, one of them “unknown”, each untreated and with interferon-β. "
+        "`mixology_celllines`: five batches of two technologies, five cell lines. All methods are trained on all cells "
+        "(one in ten for validation). `nb` and `adversarial` use `--batch`, and are shown with and without the "
+        "correction of `embed`, which is the default of `adversarial`; SCVI and SCANVI use their defaults (negative "
+        "binomial); Harmony corrects 30 principal components, which are the row PCA. Only SCANVI is given the cell "
+        "types, on which it is evaluated. Settings of `adversarial` were chosen on other seeds of "
+        "`pbmc_3tech_symphony` alone."
     ),
 )
 

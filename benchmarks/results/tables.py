@@ -45,16 +45,20 @@ def mean_and_half(value_s: ArrayLike) -> tuple[float, float]:
     return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
-def shown(value_s: ArrayLike, digits: int = 3) -> str:
-    """Format the mean over seeds with its interval.
+def shown(value_s: ArrayLike, digits: int = 3, deviation: bool = False) -> str:
+    """Format the mean over seeds with its interval, or with the standard deviation over seeds.
 
     >>> shown([1.0, 2.0, 3.0], 1), shown([0.5], 2)
     ('2.0 ± 2.5', '0.50')
+    >>> shown([1.0, 2.0, 3.0], 1, deviation=True)
+    '2.0 ± 1.0'
     """
     values = np.asarray(value_s, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
         return "–"
     mean, half = mean_and_half(values)
+    if deviation and len(values) > 1:
+        half = float(values.std(ddof=1))
     return f"{mean:.{digits}f}" + ("" if np.isnan(half) or half == 0 else f" ± {half:.{digits}f}")
 
 

@@ -71,6 +71,9 @@ SEALED = {
         edited("calibration.json", lambda fields: {name: {**each, "temperature": 0} for name, each in fields.items()}),
         "temperature 0",
     ),
+    "correction": (
+        lambda run: shutil.copy(run / "reference.safetensors", run / "correction.safetensors"), "correction of the",
+    ),
     "columns": (
         lambda run: (run / "history.csv").write_text("," * 200_000 + "\n"), "more than 1000 columns",
     ),

@@ -25,7 +25,8 @@ from genevae.tasks.embed import embed
 FILES = ("model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
          "training.png",
          "split.csv", "fields.csv", "vocabularies.json", "config.toml", MANIFEST,
-         "responses.safetensors", "states.json", "labels.safetensors", "labels.json")  # fmt: skip
+         "responses.safetensors", "states.json", "labels.safetensors", "labels.json",
+         "correction.safetensors")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,10 @@ DESCRIPTIONS = {
     "contrastive": (
         "As bulk, and profiles that share a group (--group donor) are pulled together, those of other groups apart."
     ),
-    "adversarial": "CVAE-NB with an adversary that removes the technical batch from the latent.",
+    "adversarial": (
+        "CVAE-NB whose latent is without the technical batch: an adversary, two thinned views of each cell, and a "
+        "correction."
+    ),
     "dose": "CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
     "cycle": (
         "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."

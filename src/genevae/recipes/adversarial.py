@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError
 from genevae.objectives.adversary import Adversary, Discriminator
+from genevae.objectives.objective import Objective
 from genevae.objectives.schedules import Ramp
+from genevae.objectives.views import ThinnedViews
 from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound, ObjectiveSettings
-from genevae.recipes.nb import NB
+from genevae.recipes.nb import NB, CountModel
 from genevae.recipes.recipe import Model
 from genevae.training.settings import check, setting
 
@@ -19,10 +22,10 @@ __all__ = ["ADVERSARIAL", "AdversarialSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialSettings(ObjectiveSettings):
-    """Settings of the bound with an adversary on the latent.
+    """Settings of the bound with an adversary on the latent, and with two thinned views of each cell.
 
-    The posterior sees the batch, as in ``nb``: so it can remove the batch, where without it the same expression would
-    have the same latent in every batch.
+    The adversary mixes the batches. The views keep in the latent what can be seen at any depth, such as cell types. The
+    posterior sees no conditions, so that cells with the same expression have the same latent.
 
     Parameters
     ----------
@@ -35,12 +38,18 @@ class AdversarialSettings(ObjectiveSettings):
         Share of training over which the strength rises from zero.
     adversary_hidden
         Width of each hidden layer of the adversary.
+    adversary_learning_rate
+        Of the adversary, which must follow the posterior.
+    thinning_weight
+        Weight of the agreement of two thinned views, in nats of the bound; 0 for none.
     """
 
     bound: Bound = Bound()
     adversary_strength: float = setting(30.0, at_least=0)
     adversary_ramp: float = setting(0.25, at_least=0, at_most=1)
     adversary_hidden: tuple[int, ...] = setting((64, 64), at_least=1, required=True)
+    adversary_learning_rate: float = setting(1e-2, above=0)
+    thinning_weight: float = setting(100.0, at_least=0)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -51,8 +60,18 @@ class AdversarialSettings(ObjectiveSettings):
         """Whether training replaces categories by “unknown”."""
         return self.bound.drops_categories
 
-    def make(self, schema: Schema, n_epochs: int, model: Model) -> Adversary:
-        """Make the bound and its adversary."""
+    @property
+    def integrates(self) -> bool:
+        """Whether the latent is to be without the technical batch."""
+        return True
+
+    @property
+    def optimizer(self) -> dict[str, Any]:
+        """The options of Adam for the adversary, whose gradients are small beside the model's."""
+        return {"lr": self.adversary_learning_rate, "eps": 1e-8}
+
+    def make(self, schema: Schema, n_epochs: int, model: Model) -> Objective:
+        """Make the bound, its adversary and the views."""
         if schema.batch is None:
             raise RecipeError(
                 "The recipe adversarial removes the technical batch from the latent, and no batch was given. "
@@ -64,17 +83,19 @@ class AdversarialSettings(ObjectiveSettings):
                 f"All cells are in one batch of '{schema.batch}', so there is nothing to remove from the latent. "
                 "Name another column with --batch, or use the recipe nb."
             )
-        return Adversary(
+        adversary = Adversary(
             self.bound.make(schema, n_epochs, model),
             schema.batch,
             Discriminator(model.n_latent, self.adversary_hidden, n_batches),
             Ramp(self.adversary_strength, self.adversary_ramp),
         )
+        return ThinnedViews(adversary, self.thinning_weight) if self.thinning_weight else adversary
 
 
 ADVERSARIAL = replace(
     NB,
     name="adversarial",
     description=DESCRIPTIONS["adversarial"],
+    model=CountModel(encode_condition=False),
     objective=AdversarialSettings(),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,16 @@ class ObjectiveSettings:
     def masks(self) -> bool:
         """Whether training masks entries of the posterior's input."""
         return False
+
+    @property
+    def integrates(self) -> bool:
+        """Whether the latent is to be without the technical batch."""
+        return False
+
+    @property
+    def optimizer(self) -> dict[str, Any]:
+        """The options of Adam for networks of the objective, where they are not those of the model."""
+        return {}
 
     @property
     def needs_trained(self) -> bool:

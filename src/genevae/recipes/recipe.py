@@ -107,4 +107,5 @@ class Recipe:
         grouped = getattr(self.model, "parameter_groups", None)
         if grouped is not None:
             return list(grouped(vae, objective))
-        return [{"params": [*vae.parameters(), *objective.parameters()]}]
+        groups = [{"params": [*vae.parameters()]}, {"params": [*objective.parameters()], **self.objective.optimizer}]
+        return [group for group in groups if group["params"]]

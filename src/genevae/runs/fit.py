@@ -34,7 +34,7 @@ from genevae.runs.labels import fit_labels
 from genevae.runs.prepare import Loaders, Prepared, prepare
 from genevae.runs.pretrained import recipe_like, transfer_weights
 from genevae.runs.provenance import provenance
-from genevae.runs.reference import calibrate, reference_posteriors
+from genevae.runs.reference import calibrate, correction_of, reference_posteriors
 from genevae.runs.responses import fit_responses
 from genevae.runs.signals import INTERRUPT, NAMES, STOPPED, StopOnSignal, StopRequest, stop_signals
 from genevae.runs.trained import Trained, versions
@@ -368,12 +368,14 @@ def _train(
     module, history, transferred = _optimised(prepared, config, loaders, device, world, callbacks, from_run)
     if transferred is not None:
         facts = {**facts, "from": transferred}
+    module.eval()
+    reference = reference_posteriors(module, loaders.reference, device)
     calibrated = calibrate(module, loaders.training, loaders.calibration, device, progress and world.is_first)
     return Trained(
-        module.eval(),
+        module,
         recipe,
         schema,
-        reference_posteriors(module, loaders.reference, device),
+        reference,
         {name: calibration for name, (calibration, _) in calibrated.items()},
         history.to_frame(),
         prepared.parts(),
@@ -381,6 +383,7 @@ def _train(
         fields=field_specifications(prepared.source.obs),
         contents=prepared.contents(),
         labels=fit_labels(loaders.training, loaders.reference.sampler.rows, calibrated),
+        correction=correction_of(reference, schema),
         responses=_responses(module, history.ended, loaders, prepared, config, device, world, stop, progress),
     )
 

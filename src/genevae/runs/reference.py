@@ -19,12 +19,13 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.models.classifier import MAX_CELLS, Calibration, bounds_nc, fit_temperature
 from genevae.models.clusters import Clusters, cluster
+from genevae.models.correction import Correction
 from genevae.models.marginals import Marginals
 from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
 from genevae.training.progress import progress_bar
 
-__all__ = ["Scored", "calibrate", "reference_posteriors"]
+__all__ = ["Scored", "calibrate", "correction_of", "reference_posteriors"]
 
 MAX_SAMPLES = 40_000_000
 """Cells × genes at most that are sampled for the share of zeros, and that clusters are made of."""
@@ -84,6 +85,13 @@ def _clusters(reference: Reference, step: int, x_mg: csr_array, known_mg: NDArra
         row = (cluster_n[::step] == number).numpy()
         marginals.append(Marginals.of(x_mg[row].toarray(), None if known_mg is None else known_mg[row]))
     return Clusters(cluster_n, tuple(marginals)) if marginals else None
+
+
+def correction_of(reference: Reference, schema: Schema) -> Correction | None:
+    """Fit the correction of the latent for the technical batch; None where there are no two batches."""
+    if schema.batch is None:
+        return None
+    return Correction.fit(reference.mean_nk, reference.condition.codes[schema.batch], schema.n_categories[schema.batch])
 
 
 def _zeros(cells: Loader) -> tuple[Tensor, Tensor]:

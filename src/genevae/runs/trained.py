@@ -19,6 +19,7 @@ from genevae.errors import DataError, RunError
 from genevae.io.bounded import read_json
 from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
+from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.plotting.training import training_picture
@@ -33,6 +34,8 @@ NEEDED = (
     "split.csv", "config.toml",
 )  # fmt: skip
 """Files that every trained model has."""
+CORRECTION = "correction.safetensors"
+"""The file of the correction, which models with two batches or more have."""
 MAX_LAYERS, MAX_COLUMNS = 1000, 1000
 """Of hidden layers, and of columns in a table of the run."""
 
@@ -67,6 +70,9 @@ class Trained:
         without; None where the model has no conditions, or is of an earlier version.
     labels
         Label models of the fields that are labels; None where there are none, or the model is of an earlier version.
+    correction
+        What removes the rest of the technical batch from the latent; None where there are no two batches, or the model
+        is of an earlier version.
     facts
         Provenance: seed, versions, fingerprint of the data, how training ended.
     folder
@@ -85,7 +91,13 @@ class Trained:
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     responses: Responses | None = field(default=None, repr=False, kw_only=True)
     labels: Labels | None = field(default=None, repr=False, kw_only=True)
+    correction: Correction | None = field(default=None, repr=False, kw_only=True)
     folder: Path | None = field(default=None, repr=False, kw_only=True)
+
+    @property
+    def integrates(self) -> bool:
+        """Whether the recipe removes the technical batch from the latent, so that embeddings are corrected."""
+        return self.recipe.objective.integrates
 
 
 def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
@@ -119,6 +131,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
     vocabularies = {c.name: {label: code for code, label in enumerate(c.labels)} for c in model.schema.categorical}
     reference = {name: tensor.contiguous() for name, tensor in model.reference.to_tensors().items()}
     calibration = {name: c.to_json() for name, c in model.calibration.items()}
+    correction = {} if model.correction is None else model.correction.to_tensors()
     recipe = {"name": model.recipe.name, "settings": model.recipe.settings()}
     return {
         "model.safetensors": lambda file: write_tensors(file, tensors),
@@ -132,6 +145,7 @@ def files_of(model: Trained) -> dict[str, Callable[[Path], Any]]:
         "vocabularies.json": lambda file: _write_json(file, vocabularies),
         "split.csv": lambda file: _split_table(model).to_csv(file, index_label="cell"),
         "config.toml": lambda file: _write_text(file, str(model.facts.get("config", ""))),
+        **({CORRECTION: lambda file: write_tensors(file, correction)} if correction else {}),
         **(responses_files(model.responses) if model.responses is not None else {}),
         **(labels_files(model.labels) if model.labels is not None else {}),
     }
@@ -180,6 +194,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
             {**facts, "config": (path / "config.toml").read_text()},
             fields=_fields_in(path) if "fields.csv" in facts["sha256"] else pd.DataFrame(),
             contents=cells.get("content", pd.Series(dtype=object)),
+            correction=_correction_in(path, schema, n_latent) if CORRECTION in facts["sha256"] else None,
             responses=responses_in(path, schema, n_latent) if RESPONSES in facts["sha256"] else None,
             labels=labels_in(path, schema, calibration) if LABELS in facts["sha256"] else None,
             folder=path.absolute(),
@@ -263,6 +278,13 @@ def _calibrations(schema: Schema, content: dict[str, Any]) -> dict[str, Calibrat
         if not calibration.temperature > 0:
             raise ValueError(f"calibration.json has the temperature {calibration.temperature} for '{name}'.")
     return found
+
+
+def _correction_in(path: Path, schema: Schema, n_latent: int) -> Correction:
+    """Read the correction after checking it against the schema."""
+    if schema.batch is None:
+        raise ValueError(f"{CORRECTION} corrects for a technical batch, and schema.json has none.")
+    return Correction.from_tensors(load_file(path / CORRECTION), schema.n_categories[schema.batch], n_latent)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

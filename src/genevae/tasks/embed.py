@@ -6,6 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genevae.errors import RunError, warn
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import TaskOutput, require_writable, to_numpy
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
     from genevae.io.write.anndata import Block
+    from genevae.models.correction import Correction
 
 __all__ = ["embed"]
 
@@ -26,6 +28,7 @@ def embed(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
     *,
+    correct: bool | None = None,
     layer: str | None = None,
     batch_size: int = 512,
     out: str | Path | None = None,
@@ -37,12 +40,18 @@ def embed(
     Returns the mean and standard deviation of q(z | x, c). Models trained with a contrastive objective also return the
     projection that the objective compares.
 
+    A model with a technical batch can correct the means: it keeps soft clusters of its training cells, with an offset
+    of each batch in each. Cells of other batches are not corrected.
+
     Parameters
     ----------
     model
         A trained model.
     data
         Cells with the model's genes and conditions.
+    correct
+        Whether to correct the means for the technical batch; by default where the recipe integrates batches, as
+        adversarial does.
     layer
         The layer that holds the expression, or "raw"; X by default.
     batch_size
@@ -65,21 +74,48 @@ def embed(
     ------
     DataError
         If genes, columns or categories do not fit the model.
+    RunError
+        If the means are to be corrected, and the model has no correction.
     """
+    correction = _correction(model, correct)
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
-    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells)).to_anndata(out, into, overwrite)
+    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells, correction)).to_anndata(
+        out, into, overwrite
+    )
 
 
-def _posteriors(model: TrainedModel, cells: Loader) -> Generator[Block, None, None]:
+def _correction(model: TrainedModel, correct: bool | None) -> Correction | None:
+    if correct and model.correction is None:
+        raise RunError(
+            f"This model cannot correct its latent for {model.schema.batch or 'a technical batch'}: its training cells "
+            "are too few or of one batch, or it is of an earlier version. Leave out --correct, or train again with "
+            "--batch FIELD."
+        )
+    return model.correction if correct or (correct is None and model.integrates) else None
+
+
+def _posteriors(model: TrainedModel, cells: Loader, correction: Correction | None) -> Generator[Block, None, None]:
+    n_uncorrected = 0
     view = model.schema.view.name if model.schema.view else None
     with evaluation_mode(model) as module:
+        correction = correction and correction.to(next(module.parameters()).device)
         for minibatch in on_device(module, cells):
             q = module.posterior(minibatch)
-            block = {"obsm/X_genevae": to_numpy(q.mean), "obsm/X_genevae_scale": to_numpy(q.scale)}
+            mean_nk = q.mean
+            if correction is not None:
+                code_n = minibatch.condition.codes[str(model.schema.batch)]
+                n_uncorrected += int((~correction.covers(code_n)).sum())
+                mean_nk = correction(mean_nk, code_n)
+            block = {"obsm/X_genevae": to_numpy(mean_nk), "obsm/X_genevae_scale": to_numpy(q.scale)}
             if module.projection is not None:
                 block["obsm/X_genevae_projected"] = to_numpy(_projected(module.projection, q.mean, minibatch, view))
             yield block
+    if n_uncorrected:
+        warn(
+            f"{n_uncorrected:,} cells are of a {model.schema.batch} that no training cell has: their latent is not "
+            "corrected."
+        )
 
 
 def _projected(projection: nn.Module, z_nk: Tensor, cells: Cells, view: str | None) -> Tensor:

@@ -23,6 +23,7 @@ from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Source
 from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
+from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.responses.answer import Responses
@@ -68,6 +69,14 @@ class TrainedModel(Protocol):
     @property
     def labels(self) -> Labels | None:
         """Label models of the fields that are labels; None without any."""
+
+    @property
+    def correction(self) -> Correction | None:
+        """What removes the rest of the technical batch from the latent; None without two batches."""
+
+    @property
+    def integrates(self) -> bool:
+        """Whether embeddings are corrected unless the caller says otherwise."""
 
 
 @contextmanager
