@@ -46,6 +46,15 @@ def test_a_few_cells_with_a_wrong_label_change_nothing():
     assert nested(obs) == []
 
 
+@pytest.mark.parametrize(("wrong", "expected"), [(0.005, [("experiment", "drug")]), (0.05, [])])
+def test_a_field_is_nested_where_nearly_all_cells_are(wrong, expected):
+    drugs = ["a", "b"] * 500
+    experiments = [f"{drug}{i % 3}" for i, drug in enumerate(drugs)]
+    for i in range(0, 1000, round(1 / wrong)):  # at most a tenth of any experiment
+        experiments[i] = f"b{i % 3}"
+    assert nested({"drug": drugs, "experiment": experiments}) == expected
+
+
 def test_fields_of_many_categories_need_no_table_of_all_pairs():
     guides = [f"guide {i}" for i in range(40_000)]
     obs = {"gene": [f"gene {i // 2}" for i in range(40_000)], "guide": guides}  # a table of pairs has 6.4 GB

@@ -23,6 +23,9 @@ def halves(monkeypatch):
 def test_statistics_are_those_of_all_cells(halves, momentum) -> None:
     x_nh, parts, shard = halves
     ours, plain = norm.BatchNorm(3, momentum=momentum), torch.nn.BatchNorm1d(3, momentum=momentum)
+    for layer in (ours, plain):
+        torch.nn.init.constant_(layer.weight, 2.5)
+        torch.nn.init.constant_(layer.bias, -1.0)
     expected = plain(x_nh)
     torch.testing.assert_close(ours(parts[0], shard), expected[:4])
     torch.testing.assert_close(ours.running_mean, plain.running_mean)

@@ -35,6 +35,12 @@ def test_groups_that_are_far_apart_come_back_whole():
     assert margin_n(z, label).min() > 0.3
 
 
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_graphs_of_few_points_have_as_many_neighbours_as_there_are(n):
+    pytest.importorskip("igraph")
+    assert len(leiden(1.0)(np.random.default_rng(0).normal(size=(n, 3)), 0)) == n
+
+
 def test_groups_that_are_not_there_do_not_come_back():
     z = np.random.default_rng(0).normal(size=(300, 6))
     repeats = cluster_subsamples(kmeans(6), z, 6, seed=0)

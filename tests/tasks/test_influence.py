@@ -68,6 +68,14 @@ def test_the_top_genes_are_those_of_largest_excess(model, cells, top):
         gv.contributions(model, cells, top=-1)
 
 
+def test_of_a_single_category_the_excess_is_all_that_is_added(model, cells):
+    only_a = cells[(cells.obs["type"] == "A").to_numpy()].copy()
+    table = gv.contributions(model, only_a, top=0).loc["type"]
+    assert set(table["category"]) == {"A"}
+    np.testing.assert_allclose(table["excess"], table["contribution"])
+    assert table["contribution"].abs().max() > 0
+
+
 def test_influence_is_the_norm_of_what_a_head_adds(model, cells, added):
     table = gv.influence(model, cells, batch_size=11).reset_index().set_index(["field", "category"])
     total_n = np.square(np.sum(list(added.values()), 0)).sum(1)

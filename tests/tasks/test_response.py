@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from genevae.errors import CategoryError
 from genevae.io.formats import read
 from genevae.metrics.response import log_normalised
+from genevae.responses.answer import Responses
 from genevae.runs.fit import fit
+from genevae.tasks.anchor import Anchor
 from genevae.tasks.counterfactual import counterfactual
 
 STIM = {"drug": "stim"}
@@ -63,6 +66,31 @@ def test_cells_in_their_own_condition_are_unchanged(models, name, make_adata):
     expected = dense(cells) if models[name].schema.output_kind.is_count else log_normalised(dense(cells))
     np.testing.assert_allclose(dense(result), expected, atol=1e-3)
     assert not any(result.varm[name].to_numpy().any() for name in ("shift", "shift_lower", "shift_upper"))
+
+
+@pytest.mark.parametrize("name", ["no folds", "gaussian"])
+def test_expectations_are_anchored_by_the_same_factor_or_difference(models, name, make_adata, monkeypatch):
+    cells = control_cells(make_adata)
+    plain = counterfactual(models[name], cells, condition=STIM, n_draws=2, answer="model", seed=1)
+    monkeypatch.setattr(Anchor, "scale_ng", lambda _, minibatch: torch.full((minibatch.n_cells, 30), 2.0))
+    anchored = counterfactual(models[name], cells, condition=STIM, n_draws=2, seed=1)
+    counts = models[name].schema.output_kind.is_count
+    expected = 2 * plain.layers["mean"] if counts else plain.layers["mean"] + 2
+    np.testing.assert_allclose(anchored.layers["mean"], expected, rtol=1e-4)
+
+
+def test_cells_unlike_those_of_training_are_answered_by_the_model_unless_a_member_is_named(
+    models, make_adata, monkeypatch
+):
+    cells = control_cells(make_adata)
+    monkeypatch.setattr(Responses, "describes", lambda *_: False)
+    auto = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2)
+    assert set(auto.uns["genevae"]["members"]["member"]) == {"model"}
+    named = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2, answer="mean shift")
+    assert set(named.uns["genevae"]["members"]["member"]) == {"mean shift"}
+    monkeypatch.setattr(Responses, "describes", lambda *_: True)
+    auto = counterfactual(models["no folds"], cells, condition=STIM, n_draws=2)
+    assert set(auto.uns["genevae"]["members"]["member"]) != {"model"}
 
 
 @pytest.mark.parametrize("name", ["no folds", "gaussian"])
