@@ -142,6 +142,15 @@ def test_dispersion_depends_on_what_it_says(dispersion, same_cells, same_fields,
     assert bool((first == first[:1]).all()) == bool(same_fields)
 
 
+@pytest.mark.parametrize("parameter", [-100.0, 100.0])
+def test_a_dispersion_is_between_a_millionth_and_a_million(parameter, make_cells):
+    learned = PerGene(3)
+    torch.nn.init.constant_(learned.log_theta_tenth_g, parameter)
+    theta_g = learned(torch.zeros(1), make_cells(2).condition)
+    assert (0.9e-6 < theta_g).all()
+    assert (theta_g < 1.1e6).all()
+
+
 def test_a_dispersion_is_learned_in_the_few_steps_that_small_data_allow():
     torch.manual_seed(0)
     mean, theta = torch.full((400, 3), 5.0), torch.tensor([0.2, 1.0, 8.0])

@@ -212,3 +212,11 @@ def test_an_answer_that_is_more_than_expression_is_not_cut_down(trained, make_ad
         with pytest.raises(RunError, match=r"Choose a name that ends in \.h5ad or \.zarr"):
             gv.embed(trained, make_adata(20), out=tmp_path / f"latent{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_model_that_knows_missing_genes_takes_cells_that_have_all(name):
+    lacking = schema(30, 3).with_genes([f"G{i}" for i in range(30)], missing=True)
+    model, cells = RECIPES[name].build(lacking).eval(), some_cells(6, 30)
+    measured = cells.given(cells.condition.with_measured(torch.ones(6, 30, dtype=torch.bool)))
+    torch.testing.assert_close(model.posterior(cells).mean, model.posterior(measured).mean)
