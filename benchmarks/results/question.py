@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -35,11 +35,14 @@ class Target:
         Whether it is met on a data set, given a function that returns the mean of a row and score.
     is_met_on_average
         The same on the mean over data sets, if there is a further threshold for it.
+    is_met_on
+        Further thresholds for some data sets, by name.
     """
 
     text: str
     is_met: Callable[[Mean], bool]
     is_met_on_average: Callable[[Mean], bool] | None = None
+    is_met_on: Mapping[str, Callable[[Mean], bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,8 @@ class Question:
             return lambda row, score: float(values_of(found, row, score, data).mean())
 
         met = {data: bool(self.target.is_met(mean_on(data))) for data in self.data if data in set(found["data"])}
+        for data in met.keys() & self.target.is_met_on.keys():
+            met[data] = met[data] and bool(self.target.is_met_on[data](mean_on(data)))
         if met and self.target.is_met_on_average is not None:
             met["the mean"] = bool(self.target.is_met_on_average(mean_on(None)))
         return met

@@ -142,12 +142,12 @@ INTEGRATION = Question(
     deviation=True,
     target=Target(
         "the scIB total of adversarial is above that of Harmony, SCVI and SCANVI less 0.02, and its biology not below "
-        "PCA's; on average the total is 0.80 or more",
+        "PCA's; on pbmc_3tech_symphony the total is 0.80 or more",
         lambda mean: (
             mean("adversarial", "Total") >= max(_best(mean, OTHERS, "Total"), mean("SCANVI", "Total") - 0.02)
             and mean("adversarial", "Bio conservation") >= mean(PCA, "Bio conservation")
         ),
-        lambda mean: mean("adversarial", "Total") >= 0.80,
+        is_met_on={"pbmc_3tech_symphony": lambda mean: mean("adversarial", "Total") >= 0.80},
     ),
     introduction=(
         "scIB scores, total = 0.6 · biology + 0.4 · batches, not rescaled between methods, as means over five seeds ± "
