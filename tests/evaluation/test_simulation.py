@@ -53,7 +53,8 @@ def table(section):
 
 def test_a_trained_run_is_harder_to_tell_than_one_that_hardly_was(table):
     assert table.loc[FOREST_AUC.name, "good"] < table.loc[FOREST_AUC.name, "poor"]
-    assert abs(table.loc[TYPE_SLOPE.name, "good"] - 1) < abs(table.loc[TYPE_SLOPE.name, "poor"] - 1)
+    for name in ("good", "poor"):  # values of both are those of training cells of the type
+        assert abs(table.loc[TYPE_SLOPE.name, name] - table.loc[TYPE_SLOPE.name, "training cells (good)"]) < 0.2
 
 
 def test_training_cells_are_what_real_cells_are(table):

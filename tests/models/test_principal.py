@@ -16,7 +16,13 @@ OPTIONS = {"progress": False, "device": "cpu", "validation": 0, "seed": 0}
 @pytest.fixture(scope="module")
 def model_and_cells(make_adata):
     adata = make_adata(150)
-    model = gv.fit(adata, "bulk", epochs=1, setting={"n_latent": 5, "learning_rate": 1e-9, "dropout": 0}, **OPTIONS)
+    model = gv.fit(
+        adata,
+        "bulk",
+        epochs=1,
+        setting={"components": True, "n_latent": 5, "learning_rate": 1e-9, "dropout": 0},
+        **OPTIONS,
+    )
     (cells,) = open_cells(model, adata, None, 150)
     return model, cells
 
@@ -51,8 +57,10 @@ def test_a_sample_that_lacks_genes_has_the_scores_that_fit_the_others_best(model
 
 def test_training_keeps_the_components_and_learns_corrections(make_adata, tmp_path):
     adata = make_adata(150)
-    model = gv.fit(adata, "bulk", epochs=3, setting={"n_latent": 5}, out=tmp_path / "run", **OPTIONS)
-    start = gv.fit(adata, "bulk", epochs=1, setting={"n_latent": 5}, **OPTIONS)
+    model = gv.fit(
+        adata, "bulk", epochs=3, setting={"components": True, "n_latent": 5}, out=tmp_path / "run", **OPTIONS
+    )
+    start = gv.fit(adata, "bulk", epochs=1, setting={"components": True, "n_latent": 5}, **OPTIONS)
     for name in ("_posterior.weight_gk", "_likelihood.weight_kg"):
         assert torch.equal(model.module.state_dict()[name], start.module.state_dict()[name])
     assert model.module._likelihood.mean.weight.abs().max() > 0

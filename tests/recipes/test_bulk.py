@@ -107,7 +107,7 @@ def test_the_folder_of_a_run_has_a_picture_of_its_curves(adata, tmp_path):
 def test_without_a_mask_nothing_is_hidden(adata):
     model = fit(adata, recipe="bulk", setting={"mask_low": 0, "mask_high": 0}, **FAST)
     assert not set(MASKS[1:]) & set(model.history)
-    assert model.module._posterior.network.missing_g is None
+    assert model.module._posterior.missing_g is None
 
 
 @pytest.mark.parametrize("standardise", [True, False])

@@ -38,7 +38,7 @@ class Mixture:
     def like(self, row_n: Tensor) -> Reference:
         """Draw a cell for each of these reference cells, with its covariates.
 
-        Sizes are within those of the cluster. Cells without a cluster keep their posterior and their size.
+        Sizes are within those of the cluster, and whole numbers if those are. Cells without a cluster keep their posterior and their size.
         """
         start = self.reference.take(row_n)
         mean_nk, scale_nk, size_n1 = start.mean_nk.clone(), start.scale_nk.clone(), start.condition.size_n1.clone()
@@ -49,6 +49,8 @@ class Mixture:
             sizes = self.reference.condition.size_n1[self.clusters.cluster_n == number]
             mean_nk[here_n], scale_nk[here_n] = sample[:, :-1], 0.0
             size_n1[here_n] = sample[:, -1:].exp().clamp(sizes.min(), sizes.max())
+            if torch.equal(sizes, sizes.round()):
+                size_n1[here_n] = size_n1[here_n].round()
         return replace(start, mean_nk=mean_nk, scale_nk=scale_nk, condition=start.condition.with_size(size_n1))
 
     def of_cluster(self, number: int, n: int) -> Reference:

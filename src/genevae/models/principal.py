@@ -56,7 +56,7 @@ class PrincipalPosterior(nn.Module):
         if self.training:
             return linear_nk / measured_ng.to(linear_nk).mean(-1, keepdim=True).clamp(min=1e-3)
         all_kk = self.weight_gk.T @ self.weight_gk
-        ridge_kk = RIDGE * all_kk.diagonal().mean() * torch.eye(len(all_kk)).to(all_kk)
+        ridge_kk = (RIDGE * all_kk.diagonal().mean()).clamp(min=1e-12) * torch.eye(len(all_kk)).to(all_kk)
         fitted_nk = torch.empty_like(linear_nk)
         patterns, pattern_n = measured_ng.unique(dim=0, return_inverse=True)
         for number, measured_g in enumerate(patterns):  # (WᵀW)(W_oᵀW_o)⁻¹ W_oᵀx_o, with the rows of measured genes

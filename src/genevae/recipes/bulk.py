@@ -17,9 +17,7 @@ BOUND = Bound(
 BULK = Recipe(
     name="bulk",
     description=DESCRIPTIONS["bulk"],
-    model=GaussianModel(
-        n_latent=50, hidden=(512,), activation="elu", dropout=0.3, target_size=1e6, standardise=True, components=True
-    ),
+    model=GaussianModel(n_latent=32, hidden=(512,), activation="elu", dropout=0.3, target_size=1e6, standardise=True),
     objective=BOUND,
     training=Training(batch_size=32, weight_decay=1e-4, epsilon=1e-8, fresh_norm=True),
 )

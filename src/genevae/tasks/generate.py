@@ -89,6 +89,7 @@ def generate(
         the prior, which never matches the aggregate posterior exactly.
     copula
         Whether values are replaced by those of training cells; only with latent "mixture", and without size and mean.
+        Models whose counts add up to the size exactly, such as ``convolutional``, keep their own.
     size
         Counts per cell; by default sampled with the latent.
     mean
@@ -124,7 +125,8 @@ def generate(
     targets = _targets(model.schema, n, condition or {}, per_category or {})
     require_writable(out, overwrite, model)
     _require_room(model, sum(count for _, count in targets), written=out is not None)
-    mapped = latent == "mixture" and copula and not mean and size is None
+    exact = model.schema.output_kind.is_count and not model.schema.has_noise_model  # counts that add up to the size
+    mapped = latent == "mixture" and copula and not mean and size is None and not exact
     with seeded(model.module, seed):
         clusters = model.reference.clusters
         mixture = Mixture(model.reference, clusters) if latent == "mixture" and clusters is not None else None
@@ -181,7 +183,8 @@ def _as_observed(
         here = (cluster_n == number).nonzero().squeeze(-1)
         values_ng = sampled(cells.take(here))
         if number >= 0:
-            of_model = Marginals.of(sampled(mixture.of_cluster(number, MODEL_CELLS)).numpy())
+            others_ng = sampled(mixture.of_cluster(number, MODEL_CELLS))
+            of_model = Marginals.of(torch.cat([others_ng, values_ng]).numpy())
             rank_ng = of_model.ranks(values_ng.numpy(), torch.rand(values_ng.shape).numpy())
             values_ng = torch.from_numpy(mixture.clusters.marginals[number].quantiles(rank_ng)).float()
         x_ng[here] = values_ng
