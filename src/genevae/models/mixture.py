@@ -38,7 +38,8 @@ class Mixture:
     def like(self, row_n: Tensor) -> Reference:
         """Draw a cell for each of these reference cells, with its covariates.
 
-        Sizes are within those of the cluster, and whole numbers if those are. Cells without a cluster keep their posterior and their size.
+        Sizes are within those of the cluster, and whole numbers if those are. Cells without a cluster keep their
+        posterior and their size.
         """
         start = self.reference.take(row_n)
         mean_nk, scale_nk, size_n1 = start.mean_nk.clone(), start.scale_nk.clone(), start.condition.size_n1.clone()
