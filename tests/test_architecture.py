@@ -28,7 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "objectives": {*BASE, "distributions", "nn", "models"},
     "training": {*BASE, "io", "data", "distributions", "nn", "models", "objectives"},
     "recipes": {*BASE, "data", "distributions", "nn", "models", "objectives", "training"},
-    "labelling": set(),
+    "labelling": {"metrics"},
     "responses": {"errors", "metrics"},
     "runs": {
         *BASE, "io", "preprocessing", "labelling", "responses", "tasks",

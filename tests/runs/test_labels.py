@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,18 +12,6 @@ from tests.runs.test_foreign_folders import edited, seal
 import genevae as gv
 from genevae.errors import RunError
 from genevae.runs.labels import LABEL_NAMES, LABELS
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_model, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "run"
-    gv.save(tiny_model, path)
-    return path
-
-
-@pytest.fixture
-def run(saved, tmp_path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "run"))
 
 
 def test_an_opened_run_predicts_the_same_labels_to_the_bit(tiny_model, saved, adata):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -25,18 +24,6 @@ from genevae.runs.responses import States, folds_of
 
 WORDS = {"condition": ["type", "drug"], "control": {"drug": "ctrl"}, "epochs": 2, "batch_size": 64, "n_latent": 2,
          "hidden": (8,), "progress": False, "device": "cpu"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_model, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "run"
-    gv.save(tiny_model, path)
-    return path
-
-
-@pytest.fixture
-def run(saved, tmp_path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")

@@ -114,12 +114,11 @@ class FieldLabels:
         least = _least(np.exp(combined(members, weight_m)), label_n)
         return cls(tuple(categories), code_n, tuple(logistic), np.append(weight_m, 0.0), distance, least)
 
-    def members(self, spaces: Sequence[Space], x_ng: NDArray[np.float32]) -> list[Numbers]:
-        """Return the log-probabilities of the simple members."""
+    def members(self, spaces: Sequence[Space], places: Sequence[Numbers]) -> list[Numbers]:
+        """Return the log-probabilities of the simple members, of cells at these places in the spaces."""
         found = []
         share_c = _shares(self.code_n[self.code_n >= 0], len(self.categories))
-        for space, logistic in zip(spaces, self.logistic, strict=True):
-            z_nk = space.embed(x_ng)
+        for space, z_nk, logistic in zip(spaces, places, self.logistic, strict=True):
             found += [logistic.log_probability_nc(z_nk), neighbour_shares(space.nearest(z_nk), self.code_n, share_c)]
         return [_floored(each) for each in found]
 
@@ -137,7 +136,7 @@ class FieldLabels:
         label_n
             Their labels.
         """
-        simple = self.members(spaces, x_ng)
+        simple = self.members(spaces, [space.embed(x_ng) for space in spaces])
         both = [combined(simple, self.weight_m[:BOUND]), _floored(bound_nc)]
         weights = member_weights(both, label_n, np.array(PRIOR_OF_BOUND), STRENGTH_OF_BOUND)
         weights[1] = weights[1] if weights[1] >= LEAST_WEIGHT else 0.0
@@ -158,12 +157,13 @@ class FieldLabels:
         bound_nc
             The log-probabilities of the bound, if it has a weight.
         """
-        members = self.members(spaces, x_ng)
+        places = [space.embed(x_ng) for space in spaces]
+        members = self.members(spaces, places)
         weight_m = self.weight_m[:BOUND]
         if bound_nc is not None:
             members, weight_m = [*members, _floored(bound_nc)], self.weight_m
         p_nc = np.exp(combined(members, weight_m))
-        return LabelPrediction(p_nc, p_nc >= self.least, self.distance.rank_n(spaces[-1].embed(x_ng)))
+        return LabelPrediction(p_nc, p_nc >= self.least, self.distance.rank_n(places[-1]))
 
 
 @dataclass(frozen=True, eq=False)

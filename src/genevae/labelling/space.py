@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from genevae.metrics.principal import Principal
+
 __all__ = ["Distance", "Space", "neighbour_shares"]
 
 Numbers = NDArray[np.float64]
@@ -36,21 +38,10 @@ class Space:
 
     @classmethod
     def fit(cls, x_ng: NDArray[np.float32], scale_g: NDArray[np.float32] | None = None) -> Self:
-        """Find the axes along which training cells vary most, of genes in units of ``scale_g``.
-
-        References
-        ----------
-        Halko, Martinsson and Tropp, SIAM Review 53:217 (2011).
-        """
+        """Find the axes along which training cells vary most, of genes in units of ``scale_g``."""
         scale_g = np.ones(x_ng.shape[1], np.float32) if scale_g is None else scale_g
-        centred_ng = (x_ng - x_ng.mean(0)) / scale_g
-        n_axes = min(N_AXES, len(x_ng) - 1, x_ng.shape[1])
-        width = min(n_axes + 10, *x_ng.shape)
-        basis = np.random.default_rng(0).standard_normal((x_ng.shape[1], width), np.float32)
-        for _ in range(5):  # subspace iteration
-            basis = np.linalg.qr(centred_ng.T @ np.linalg.qr(centred_ng @ basis)[0])[0]
-        rotation = np.linalg.svd(centred_ng @ basis, full_matrices=False)[2][:n_axes]
-        axis_gk = np.ascontiguousarray((basis @ rotation.T) / scale_g[:, None], np.float32)
+        found = Principal.fit(x_ng / scale_g, N_AXES)
+        axis_gk = np.ascontiguousarray(found.axis_kg.T / scale_g[:, None], np.float32)
         centre_k = x_ng.mean(0) @ axis_gk
         return cls(axis_gk, centre_k, x_ng @ axis_gk - centre_k)
 

@@ -105,8 +105,8 @@ class Correction:
         from_middle_nk = z_nk - self.middle_k
         r_nc = z_nk.new_zeros(len(z_nk), len(self.centre_ck))
         for b, row_m in _rows_by_batch(code_n):
-            home_ck = _unit(self.centre_ck + self.offset_cbk[:, b])
-            distance_mc = 2 * (1 - _unit(from_middle_nk[row_m]) @ home_ck.T)
+            expected_ck = _unit(self.centre_ck + self.offset_cbk[:, b])
+            distance_mc = 2 * (1 - _unit(from_middle_nk[row_m]) @ expected_ck.T)
             r_nc[row_m] = (self.log_preference_cb[:, b] - distance_mc / SOFTNESS).softmax(-1)
         return _without(self.offset_cbk, z_nk, r_nc, code_n)
 

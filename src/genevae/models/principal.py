@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from genevae.cells import Cells, Condition
+from genevae.models.likelihoods.decoder import Decoder
 from genevae.models.likelihoods.normal import NormalLikelihood
 from genevae.models.posterior import MLPPosterior
 from genevae.models.vae import VAE
@@ -68,16 +69,23 @@ class PrincipalPosterior(nn.Module):
 
 
 class PrincipalLikelihood(NormalLikelihood):
-    """x ~ Normal(z W + h(z, c), σ), one σ per gene; parameters as those of its parent, whose mean is h.
+    """x ~ Normal(z W + h(z, c), σ), one σ per gene.
 
-    Training does not change W, and h starts at zero.
+    h is linear in the decoder's hidden units, and starts at zero. Training does not change W.
+
+    Parameters
+    ----------
+    decoder, n_genes, scale
+        As for the parent.
+    n_latent
+        Rows of W.
     """
 
     weight_kg: Tensor
 
-    def __init__(self, *arguments: object, n_latent: int, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.register_buffer("weight_kg", torch.zeros(n_latent, self.mean.out_features))
+    def __init__(self, decoder: Decoder, n_genes: int, n_latent: int, scale: float | None = None) -> None:
+        super().__init__(decoder, n_genes, scale)
+        self.register_buffer("weight_kg", torch.zeros(n_latent, n_genes))
         nn.init.zeros_(self.mean.weight)
 
     def _mean(self, z: Tensor, condition: Condition) -> Tensor:

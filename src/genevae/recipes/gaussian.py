@@ -71,7 +71,7 @@ class GaussianModel(VAESettings):
         """Make p(x | z, c)."""
         scale = SQUARED_ERROR if self.sigma == "fixed" else None
         if self.components and self.standardise:
-            return PrincipalLikelihood(decoder, len(schema.genes), scale, n_latent=self.n_latent)
+            return PrincipalLikelihood(decoder, len(schema.genes), self.n_latent, scale)
         return NormalLikelihood(decoder, len(schema.genes), scale)
 
     def posterior(self, schema: Schema, n_latent: int, learns_missing: bool) -> nn.Module:

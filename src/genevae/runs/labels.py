@@ -20,7 +20,7 @@ from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
 from genevae.runs.manifest import write_tensors
 from genevae.runs.reference import Scored
-from genevae.tasks.classify import logged_cells
+from genevae.tasks.classify import labels_of, logged_cells
 from genevae.tasks.response import evenly_spaced
 
 __all__ = ["LABELS", "LABEL_NAMES", "fit_labels", "labels_files", "labels_in"]
@@ -79,11 +79,6 @@ def fit_labels(
 def _is_label(schema: Schema, name: str) -> bool:
     field = schema.categorical_field(name)
     return not (field.technical or field.control is not None or field.combined)
-
-
-def labels_of(schema: Schema, name: str, calibration: Calibration) -> list[str]:
-    """Return the categories of a field that are predicted."""
-    return [schema.categorical_field(name).categories[code] for code in calibration.code_c]
 
 
 def _places(code_n: NDArray[np.int64], calibration: Calibration) -> NDArray[np.int64]:

@@ -41,50 +41,72 @@ LEAST_CELLS = 20
 def reference_posteriors(model: VAE, cells: Loader, device: torch.device) -> Reference:
     """Return the posterior and the condition of each of these cells, and what samples like them need."""
     model.eval()
-    means, scales, conditions = [], [], []
-    highest_g = torch.zeros(len(cells.schema.genes))
-    sizes = []
-    step = -(-cells.sampler.n_cells * len(cells.schema.genes) // MAX_SAMPLES) or 1
-    values, measured, n_seen = [], [], 0
+    schema, means, scales, conditions, sizes = cells.schema, [], [], [], []
+    observed = _Observed(schema, cells.sampler.n_cells)
     for minibatch in cells:
-        some = slice(-n_seen % step, None, step)
-        values.append(csr_array(_returned(cells.schema, minibatch)[some].numpy()))
-        if minibatch.condition.measured_ng is not None:
-            measured.append(minibatch.condition.measured_ng[some].numpy())
-        n_seen += minibatch.n_cells
-        highest_g = torch.maximum(highest_g, minibatch.x.dense().amax(0))
+        observed.add(minibatch)
         sizes.append(minibatch.condition.size_n1)
         on_device = minibatch.to(device)
         q = model.posterior(on_device)
         means.append(q.mean.cpu())
         scales.append(q.scale.cpu())
         conditions.append(on_device.given(model.sized(on_device).with_measured(None)).to("cpu").condition)
-    counts = cells.schema.has_noise_model and cells.schema.output_kind.is_count
-    limits = Limits(highest_g, torch.stack(torch.cat(sizes).aminmax())) if counts else None
+    counts = schema.has_noise_model and schema.output_kind.is_count
+    limits = Limits(observed.highest_g, torch.stack(torch.cat(sizes).aminmax())) if counts else None
     reference = Reference(torch.cat(means), torch.cat(scales), Condition.join(conditions), limits=limits)
-    known_mg = np.concatenate(measured) if measured else None
-    reference = replace(reference, clusters=_clusters(reference, step, vstack(values, format="csr"), known_mg))
-    if cells.schema.output_kind is not Kind.LOG:
+    reference = replace(reference, clusters=observed.clusters(reference))
+    if schema.output_kind is not Kind.LOG:
         return reference
-    share_g, mean_g = _zeros(cells)
-    return replace(reference, hurdle=Hurdle.fit(_samples(model, cells.schema, reference, device), share_g, mean_g))
+    return replace(reference, hurdle=Hurdle.fit(_samples(model, schema, reference, device), *observed.zeros()))
 
 
-def _returned(schema: Schema, minibatch: Cells) -> Tensor:
-    """Return measured values as tasks return them; zeros are exact."""
-    x_ng = schema.transform.invert(minibatch.x.dense(), minibatch.condition.size_n1)
-    return x_ng.masked_fill(x_ng.abs() < SMALLEST, 0) if schema.output_kind is Kind.LOG else x_ng
+class _Observed:
+    """The values of cells, as tasks return them: sums over all cells, and the values of evenly spaced ones."""
 
+    def __init__(self, schema: Schema, n_cells: int) -> None:
+        n_genes = len(schema.genes)
+        self.schema = schema
+        self.step = max(1, math.ceil(n_cells * n_genes / MAX_SAMPLES))
+        self.highest_g = torch.zeros(n_genes)
+        self._n_seen = 0
+        self._n_g, self._n_positive_g, self._sum_g = torch.zeros(3, n_genes, dtype=torch.float64)
+        self._values: list[csr_array] = []
+        self._measured: list[NDArray[np.bool_]] = []
 
-def _clusters(reference: Reference, step: int, x_mg: csr_array, known_mg: NDArray[np.bool_] | None) -> Clusters | None:
-    """Return clusters of the reference cells, with the values of every few of them; None where too few are alike."""
-    condition = reference.condition
-    cluster_n = cluster(reference.mean_nk, reference.scale_nk, condition.size_n1, condition.codes, step)
-    marginals = []
-    for number in range(int(cluster_n.max()) + 1 if len(cluster_n) else 0):
-        row = (cluster_n[::step] == number).numpy()
-        marginals.append(Marginals.of(x_mg[row].toarray(), None if known_mg is None else known_mg[row]))
-    return Clusters(cluster_n, tuple(marginals)) if marginals else None
+    def add(self, minibatch: Cells) -> None:
+        """Add cells; those of genes that they have not measured do not count."""
+        x_ng = self.schema.transform.invert(minibatch.x.dense(), minibatch.condition.size_n1)
+        if self.schema.output_kind is Kind.LOG:
+            x_ng = x_ng.masked_fill(x_ng.abs() < SMALLEST, 0)
+        measured_ng = minibatch.condition.measured_ng
+        positive_ng = x_ng > SMALLEST if measured_ng is None else (x_ng > SMALLEST) & measured_ng
+        self._n_g += minibatch.n_cells if measured_ng is None else measured_ng.sum(0)
+        self._n_positive_g += positive_ng.sum(0)
+        self._sum_g += (x_ng * positive_ng).sum(0)
+        self.highest_g = torch.maximum(self.highest_g, x_ng.amax(0))
+        some = slice(-self._n_seen % self.step, None, self.step)
+        self._values.append(csr_array(x_ng[some].numpy()))
+        if measured_ng is not None:
+            self._measured.append(measured_ng[some].numpy())
+        self._n_seen += minibatch.n_cells
+
+    def zeros(self) -> tuple[Tensor, Tensor]:
+        """Return each gene's share of zeros, and its mean in the other cells."""
+        return 1 - self._n_positive_g / self._n_g.clamp(min=1), (self._sum_g / self._n_positive_g.clamp(min=1)).float()
+
+    def clusters(self, reference: Reference) -> Clusters | None:
+        """Return clusters of the cells, with the values of those that were kept; None where too few are alike."""
+        condition = reference.condition
+        cluster_n = cluster(reference.mean_nk, reference.scale_nk, condition.size_n1, condition.codes, self.step)
+        if (cluster_n < 0).all():
+            return None
+        x_mg, cluster_m = vstack(self._values, format="csr"), cluster_n[:: self.step].numpy()
+        known_mg = np.concatenate(self._measured) if self._measured else None
+        rows = [cluster_m == number for number in range(int(cluster_n.max()) + 1)]
+        return Clusters(
+            cluster_n,
+            tuple(Marginals.of(x_mg[row].toarray(), None if known_mg is None else known_mg[row]) for row in rows),
+        )
 
 
 def correction_of(reference: Reference, schema: Schema) -> Correction | None:
@@ -92,20 +114,6 @@ def correction_of(reference: Reference, schema: Schema) -> Correction | None:
     if schema.batch is None:
         return None
     return Correction.fit(reference.mean_nk, reference.condition.codes[schema.batch], schema.n_categories[schema.batch])
-
-
-def _zeros(cells: Loader) -> tuple[Tensor, Tensor]:
-    """Return each gene's share of zeros, and its mean in the other cells, in the values that tasks return."""
-    n_genes, transform = len(cells.schema.genes), cells.schema.transform
-    n_g, n_positive_g, sum_g = torch.zeros(3, n_genes, dtype=torch.float64)
-    for minibatch in cells:
-        x_ng = transform.invert(minibatch.x.dense(), minibatch.condition.size_n1)
-        measured_ng = minibatch.condition.measured_ng
-        positive_ng = x_ng > SMALLEST if measured_ng is None else (x_ng > SMALLEST) & measured_ng
-        n_g += minibatch.n_cells if measured_ng is None else measured_ng.sum(0)
-        n_positive_g += positive_ng.sum(0)
-        sum_g += (x_ng * positive_ng).sum(0)
-    return 1 - n_positive_g / n_g.clamp(min=1), (sum_g / n_positive_g.clamp(min=1)).float()
 
 
 def _samples(model: VAE, schema: Schema, reference: Reference, device: torch.device) -> Tensor:

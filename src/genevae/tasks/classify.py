@@ -15,7 +15,7 @@ from genevae.cells import Cells
 from genevae.data.schema import Schema
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.labelling.labels import LabelPrediction, Labels
-from genevae.models.classifier import bounds_nc, reconstructions_nc
+from genevae.models.classifier import Calibration, bounds_nc, reconstructions_nc
 from genevae.models.vae import VAE
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import TaskOutput, require_writable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
-__all__ = ["SEPARATOR", "classify", "logged_cells"]
+__all__ = ["SEPARATOR", "classify", "labels_of", "logged_cells"]
 
 METHODS = ("stack", "posterior", "reconstruction")
 SEPARATOR = " | "
@@ -116,7 +116,7 @@ def classify(
     require_writable(None, overwrite, into=into)
     cells = open_cells(model, data, layer, batch_size, fill=[field])
     obs, index = cells.source.obs, cells.source.obs.index.rename("cell")
-    categories = [covariate.categories[code] for code in model.calibration[field].code_c]
+    categories = labels_of(model.schema, field, model.calibration[field])
     with evaluation_mode(model) as module:
         minibatches = on_device(module, cells)
         if method == "reconstruction":
@@ -143,6 +143,12 @@ def classify(
     if field in obs:
         table.insert(1, "true", obs[field].astype(object).to_numpy())
     return table
+
+
+def labels_of(schema: Schema, field: str, calibration: Calibration) -> list[str]:
+    """Return the categories of a field that are predicted."""
+    categories = schema.categorical_field(field).categories
+    return [categories[code] for code in calibration.code_c]
 
 
 def logged_cells(schema: Schema, cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
