@@ -14,13 +14,18 @@ import genevae
 
 ROOT = Path(genevae.__file__).parent
 
-BASE = {"cells", "errors"}
+BASE = {"cells", "errors", "peers", "progress", "settings"}
+CALLS = {*BASE, "calls"}
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "cells": {"errors"},
+    "settings": {"errors"},
+    "progress": {"settings"},
+    "peers": {"errors"},
+    "calls": {"errors", "peers", "io"},
     "io": BASE,
-    "download": {"errors", "io"},
-    "preprocessing": {*BASE, "io", "data"},
+    "download": {"errors", "io", "progress"},
+    "preprocessing": {*CALLS, "io", "data"},
     "data": {*BASE, "io"},
     "distributions": BASE,
     "nn": BASE,
@@ -31,16 +36,16 @@ LAYERS: dict[str, set[str]] = {
     "labelling": {"metrics"},
     "responses": {"errors", "metrics"},
     "runs": {
-        *BASE, "io", "preprocessing", "labelling", "responses", "tasks",
+        *CALLS, "io", "preprocessing", "labelling", "responses", "tasks",
         "data", "distributions", "nn", "models", "objectives", "training", "recipes",
         "plotting",
     },
-    "tasks": {*BASE, "io", "data", "distributions", "nn", "models", "metrics", "labelling", "responses"},
+    "tasks": {*CALLS, "io", "data", "distributions", "nn", "models", "metrics", "labelling", "responses"},
     "metrics": {"errors"},
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {
-        *BASE, "io", "preprocessing", "data", "distributions", "models", "recipes", "runs", "tasks", "metrics",
+        *CALLS, "io", "preprocessing", "data", "distributions", "models", "recipes", "runs", "tasks", "metrics",
         "responses", "plotting", "report",
     },
 }  # fmt: skip

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from genevae.evaluation.sweep import sweep as sweep
     from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
+    from genevae.io.read_options import ReadOptions as ReadOptions
     from genevae.models import modules as modules
+    from genevae.preprocessing.hvg import highly_variable as highly_variable
     from genevae.preprocessing.inspect import inspect as inspect
+    from genevae.preprocessing.pseudobulk import pseudobulk as pseudobulk
     from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
     from genevae.runs.load import load as load
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
+    from genevae.settings import settings as settings
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
@@ -41,8 +45,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # data
+    "ReadOptions": "genevae.io.read_options",
     "from_arrays": "genevae.io.arrays",
+    "highly_variable": "genevae.preprocessing.hvg",
     "inspect": "genevae.preprocessing.inspect",
+    "pseudobulk": "genevae.preprocessing.pseudobulk",
     "read": "genevae.io.formats",
     # training
     "RECIPES": "genevae.recipes.registry",
@@ -67,7 +74,10 @@ _HOMES = {
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
     "sweep": "genevae.evaluation.sweep",
+    # the session
+    "settings": "genevae.settings",
     # plain modules
+    "metrics": "genevae.metrics",
     "modules": "genevae.models.modules",
     # errors
     "GenevaeError": "genevae.errors",
@@ -86,10 +96,19 @@ def __getattr__(name: str) -> Any:
     if name in _RENAMED:
         warnings.warn(f"genevae.{name} is now genevae.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
         name = _RENAMED[name]
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("genevae")
     if name not in _HOMES:
-        raise AttributeError(f"module 'genevae' has no attribute '{name}'")
+        from genevae.peers import ALIASES, alias, peer_name
+
+        if (ours := alias(name, ALIASES, "genevae")) is not None:
+            return __getattr__(ours)
+        hint = "" if name.startswith("_") else f" {peer_name(name, _HOMES, 'genevae')}"
+        raise AttributeError(f"module 'genevae' has no attribute '{name}'.{hint}")
     home = importlib.import_module(_HOMES[name])
-    return home if name in {"adapters", "modules"} else getattr(home, name)
+    return home if name in {"adapters", "metrics", "modules"} else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -74,7 +74,7 @@ MISTAKES = {
         "Did you mean 'Dendritic'?",
     ),
     "control of no condition": ("fit counts.h5ad --control drug=DMSO --out new", "drug"),
-    "not FIELD=VALUE": ("generate run --set Dendritic --out new.h5ad", "FIELD=VALUE"),
+    "not a category": ("generate run --set Dendrites --out new.h5ad", "Did you mean 'Dendritic'?"),
     "unknown field": ("generate run --set celltype=B --out new.h5ad", "Did you mean 'cell_type'?"),
     "unknown category": ("counterfactual run counts.h5ad --set cell_type=Dendrites --out new.h5ad", "Did you mean"),
     "field of no model": ("classify run counts.h5ad --field donor --out new.csv", "donor"),

@@ -168,7 +168,7 @@ def test_config_files_are_checked(text: str, message: str, stored: Path, tmp_pat
     [
         (["--out", "run", "--keep", "memory"], "Say what to train on"),
         (["--resume", "run", "--keep", "memory", "--epochs", "3"], "leave out keep, epochs"),
-        (["cells.h5ad", "--lr=0.1", "--out", "run"], "here it is: --learning-rate"),
+        (["cells.h5ad", "--train-size=0.8", "--out", "run"], "here it is: --validation"),
         (["cells.h5ad", "--n-layers", "2", "--out", "run"], "here it is: --hidden, the width"),
         (["cells.h5ad", "--epochs", "1", "--setting", "epochs=5", "--out", "run"], "given twice"),
     ],

@@ -22,7 +22,6 @@ from genevae.recipes.gaussian import GAUSSIAN
 from genevae.recipes.nb import NB
 from genevae.runs.fit import fit
 from genevae.training.loop import train, validate
-from genevae.training.progress import progress_bar
 from genevae.training.settings import Training, default_epochs
 
 CPU = torch.device("cpu")
@@ -299,11 +298,3 @@ def test_the_last_weights_can_be_kept(make_adata):
     same = all(torch.equal(a, b) for a, b in zip(best.module.parameters(), last.module.parameters(), strict=True))
     assert same == (best.facts["best_epoch"] == 8)
     assert best.facts["best_epoch"] < 8, "the case is one in which it makes a difference"
-
-
-@pytest.mark.parametrize("shown", [False, True])
-def test_a_bar_of_other_work_is_shown_on_a_terminal_where_it_is_wanted(shown, monkeypatch, capsys):
-    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
-    with progress_bar("calibrating", 3, shown) as advance:
-        advance(3)
-    assert ("calibrating" in capsys.readouterr().err) == shown

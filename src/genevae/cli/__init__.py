@@ -8,13 +8,14 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TextIO
+from typing import Any, TextIO
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, default_name_transform
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOptionError, default_name_transform
 
 from genevae.cli.options import from_config
+from genevae.cli.spelling import respelled, with_our_options
 from genevae.errors import GenevaeError, GenevaeWarning, TrainingPaused
-from genevae.runs.peer_options import peer_option
+from genevae.peers import peer_option
 from genevae.runs.signals import ends_cleanly
 from genevae.training.launch_env import launched
 
@@ -56,6 +57,7 @@ def option_name(name: str) -> str:
 app = App(
     name="genevae",
     help="Generative models of gene expression: train one, embed cells, generate cells, answer what-if questions.",
+    help_epilogue="Every command takes --quiet (no progress) and --verbose, and has its own --help.",
     version=lambda: version("genevae"),
     default_parameter=Parameter(negative=(), name_transform=option_name),
     config=(from_config,),
@@ -71,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given and given[0] in RENAMED:
         print(f"genevae: the command {given[0]} is now {RENAMED[given[0]]}.", file=sys.stderr)  # noqa: T201 - a command prints
         given[0] = RENAMED[given[0]]
+    given = respelled(_with_verbosity(given), COMMANDS)
     warnings.showwarning = _show_warning
     with ends_cleanly(given):
         try:
-            app(given, exit_on_error=False, print_error=False, result_action="return_value")
+            _call(given)
         except CycloptsError as error:
-            _explain(error, given)
+            _explain(error)
             sys.exit(2)
         except GenevaeError as error:
             _print(error)
@@ -89,14 +92,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(2)
 
 
-def _explain(error: CycloptsError, given: Sequence[str]) -> None:
+def _call(given: Sequence[str]) -> None:
+    """Run a command; options of other packages are read as ours, if the command has them."""
+    how: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
+    try:
+        app(given, **how)
+    except UnknownOptionError as error:
+        known = {name for argument in error.argument_collection for name in argument.names}
+        ours = with_our_options(given, known)
+        if ours is None:
+            raise
+        app(ours, **how)
+
+
+def _with_verbosity(given: list[str]) -> list[str]:
+    """Take --quiet and --verbose out of a command line, and keep to them."""
+    from genevae.settings import settings
+
+    end = given.index("--") if "--" in given else len(given)
+    if given[:1] == ["slurm"]:
+        return given
+    if "--quiet" in given[:end]:
+        settings.progress = False
+    if "--verbose" in given[:end]:
+        settings.verbosity = "debug"
+    return [word for at, word in enumerate(given) if at >= end or word not in {"--quiet", "--verbose"}]
+
+
+def _explain(error: CycloptsError) -> None:
     """Print what is wrong with the options; those of other packages are answered with ours."""
     from rich.console import Console
 
-    known = [answer for word in given if word.startswith("--") and (answer := peer_option(word.split("=")[0]))]
-    for answer in known:
+    unknown = isinstance(error, UnknownOptionError) and error.token.keyword
+    answer = peer_option(unknown.split("=")[0]) if unknown else None
+    if answer is not None:
         _print(answer)
-    if not known:
+    else:
         Console(stderr=True).print(CycloptsPanel(error))
 
 

@@ -30,7 +30,7 @@ def classify(
     run: Run,
     data: Data,
     *,
-    field: str,
+    field: str | None = None,
     out: Out = None,
     into: Into = None,
     force: Force = False,
@@ -49,7 +49,7 @@ def classify(
     Parameters
     ----------
     field
-        The categorical condition to predict.
+        The categorical condition to predict; by default the only one besides the technical batch.
     method
         By the stack: logistic regression, nearest training cells and the model's posterior, weighted. Or by the
         calibrated posterior alone, or by best reconstruction: the largest log p(x | z̄, y), z̄ the posterior's mean.
@@ -73,7 +73,7 @@ def classify(
         gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed,
         into=into, overwrite=force,
     )  # fmt: skip
-    for line in _summary(table, field):
+    for line in _summary(table, field or "Labels"):
         say(line)
     if out is None:
         say(f"Wrote {path}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, assignments, say, written
+from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, say, target, written
 
 __all__ = ["counterfactual"]
 
@@ -16,7 +16,7 @@ def counterfactual(
     run: Run,
     data: Data,
     *,
-    condition: Annotated[FieldValues, Parameter(name="--set")],
+    condition: Annotated[FieldValues, Parameter(name=("--set", "--condition"))],
     out: OutOrInto = None,
     into: Into = None,
     force: Force = False,
@@ -46,7 +46,7 @@ def counterfactual(
     """
     path = written(out, into)
     gv.counterfactual(
-        gv.load(run), data, condition=assignments(condition), answer=answer, n_draws=n_draws,
+        gv.load(run), data, condition=target(condition), answer=answer, n_draws=n_draws,
         interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
     say(f"Wrote {path}")

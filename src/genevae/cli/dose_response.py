@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, Run, Table, assignments, numbers
+from genevae.cli.options import Data, FieldValues, Force, Run, Table, numbers, target
 from genevae.cli.table_output import require_table, save_table
 
 __all__ = ["dose_response"]
@@ -20,7 +20,7 @@ def dose_response(
     *,
     out: Table,
     force: Force = False,
-    condition: Annotated[FieldValues | None, Parameter(name="--set")] = None,
+    condition: Annotated[FieldValues | None, Parameter(name=("--set", "--condition"))] = None,
     field: str | None = None,
     doses: str | None = None,
     genes: Sequence[str] | None = None,
@@ -60,7 +60,7 @@ def dose_response(
     """
     require_table(out, force, run, data)
     table = gv.dose_response(
-        gv.load(run), data, condition=assignments(condition) or None, field=field, doses=numbers(doses),
+        gv.load(run), data, condition=target(condition) or None, field=field, doses=numbers(doses),
         genes=genes, answer=answer, interval=interval, least_change=least_change, size=size,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip

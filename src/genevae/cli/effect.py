@@ -26,7 +26,7 @@ def effect(
     data: Data,
     *,
     out: Table,
-    field: str,
+    field: str | None = None,
     force: Force = False,
     picture: Path | None = None,
     control: str | None = None,
@@ -44,7 +44,7 @@ def effect(
     Parameters
     ----------
     field
-        The condition whose categories are the perturbations.
+        The condition whose categories are the perturbations; by default the one with a control, or the only one.
     picture
         A heat map of the largest effects to write: .png, .pdf or .svg.
     control

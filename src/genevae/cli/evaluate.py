@@ -18,7 +18,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     *runs_and_data: Annotated[str, Parameter(help="One run folder or more, and then the data.")],
-    out: Path,
+    out: Path | None = None,
     force: Force = False,
     sections: Annotated[Sequence[str] | None, Parameter(name=("--sections", "--questions"))] = None,
     gene_sets: Path | None = None,
@@ -31,7 +31,7 @@ def evaluate(
     Parameters
     ----------
     out
-        The folder to write: metrics.json, metrics.csv and report.html.
+        The folder to write: metrics.json, metrics.csv and report.html; by default the scores are printed alone.
     sections
         Which of fit, latent, response, simulation and labels; all that the data allow by default.
     gene_sets
@@ -47,10 +47,14 @@ def evaluate(
     *runs, data = [*runs_and_data, *([str(reading.path)] if reading.path else [])] or [""]
     if not runs:
         raise RunError("Give one run or more, and then the data: genevae evaluate RUN DATA --out DIR.")
-    require_place(out, force, (runs, replace(reading, path=data), gene_sets))
+    if out is not None:
+        require_place(out, force, (runs, replace(reading, path=data), gene_sets))
     report = gv.evaluate(
         _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells, seed=seed
     )
+    if out is None:
+        say(f"{report}\nFor the report with pictures, give a folder: --out DIR.")
+        return
     options = {**other_options(reading), "sections": ",".join(names(sections)), "gene_sets": gene_sets,
                "cells": cells, "seed": seed}  # fmt: skip
     report = replace(report, command=_command([*runs, data], out, options))

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, assignments, other_options, say
+from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, assignments, names, other_options, say
 from genevae.errors import RecipeError, shorten
 from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
+from genevae.progress import say_log
 from genevae.runs.signals import STOPPED
+from genevae.settings import settings
 from genevae.training.launch_env import launched
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ def fit(
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
     genes
-        Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
+        Genes to model: the number of highly variable ones, names with commas between them, or a file with one name per
+        line; all by default.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
         genes to model are chosen among those.
@@ -161,9 +164,9 @@ def fit(
     }  # fmt: skip
     options = {
         **settings,
-        "recipe": recipe, "condition": list(condition or ()), "continuous": list(continuous or ()), "batch": batch,
-        "control": assignments(control), "combine": list(combine or ()),
-        "context": list(context or ()), "folds": folds, "group": group, "view": view,
+        "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
+        "control": assignments(control), "combine": names(combine),
+        "context": names(context), "folds": folds, "group": group, "view": view,
         "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
@@ -188,10 +191,14 @@ def fit(
 
 def _genes(text: str | None) -> Any:
     """Read the genes of the command line, or those that a config file lists."""
-    return json.loads(text) if text and text.startswith("[") else text
+    if text and text.startswith("["):
+        return json.loads(text)
+    return names([text]) if text and "," in text and not Path(text).exists() else text
 
 
 def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None, options: dict[str, Any]) -> None:
+    if settings.progress and launched(os.environ).is_first:
+        say_log(f"reading {data.path}")  # a first word, before PyTorch is loaded
     import genevae as gv
     from genevae.cli.tensorboard import show, tensorboard_logs
 

@@ -7,18 +7,18 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import FieldValues, Force, Out, Run, assignments, say
+from genevae.cli.options import FieldValues, Force, Out, Run, assignments, say, target
 
 __all__ = ["generate"]
 
 
 def generate(
     run: Run,
+    n: int = 1000,
     *,
     out: Out,
     force: Force = False,
-    n: int = 1000,
-    condition: Annotated[FieldValues | None, Parameter(name="--set")] = None,
+    condition: Annotated[FieldValues | None, Parameter(name=("--set", "--condition"))] = None,
     per_category: FieldValues | None = None,
     latent: Literal["mixture", "aggregate", "prior"] = "mixture",
     copula: bool = True,
@@ -52,7 +52,7 @@ def generate(
         Of the random draws.
     """
     made = gv.generate(
-        gv.load(run), n=n, condition=assignments(condition), per_category=assignments(per_category), latent=latent,
+        gv.load(run), n=n, condition=target(condition), per_category=assignments(per_category), latent=latent,
         copula=copula, size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
     )  # fmt: skip
     note = made.uns["genevae"].get("note")

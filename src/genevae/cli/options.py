@@ -13,7 +13,7 @@ from cyclopts.argument import ArgumentCollection
 
 from genevae.errors import CategoryError, DataError, RecipeError, RunError, nearest
 from genevae.io.read_options import ReadOptions
-from genevae.runs.peer_options import peer_option
+from genevae.peers import peer_option
 
 __all__ = [
     "Data",
@@ -32,6 +32,7 @@ __all__ = [
     "numbers",
     "other_options",
     "say",
+    "target",
     "written",
 ]
 
@@ -88,6 +89,13 @@ def assignments(texts: Sequence[str] | None) -> dict[str, Any]:
             raise CategoryError(f"'{text}' does not say what to set: write FIELD=VALUE, such as cell_type=\"CD4 T\".")
         values.setdefault(name, []).append(value)
     return {name: each if len(each) > 1 else each[0] for name, each in values.items()}
+
+
+def target(texts: Sequence[str] | None) -> Any:
+    """Return FIELD=VALUE texts as a mapping, and a single value as it is: it may be of the only field that has it."""
+    if texts and len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    return assignments(texts)
 
 
 def numbers(text: str | None) -> list[float]:

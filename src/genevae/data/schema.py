@@ -45,6 +45,8 @@ class Schema:
     total
         The typical total of a training cell over the genes, without the logarithm where the values have one; None where
         it means nothing.
+    layer
+        The layer of the data that the expression was read from, or "raw"; None for X.
     """
 
     genes: tuple[str, ...]
@@ -57,6 +59,7 @@ class Schema:
     view: Categorical | None = None
     nested: tuple[Nesting, ...] = ()
     total: float | None = None
+    layer: str | None = None
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -185,6 +188,7 @@ class Schema:
             **({} if self.view is None else {"view": vars(self.view)}),
             "nested": [vars(nesting) for nesting in self.nested],
             **({} if self.total is None else {"total": self.total}),
+            **({} if self.layer is None else {"layer": self.layer}),
         }
 
     @classmethod
@@ -202,6 +206,7 @@ class Schema:
             None if view is None else _categorical(view),
             tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
             content.get("total"),
+            content.get("layer"),
         )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +17,7 @@ from genevae.download.store import RetryPolicy, open_store
 from genevae.download.transfer import Fetch
 from genevae.errors import DataError, shorten
 from genevae.io.overwrite import require_separate
+from genevae.progress import progress as shown_progress
 
 __all__ = ["download"]
 
@@ -113,7 +113,9 @@ def download(
         return _result(chosen, {name: remote.size for name, remote in remotes.items()}, chosen["path"])
     with (
         Folder.open(Path(out), release) as folder,
-        _bar(sum(remote.size for remote in remotes.values()), progress) as advance,
+        shown_progress(
+            "downloading", sum(remote.size for remote in remotes.values()), progress, written=_megabytes
+        ) as advance,
     ):
         done = folder.fill(remotes, Fetch(store, advance, stop), workers, failed)
         folder.finish(samples, done)
@@ -153,14 +155,5 @@ def _failure(failed: Mapping[str, str], n_done: int, folder: Path) -> str:
     )
 
 
-@contextmanager
-def _bar(n_bytes: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; yield the function to call with each number of new bytes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("", total=n_bytes)
-        yield lambda number: bar.advance(task, number)
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB"

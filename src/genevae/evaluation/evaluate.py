@@ -5,24 +5,23 @@ from __future__ import annotations
 import importlib
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
+from genevae.calls import public
 from genevae.errors import DataError, GenevaeError, nearest
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.load_cells import load_cells
 from genevae.evaluation.overview import facts_of_data, findings_of_data, training
 from genevae.io.atomic import replace_with, staging_folder
-from genevae.io.formats import ReadOptions, open_source
+from genevae.io.formats import ReadOptions, open_for_model
 from genevae.io.overwrite import require_free
 from genevae.io.source import Source
 from genevae.preprocessing.inspect import inspect
+from genevae.progress import progress as shown_progress
 from genevae.report.page import require_jinja, write_page
 from genevae.report.records import Section
 from genevae.report.report import Report, write_metrics
@@ -44,6 +43,7 @@ SECTIONS = {
 PACKAGES = ("genevae", "torch", "numpy", "scipy", "scikit-learn", "anndata")
 
 
+@public
 def evaluate(
     models: Mapping[str, Any] | Any,
     data: AnnData | Source | ReadOptions | str | Path,
@@ -104,6 +104,8 @@ def evaluate(
     chosen = _chosen([*_listed(sections), *_listed(questions)])
     if out is not None:
         require_place(Path(out), overwrite, (models, data, gene_sets))
+    if hasattr(data, "module") or type(models).__name__ == "AnnData":
+        raise DataError("evaluate takes the model first, or several by name, and then the data: evaluate(model, data).")
     if isinstance(models, Sequence) and not isinstance(models, str):
         raise DataError('Give several models by name, such as {"nb": model, "zinb": other}.')
     if not isinstance(models, Mapping):
@@ -111,7 +113,8 @@ def evaluate(
     if not models:
         raise DataError("There is no model to evaluate: give one or more, by name.")
     opened = {str(name): as_evaluated(load(m) if isinstance(m, str | Path) else m) for name, m in models.items()}
-    source = open_source(data, layer)
+    trained_on = {model.schema.layer for model in opened.values()}
+    source = open_for_model(data, layer, trained_on.pop() if len(trained_on) == 1 else None)
     context, sampling = load_cells(opened, source, cells, seed, gene_sets)
     inspection = inspect(source, seed=seed)
     found, skipped = _computed(context, chosen, progress)
@@ -163,9 +166,9 @@ def _computed(context: EvaluationContext, names: Sequence[str], progress: bool) 
     """Compute sections one after the other; an error of ours becomes the reason why one was skipped."""
     sections: list[Section] = []
     skipped: dict[str, str] = {}
-    with _shown(names, progress) as start:
+    with shown_progress("evaluating", len(names), progress) as advance:
         for name in names:
-            start(name)
+            advance(0, name)
             module = importlib.import_module(SECTIONS[name])
             try:
                 reason = module.unavailable_reason(context)
@@ -175,26 +178,8 @@ def _computed(context: EvaluationContext, names: Sequence[str], progress: bool) 
                 reason = f"It could not be computed: {error}"
             if reason is not None:
                 skipped[name] = reason
+            advance(1)
     return sections, skipped
-
-
-@contextmanager
-def _shown(names: Sequence[str], progress: bool) -> Iterator[Callable[[str], None]]:
-    """Show which section is being computed, and for how long."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, disable=not progress) as bars:
-        tasks = {name: bars.add_task(name, total=1, start=False) for name in names}
-        running: list[str] = []
-
-        def start(name: str) -> None:
-            for done in running:
-                bars.update(tasks[done], completed=1)
-            running.append(name)
-            bars.start_task(tasks[name])
-
-        yield start
-        for name in names:
-            bars.update(tasks[name], completed=1)
 
 
 def _versions() -> dict[str, str]:

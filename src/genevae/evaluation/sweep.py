@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from genevae.calls import public
 from genevae.errors import DataError, RecipeError
 from genevae.evaluation.load_cells import load_cells
 from genevae.evaluation.model import EvaluatedModel
@@ -74,6 +75,7 @@ class Sweep:
         return f"{self.table.to_string(index=False, float_format=lambda x: f'{x:.3f}')}\n{says} Choice: {choice}."
 
 
+@public
 def sweep(
     data: AnnData | Source | ReadOptions | str | Path,
     recipe: str = "nb",

@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from genevae.errors import DataError
+from genevae.errors import DataError, shorten
 
 __all__ = ["from_arrays", "is_array"]
 
@@ -22,8 +22,8 @@ TOLERANCE = 1e-3
 
 
 def is_array(data: object) -> bool:
-    """Return whether data are a NumPy array or a SciPy matrix."""
-    return isinstance(data, np.ndarray) or sparse.issparse(data)
+    """Return whether data are a NumPy array, a SciPy matrix or a table of pandas."""
+    return isinstance(data, np.ndarray | pd.DataFrame) or sparse.issparse(data)
 
 
 def from_arrays(
@@ -39,9 +39,10 @@ def from_arrays(
     ----------
     x
         Cells × genes, dense or sparse; or images of one channel, cells × height × width × 1 (or cells × 1 × height ×
-        width), whose pixels are the genes, row by row.
+        width), whose pixels are the genes, row by row. Of a table of pandas, rows are cells and columns are genes, with
+        their names.
     labels
-        One label per cell, which becomes the obs column ``label``; or several columns by name.
+        One label per cell, which becomes the obs column ``label``; or several columns by name, or a table of them.
     genes
         Names of the genes; by default gene_0, gene_1, …, and for images pixel_0_0, ….
     factor
@@ -57,7 +58,11 @@ def from_arrays(
     >>> from_arrays(np.array([[0.0, 0.5], [1.0, 0.25]]), ["B", "T"], factor=4).to_df().to_numpy().tolist()
     [[0.0, 2.0], [4.0, 1.0]]
     """
-    names = genes
+    names, cells = genes, None
+    if isinstance(x, pd.DataFrame):
+        names, cells, x = (x.columns if genes is None else genes), x.index.astype(str), _numbers(x)
+    if isinstance(labels, pd.DataFrame):
+        labels = {str(name): labels[name] for name in labels}
     if not sparse.issparse(x):
         x = np.asarray(x)
         if x.ndim == 4:
@@ -74,13 +79,24 @@ def from_arrays(
     if factor is not None:
         x = _counts(x, factor)
     columns = labels if isinstance(labels, Mapping) else {} if labels is None else {LABEL: labels}
-    obs = pd.DataFrame(index=[f"cell_{i}" for i in range(n_cells)])
+    obs = pd.DataFrame(index=[f"cell_{i}" for i in range(n_cells)] if cells is None else cells)
     for name, column in columns.items():
         values = np.asarray(column)
         if values.shape != (n_cells,):
             raise DataError(f"The labels '{name}' have shape {values.shape}, and there are {n_cells} cells.")
         obs[str(name)] = values
     return AnnData(x.astype(np.float32), obs=obs, var=pd.DataFrame(index=names))
+
+
+def _numbers(table: pd.DataFrame) -> Any:
+    """Return the values of a table of numbers."""
+    texts = [str(name) for name in table if table[name].dtype.kind not in "buif"]
+    if texts:
+        raise DataError(
+            f"The table has columns that are not numbers: {shorten(texts)}. Give cells × genes alone, and the other "
+            "columns as labels."
+        )
+    return table.to_numpy()
 
 
 def _pixels(x: Any, genes: Sequence[str] | None) -> tuple[Any, Sequence[str]]:

@@ -17,7 +17,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import issparse
 
-from genevae.errors import DataError, GeneError, missing_path, nearest, shorten
+from genevae.errors import DataError, GeneError, missing_path, nearest, shorten, warn
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.bounded import require_regular
@@ -120,8 +120,9 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     Parameters
     ----------
     data
-        A source, which is returned unchanged; an AnnData object, which is never modified; an array of cells × genes; a
-        path, which may be a folder or a pattern of several files; or :class:`ReadOptions`, a path with options.
+        A source, which is returned unchanged; an AnnData object, which is never modified; an array or a table of
+        pandas, cells × genes; a path, which may be a folder or a pattern of several files; :class:`ReadOptions`, a path
+        with options; or a list of these, whose cells are joined.
     layer
         The layer with the expression. ``"raw"`` means ``adata.raw``, unless there is a layer of that name. ``X`` by
         default.
@@ -132,6 +133,8 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
         If the path does not exist, has an unknown format or is damaged; if there is no ``X`` or no such layer; if a
         layer is given for an open source; if counts are too large for float32; if the metadata do not fit the cells.
     """
+    if isinstance(data, list | tuple):
+        return concat_sources([open_source(each, layer) for each in data], "the given data", "inner", False)
     if is_array(data):
         data = from_arrays(data)
     if isinstance(data, AnnData):
@@ -146,6 +149,36 @@ def open_source(data: Source | AnnData | ReadOptions | str | Path, layer: str | 
     if layer is not None:
         raise DataError(f"{data.name} is already open. Give layer='{layer}' when opening it.")
     return data
+
+
+def open_for_model(
+    data: Source | AnnData | ReadOptions | str | Path, layer: str | None, trained_on: str | None
+) -> Source:
+    """Open data for a trained model: where no layer is given, that which the model was trained on, if the data have it.
+
+    Parameters
+    ----------
+    data, layer
+        As for :func:`open_source`. The layer "X" is X, whatever the model was trained on.
+    trained_on
+        The layer that the model was trained on; None for X.
+    """
+    given = layer or (data.layer if isinstance(data, ReadOptions) else None)
+    is_open = not isinstance(data, AnnData | ReadOptions | str | Path)
+    if given or trained_on is None or is_open:
+        return open_source(data, None if layer == "X" and not _has_layer_x(data) else layer)
+    try:
+        return open_source(data, trained_on)
+    except DataError as error:
+        if "has no layer" not in str(error):
+            raise
+    source = open_source(data)
+    warn(f"The model was trained on the layer '{trained_on}', which {source.name} lacks: X is read.")
+    return source
+
+
+def _has_layer_x(data: object) -> bool:
+    return isinstance(data, AnnData) and "X" in data.layers
 
 
 def _open(files: ReadOptions) -> Source:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from genevae.calls import public
+from genevae.data.covariates import obs_column
+from genevae.data.value_kind import probe
 from genevae.errors import DataError, GeneError, nearest
+from genevae.io.formats import open_source
+from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.loess import loess
 from genevae.preprocessing.map_chunks import GroupSums, map_chunks, sum_groups
@@ -23,13 +30,15 @@ _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
 
 
+@public
 def highly_variable(
-    source: Source,
-    n_genes: int,
-    batch: ArrayLike | None = None,
+    data: AnnData | Source | ReadOptions | str | Path,
+    n_genes: int = 2000,
+    batch: ArrayLike | str | None = None,
     rows: _Rows | None = None,
     chunk: int = 4096,
-    flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
+    flavor: Literal["seurat_v3", "seurat"] | None = None,
+    layer: str | None = None,
     executor: Executor | None = None,
 ) -> list[str]:
     """Select highly variable genes as scanpy does, without loading the matrix.
@@ -41,8 +50,9 @@ def highly_variable(
 
     Parameters
     ----------
-    source
-        The data: counts or, for ``seurat``, natural logarithms of one plus normalised values.
+    data
+        The cells, as for :func:`~genevae.io.formats.open_source`: counts or, for ``seurat``, natural logarithms of one
+        plus normalised values.
     n_genes
         Number of genes to select.
     batch
@@ -75,6 +85,10 @@ def highly_variable(
     Stuart, Butler et al. (2019), Comprehensive integration of single-cell data, Cell 177:1888. Satija et al. (2015),
     Spatial reconstruction of single-cell gene expression data, Nature Biotechnology 33:495.
     """
+    source = open_source(data, layer)
+    flavor = flavor or ("seurat_v3" if probe(source).is_count else "seurat")
+    if isinstance(batch, str):
+        batch = obs_column(source.obs, batch)
     if n_genes < 1:
         raise GeneError(f"n_genes must be a positive number, not {n_genes}.")
     if flavor not in _FLAVORS:

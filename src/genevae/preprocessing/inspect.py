@@ -15,6 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genevae.calls import public
 from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_integer, sample_rows, spread, totals
 from genevae.errors import DataError, RecipeError, shorten
 from genevae.io.formats import ReadOptions, open_source
@@ -141,6 +142,7 @@ def _paragraph(head: str, text: str) -> str:
     return textwrap.fill(text, 110, initial_indent=f"  {head:<12}", subsequent_indent=" " * 14)
 
 
+@public
 def inspect(
     data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
 ) -> Inspection:

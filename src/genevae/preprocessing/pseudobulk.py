@@ -14,6 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genevae.calls import public
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.io.formats import open_source
 from genevae.io.read_options import ReadOptions
@@ -36,10 +37,11 @@ _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
 
 
+@public
 def pseudobulk(
     data: AnnData | Source | ReadOptions | str | Path,
+    by: str | Sequence[str],
     *,
-    by: Sequence[str],
     how: Literal["sum", "mean"] = "sum",
     min_cells: int = 1,
     layer: str | None = None,
@@ -55,7 +57,7 @@ def pseudobulk(
     data
         The cells, as for :func:`~genevae.io.formats.open_source`.
     by
-        The obs columns whose combinations are the groups.
+        The obs column, or columns, whose combinations are the groups.
     how
         Sums, or means: sums divided by the number of cells.
     min_cells

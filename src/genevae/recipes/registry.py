@@ -46,6 +46,7 @@ def recipe_named(name: str) -> Recipe:
     RecipeError
         With the valid names and the nearest.
     """
+    name = name if name in RECIPES else name.lower()
     if name not in RECIPES:
         raise RecipeError(f"There is no recipe '{name}'. {nearest(name, RECIPES)}")
     return RECIPES[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -10,20 +10,45 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from genevae.errors import DataError, RecipeError, nearest
+from genevae.errors import DataError, RecipeError
+from genevae.peers import translated
 from genevae.recipes.registry import Recipe, recipe_of
 from genevae.runs.interval import Interval
-from genevae.runs.peer_options import peer_option
 
-__all__ = ["Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "unknown_option"]
+__all__ = ["Covariates", "Expression", "FitConfig", "RunOptions", "SplitOptions", "assignments", "listed"]
 
 
 MAX_FOLDS = 20
 
 
-def _require_assignments(name: str, value: object) -> None:
+def listed(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return names as a tuple; a text is one name."""
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _one(names: Any) -> Any:
+    """Return a name, also where it is the only one of a list."""
+    if names is None or isinstance(names, str):
+        return names
+    if len(names) != 1:
+        raise RecipeError(
+            f"batch is one obs column, and {', '.join(map(str, names))} were given. Give one, and the others as "
+            "condition; or join them in a column: adata.obs['a'].astype(str) + '_' + adata.obs['b'].astype(str)."
+        )
+    return str(names[0])
+
+
+def assignments(name: str, value: Any, fields: Sequence[str] = ()) -> Any:
+    """Return fields with their values, also where the text FIELD=VALUE is given, or the value of the only field."""
+    if isinstance(value, str):
+        field, equals, level = value.partition("=")
+        if equals:
+            return {field: level}
+        if len(fields) == 1:
+            return {fields[0]: value}
     if value is not None and not isinstance(value, Mapping):
         raise RecipeError(f'{name} must be fields with their values, such as {{"drug": "DMSO"}}, not {value!r}.')
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +64,7 @@ class Covariates:
     batch
         The obs column of the technical batch, which the model is given too.
     control
-        The reference level of a condition, as FIELD=VALUE.
+        The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     context
@@ -63,10 +88,11 @@ class Covariates:
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
+        object.__setattr__(self, "batch", _one(self.batch))
         for name in ("condition", "continuous", "combine", "context"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
-        _require_assignments("control", self.control)
+            object.__setattr__(self, name, listed(value))
+        object.__setattr__(self, "control", assignments("control", self.control, self.condition))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +102,8 @@ class Expression:
     Parameters
     ----------
     genes
-        Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
+        Genes to model: the number of highly variable ones, names, a file with one name per line, or a column of var
+        that marks them, such as "highly_variable"; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
@@ -127,7 +154,7 @@ class SplitOptions:
         chosen = [name for name in ("stratify", "split_by", "hold_out") if getattr(self, name)]
         if len(chosen) > 1:
             raise DataError(f"Cells can be split in one way only, and {' and '.join(chosen)} were given. Choose one.")
-        _require_assignments("hold_out", self.hold_out)
+        object.__setattr__(self, "hold_out", assignments("hold_out", self.hold_out))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +255,7 @@ class FitConfig:
         for part, kind in PARTS.items():
             parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})
         if rest:
-            raise unknown_option(next(iter(rest)))
+            translated(rest, (each.name for kind in PARTS.values() for each in fields(kind)))
         return cls(recipe=recipe, **parts)
 
     def to_flat(self) -> dict[str, Any]:
@@ -241,9 +268,3 @@ class FitConfig:
 
 
 PARTS: dict[str, Any] = {"covariates": Covariates, "expression": Expression, "split": SplitOptions, "run": RunOptions}
-
-
-def unknown_option(name: str, known: Iterable[str] = ()) -> RecipeError:
-    """Return the error for an option of fit that does not exist."""
-    known = known or [each.name for kind in PARTS.values() for each in fields(kind)]
-    return peer_option(name) or RecipeError(f"There is no option '{name}'. {nearest(name, known)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import torch
 from numpy.typing import ArrayLike
 
+from genevae.calls import public
 from genevae.data.loader import Loader
 from genevae.data.split import Split
 from genevae.errors import DataError, RecipeError, nearest
@@ -27,7 +27,7 @@ from genevae.models.vae import VAE
 from genevae.preprocessing.obs_summary import field_specifications
 from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
 from genevae.responses.answer import Responses
-from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, unknown_option
+from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, assignments, listed
 from genevae.runs.config_file import write_config
 from genevae.runs.folder import RunFolder
 from genevae.runs.labels import fit_labels
@@ -59,18 +59,19 @@ Data: TypeAlias = Union["AnnData", Source, ReadOptions, str, Path]
 """What holds cells: an object, a path, or a path with options."""
 
 
+@public
 def fit(
     data: Data,
     recipe: str | Recipe | None = None,
     *,
     labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
     factor: float | None = None,
-    condition: Sequence[str] = (),
-    continuous: Sequence[str] = (),
+    condition: str | Sequence[str] = (),
+    continuous: str | Sequence[str] = (),
     batch: str | None = None,
-    control: Mapping[str, str] | None = None,
-    combine: Sequence[str] = (),
-    context: Sequence[str] = (),
+    control: Mapping[str, str] | str | None = None,
+    combine: str | Sequence[str] = (),
+    context: str | Sequence[str] = (),
     group: str | None = None,
     view: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
@@ -79,7 +80,7 @@ def fit(
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
-    hidden: Sequence[int] | None = None,
+    hidden: int | Sequence[int] | None = None,
     learning_rate: float | None = None,
     accumulate: int | None = None,
     precision: str | None = None,
@@ -88,7 +89,7 @@ def fit(
     test: float = 0.0,
     stratify: str | None = None,
     split_by: str | None = None,
-    hold_out: Mapping[str, str] | None = None,
+    hold_out: Mapping[str, str] | str | None = None,
     balance: str | None = None,
     folds: int | None = None,
     from_run: str | Path | None = None,
@@ -102,7 +103,6 @@ def fit(
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
-    **unknown: Any,
 ) -> Trained:
     """Train a model of these data.
 
@@ -125,7 +125,7 @@ def fit(
     batch
         The obs column of the technical batch, which the model is given too.
     control
-        The reference level of a condition, as FIELD=VALUE.
+        The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     context
@@ -137,7 +137,8 @@ def fit(
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
     genes
-        Genes to model: the number of highly variable ones, a file with one name per line, or names; all by default.
+        Genes to model: the number of highly variable ones, names, a file with one name per line, or a column of var
+        that marks them, such as "highly_variable"; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
@@ -202,8 +203,6 @@ def fit(
         What takes part in training; see :class:`~genevae.training.callbacks.Callback`.
     progress
         Whether to show a progress bar.
-    unknown
-        Raises an error that names the option which was meant, also for names of scvi-tools and scanpy.
 
     Returns
     -------
@@ -231,8 +230,8 @@ def fit(
     >>> gv.embed(model, ad.AnnData(counts)).obsm["X_genevae"].shape
     (60, 10)
     """
-    if unknown:
-        raise unknown_option(next(iter(unknown)), inspect.signature(fit).parameters)
+    if isinstance(labels, str):
+        condition, labels = (*listed(condition), labels), None
     if labels is not None or factor is not None:
         data, condition = _labelled(data, labels, condition, factor)
     settings = {
@@ -252,7 +251,7 @@ def fit(
             condition=condition,
             continuous=continuous,
             batch=batch,
-            control=control,
+            control=assignments("control", control, listed(condition)),
             combine=combine,
             context=context,
             group=group,
@@ -260,7 +259,12 @@ def fit(
         ),
         expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer),
         split=SplitOptions(
-            validation=validation, test=test, stratify=stratify, split_by=split_by, hold_out=hold_out, balance=balance
+            validation=validation,
+            test=test,
+            stratify=stratify,
+            split_by=split_by,
+            hold_out=assignments("hold_out", hold_out),
+            balance=balance,
         ),
         run=RunOptions(
             folds=folds,
@@ -479,10 +483,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _chosen(recipe: str | Recipe | None, from_run: str | Path | None) -> Recipe:
+def _chosen(recipe: Any, from_run: str | Path | None) -> Recipe:
     """Return the recipe by name, or like that of a trained model."""
     if isinstance(recipe, Recipe):
         return recipe
+    if recipe is not None and not isinstance(recipe, str):
+        raise RecipeError(f'fit takes the data first: fit(data, "nb"). This recipe is of type {type(recipe).__name__}.')
     return recipe_named(recipe or "nb") if from_run is None else recipe_like(recipe, from_run)
 
 
@@ -494,7 +500,9 @@ def _with_settings(chosen: Recipe, options: Mapping[str, Any], setting: Mapping[
     return chosen.edit({**setting, **options})
 
 
-def _labelled(data: Any, labels: Any, condition: Sequence[str], factor: float | None) -> tuple[AnnData, Sequence[str]]:
+def _labelled(
+    data: Any, labels: Any, condition: str | Sequence[str], factor: float | None
+) -> tuple[AnnData, str | Sequence[str]]:
     """Join labels with an array; they are the condition, unless another is given."""
     if not is_array(data):
         raise DataError(

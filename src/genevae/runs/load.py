@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genevae.calls import public
 from genevae.errors import RunError, missing_path
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
+@public
 def load(
     path: str | Path, device: str = "cpu", data: AnnData | Source | ReadOptions | str | Path | None = None
 ) -> Trained:

@@ -76,7 +76,7 @@ class Prepared:
     @cached_property
     def fingerprint_of_covariates(self) -> str:
         """The sha256 of the covariates, the genes and the split."""
-        schema = replace(self.schema, total=None)  # older checkpoints have none
+        schema = replace(self.schema, total=None, layer=None)  # older checkpoints have none
         digest = hashlib.sha256(json.dumps(schema.to_json(), sort_keys=True).encode())
         group = [c.name for c in (self.schema.group, self.schema.view) if c]
         for name in [*self.schema.fields, *group]:
@@ -142,6 +142,7 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     """
     recipe = config.recipe
     keep = data.keep if isinstance(data, ReadOptions) else "auto"
+    layer = config.expression.layer or (data.layer if isinstance(data, ReadOptions) else None)
     source = in_memory_if_fits(open_source(data, config.expression.layer), keep)
     _require_cells(source)
     kind = probe(source)
@@ -149,10 +150,11 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     split = _split(source, config.split, config.run.seed)
     fields = _covariates(source.obs, config.covariates, recipe.has_unknown)
     source = _filtered(source, config.expression.gene_filter)
-    source = in_memory_if_fits(_with_genes(source, config.expression.genes, kind, split), keep)
+    genes = _flagged(data, config.expression.genes)
+    source = in_memory_if_fits(_with_genes(source, genes, kind, split), keep)
     _require_cells(source)
     total = None if kind.is_count else typical_total(sample_rows(source, 2000, 0), kind)
-    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, total=total, **fields)
+    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, total=total, layer=layer, **fields)
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     prepared = Prepared(source, raw.with_transform(transform), split)
     _require_text(prepared)
@@ -204,6 +206,18 @@ def _filtered(source: Source, path: str | Path | None) -> Source:
             "same kind of gene names, or rename genes with gene_names."
         )
     return match_genes(source, list(dict.fromkeys(kept)))
+
+
+def _flagged(data: object, genes: Any) -> Any:
+    """Return the genes that a column of var marks, such as highly_variable, where ``genes`` names one."""
+    var = getattr(data, "var", None)
+    if not isinstance(genes, str) or var is None or genes not in var:
+        return genes
+    if var[genes].dtype != bool:
+        raise GeneError(
+            f"The column '{genes}' of var does not mark genes: it has {var[genes].dtype}, not true and false."
+        )
+    return list(var.index[var[genes]])
 
 
 def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:

@@ -23,7 +23,7 @@ from genevae.models.correction import Correction
 from genevae.models.marginals import Marginals
 from genevae.models.reference import Hurdle, Limits, Reference
 from genevae.models.vae import VAE
-from genevae.training.progress import progress_bar
+from genevae.progress import progress as shown_progress
 
 __all__ = ["Scored", "calibrate", "correction_of", "reference_posteriors"]
 
@@ -177,7 +177,7 @@ def calibrate(
     seen = {name: count_c.nonzero().squeeze(-1) for name, count_c in counts.items() if (count_c > 0).sum() > 1}
     cells = {name: _cells_to_score(validation, name, seen_c) for name, seen_c in seen.items()}
     n_evaluations = sum(cells[name].sampler.n_cells * len(seen_c) for name, seen_c in seen.items())
-    with progress_bar("calibrating", n_evaluations, progress) as advance:
+    with shown_progress("calibrating", n_evaluations, progress, after=2) as advance:
         return {
             name: _calibrate_field(model, name, counts[name][seen_c], seen_c, cells[name], device, advance)
             for name, seen_c in seen.items()

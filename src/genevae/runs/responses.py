@@ -19,12 +19,12 @@ from genevae.data.schema import Schema
 from genevae.data.split import Split
 from genevae.data.states import dose_text, state_fields, state_table
 from genevae.models.vae import VAE
+from genevae.progress import progress as shown_progress
 from genevae.responses.answer import Request, Responses
 from genevae.responses.profiles import Profiles, text_of
 from genevae.runs.prepare import Prepared
 from genevae.tasks.condition import parse_condition
 from genevae.tasks.response import add_by_code, evenly_spaced, logged, model_shifts
-from genevae.training.progress import progress_bar
 
 __all__ = ["States", "fit_responses"]
 
@@ -284,7 +284,7 @@ def fit_responses(
     states = States.of(obs, schema, (*profiles.contexts(varied), *varied))
     folds = folds_of(states, schema, split, N_FOLDS if n_folds is None else n_folds)
     left_out: dict[tuple[str, ...], Mapping[str, NDArray[np.float64]]] = {}
-    with progress_bar("training without some states", len(folds), progress and bool(folds)) as advance:
+    with shown_progress("training without some states", len(folds), progress) as advance:
         for fold in folds:
             found = {} if stopped() else left_out_shifts(fold, states, split, train_on, device)
             if stopped():

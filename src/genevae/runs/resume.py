@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genevae.calls import public
 from genevae.errors import RecipeError, RunError, shorten
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
@@ -27,6 +28,7 @@ LOCATION = ("data", *(field.name for field in fields(ReadOptions)))
 """The names by which the config file says where the data are and how they are read."""
 
 
+@public
 def resume(
     run: str | Path,
     data: AnnData | Source | ReadOptions | str | Path | None = None,

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,23 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
+from genevae.calls import public
 from genevae.data.schema import Schema
-from genevae.errors import DataError, RunError
+from genevae.errors import DataError, RunError, shorten
 from genevae.io.bounded import read_json
 from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
 from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.peers import METHOD_ALIASES, alias, peer_name
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.responses.answer import Responses
 from genevae.runs.labels import LABELS, labels_files, labels_in
 from genevae.runs.manifest import tensor_shapes, verify_folder, write_folder, write_tensors
 from genevae.runs.response_files import RESPONSES, responses_files, responses_in
+from genevae.tasks.methods import TaskMethods
 
 NEEDED = (
     "model.safetensors", "reference.safetensors", "recipe.json", "schema.json", "calibration.json", "history.csv",
@@ -43,8 +47,10 @@ __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "sav
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(TaskMethods):
     """A trained model, with all that its tasks need besides new cells.
+
+    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``.
 
     Parameters
     ----------
@@ -84,15 +90,76 @@ class Trained:
     schema: Schema
     reference: Reference
     calibration: dict[str, Calibration]
-    history: pd.DataFrame = field(repr=False)
-    split: pd.Series[str] = field(repr=False)
-    fields: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, kw_only=True)
-    contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), repr=False, kw_only=True)
-    facts: dict[str, Any] = field(default_factory=dict, repr=False)
-    responses: Responses | None = field(default=None, repr=False, kw_only=True)
-    labels: Labels | None = field(default=None, repr=False, kw_only=True)
-    correction: Correction | None = field(default=None, repr=False, kw_only=True)
-    folder: Path | None = field(default=None, repr=False, kw_only=True)
+    history: pd.DataFrame
+    split: pd.Series[str]
+    fields: pd.DataFrame = field(default_factory=pd.DataFrame, kw_only=True)
+    contents: pd.Series[str] = field(default_factory=lambda: pd.Series(dtype=object), kw_only=True)
+    facts: dict[str, Any] = field(default_factory=dict)
+    responses: Responses | None = field(default=None, kw_only=True)
+    labels: Labels | None = field(default=None, kw_only=True)
+    correction: Correction | None = field(default=None, kw_only=True)
+    folder: Path | None = field(default=None, kw_only=True)
+
+    @public
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the model to a folder; see :func:`save`."""
+        save(self, path, overwrite)
+
+    @staticmethod
+    def load(*arguments: Any, **options: Any) -> Trained:
+        """Open the folder of a run; see :func:`~genevae.runs.load.load`."""
+        import genevae  # because opening a checkpoint trains
+
+        return genevae.load(*arguments, **options)
+
+    def get_latent_representation(self, adata: Any, **options: Any) -> Any:
+        """Return the means of the latent as an array, cells × latent; the name is that of scvi-tools."""
+        return self.embed(adata, **options).obsm["X_genevae"]
+
+    def get_normalized_expression(self, adata: Any, **options: Any) -> Any:
+        """Return the expected expression as a table, cells × genes; the name is that of scvi-tools."""
+        return self.denoise(adata, **options).to_df()
+
+    def evaluate(self, data: Any, **options: Any) -> Any:
+        """Evaluate the model beside baselines; see :func:`~genevae.evaluation.evaluate.evaluate`."""
+        import genevae  # its public function, because runs know nothing of evaluation
+
+        return genevae.evaluate(self, data, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if (ours := alias(name, METHOD_ALIASES, "model")) is not None:
+            return getattr(self, ours)
+        known = [each for each in (*dir(type(self)), *self.__dataclass_fields__) if not each.startswith("_")]
+        hint = "" if name.startswith("_") else f" {peer_name(name, known, 'model')}"
+        raise AttributeError(f"A trained model of genevae has no '{name}'.{hint}")
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._summary()))
+        return "\n".join(f"{title:<{width}}  {text}" for title, text in self._summary().items())
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th style='text-align:left'>{escape(t)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+                for t, text in self._summary().items())  # fmt: skip
+        return f"<table>{''.join(rows)}</table>"
+
+    def _summary(self) -> dict[str, str]:
+        """Return what a reader wants to know first, by title."""
+        schema, parts = self.schema, self.split.value_counts()
+        cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
+        given = [f"{c.name} ({len(c.categories)}: {shorten(c.categories, 3)})" for c in schema.categorical]
+        given += [f"{c.name} (a number)" for c in schema.continuous]
+        best = int(self.facts.get("best_epoch", 0))
+        losses = self.history.get("validation_loss", pd.Series(dtype=float))
+        loss = f"; validation loss {losses.iloc[best - 1]:,.4g} in epoch {best}" if 0 < best <= len(losses) else ""
+        return {
+            "genevae": f"{self.recipe.name}: {len(schema.genes):,} genes, "
+            f"{self.recipe.settings().get('n_latent', '?')} latent dimensions",
+            "data": f"{self.facts.get('data', 'unknown')}: {schema.kind}; {cells} cells",
+            "given": ", ".join(given) or "expression alone",
+            "trained": f"{len(self.history)} epochs{loss}",
+            "folder": str(self.folder) if self.folder else "not saved: model.save(PATH)",
+            "tasks": ", ".join(sorted(name for name in vars(TaskMethods) if not name.startswith("_"))),
+        }
 
     @property
     def integrates(self) -> bool:
@@ -100,6 +167,7 @@ class Trained:
         return self.recipe.objective.integrates
 
 
+@public
 def save(model: Trained, path: str | Path, overwrite: bool = False) -> None:
     """Write a trained model to a folder, completely or not at all.
 

@@ -20,6 +20,7 @@ from genevae.models.vae import VAE
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import TaskOutput, require_writable
 from genevae.tasks.response import logged
+from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,17 +35,19 @@ SEPARATOR = " | "
 """Between the labels of a set."""
 
 
+@task
 def classify(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
+    field: str | None = None,
     *,
-    field: str,
     method: Literal["stack", "posterior", "reconstruction"] = "stack",
     threshold: float = 0.0,
     layer: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
     into: str | Path | None = None,
+    key_added: str | None = None,
     overwrite: bool = False,
 ) -> pd.DataFrame:
     """Classify cells by a field that the model is conditioned on.
@@ -61,7 +64,7 @@ def classify(
     data
         Cells with the model's genes and its other conditions. The field itself may be missing.
     field
-        The categorical condition to predict.
+        The categorical condition to predict; may be left out if the model has one besides the technical batch.
     method
         "stack": the product of all members. "posterior": the calibrated posterior alone. "reconstruction": the category
         with the largest log p(x | z̄, y), where z̄ is the posterior mean.
@@ -77,6 +80,9 @@ def classify(
         Add the labels to this .h5ad file of the same cells, as the obs columns ``FIELD_predicted`` and
         ``FIELD_probability`` (or ``FIELD_error``), and from the stack ``FIELD_set`` and ``FIELD_unknown``. All else in
         the file stays as it is.
+    key_added
+        Also add the result to the given AnnData, as ``obs[key_added]`` (labels) and ``obs[key_added +
+        "_probability"]`` (or ``"_error"``).
     overwrite
         Whether to replace such columns in the file.
 
@@ -103,6 +109,7 @@ def classify(
     Hinton, Neural Computation 14:1771 (2002), products of experts; Sadinle, Lei and Wasserman, JASA 114:223 (2019),
     sets; Lee et al., NeurIPS (2018), distances.
     """
+    field = field or _only_field(model.schema)
     covariate = model.schema.categorical_field(field)
     if field not in model.calibration:
         raise CategoryError(
@@ -140,9 +147,22 @@ def classify(
         names = {name: "predicted" if name == "label" else name for name in kept if name in table}
         block = {f"obs/{field}_{name}": table[column].to_numpy() for column, name in names.items()}
         TaskOutput(obs, (), (each for each in [block])).to_anndata(None, into, overwrite)
+    if key_added is not None:
+        score = "error" if method == "reconstruction" else "probability"
+        labels = pd.Categorical(table["label"], sorted({*categories, *table["label"]}))
+        add_to(data, {f"obs/{key_added}": labels, f"obs/{key_added}_{score}": table[score].to_numpy()})
     if field in obs:
         table.insert(1, "true", obs[field].astype(object).to_numpy())
     return table
+
+
+def _only_field(schema: Schema) -> str:
+    """Return the categorical condition that is not the technical batch, if there is one."""
+    fields = [each.name for each in schema.categorical if not each.technical]
+    if len(fields) != 1:
+        without = "This model is given no categorical condition. Train one that is given the labels: --condition FIELD."
+        raise CategoryError(f"Give the field to predict. {nearest('', fields)}" if fields else without)
+    return fields[0]
 
 
 def labels_of(schema: Schema, field: str, calibration: Calibration) -> list[str]:

@@ -12,6 +12,7 @@ from genevae.errors import DataError, nearest
 from genevae.tasks.clustering import Labels, Points, best_n_clusters, cluster_subsamples, kmeans, leiden, margin_n
 from genevae.tasks.embed import embed
 from genevae.tasks.inference import TrainedModel
+from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,6 +31,7 @@ SELECTION_CELLS = 3_000
 """Cells on which the number of clusters is selected."""
 
 
+@task
 def cluster(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
@@ -41,6 +43,7 @@ def cluster(
     layer: str | None = None,
     batch_size: int = 512,
     seed: int = 0,
+    key_added: str | None = None,
 ) -> pd.DataFrame:
     """Cluster cells in the latent space, and measure how stable each cluster is.
 
@@ -67,6 +70,8 @@ def cluster(
         Cells in one step.
     seed
         Seed of the initial centres and the subsamples.
+    key_added
+        Also add the result to the given AnnData, as ``obs[key_added]`` and ``obs[key_added + "_stability"]``.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def cluster(
     label_m = algorithm(sample_mk, seed)
     subsamples = cluster_subsamples(algorithm, sample_mk, n_repeats, seed)
     label_n, stability_c = _largest_first(_assign_all(z_nk, sample_mk, label_m), subsamples.stability_c(label_m))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "cluster": label_n,
             "stability": stability_c[label_n],
@@ -114,6 +119,10 @@ def cluster(
         },
         index=latent.obs_names.rename("cell"),
     )
+    if key_added is not None:
+        labels = pd.Categorical(label_n.astype(str), [str(label) for label in range(len(stability_c))])
+        add_to(data, {f"obs/{key_added}": labels, f"obs/{key_added}_stability": table["stability"].to_numpy()})
+    return table
 
 
 def _subsample(n: int, limit: int, rng: np.random.Generator) -> Labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from torch import Tensor
 from genevae.cells import Condition
 from genevae.data.nesting import Nesting
 from genevae.data.schema import Categorical, Schema
-from genevae.errors import warn
+from genevae.errors import CategoryError, nearest, shorten, warn
 
-__all__ = ["TargetCondition", "all_combinations", "parse_condition"]
+__all__ = ["TargetCondition", "all_combinations", "assigned", "parse_condition"]
 
 
 GOLDEN = 0.6180339887498949
@@ -107,6 +108,30 @@ def parse_condition(schema: Schema, options: Mapping[str, object]) -> TargetCond
         {name: c.value(options[name]) for name, c in covariates.items() if not isinstance(c, Categorical)},
         schema.nested,
     )
+
+
+def assigned(schema: Schema, condition: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return values by field, also where the user gave a text: "FIELD=VALUE", or a value that one field has.
+
+    Raises
+    ------
+    CategoryError
+        If the text names no field, and no field, or several, have the value.
+    """
+    if not isinstance(condition, str):
+        return dict(condition)
+    name, equals, value = condition.partition("=")
+    if equals and name in schema.fields:
+        return {name: value}
+    fields = [each for each in schema.categorical if not each.technical]
+    having = [each.name for each in fields if condition in each.labels] or [each.name for each in fields]
+    if len(having) != 1:
+        labels = [label for each in fields for label in each.labels]
+        raise CategoryError(
+            f"'{condition}' does not say which field is set. Give FIELD=VALUE (in Python: {{FIELD: VALUE}}). Fields: "
+            f"{shorten(having)}. Of their categories: {nearest(condition, labels)}"
+        )
+    return {having[0]: condition}
 
 
 def all_combinations(options: Mapping[str, object | Sequence[object]]) -> Iterator[dict[str, object]]:

@@ -17,13 +17,14 @@ from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
 from genevae.tasks.anchor import Anchor
-from genevae.tasks.condition import TargetCondition, parse_condition
+from genevae.tasks.condition import TargetCondition, assigned, parse_condition
 from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
-from genevae.tasks.output import TaskOutput, free_column, require_writable, to_numpy, values_uns
+from genevae.tasks.output import TaskOutput, free_column, in_columns_of, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.quantile_map import quantile_mapped
 from genevae.tasks.response import GroupAnswer, answers_of
 from genevae.tasks.support import SupportByCombination
+from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["counterfactual"]
 
 
+@task
 def counterfactual(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
+    condition: Mapping[str, str] | str,
     *,
-    condition: Mapping[str, str],
     answer: str = "auto",
     n_draws: int = 25,
     interval: float = 0.9,
@@ -49,6 +51,7 @@ def counterfactual(
     seed: int = 0,
     out: str | Path | None = None,
     into: str | Path | None = None,
+    key_added: str | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Predict what cells would look like in another condition.
@@ -62,7 +65,8 @@ def counterfactual(
     data
         Cells with the model's genes, and the conditions they were observed in.
     condition
-        The target condition, as FIELD=VALUE. Each cell keeps its other covariates and its size.
+        The target condition, as FIELD=VALUE; the value alone where one field has it. Each cell keeps its other
+        covariates and its size.
     answer
         "auto": members (the model, latent arithmetic, and simple methods such as the mean shift of other cell types),
         weighted by how well each predicted states of the training cells that it had not seen; see Notes. The name of
@@ -82,6 +86,9 @@ def counterfactual(
     into
         Add the result to this .h5ad file of the same cells instead: X as the layer ``counterfactual``, the layers as
         ``counterfactual_mean`` …, and the obs column ``counterfactual_support``. All else in the file stays as it is.
+    key_added
+        Also add the result to the given AnnData, as the layer of this name (X, NaN for genes that the model lacks),
+        and ``obs[key_added + "_support"]``.
     overwrite
         Whether to replace an existing result.
 
@@ -127,6 +134,7 @@ def counterfactual(
         raise CategoryError(f"Give a target condition. {nearest('', model.schema.fields)}")
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
+    condition = assigned(model.schema, condition)
     target = parse_condition(model.schema, condition)
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
@@ -140,7 +148,12 @@ def counterfactual(
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
     uns["genevae"] |= _members(found) if found else {}
     shifts = _shifts(found, model.schema.genes)
-    return TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts).to_anndata(out, into, overwrite)
+    output = TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts, like=data)
+    result = output.to_anndata(out, into, overwrite)
+    if key_added is not None:
+        support = result.obs[support_as.removeprefix("obs/")].to_numpy()
+        add_to(data, {f"layers/{key_added}": in_columns_of(data, result), f"obs/{key_added}_support": support})
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from genevae.cells import Cells, Condition
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, require_size, seeded
-from genevae.tasks.output import TaskOutput, require_writable, to_numpy, values_uns
+from genevae.tasks.output import TaskOutput, in_columns_of, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks
+from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["denoise"]
 
 
+@task
 def denoise(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
@@ -39,6 +41,7 @@ def denoise(
     seed: int = 0,
     out: str | Path | None = None,
     into: str | Path | None = None,
+    key_added: str | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Denoise cells: return the expected expression of each.
@@ -68,6 +71,8 @@ def denoise(
     into
         Add the result to this .h5ad file of the same cells instead: X as the layer ``denoised``, NaN for genes that
         the model lacks. All else in the file stays as it is.
+    key_added
+        Also add the result to the given AnnData, as the layer of this name, NaN for genes that the model lacks.
     overwrite
         Whether to replace an existing result.
 
@@ -89,9 +94,12 @@ def denoise(
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
     blocks = _blocks(model, cells, size, _batch_codes(model) if average_batches else None, n_draws, seed)
-    return TaskOutput(
-        cells.source.obs.copy(), model.schema.genes, blocks, values_uns(model.schema), "denoised"
-    ).to_anndata(out, into, overwrite)
+    obs, genes = cells.source.obs.copy(), model.schema.genes
+    output = TaskOutput(obs, genes, blocks, values_uns(model.schema), "denoised", like=data)
+    result = output.to_anndata(out, into, overwrite)
+    if key_added is not None:
+        add_to(data, {f"layers/{key_added}": in_columns_of(data, result)})
+    return result
 
 
 def _blocks(

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from genevae.data.schema import Continuous, Schema
 from genevae.errors import CategoryError, DataError, GeneError, nearest, shorten
-from genevae.tasks.condition import parse_condition
+from genevae.tasks.condition import assigned, parse_condition
 from genevae.tasks.curves import curve_table
 from genevae.tasks.inference import TrainedModel, evaluation_mode, open_cells, require_size, seeded
 from genevae.tasks.response import answer_of, groups_of, set_fields
+from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,11 +34,12 @@ SPAN = 1e-4
 """Ratio of the lowest to the highest default dose, if the data have no dose above zero."""
 
 
+@task
 def dose_response(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
+    condition: Mapping[str, str] | str | None = None,
     *,
-    condition: Mapping[str, str] | None = None,
     field: str | None = None,
     doses: Sequence[float] = (),
     genes: Sequence[str] | None = None,
@@ -108,7 +110,7 @@ def dose_response(
     if not 0 < interval < 1:
         raise DataError(f"interval must be between 0 and 1, not {interval}.")
     require_size(model, size)
-    drug = _drug(schema, condition, dose.name)
+    drug = _drug(schema, condition if condition is None else assigned(schema, condition), dose.name)
     columns = _gene_columns(schema.genes, genes)
     cells = open_cells(model, data, layer, batch_size)
     dose_d = _prediction_doses(doses, dose, cells.source.obs)

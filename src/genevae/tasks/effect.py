@@ -24,6 +24,7 @@ from genevae.tasks.condition import TargetCondition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.response import Group, GroupAnswer, answer_of, evenly_spaced, groups_of
 from genevae.tasks.support import SupportByCombination
+from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["effect"]
 
+CONTROLS = frozenset(
+    {"control", "ctrl", "untreated", "unstimulated", "vehicle", "dmso", "non-targeting", "mock", "pbs"}
+)
+"""Names of categories that are a control."""
 PSEUDOCOUNT = 1e-5
 """Pseudocount of fold changes of counts, as a share of the cells' mean size."""
 MAX_SUPPORT = 1_000
@@ -45,14 +50,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@task
 def effect(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
-    *,
-    field: str,
+    field: str | None = None,
     control: str | None = None,
-    to: Sequence[str] | None = None,
-    by: Sequence[str] | None = None,
+    *,
+    to: str | Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     answer: str = "auto",
     change: float = 0.25,
     replicate: str | None = None,
@@ -126,6 +132,9 @@ def effect(
     """
     if not 0 < interval < 1 or not change >= 0:
         raise DataError(f"interval must be between 0 and 1 and change 0 or more, not {interval} and {change}.")
+    if field is None or field not in model.schema.fields:
+        field, to = _perturbation(model.schema, field, to)
+    to, by = ([each] if isinstance(each, str) else each for each in (to, by))
     contexts = () if model.responses is None else model.responses.profiles.fields
     contrast = _parse_contrast(model.schema, contexts, field, control, to, by, replicate)
     cells = open_cells(model, data, layer, batch_size)
@@ -151,6 +160,10 @@ def _parse_contrast(
     by: Sequence[str] | None, replicate: str | None,
 ) -> _Contrast:  # fmt: skip
     covariate = schema.categorical_field(field)
+    control_like = [each for each in covariate.categories if each.lower() in CONTROLS]
+    if control is None and covariate.control is None and len(control_like) == 1:
+        warn(f"'{field}' has no control level: its category '{control_like[0]}' is taken for it.")
+        control = control_like[0]
     if (control_name := control or covariate.control) is None:
         raise CategoryError(f"'{field}' has no control. Give one with --control. {nearest('', covariate.categories)}")
     control_code = _known_code(covariate, control_name)
@@ -172,6 +185,20 @@ def _parse_contrast(
     if clash := {field, *names} & set(COLUMNS):
         raise DataError(f"'{clash.pop()}' is a column of the result. Rename this condition.")
     return _Contrast(covariate, control_code, tuple(c for c in targets if c != control_code), names, replicate)
+
+
+def _perturbation(schema: Schema, given: str | None, to: Any) -> tuple[str, Any]:
+    """Return the field of perturbations and the targets: the field with a control level, or that of a category."""
+    fields = [each for each in schema.categorical if not each.technical]
+    if given is not None:
+        having = [each.name for each in fields if given in each.labels]
+        if len(having) == 1 and to is None:
+            return having[0], given
+        schema[given]  # raises
+    found = [each.name for each in fields if each.control is not None] or [each.name for each in fields]
+    if len(found) != 1:
+        raise CategoryError(f"Give the perturbation field (--field). {nearest('', found)}")
+    return found[0], to
 
 
 def _known_code(field: Categorical, category: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from genevae.errors import RunError, warn
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import TaskOutput, require_writable, to_numpy
+from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["embed"]
 
 
+@task
 def embed(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
@@ -33,6 +35,7 @@ def embed(
     batch_size: int = 512,
     out: str | Path | None = None,
     into: str | Path | None = None,
+    key_added: str | None = None,
     overwrite: bool = False,
 ) -> AnnData:
     """Embed cells in the latent space.
@@ -61,6 +64,9 @@ def embed(
         tables.
     into
         Add the result to the obsm of this .h5ad file of the same cells instead. All else in the file stays as it is.
+    key_added
+        Also add the result to the given AnnData, as ``obsm[key_added]``, with the standard deviations in
+        ``obsm[key_added + "_scale"]``.
     overwrite
         Whether to replace an existing result.
 
@@ -80,9 +86,12 @@ def embed(
     correction = _correction(model, correct)
     require_writable(out, overwrite, model, data, into=into)
     cells = open_cells(model, data, layer, batch_size)
-    return TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells, correction)).to_anndata(
-        out, into, overwrite
-    )
+    output = TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells, correction), like=data)
+    result = output.to_anndata(out, into, overwrite)
+    if key_added is not None:
+        kept = {"": "X_genevae", "_scale": "X_genevae_scale"}
+        add_to(data, {f"obsm/{key_added}{end}": result.obsm[name] for end, name in kept.items()})
+    return result
 
 
 def _correction(model: TrainedModel, correct: bool | None) -> Correction | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from genevae.errors import DataError
 from genevae.tasks.inference import TrainedModel, evaluation_mode
 from genevae.tasks.output import TaskOutput, require_writable, to_numpy
+from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,6 +29,7 @@ BLOCK_SIZE = 1024
 """Genes compared with all others in one step."""
 
 
+@task
 def gene_embeddings(
     model: TrainedModel,
     *,

@@ -20,9 +20,10 @@ from genevae.models.marginals import Marginals
 from genevae.models.mixture import Mixture
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.tasks.condition import TargetCondition, all_combinations, parse_condition
+from genevae.tasks.condition import TargetCondition, all_combinations, assigned, parse_condition
 from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, require_size, seeded
 from genevae.tasks.output import TaskOutput, csr_or_dense, free_column, require_writable, values_uns
+from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,11 +39,12 @@ MAX_VALUES = 20_000_000
 """Cells × genes at once, so that cells of one cluster are sampled together."""
 
 
+@task
 def generate(
     model: TrainedModel,
-    *,
     n: int = 1000,
-    condition: Mapping[str, str | Sequence[str]] | None = None,
+    condition: Mapping[str, str | Sequence[str]] | str | None = None,
+    *,
     per_category: Mapping[str, int] | None = None,
     latent: Literal["mixture", "aggregate", "prior"] = "mixture",
     copula: bool = True,
@@ -80,7 +82,8 @@ def generate(
     n
         Cells per condition.
     condition
-        The target condition, as FIELD=VALUE. Covariates with several values give all combinations.
+        The target condition, as FIELD=VALUE; the value alone where one field has it. Covariates with several values
+        give all combinations.
     per_category
         Cells per category of a covariate, as FIELD=N, instead of n. The condition may set other covariates.
     latent
@@ -122,7 +125,7 @@ def generate(
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
         raise DataError(f"Unknown latent '{latent}'. {nearest(latent, LATENTS)}")
-    targets = _targets(model.schema, n, condition or {}, per_category or {})
+    targets = _targets(model.schema, n, assigned(model.schema, condition or {}), per_category or {})
     require_writable(out, overwrite, model)
     _require_room(model, sum(count for _, count in targets), written=out is not None)
     exact = model.schema.output_kind.is_count and not model.schema.has_noise_model  # counts that add up to the size

@@ -19,7 +19,7 @@ from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind, require_same_values
 from genevae.distributions import ExpressionDistribution
 from genevae.errors import DataError
-from genevae.io.formats import ReadOptions, open_source
+from genevae.io.formats import ReadOptions, open_for_model
 from genevae.io.source import Source
 from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
@@ -124,7 +124,8 @@ def open_cells(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
-    source = match_genes(open_source(data, layer), model.schema.genes, model.schema.missing or lacks_genes(data))
+    opened = open_for_model(data, layer, model.schema.layer)
+    source = match_genes(opened, model.schema.genes, model.schema.missing or lacks_genes(data))
     require_same_values(source, model.schema.kind, model.schema.total)
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
 

@@ -16,6 +16,7 @@ from genevae.errors import DataError
 from genevae.models.protocols import HasContributions
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.output import to_numpy
+from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,6 +30,7 @@ BASE, ALL = "base", "all"
 """The base in the column ``field``, and all cells with a known category in the column ``category``."""
 
 
+@task
 def influence(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
@@ -73,6 +75,7 @@ def influence(
     return pd.DataFrame(rows, columns=["field", "category", "cells", "added", "whole", "influence"]).set_index("field")
 
 
+@task
 def contributions(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
 from genevae.data.genes import gene_columns
 from genevae.data.schema import Schema
 from genevae.errors import RunError, warn
+from genevae.io.formats import open_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from genevae.io.write.anndata import Block
 
-__all__ = ["LIMITED", "TaskOutput", "csr_or_dense", "free_column", "require_writable", "to_numpy", "values_uns"]
+__all__ = [
+    "LIMITED",
+    "TaskOutput",
+    "csr_or_dense",
+    "free_column",
+    "in_columns_of",
+    "require_writable",
+    "to_numpy",
+    "values_uns",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,9 @@ class TaskOutput:
         What X is called as a layer of another file; other layers and columns begin with it.
     varm
         Tables of genes. They are not added to another file.
+    like
+        The data that the task was given. Of an AnnData object the result keeps the columns of var, obsm, and the
+        colours of categories.
     """
 
     obs: pd.DataFrame
@@ -52,6 +66,7 @@ class TaskOutput:
     uns: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     varm: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    like: object = None
 
     def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
         """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
@@ -61,16 +76,18 @@ class TaskOutput:
     def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
         from anndata import AnnData
 
-        var = pd.DataFrame(index=list(self.genes))
+        var, obsm, colours = _kept(self.like, self.genes)
+        uns = {**colours, **self.uns}
         if into is not None:
             self._write_into(Path(into), overwrite)
-            return AnnData(obs=self.obs, var=var, uns=self.uns)
+            return AnnData(obs=self.obs, var=var, uns=uns)
         if out is not None:
             from genevae.io.write.by_suffix import write_output
 
             others = {f"varm/{name}": table for name, table in self.varm.items()}
-            write_output(Path(out), self.blocks, self.obs, var, self.uns, others)
-            return AnnData(obs=self.obs, var=var, uns=self.uns, varm=dict(self.varm))
+            others |= {f"obsm/{name}": rows for name, rows in obsm.items()}
+            write_output(Path(out), self.blocks, self.obs, var, uns, others)
+            return AnnData(obs=self.obs, var=var, uns=uns, varm=dict(self.varm))
         blocks: defaultdict[str, list[Any]] = defaultdict(list)
         for block in self.blocks:
             for name, rows in block.items():
@@ -78,7 +95,7 @@ class TaskOutput:
         elements = {name: _stack(rows) for name, rows in blocks.items()}
         columns = {name.removeprefix("obs/"): elements.pop(name) for name in list(elements) if name.startswith("obs/")}
         adata = AnnData(
-            elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=self.uns, varm=dict(self.varm)
+            elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=uns, varm=dict(self.varm), obsm=obsm
         )
         for name, rows in elements.items():
             mapping, key = name.split("/", 1)
@@ -87,7 +104,6 @@ class TaskOutput:
 
     def _write_into(self, path: Path, overwrite: bool) -> None:
         """Add the result to an h5ad file of the same cells."""
-        from genevae.io.formats import open_source
         from genevae.io.read_options import ReadOptions
         from genevae.io.write.into import write_into
 
@@ -105,6 +121,28 @@ class TaskOutput:
             return f"layers/{self.name}"
         place, key = element.split("/", 1)
         return element if place == "obsm" or not self.name else f"{place}/{self.name}_{key}"
+
+
+def _kept(data: object, genes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """Return what a result keeps of an AnnData object: var, obsm, and the colours of its categories."""
+    from anndata import AnnData
+
+    var = pd.DataFrame(index=list(genes))
+    if not isinstance(data, AnnData):
+        return var, {}, {}
+    if len(genes) and data.var_names.is_unique:
+        var = data.var.reindex(var.index)
+    colours = {key: value for key, value in data.uns.items() if key.endswith("_colors")}
+    return var, {key: rows for key, rows in data.obsm.items() if not key.startswith("X_genevae")}, colours
+
+
+def in_columns_of(data: Any, result: AnnData) -> NDArray[np.float32]:
+    """Return X of a result in the columns of the data, NaN in those of genes that the result lacks."""
+    column_g = gene_columns(open_source(data), tuple(result.var_names), allow_missing=True)
+    x_ng = result.X.toarray() if sparse.issparse(result.X) else np.asarray(result.X)
+    all_ng = np.full(data.shape, np.nan, dtype=np.float32)
+    all_ng[:, column_g >= 0] = x_ng[:, column_g[column_g >= 0]]
+    return all_ng
 
 
 def _any_layer(path: Path) -> str | None:

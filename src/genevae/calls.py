@@ -1,0 +1,63 @@
+"""What public functions share: options under the names of other packages, options of reading, and clear mistakes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from genevae.errors import DataError, shorten
+from genevae.io.read_options import ReadOptions
+from genevae.peers import translated
+
+__all__ = ["public"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+READING = frozenset(each.name for each in fields(ReadOptions)) - {"path"}
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function take options under the names that other packages have for them, and options of reading a path.
+
+    ``fit("counts.csv", metadata="samples.csv")`` is ``fit(ReadOptions("counts.csv", metadata="samples.csv"))``.
+    """
+    signature = inspect.signature(function)
+    known = list(signature.parameters)
+
+    @functools.wraps(function)
+    def called(*arguments: P.args, **options: P.kwargs) -> R:
+        given: dict[str, Any] = dict(options)
+        reading = {name: given.pop(name) for name in list(given) if name in READING and name not in known}
+        given = translated(given, known)
+        positional: list[Any] = list(arguments)
+        if reading and "data" in known:
+            at = known.index("data")
+            if at < len(positional):
+                positional[at] = _with_reading(positional[at], reading)
+            else:
+                given["data"] = _with_reading(given.get("data"), reading)
+        elif reading:
+            translated(reading, known)
+        try:
+            signature.bind(*positional, **given)
+        except TypeError as error:
+            raise DataError(f"{function.__name__}: {error}. Its arguments are: {shorten(known, 40)}.") from None
+        return function(*positional, **given)
+
+    return called
+
+
+def _with_reading(data: Any, reading: dict[str, Any]) -> ReadOptions:
+    """Return a path with options of how it is read."""
+    if isinstance(data, str | Path):
+        return ReadOptions(data, **reading)
+    if isinstance(data, ReadOptions):
+        return replace(data, **reading)
+    raise DataError(
+        f"'{next(iter(reading))}' says how a file is read, and the data are {type(data).__name__}. Leave it out, or "
+        "give the path of a file."
+    )

@@ -1,0 +1,90 @@
+"""Command lines as people type them: names of other packages, short options, and several names after one option."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+
+from genevae.peers import ALIASES, RENAMED
+
+__all__ = ["respelled", "with_our_options"]
+
+SHORT = {"-o": "--out", "-i": "--data", "-n": "--n"}
+LISTS = frozenset({"--condition", "--continuous", "--combine", "--context", "--by", "--to"})
+"""Options that take several names."""
+SUFFIXES = (".h5ad", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".gz", ".npz", ".npy", ".mtx", ".loom", ".parquet")
+"""Of files, which are no names."""
+
+
+def respelled(given: Sequence[str], commands: Collection[str]) -> list[str]:
+    """Return a command line with our command, long options, and one option for each name.
+
+    >>> respelled(["fit", "--condition", "a", "b", "-o", "run"], {"fit"})
+    ['fit', '--condition', 'a', '--condition', 'b', '--out', 'run']
+    """
+    line = list(given)
+    if line[:1] == ["help"]:
+        line = [*line[1:], "--help"]
+    if line and line[0] not in commands and (ours := ALIASES.get(line[0], "").replace("_", "-")) in commands:
+        _note(f"the command {line[0]} is {ours} here.")
+        line[0] = ours
+    if line and line[0] == "slurm":  # the rest is another command, which is respelled when it runs
+        return line
+    return list(_spread([SHORT.get(each, each) for each in line]))
+
+
+def _spread(line: Sequence[str]) -> Iterator[str]:
+    """Repeat an option before each further name that follows it."""
+    option, n_after = "", 0
+    for each in line:
+        if each.startswith("-"):
+            option, n_after = each, 0
+        elif option in LISTS:
+            n_after += 1
+            if n_after > 1 and (os.path.exists(each) or each.lower().endswith(SUFFIXES)):  # noqa: PTH110 - a text of the user
+                option = ""
+            elif n_after > 1:
+                yield option
+        yield each
+
+
+def with_our_options(given: Sequence[str], known: Collection[str]) -> list[str] | None:
+    """Return a command line with the options of other packages under our names; None if that changes nothing.
+
+    Parameters
+    ----------
+    given
+        The command line.
+    known
+        The options of the command.
+    """
+    line, changed, rest = [], False, iter(given)
+    for each in rest:
+        typed, equals, value = each.partition("=")
+        option, setting = _ours(typed, known)
+        if option is None:
+            line.append(each)
+            continue
+        changed = True
+        _note(f"the option {typed} is {option}{f' {setting}=VALUE' if setting else ''} here.")
+        text = value if equals else next(rest, "")
+        line += [option, f"{setting}={text}" if setting else text]
+    return line if changed else None
+
+
+def _ours(typed: str, known: Collection[str]) -> tuple[str | None, str]:
+    """Return our option for one of another package, and the setting that it is, if any."""
+    ours = RENAMED.get(typed.removeprefix("--").replace("-", "_"), ())
+    if not typed.startswith("--") or typed in known:
+        return None, ""
+    for each in (ours,) if isinstance(ours, str) else ours:
+        name, _, setting = each.partition(".")
+        option = f"--{name.replace('_', '-')}"
+        if option in known:
+            return option, setting
+    return None, ""
+
+
+def _note(text: str) -> None:
+    print(f"genevae: {text}", file=sys.stderr)  # noqa: T201 - a command prints

@@ -1,0 +1,79 @@
+"""Settings of the whole session: what is shown, and how many threads compute."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+__all__ = ["LOGGER", "Settings", "settings"]
+
+LOGGER = logging.getLogger("genevae")
+"""Where progress goes without a terminal or a notebook, at the level INFO."""
+
+_ELSEWHERE = {
+    "seed": "every function has its own: genevae.fit(adata, seed=1)",
+    "batch_size": "every function has its own: genevae.fit(adata, batch_size=256)",
+    "n_threads": "num_threads",
+    "n_jobs": "num_threads",
+    "device": 'of a fit or a load: genevae.fit(adata, device="cpu")',
+    "figdir": "matplotlib's own: savefig",
+}
+
+
+class Settings:
+    """Settings of the session: ``gv.settings.progress = False``.
+
+    Attributes
+    ----------
+    progress
+        Whether the progress of long work is shown: a bar on a terminal and in a notebook, else one line a minute.
+    verbosity
+        The level of the logger ``genevae``: "debug", "info" (the default), "warning" or "error".
+    num_threads
+        Threads that PyTorch computes with.
+    """
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "progress", True)
+
+    @property
+    def verbosity(self) -> str:
+        """The level of the logger."""
+        return logging.getLevelName(LOGGER.getEffectiveLevel() if LOGGER.level else logging.INFO).lower()
+
+    @verbosity.setter
+    def verbosity(self, level: str | int) -> None:
+        LOGGER.setLevel(level.upper() if isinstance(level, str) else level)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that PyTorch computes with."""
+        import torch
+
+        return torch.get_num_threads()
+
+    @num_threads.setter
+    def num_threads(self, number: int) -> None:
+        import torch
+
+        torch.set_num_threads(number)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(type(self), name) and name != "progress":
+            raise AttributeError(self._unknown(name))
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        from genevae.errors import nearest
+
+        there = f"It is {_ELSEWHERE[name]}." if name in _ELSEWHERE else ""
+        return f"genevae.settings has no '{name}'. {there or nearest(name, ['progress', 'verbosity', 'num_threads'])}"
+
+    def __repr__(self) -> str:
+        return f"genevae.settings: progress={self.progress}, verbosity={self.verbosity!r}"
+
+
+settings = Settings()
