@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from genevae.io.formats import read as read
     from genevae.io.read_options import ReadOptions as ReadOptions
     from genevae.models import modules as modules
+    from genevae.preprocessing.example import example as example
     from genevae.preprocessing.hvg import highly_variable as highly_variable
     from genevae.preprocessing.inspect import inspect as inspect
     from genevae.preprocessing.pseudobulk import pseudobulk as pseudobulk
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     # data
     "ReadOptions": "genevae.io.read_options",
+    "example": "genevae.preprocessing.example",
     "from_arrays": "genevae.io.arrays",
     "highly_variable": "genevae.preprocessing.hvg",
     "inspect": "genevae.preprocessing.inspect",

@@ -9,7 +9,7 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
-from genevae.cli.demo import pbmc68k
+from genevae.preprocessing.example import example
 
 
 def test_the_counts_are_integers_and_come_back_exactly() -> None:
@@ -19,7 +19,7 @@ def test_the_counts_are_integers_and_come_back_exactly() -> None:
     shipped = gv.read(folder / "datasets" / "10x_pbmc68k_reduced.h5ad").raw.to_adata()
     logged, size = shipped.X.toarray(), shipped.obs["n_counts"].to_numpy()[:, None]
     undone = np.expm1(logged) * size / 1e4
-    counts = pbmc68k().X.toarray()
+    counts = example("pbmc").X.toarray()
     tolerance = 0.0006 * np.exp(logged) * size / 1e4  # the file keeps three decimals of the logarithm
     assert (np.abs(undone - counts) <= tolerance).all(), "no count lies further from an integer than rounding explains"
     assert np.abs(undone - counts).max() < 0.5

@@ -10,14 +10,14 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
-from genevae.cli.demo import pbmc68k
+from genevae.preprocessing.example import example
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lay out a folder with counts, log-normalised data, other genes, an unseen category, and a trained model."""
     folder = tmp_path_factory.mktemp("mistakes")
-    counts = pbmc68k()[:200, :60].copy()
+    counts = example("pbmc")[:200, :60].copy()
     counts.write_h5ad(folder / "counts.h5ad")
     logged = counts.copy()
     logged.X = np.log1p(1e4 * counts.X.toarray() / counts.X.toarray().sum(1, keepdims=True)).astype(np.float32)

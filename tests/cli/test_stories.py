@@ -14,13 +14,13 @@ import pytest
 from scipy import sparse
 
 from genevae.cli import main
-from genevae.cli.demo import pbmc68k
+from genevae.preprocessing.example import example
 
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("story") / "cells.h5ad"
-    pbmc68k().write_h5ad(path)
+    example("pbmc").write_h5ad(path)
     return path
 
 

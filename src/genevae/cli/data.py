@@ -46,6 +46,27 @@ def fields(data: Data, *, out: Path | None = None, force: Force = False) -> None
 
 
 @app.command
+def example(name: Literal["pbmc", "stimulated"] = "pbmc", *, out: Store, force: Force = False, seed: int = 0) -> None:
+    """Write example data: 700 blood cells that come with scanpy.
+
+    Parameters
+    ----------
+    name
+        pbmc: counts with cell_type. stimulated: the same cells with simulated donors and a simulated stimulation, in
+        the obs columns donor and perturbation (ctrl, stim).
+    seed
+        Of the simulation.
+    """
+    from genevae.io.write.anndata import require_store, write_anndata
+    from genevae.preprocessing import example as module
+
+    require_store(out, force, [])
+    adata = module.example(name, seed)
+    write_anndata(out, adata)
+    say(f"Wrote {out}: {adata.n_obs:,} cells, {adata.n_vars:,} genes, {', '.join(adata.obs)}")
+
+
+@app.command
 def convert(
     data: Data,
     *,

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from rich.markdown import Markdown
 
 import genevae as gv
 from genevae.cli.options import say
-from genevae.errors import DataError
 from genevae.io.atomic import hidden_sibling, replace_with
 from genevae.io.overwrite import require_free
 from genevae.metrics.denoising import poisson_deviance, thin
@@ -24,7 +22,7 @@ from genevae.plotting.training import agreement_picture, gene_picture, map_pictu
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["demo", "pbmc68k"]
+__all__ = ["demo"]
 
 LABEL = "cell_type"
 MARKERS = ("LYZ", "CD79A", "CD8A", "GNLY", "CST3")
@@ -48,43 +46,12 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     draft = hidden_sibling(out)
     draft.mkdir(parents=True)
     try:
-        summary = _demo(pbmc68k(), draft, seed)
+        summary = _demo(gv.example("pbmc"), draft, seed)
         (draft / "summary.md").write_text(summary, encoding="utf-8")
         replace_with(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     say(Markdown(summary), f"\nWrote {out}: open {out / 'summary.md'} and the pictures beside it.")
-
-
-def pbmc68k() -> AnnData:
-    """Return 700 blood cells with 765 genes and integer counts, from the file inside scanpy's wheel.
-
-    The file holds log(1 + counts · 10,000 / n_counts); undoing that gives the counts back.
-
-    Raises
-    ------
-    DataError
-        If scanpy is not installed.
-
-    References
-    ----------
-    Zheng et al., Nature Communications 8:14049 (2017).
-    """
-    import importlib.util
-
-    from anndata import AnnData
-    from scipy.sparse import csr_matrix
-
-    found = importlib.util.find_spec("scanpy")
-    if found is None or found.origin is None:
-        raise DataError("The demo's data come with scanpy, which is not installed: pip install 'genevae[demo]'.")
-    shipped = gv.read(Path(found.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad")
-    size_n1 = shipped.obs["n_counts"].to_numpy()[:, None]
-    counts = np.rint(np.expm1(shipped.raw.X.toarray()) * size_n1 / 1e4).astype(np.float32)
-    obs = pd.DataFrame({LABEL: shipped.obs["bulk_labels"].astype(str)}, index=shipped.obs_names.astype(str))
-    adata = AnnData(csr_matrix(counts), obs=obs)
-    adata.var_names = shipped.raw.var_names
-    return adata
 
 
 @dataclass(frozen=True)

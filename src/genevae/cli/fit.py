@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.options import DataIfAny, FieldValues, Force, OptionalData, assignments, names, other_options, say
+from genevae.cli.options import (
+    DataIfAny,
+    FieldValues,
+    Force,
+    OptionalData,
+    assignments,
+    names,
+    other_options,
+    say,
+    target,
+)
 from genevae.errors import RecipeError, shorten
 from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
@@ -91,7 +101,7 @@ def fit(
     batch
         The obs column of the technical batch, which the model is given too (scvi-tools: batch_key).
     control
-        The reference level of a condition, as FIELD=VALUE.
+        The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     combine
         Conditions whose categories may be combinations: A+B is then the sum of A and B, also where no cell has it.
     context
@@ -165,7 +175,7 @@ def fit(
     options = {
         **settings,
         "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
-        "control": assignments(control), "combine": names(combine),
+        "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
         "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,

@@ -18,7 +18,7 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind, require_same_values
 from genevae.distributions import ExpressionDistribution
-from genevae.errors import DataError
+from genevae.errors import DataError, warn
 from genevae.io.formats import ReadOptions, open_for_model
 from genevae.io.source import Source
 from genevae.labelling.labels import Labels
@@ -26,7 +26,9 @@ from genevae.models.classifier import Calibration
 from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
+from genevae.progress import progress
 from genevae.responses.answer import Responses
+from genevae.tasks.missing import with_batches, with_expected_genes, with_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,6 +43,10 @@ __all__ = [
     "require_size",
     "seeded",
 ]
+
+
+MAX_MISSING = 0.75
+"""The share of the model's genes that data may lack without an option that says so."""
 
 
 class TrainedModel(Protocol):
@@ -110,7 +116,8 @@ def open_cells(
 ) -> Loader:
     """Open data as minibatches in order, with the model's genes and codes.
 
-    Cells may lack genes if some training cells did, or with ``join="outer"``.
+    Genes that cells lack are missing, not zero, and cells without a known technical batch are taken as of the
+    commonest; a warning says so.
 
     Parameters
     ----------
@@ -125,9 +132,25 @@ def open_cells(
     if batch_size < 1:
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     opened = open_for_model(data, layer, model.schema.layer)
-    source = match_genes(opened, model.schema.genes, model.schema.missing or lacks_genes(data))
+    source = _with_genes(opened, model.schema, expected=model.schema.missing or lacks_genes(data))
     require_same_values(source, model.schema.kind, model.schema.total)
+    if hasattr(model, "reference"):  # models of others that are evaluated have none
+        source = with_labels(with_batches(source, model.schema, model.reference, fill), model, fill)
     return Loader(source, model.schema, InOrder(np.arange(len(source)), batch_size), fill)
+
+
+def _with_genes(source: Source, schema: Schema, expected: bool) -> Source:
+    """Return data with the model's genes; where unexpectedly many are missing, this is more likely a mistake."""
+    matched = match_genes(source, schema.genes, allow_missing=True)
+    n_missing = 0 if matched.panels is None else int((~matched.panels.measured_pg).sum(1).max())
+    if n_missing and not expected:
+        if n_missing > MAX_MISSING * len(schema.genes):
+            match_genes(source, schema.genes)  # raises
+        warn(
+            f"{source.name} lacks {n_missing:,} of the {len(schema.genes):,} genes of the model: they are taken as "
+            "missing, not zero, and their expected expression is used. The more are missing, the less exact it is."
+        )
+    return matched
 
 
 def lacks_genes(data: object) -> bool:
@@ -138,8 +161,10 @@ def lacks_genes(data: object) -> bool:
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
     """Move each minibatch to the model's device."""
     device = _device(module)
-    for cells in minibatches.on(device):
-        yield cells.to(device)
+    with progress("cells", minibatches.sampler.n_cells, after=2.0) as advance:
+        for cells in minibatches.on(device):
+            yield with_expected_genes(module, cells.to(device))
+            advance(len(cells.row_n))
 
 
 def draw_expression(model: TrainedModel, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:

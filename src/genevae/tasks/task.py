@@ -40,6 +40,8 @@ def task(
                     f"condition={{{name!r}: {options[name]!r}}}, or give its name as the field."
                 )
             arguments = (model, *arguments[1:])
+        if options.get("key_added") is not None:
+            _require_anndata(arguments[1] if len(arguments) > 1 else options.get("data"))
         return inner(*arguments, **options)
 
     return called
@@ -74,12 +76,14 @@ def add_to(data: Any, elements: dict[str, Any]) -> None:
         The object.
     elements
         By place, such as "obsm/X_vae": what is added, in the order of its cells.
-
-    Raises
-    ------
-    DataError
-        If the data are not an AnnData in memory.
     """
+    for place, element in elements.items():
+        mapping, key = place.split("/", 1)
+        getattr(data, mapping)[key] = element
+
+
+def _require_anndata(data: Any) -> None:
+    """Raise if a result cannot be added to the data."""
     from anndata import AnnData
 
     if not isinstance(data, AnnData):
@@ -87,6 +91,3 @@ def add_to(data: Any, elements: dict[str, Any]) -> None:
             f"key_added adds the result to an AnnData in memory, and the data are {_described(data)}. For a file, use "
             "into=FILE (--into), which adds it to the file."
         )
-    for place, element in elements.items():
-        mapping, key = place.split("/", 1)
-        getattr(data, mapping)[key] = element

@@ -1,0 +1,139 @@
+"""What is assumed of cells that lack something that a model was given: genes, a technical batch, or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from genevae.cells import Cells, ExpressionRows
+from genevae.data.covariates import category_names
+from genevae.data.schema import Categorical, Schema
+from genevae.errors import warn
+from genevae.models.vae import VAE
+
+if TYPE_CHECKING:
+    from genevae.io.source import Source
+    from genevae.models.reference import Reference
+    from genevae.tasks.inference import TrainedModel
+
+__all__ = ["with_batches", "with_expected_genes", "with_labels"]
+
+WITHOUT_LABEL = frozenset({"unknown", "unlabelled", "unlabeled", "unassigned", "nan", "none", "na", ""})
+"""Values of cells without a label."""
+N_STEPS = 10
+"""Times that missing genes are computed from the latent, and the latent from them."""
+
+
+def with_expected_genes(module: VAE, cells: Cells) -> Cells:
+    """Return cells with the expected expression of the genes that they lack, where the model has not learned a value.
+
+    The latent and the missing genes are computed from each other, beginning with the mean of the prior:
+    x_missing = E[x | z, c], z = E[z | x, c]. The likelihood of counts gives its measured genes the size of the cell,
+    and the others in proportion.
+
+    Parameters
+    ----------
+    module
+        The network.
+    cells
+        A minibatch. If all genes were measured, it is returned as it is.
+    """
+    measured_ng = cells.condition.measured_ng
+    if measured_ng is None or measured_ng.all() or _has_learned(module):
+        return cells
+    x_ng = cells.x.dense()
+    filled = cells
+    z_nk = module.prior(cells.condition).mean.expand(len(x_ng), -1)
+    for _ in range(N_STEPS):
+        expected_ng = module.likelihood(z_nk, cells.condition).mean
+        filled = replace(cells, x=ExpressionRows.from_dense(torch.where(measured_ng, x_ng, expected_ng)))
+        z_nk = module.posterior(filled).mean
+    return filled
+
+
+def _has_learned(module: VAE) -> bool:
+    """Whether the posterior was trained on cells that lack genes."""
+    return any(getattr(part, "missing_g", None) is not None for part in module.modules())
+
+
+def with_batches(source: Source, schema: Schema, reference: Reference, fill: Sequence[str]) -> Source:
+    """Return data with a known technical batch for every cell: where it is missing or new, the commonest of training.
+
+    Parameters
+    ----------
+    source
+        The data.
+    schema
+        The covariates of the model.
+    reference
+        Training cells.
+    fill
+        Fields that the task sets.
+    """
+    field = next((each for each in schema.categorical if each.technical), None)
+    if field is None or field.unknown or field.name in fill:
+        return source
+    if field.name not in source.obs:
+        names = pd.Series([None] * len(source), index=source.obs.index, dtype=object)
+    else:
+        column = source.obs[field.name]
+        names = category_names(column.astype(object).where(column.notna(), None))
+    is_new = ~names.isin(field.categories).to_numpy()
+    if not is_new.any():
+        return source
+    common = _commonest(field, reference)
+    obs = source.obs.copy()
+    obs[field.name] = names.mask(is_new, common).to_numpy(dtype=object)
+    what = "have no" if field.name not in source.obs else "are of another"
+    warn(
+        f"{int(is_new.sum()):,} cells {what} {field.name} than the training cells: they are treated as {common}, the "
+        "commonest. To learn theirs: genevae fit DATA --from RUN --out NEW."
+    )
+    return replace(source, obs=obs)  # type: ignore[type-var]
+
+
+def with_labels(source: Source, model: TrainedModel, fill: Sequence[str]) -> Source:
+    """Return data with a label for every cell: where it is missing, as the model's labels predict it.
+
+    Parameters
+    ----------
+    source
+        The data.
+    model
+        A trained model.
+    fill
+        Fields that the task sets.
+    """
+    without = {each.name: _without_label(source, each) for each in model.schema.categorical if each.name not in fill}
+    without = {name: is_missing_n for name, is_missing_n in without.items() if is_missing_n.any()}
+    if len(without) != 1 or model.labels is None or not without.keys() <= set(model.labels.fields):
+        return source  # one of two cannot be predicted without the other
+    from genevae.tasks.classify import classify
+
+    (name, is_missing_n), obs = next(iter(without.items())), source.obs.copy()
+    predicted = pd.Series(classify(model, source, name)["label"].to_numpy(dtype=object), index=obs.index)
+    obs[name] = predicted.where(is_missing_n, obs.get(name, predicted).astype(object))
+    warn(f"{int(is_missing_n.sum()):,} cells have no {name}: the model's predicted labels are used.")
+    return replace(source, obs=obs)  # type: ignore[type-var]
+
+
+def _without_label(source: Source, field: Categorical) -> NDArray[np.bool_]:
+    """Return the cells that have no category of a field, where it may not be unknown."""
+    if field.unknown:
+        return np.zeros(len(source), dtype=bool)
+    if field.name not in source.obs:
+        return np.ones(len(source), dtype=bool)
+    given = source.obs[field.name].astype(object)
+    is_missing_n = given.isna() | given.astype(str).str.casefold().isin(WITHOUT_LABEL)
+    return np.asarray(is_missing_n & ~given.astype(str).isin(field.categories), dtype=bool)
+
+
+def _commonest(field: Categorical, reference: Reference) -> str:
+    counts = torch.bincount(reference.condition.codes[field.name], minlength=len(field.categories))
+    return field.categories[int(counts.argmax())]
