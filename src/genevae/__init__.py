@@ -8,8 +8,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of PyTorch then sleep while they wait for each other. By default they spin, and two threads beside other busy
+# processes train fifty times slower. It takes effect where PyTorch is not loaded yet.
 
 if TYPE_CHECKING:
     from genevae.errors import GenevaeError as GenevaeError

@@ -1,0 +1,43 @@
+"""Training beside two busy processes: cells per second with two threads, and with one, alone and beside them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+CODE = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import genevae as gv
+from stores import counts_like_cells
+gv.settings.num_threads = int(sys.argv[1])
+model = gv.fit(counts_like_cells(4000, 2000, 0.1), "nb", epochs=4, progress=False)
+print(model.history["cells_per_second"].median())
+"""
+BUSY = "while True: pass"
+
+
+def pace(n_threads: int, policy: str) -> float:
+    """Return the cells per second of a process of its own."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - a text for the environment
+    environment = {**os.environ, "OMP_WAIT_POLICY": policy, "PYTHONPATH": here}
+    command = [sys.executable, "-c", CODE, str(n_threads)]
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Print the table."""
+    print("two threads sleep while they wait (the default here) | spin (the default of OpenMP) | one thread")
+    for title, n_busy in (("alone", 0), ("beside two busy processes", 2)):
+        others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n_busy)]
+        try:
+            found = [pace(2, "PASSIVE"), pace(2, "ACTIVE"), pace(1, "PASSIVE")]
+        finally:
+            for each in others:
+                each.kill()
+        print(f"{title}: " + " | ".join(f"{each:,.0f}" for each in found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
