@@ -35,7 +35,8 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_leaves_what_the_summary_promises(left: Path) -> None:
     promised = {
-        "summary.md", "model", "model_by_cell_type", "latent.h5ad", "generated.h5ad", "denoised.h5ad", "labels.csv",
+        "summary.md", "model", "model_by_cell_type", "model_what_if", "what_if.h5ad", "what_if.png",
+        "latent.h5ad", "generated.h5ad", "denoised.h5ad", "labels.csv",
         "training.png", "latent.png", "generated.png", "denoised.png",
     }  # fmt: skip
     assert {path.name for path in left.iterdir()} == promised
@@ -44,8 +45,10 @@ def test_it_leaves_what_the_summary_promises(left: Path) -> None:
 
 def test_every_number_stands_beside_a_baseline(left: Path) -> None:
     rows = [line.split("|")[1:4] for line in (left / "summary.md").read_text().splitlines() if line.startswith("| ")]
-    scores = [row for row in rows if any(word in row[0] for word in ("Embed", "Classify", "Generate", "Denoise"))]
-    assert len(scores) == 5
+    scores = [
+        row for row in rows if any(word in row[0] for word in ("What if", "Embed", "Classify", "Generate", "Denoise"))
+    ]
+    assert len(scores) == 6
     for _, ours, others in scores:
         assert float(ours) >= 0
         assert any(character.isdigit() for character in others)
