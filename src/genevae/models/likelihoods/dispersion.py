@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genevae.cells import Condition
+from genevae.distributions.deferred import Gathered
 
 __all__ = ["PerCell", "PerGene", "PerGeneCategory"]
 
@@ -44,9 +45,9 @@ class PerGeneCategory(nn.Module):
         self.field = field
         self.log_theta_tenth_cg = nn.Parameter(torch.zeros(n_categories, n_genes))
 
-    def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - a function of the field alone
+    def forward(self, h: Tensor, condition: Condition) -> Gathered:  # noqa: ARG002 - a function of the field alone
         """Return ``theta_ng``."""
-        return _learned(self.log_theta_tenth_cg)[condition.codes[self.field]]
+        return Gathered(_learned(self.log_theta_tenth_cg), condition.codes[self.field])
 
 
 class PerCell(nn.Module):
