@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from genevae.cells import ExpressionRows
 from genevae.distributions.deferred import Deferred, Gathered, SoftmaxMean, tensor_of
-from genevae.kernels.compile import PARTS, in_parts, load
+from genevae.kernels.arrays import array, fits, run
+from genevae.kernels.compile import PARTS, load
 
 __all__ = ["softmax_log_prob_n"]
 
@@ -50,12 +51,11 @@ def softmax_log_prob_n(
         return None
     logits, (table, code_m) = mean.logits, _table(theta, mean.logits.shape)
     gate_logits = None if gate is None else tensor_of(gate)
-    given = [logits, mean.bias_g, mean.size_n1, rows.values]
-    given += [parameter for parameter in (table, gate_logits) if parameter is not None]
-    if any(each.dtype != torch.float32 or each.device.type != "cpu" for each in given):
+    shaped = mean.measured_ng is None and logits.shape[-2] == rows.n_cells > 0 and (theta is None or table is not None)
+    if not shaped or (gate_logits is not None and gate_logits.shape != logits.shape):
         return None
-    fits = mean.measured_ng is None and logits.shape[-2] == rows.n_cells > 0 and (theta is None or table is not None)
-    if not fits or (gate_logits is not None and gate_logits.shape != logits.shape) or load("counts") is None:
+    given = [logits, mean.bias_g, mean.size_n1, rows.values]
+    if not fits("counts", *given, *(parameter for parameter in (table, gate_logits) if parameter is not None)):
         return None
     grad = torch.is_grad_enabled()
     arguments = (logits, mean.bias_g, mean.size_n1, table, gate_logits, code_m, rows, grad)
@@ -66,7 +66,7 @@ def _table(theta: Tensor | Deferred | None, shape: torch.Size) -> tuple[Tensor |
     """Return θ as a table, and the row of it for each row of the logits; None if it has one for each."""
     m = shape[:-1].numel()
     if isinstance(theta, Gathered):
-        return theta.table_cg, np.tile(theta.code_n.numpy(), m // len(theta.code_n))
+        return theta.table_cg, np.tile(array(theta.code_n), m // len(theta.code_n))
     if theta is not None and theta.shape == shape[-1:]:
         return tensor_of(theta), np.zeros(m, np.int64)
     if theta is not None and theta.shape == shape:
@@ -102,7 +102,7 @@ class _SoftmaxLogProb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parameters: Parameters = ctx.saved_tensors
-        weight_m = np.ascontiguousarray(grad.numpy()).reshape(-1)
+        weight_m = np.ascontiguousarray(array(grad)).reshape(-1)
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None or weight_m.min() != weight_m.max():
             _, gradients = _run(parameters, ctx.code_m, ctx.rows, weight_m, True)
@@ -122,22 +122,21 @@ def _run(
     kernels = load("counts")
     logits, bias_g, size_n1, theta, gate_logits = parameters
     n_genes = logits.shape[-1]
-    logits_mg = _array(logits).reshape(-1, n_genes)
+    logits_mg = array(logits).reshape(-1, n_genes)
     m = len(logits_mg)
     indptr_n, gene_e = rows.csr()
     logp_m, dsize_m, dbias_pg = _empty(m), _empty(m), _empty(PARTS, n_genes)
     dlogits_mg = _empty(m if grad else 0, n_genes)
-    data = (_array(size_n1).reshape(-1), _array(indptr_n), _array(gene_e), _array(rows.values))
-    arguments = (logits_mg, _array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
-    n_threads = torch.get_num_threads()
+    data = (array(size_n1).reshape(-1), array(indptr_n), array(gene_e), array(rows.values))
+    arguments = (logits_mg, array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
     if theta is None:
-        in_parts(kernels.poisson, m, n_threads, *arguments)
+        run(kernels.poisson, m, *arguments)
         return logp_m, [dlogits_mg, dbias_pg, dsize_m]
     code_m = np.arange(m) if code_m is None else code_m
-    theta_cg = _array(theta).reshape(-1, n_genes)
-    gate_mg = _empty(0, n_genes) if gate_logits is None else _array(gate_logits).reshape(-1, n_genes)
+    theta_cg = array(theta).reshape(-1, n_genes)
+    gate_mg = _empty(0, n_genes) if gate_logits is None else array(gate_logits).reshape(-1, n_genes)
     dtheta_pg, dgate_mg = _empty(PARTS if len(theta_cg) == 1 else len(dlogits_mg), n_genes), np.empty_like(gate_mg)
-    in_parts(kernels.negative_binomial, m, n_threads, *arguments, theta_cg, code_m, dtheta_pg, gate_mg, dgate_mg)
+    run(kernels.negative_binomial, m, *arguments, theta_cg, code_m, dtheta_pg, gate_mg, dgate_mg)
     return logp_m, [dlogits_mg, dbias_pg, dsize_m, dtheta_pg, dgate_mg]
 
 
@@ -172,10 +171,6 @@ def _theta_gradient(dtheta_pg: NDArray[np.float32], size: int, code_m: NDArray[n
     dtheta_cg = np.zeros((size // n_genes, n_genes), np.float32)
     np.add.at(dtheta_cg, code_m, dtheta_pg)
     return dtheta_cg
-
-
-def _array(x: Tensor) -> Any:
-    return x.detach().contiguous().numpy()
 
 
 def _empty(*shape: int) -> NDArray[np.float32]:

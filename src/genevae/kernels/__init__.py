@@ -1,1 +1,1 @@
-"""Loops over arrays that numba compiles when they are first used: arrays in, arrays out, without PyTorch."""
+"""Loops over arrays that numba compiles when they are first used: arrays in, arrays out."""

@@ -31,15 +31,17 @@ class StandardNormalPrior(nn.Module):
     """N(0, I), independent of the condition."""
 
     zero: Tensor
+    one: Tensor
 
     def __init__(self, n_latent: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(n_latent), persistent=False)
+        self.register_buffer("one", torch.ones(n_latent), persistent=False)
 
     def forward(self, condition: Condition) -> td.Normal:
         """Return p(z), of ``z_nk``."""
-        mean = self.zero.expand(condition.n_cells, -1)
-        return StandardNormal(mean, torch.ones_like(mean), validate_args=False)
+        shape = (condition.n_cells, -1)
+        return StandardNormal(self.zero.expand(shape), self.one.expand(shape), validate_args=False)
 
 
 class ConditionalNormalPrior(nn.Module):

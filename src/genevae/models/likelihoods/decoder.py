@@ -39,8 +39,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, h)``."""
-        c = self.conditioning(condition).expand(*z.shape[:-1], -1)
-        h: Tensor = self.trunk(torch.cat([z, c], -1), condition.shard)
+        if self.conditioning.n_out:
+            z = torch.cat([z, self.conditioning(condition).expand(*z.shape[:-1], -1)], -1)
+        h: Tensor = self.trunk(z, condition.shard)
         return h
 
 
