@@ -20,7 +20,8 @@ LEAD = {"one draw": (), "one particle": (1,), "particles": (3,)}
 
 
 def csr(x: np.ndarray) -> ExpressionRows:
-    cell, gene = np.nonzero(x)
+    """Store what is not zero, and some zeros."""
+    cell, gene = np.nonzero((x > 0) | (np.arange(x.size).reshape(x.shape) % 11 == 0))
     indptr = np.searchsorted(cell, np.arange(len(x) + 1))
     values = torch.tensor(x[cell, gene], dtype=torch.float32)
     return ExpressionRows(values, x.shape[1], torch.tensor(indptr), torch.tensor(gene))

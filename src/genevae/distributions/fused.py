@@ -130,13 +130,13 @@ def _run(
     data = (array(size_n1).reshape(-1), array(indptr_n), array(gene_e), array(rows.values))
     arguments = (logits_mg, array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
     if theta is None:
-        run(kernels.poisson, m, *arguments)
+        run(kernels.poisson, *arguments)
         return logp_m, [dlogits_mg, dbias_pg, dsize_m]
     code_m = np.arange(m) if code_m is None else code_m
     theta_cg = array(theta).reshape(-1, n_genes)
     gate_mg = _empty(0, n_genes) if gate_logits is None else array(gate_logits).reshape(-1, n_genes)
     dtheta_pg, dgate_mg = _empty(PARTS if len(theta_cg) == 1 else len(dlogits_mg), n_genes), np.empty_like(gate_mg)
-    run(kernels.negative_binomial, m, *arguments, theta_cg, code_m, dtheta_pg, gate_mg, dgate_mg)
+    run(kernels.negative_binomial, *arguments, theta_cg, code_m, dtheta_pg, gate_mg, dgate_mg)
     return logp_m, [dlogits_mg, dbias_pg, dsize_m, dtheta_pg, dgate_mg]
 
 

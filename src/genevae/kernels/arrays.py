@@ -18,11 +18,10 @@ TYPES = {torch.float32: "=f4", torch.int64: "=i8"}
 
 def fits(name: str, *tensors: Tensor | None) -> bool:
     """Whether loops of a module take these tensors: float32 on the CPU, with numba, and not while torch compiles."""
-    return (
-        all(x is not None and x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
-        and not torch.compiler.is_compiling()
-        and load(name) is not None
-    )
+    for x in tensors:
+        if x is None or x.dtype is not torch.float32 or not x.is_cpu:
+            return False
+    return not torch.compiler.is_compiling() and load(name) is not None
 
 
 class _Memory:
@@ -44,6 +43,6 @@ def array(x: Any) -> Any:
     return np.asarray(_Memory(x if x.is_contiguous() else x.detach().contiguous()))
 
 
-def run(loop: Callable[..., Any], n: int, *arguments: Any) -> None:
-    """Call a loop for the parts of n items, in as many threads as torch has."""
-    in_parts(loop, n, torch.get_num_threads(), *arguments)
+def run(loop: Callable[..., Any], *arguments: Any) -> None:
+    """Call a loop for all parts, in as many threads as torch has."""
+    in_parts(loop, torch.get_num_threads(), *arguments)

@@ -56,38 +56,24 @@ def _compile(function: Function, **options: Any) -> Function:
     return made
 
 
-def in_parts(loop: Callable[..., Any], n: int, n_threads: int, *arguments: Any) -> None:
-    """Call ``loop(part, start, stop, *arguments)`` for parts of n items, which depend on n alone, in some threads.
-
-    So what a loop sums up in each part is the same for any number of threads.
-    """
-    bounds = part_bounds(n)
-    parts = [(part, start, stop) for part, (start, stop) in enumerate(pairwise(bounds))]
-
-    def work(mine: list[tuple[int, int, int]]) -> None:
-        for part in mine:
-            loop(*part, *arguments)
-
-    n_threads = min(n_threads, len(parts))
-    others = [_pool(n_threads - 1).submit(work, parts[thread::n_threads]) for thread in range(1, n_threads)]
-    work(parts[::n_threads])
-    for other in others:
-        other.result()
-
-
 PARTS = 8
 """Into which rows are divided, and so the largest number of threads."""
 
 
-def part_bounds(n: int) -> list[int]:
-    """Return the bounds of the parts of n items.
+def in_parts(loop: Callable[..., Any], n_threads: int, *arguments: Any) -> None:
+    """Call ``loop(first, last, *arguments)`` for consecutive parts, from 0 to 8, in some threads.
 
-    >>> part_bounds(20)
-    [0, 2, 5, 7, 10, 12, 15, 17, 20]
+    The loop finds the bounds of its parts, which depend on the number of rows alone. So what it sums up in each part is
+    the same for any number of threads.
     """
-    return [part * n // PARTS for part in range(PARTS + 1)]
+    n_threads = min(n_threads, PARTS)
+    bounds = [thread * PARTS // n_threads for thread in range(n_threads + 1)]
+    others = [_pool(n_threads).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
+    loop(0, bounds[1], *arguments)
+    for other in others:
+        other.result()
 
 
 @cache
 def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="genevae-loop")
+    return ThreadPoolExecutor(n_threads - 1, thread_name_prefix="genevae-loop")

@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from genevae.kernels.compile import compiled, exact, inlined
+from genevae.kernels.compile import PARTS, compiled, exact, inlined
 
 __all__ = ["negative_binomial", "poisson"]
 
@@ -172,31 +172,32 @@ def _log_mean(mean: Any, logit: Any, offset: Any) -> Any:
 
 @compiled
 def poisson(
-    part: Any, start: Any, stop: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
+    first: Any, last: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
     weight_m: Any, grad: Any, logp_m: Any, dlogits_mg: Any, dbias_pg: Any, dsize_m: Any,
 ) -> None:  # fmt: skip
     """Write the log-probabilities of some rows, and their gradients times the rows' weights."""
-    n_genes = logits_mg.shape[1]
+    n, n_genes = logits_mg.shape
     mean_g, slope_g = np.empty(n_genes, F), np.empty(n_genes, F)
-    dbias_pg[part, :] = F(0.0)
-    for i in range(start, stop):
-        row = i % len(size_n)
-        size = size_n[row]
-        offset = _means(logits_mg[i], bias_g, size, mean_g)
-        total = F(0.0)
-        for j in range(n_genes):
-            total += mean_g[j]
-            slope_g[j] = -mean_g[j]
-        logp = -float(total)
-        for k in range(indptr_n[row], indptr_n[row + 1]):
-            j, x = gene_e[k], float(x_e[k])
-            logp += x * _log_mean(float(mean_g[j]), float(logits_mg[i, j]) + float(bias_g[j]), offset)
-            logp -= log_gamma(x + 1.0)
-            slope_g[j] = F(x - float(mean_g[j]))
-        logp_m[i] = logp
-        if grad:
-            total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
-            dsize_m[i] = weight_m[i] * total / size
+    for part in range(first, last):
+        dbias_pg[part, :] = F(0.0)
+        for i in range(part * n // PARTS, (part + 1) * n // PARTS):
+            row = i % len(size_n)
+            size = size_n[row]
+            offset = _means(logits_mg[i], bias_g, size, mean_g)
+            total = F(0.0)
+            for j in range(n_genes):
+                total += mean_g[j]
+                slope_g[j] = -mean_g[j]
+            logp = -float(total)
+            for k in range(indptr_n[row], indptr_n[row + 1]):
+                j, x = gene_e[k], float(x_e[k])
+                logp += x * _log_mean(float(mean_g[j]), float(logits_mg[i, j]) + float(bias_g[j]), offset)
+                logp -= log_gamma(x + 1.0)
+                slope_g[j] = F(x - float(mean_g[j]))
+            logp_m[i] = logp
+            if grad:
+                total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
+                dsize_m[i] = weight_m[i] * total / size
 
 
 @inlined
@@ -302,7 +303,7 @@ def _put_not_inflated(gene_e: Any, x_e: Any, gate_g: Any, dgate_g: Any, grad: An
 
 @compiled
 def negative_binomial(
-    part: Any, start: Any, stop: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
+    first: Any, last: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
     weight_m: Any, grad: Any, logp_m: Any, dlogits_mg: Any, dbias_pg: Any, dsize_m: Any,
     theta_cg: Any, code_m: Any, dtheta_pg: Any, gate_mg: Any, dgate_mg: Any,
 ) -> None:  # fmt: skip
@@ -311,36 +312,41 @@ def negative_binomial(
     ``code_m`` is the row of θ of each row; one θ for all has its gradient summed by part, others by row. ``gate_mg``
     has the logits of zero inflation, or no rows.
     """
-    n_genes, shared, inflated = logits_mg.shape[1], len(theta_cg) == 1, len(gate_mg) > 0
+    n, n_genes = logits_mg.shape
+    shared, inflated = len(theta_cg) == 1, len(gate_mg) > 0
     mean_g, slope_g, logp_g = np.empty(n_genes, F), np.empty(n_genes, F), np.empty(n_genes, F)
     dtheta_g, inverse_g = np.empty(n_genes, F), np.empty(n_genes, F)
     value_e, dtheta_e = np.empty(n_genes), np.empty(n_genes)
-    dbias_pg[part, :] = F(0.0)
-    if shared:
-        dtheta_pg[part, :] = F(0.0)
-    for i in range(start, stop):
-        row, theta_g = i % len(size_n), theta_cg[code_m[i]]
-        at = slice(indptr_n[row], indptr_n[row + 1])
-        size, genes, x = size_n[row], gene_e[at], x_e[at]
-        if i == start or not shared:
-            _set_inverse(theta_g, inverse_g)
-        offset = _means(logits_mg[i], bias_g, size, mean_g)
-        _zeros(mean_g, theta_g, inverse_g, logp_g, slope_g, dtheta_g, grad)
-        _stored_row(logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, value_e, dtheta_e)
-        logp = 0.0
-        if inflated:
-            _inflate(gate_mg[i], logp_g, slope_g, dtheta_g, dgate_mg[i], grad)
-            logp += _put_not_inflated(genes, x, gate_mg[i], dgate_mg[i], grad)
-        logp += _put_stored(genes, x, value_e, dtheta_e, mean_g, inverse_g, logp_g, slope_g, dtheta_g)
-        logp_m[i] = logp + _sum(logp_g)
-        if grad:
-            total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
-            dsize_m[i] = weight_m[i] * total / size
-            if not shared:
-                dtheta_pg[i, :] = F(0.0)
-            _add(weight_m[i], dtheta_g, dtheta_pg[part if shared else i])
+    for part in range(first, last):
+        dbias_pg[part, :] = F(0.0)
+        start = part * n // PARTS
+        if shared:
+            dtheta_pg[part, :] = F(0.0)
+        for i in range(start, (part + 1) * n // PARTS):
+            row, theta_g = i % len(size_n), theta_cg[code_m[i]]
+            at = slice(indptr_n[row], indptr_n[row + 1])
+            size, genes, x = size_n[row], gene_e[at], x_e[at]
+            if i == start or not shared:
+                _set_inverse(theta_g, inverse_g)
+            offset = _means(logits_mg[i], bias_g, size, mean_g)
+            _zeros(mean_g, theta_g, inverse_g, logp_g, slope_g, dtheta_g, grad)
+            _stored_row(
+                logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, value_e, dtheta_e
+            )
+            logp = 0.0
             if inflated:
-                _scale(weight_m[i], dgate_mg[i])
+                _inflate(gate_mg[i], logp_g, slope_g, dtheta_g, dgate_mg[i], grad)
+                logp += _put_not_inflated(genes, x, gate_mg[i], dgate_mg[i], grad)
+            logp += _put_stored(genes, x, value_e, dtheta_e, mean_g, inverse_g, logp_g, slope_g, dtheta_g)
+            logp_m[i] = logp + _sum(logp_g)
+            if grad:
+                total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
+                dsize_m[i] = weight_m[i] * total / size
+                if not shared:
+                    dtheta_pg[i, :] = F(0.0)
+                _add(weight_m[i], dtheta_g, dtheta_pg[part if shared else i])
+                if inflated:
+                    _scale(weight_m[i], dgate_mg[i])
 
 
 @inlined

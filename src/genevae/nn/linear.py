@@ -116,5 +116,5 @@ class _CompiledProduct(torch.autograd.Function):
 
 def _sums(n: int, *arrays: Any) -> Tensor:
     out = np.empty((n, arrays[-1].shape[1]), np.float32)
-    run(load("csr").product, n, *arrays, out)
+    run(load("csr").product, *arrays, out)
     return torch.from_numpy(out)

@@ -35,20 +35,21 @@ class Adam(torch.optim.Adam):
 
     def gradient_norm(self) -> float:
         """Return the L2 norm of all gradients."""
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self._compiled:
             sum_of_squares = load("adam").sum_of_squares
-            return math.sqrt(sum(sum_of_squares(_flat(gradient)) for gradient in gradients))
-        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+            return math.sqrt(sum(sum_of_squares(_flat(gradient)) for gradient in self._gradients()))
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients()))))
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply all gradients by a factor, before the next step or in it."""
         if self._compiled:
             self._scale *= factor
             return
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        torch._foreach_mul_(self._gradients(), factor)
+
+    def _gradients(self) -> list[Tensor]:
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
