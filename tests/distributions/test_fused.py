@@ -147,3 +147,13 @@ def test_a_mean_that_is_made_late_has_a_gradient():
     with torch.no_grad():
         assert mean.value.requires_grad
     torch.testing.assert_close(mean.value.sum(-1, keepdim=True).detach(), size_n1)
+
+
+@pytest.mark.parametrize("name", ["logits", "bias", "size", "theta", "gate"])
+def test_what_is_not_a_number_gives_no_number(name):
+    example = Example("zinb-entry", (), extreme=False)
+    broken = example.parameters[name]
+    broken[(3,) * broken.ndim if name != "size" else 3] = torch.nan
+    value_n = example.log_prob_n(torch.float32, example.parameters)
+    assert value_n[3].isnan()
+    assert value_n.isfinite().any() == (name != "bias")

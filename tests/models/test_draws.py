@@ -42,3 +42,13 @@ def test_a_head_is_a_normal_distribution():
     torch.testing.assert_close(q.log_prob(z), plain.log_prob(z))
     torch.testing.assert_close(q.expand((2, N, K)).variance, plain.variance.expand(2, N, K))
     assert q.rsample((3,)).shape == (3, N, K)
+
+
+def test_what_is_not_a_number_stays_so():
+    both_nk = torch.zeros(N, 2 * K)
+    both_nk[1, 0] = both_nk[2, K + 1] = torch.nan
+    z_snk, kl_n = draw_with_kl(
+        HeadNormal(both_nk), StandardNormal(torch.zeros(N, K), torch.ones(N, K)), torch.ones(1, N, K)
+    )
+    assert kl_n.isnan().nonzero().flatten().tolist() == [1, 2]
+    assert z_snk[0].isnan().nonzero().tolist() == [[1, 0], [2, 1]]

@@ -64,3 +64,10 @@ def test_other_layers_stay_plain(change):
             layer(torch.ones(1, 3))
     else:
         assert "_NormReLU" not in type(layer(torch.randn(4, 3)).grad_fn).__name__
+
+
+def test_what_is_not_a_number_stays_so():
+    x_nh = torch.randn(6, 3)
+    x_nh[2, 1] = torch.nan
+    out_nh = LayerStyle(dropout=0.0).after(3)(x_nh.requires_grad_())
+    assert torch.equal(out_nh.isnan().any(0), torch.tensor([False, True, False]))

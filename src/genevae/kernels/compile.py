@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -68,12 +69,12 @@ def in_parts(loop: Callable[..., Any], n_threads: int, *arguments: Any) -> None:
     """
     n_threads = min(n_threads, PARTS)
     bounds = [thread * PARTS // n_threads for thread in range(n_threads + 1)]
-    others = [_pool(n_threads).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
+    others = [_pool(n_threads, os.getpid()).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
     loop(0, bounds[1], *arguments)
     for other in others:
         other.result()
 
 
 @cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
+def _pool(n_threads: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a forked process has none of the threads
     return ThreadPoolExecutor(n_threads - 1, thread_name_prefix="genevae-loop")

@@ -51,7 +51,8 @@ def exp(x: Any) -> Any:
     p = F(1.9875691500e-4) * f + F(1.3981999507e-3)
     p = (p * f + F(8.3334519073e-3)) * f + F(4.1665795894e-2)
     p = (p * f + F(1.6666665459e-1)) * f + F(5.0000001201e-1)
-    return (p * f * f + f + F(1.0)) * _of_bits(I((I(n) + I(127)) << I(23)))
+    power = (p * f * f + f + F(1.0)) * _of_bits(I((I(n) + I(127)) << I(23)))
+    return power if x == x else x  # NaN stays NaN
 
 
 @exact

@@ -41,7 +41,8 @@ def norm_relu(
         shift_h[h] = bias_h[h] - mean_h[h] * factor_h[h]
     for i in range(n):
         for h in range(n_hidden):
-            out_nh[i, h] = max(x_nh[i, h] * factor_h[h] + shift_h[h], F(0.0))
+            y = x_nh[i, h] * factor_h[h] + shift_h[h]
+            out_nh[i, h] = F(0.0) if y <= F(0.0) else y  # noqa: FURB136 - NaN stays NaN
     _keep(kept_nh, share, out_nh)
 
 
@@ -91,8 +92,9 @@ def normal_draws(both_nk: Any, noise_snk: Any, limit: Any, z_snk: Any, kl_n: Any
     for i in range(n):
         total = F(0.0)
         for j in range(k):
-            mean, log_variance = both_nk[i, j], min(max(both_nk[i, k + j], F(-limit)), F(limit))
-            half = F(0.5) * log_variance
+            mean, half = both_nk[i, j], F(0.5) * both_nk[i, k + j]
+            if abs(half) > F(0.5 * limit):  # NaN is not, and stays
+                half = math.copysign(F(0.5 * limit), half)
             scale_k[j] = F(math.exp(half))
             total += F(0.5) * (mean * mean + scale_k[j] * scale_k[j] - F(1.0)) - half
         kl_n[i] = total
