@@ -2,7 +2,7 @@
 
 The plain form does the same sums as one would first write them down: a torch DataLoader with two workers over dense
 rows, every expression written out, and a Python loop over the categories of each field. Both train on the same matrix
-(Kang et al. 2018, log-normalised), with the same minibatches, threads and Adam, in turn. Target: five times.
+(Kang et al. 2018, log-normalised), with the same minibatches, threads and Adam, in turn. Target: six times.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from genevae.nn.heads import CategoryNetworks, non_negative
 from genevae.objectives.cycle import Cycle, random_targets
 from genevae.objectives.objective import Progress
 from genevae.recipes.cycle import CYCLE
+from genevae.training.adam import Adam
 
 FIELDS = ("condition", "cell_type", "donor")
 
@@ -72,7 +73,7 @@ def speed(adata: AnnData, rounds: int, batch_size: int) -> None:
     for name, values in rates.items():
         print(f"{name:<12}{statistics.median(values):8,.0f} cells/s (from {min(values):,.0f} to {max(values):,.0f})")
     ratio = statistics.median(rates["genevae"]) / statistics.median(rates["plain"])
-    print(f"ratio {ratio:.1f} over {rounds} rounds (target: 5)")
+    print(f"ratio {ratio:.1f} over {rounds} rounds (target: 6)")
     ours_us, plain_us = (statistics.median(spent[name]) for name in ("genevae", "plain"))
     print(f"CPU time of the training process: {ours_us:.0f} and {plain_us:.0f} µs per cell: {plain_us / ours_us:.1f}")
 
@@ -83,17 +84,29 @@ def training(schema: Schema, ours: bool):
     recipe = CYCLE
     model, objective = recipe.build(schema), recipe.make_objective(schema, 10)
     parameters = [*model.parameters(), *objective.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+    clip = recipe.training.clip
+
+    optimizer, plain_optimizer = (
+        Adam(parameters, lr=1e-4, fused=True),
+        torch.optim.Adam(parameters, lr=1e-4, fused=True),
+    )
 
     def step(cells) -> int:
-        loss = objective(model, cells, Progress(0, 1)).total if ours else plain_loss(model, objective, *cells)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, recipe.training.clip)
+        objective(model, cells, Progress(0, 1)).total.backward()
+        if (norm := optimizer.gradient_norm()) > clip:
+            optimizer.scale_gradients(clip / norm)
         optimizer.step()
-        return cells.n_cells if ours else len(cells[0])
+        optimizer.zero_grad()
+        return cells.n_cells
 
-    return step
+    def plain_step(cells) -> int:
+        plain_loss(model, objective, *cells).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        plain_optimizer.step()
+        plain_optimizer.zero_grad()
+        return len(cells[0])
+
+    return step if ours else plain_step
 
 
 def plain_loss(model: Additive, objective: Cycle, x_ng: Tensor, code_nf: Tensor) -> Tensor:

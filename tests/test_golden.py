@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__.split("+")[0],
         "processor": f"{model}, {torch.backends.cpu.get_cpu_capability()}",
         "numpy": np.__version__,
+        "numba": version("numba"),
     }
 
 

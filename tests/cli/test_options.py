@@ -66,7 +66,7 @@ from genevae.cli import main
 
 for command in {[name for name in COMMANDS if name != "data"]}:
     main([command, "--help"])
-    heavy = {{"torch", "anndata", "scanpy", "sklearn", "matplotlib"}} & set(sys.modules)
+    heavy = {{"torch", "numba", "anndata", "scanpy", "sklearn", "matplotlib"}} & set(sys.modules)
     assert not heavy, (command, heavy)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

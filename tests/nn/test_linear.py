@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genevae.cells import ExpressionRows
-from genevae.nn.linear import RowsLinear
+from genevae.nn.linear import RowsLinear, product
 
 
 def output_and_gradients(layer: RowsLinear, rows: ExpressionRows) -> list[torch.Tensor]:
@@ -37,6 +37,24 @@ def test_gradcheck_on_sparse_rows(make_cells):
         lambda w, b: torch.func.functional_call(layer, {"weight_gh": w, "bias_h": b}, (rows,)),
         (layer.weight_gh, layer.bias_h),
     )
+
+
+def test_the_gradient_is_that_of_the_dense_product_for_any_number_of_threads(as_csr):
+    x = torch.poisson(torch.full((37, 50), 0.3), generator=torch.Generator().manual_seed(0))
+    x[5], x[:, 7] = 0, 0
+    gradients = []
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            weight_gh = torch.ones(50, 6, requires_grad=True)
+            upstream = torch.randn(37, 6, generator=torch.Generator().manual_seed(1))
+            product(as_csr(x), weight_gh).backward(upstream)
+            gradients.append(weight_gh.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*gradients)
+    torch.testing.assert_close(gradients[0].double(), x.double().T @ upstream.double(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from genevae.cells import ExpressionRows
+from genevae.distributions.deferred import Deferred, tensor_of
 
 __all__ = ["ExpressionDistribution", "pick"]
 
@@ -30,7 +31,8 @@ class ExpressionDistribution(Distribution):
     Parameters
     ----------
     parameters
-        Tensors that broadcast to ``(…, n, g)``, in the order of the subclass's constructor.
+        Tensors that broadcast to ``(…, n, g)``, in the order of the subclass's constructor; or what makes one when it
+        is used.
     validate_args
         Whether to check the parameters here, and values in :meth:`log_prob`; by default as in ``torch.distributions``.
 
@@ -44,10 +46,15 @@ class ExpressionDistribution(Distribution):
     ratio_dtype: ClassVar[torch.dtype | None] = None
     """Precision of :meth:`log_ratio`, if it is not that of the parameters."""
 
-    def __init__(self, *parameters: Tensor, validate_args: bool | None = None) -> None:
-        self.parameters = parameters
+    def __init__(self, *parameters: Tensor | Deferred, validate_args: bool | None = None) -> None:
+        self.given = parameters
         shape = torch.broadcast_shapes(*(parameter.shape for parameter in parameters))
         super().__init__(batch_shape=shape, validate_args=validate_args)
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameters as tensors."""
+        return tuple(map(tensor_of, self.given))
 
     def log_prob_zero(self) -> Tensor:
         """Log p(0) of every cell and gene."""
@@ -176,7 +183,7 @@ class ExpressionDistribution(Distribution):
         return parameter.detach().expand(torch.Size(sample_shape) + self.batch_shape)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(str(tuple(p.shape)) for p in self.parameters)})"
+        return f"{type(self).__name__}({', '.join(str(tuple(p.shape)) for p in self.given)})"
 
 
 def _exact(parameter: Tensor) -> Tensor:

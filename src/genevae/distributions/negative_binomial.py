@@ -10,7 +10,9 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 
 from genevae.cells import ExpressionRows
+from genevae.distributions.deferred import Deferred, tensor_of
 from genevae.distributions.expression import ExpressionDistribution, pick
+from genevae.distributions.fused import softmax_log_prob_n
 from genevae.distributions.lgamma_difference import TINY, LGammaDifference, LogCoefficient, log_power
 
 __all__ = ["NegativeBinomial"]
@@ -47,10 +49,19 @@ class NegativeBinomial(ExpressionDistribution):
     }
     support = constraints.nonnegative_integer
 
-    def __init__(self, mean: Tensor, inverse_dispersion: Tensor, validate_args: bool | None = None) -> None:
-        self._mean = mean
-        self.inverse_dispersion = inverse_dispersion
+    def __init__(
+        self, mean: Tensor | Deferred, inverse_dispersion: Tensor | Deferred, validate_args: bool | None = None
+    ) -> None:
         super().__init__(mean, inverse_dispersion, validate_args=validate_args)
+
+    @property
+    def _mean(self) -> Tensor:
+        return tensor_of(self.given[0])
+
+    @property
+    def inverse_dispersion(self) -> Tensor:
+        """θ."""
+        return tensor_of(self.given[1])
 
     @property
     def mean(self) -> Tensor:
@@ -71,7 +82,12 @@ class NegativeBinomial(ExpressionDistribution):
         return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
-        """Log p(x) of each cell, ``(…, n)``; for sparse rows with all genes measured, by the fused function below."""
+        """Log p(x) of each cell, ``(…, n)``; for sparse rows with all genes measured, by the fused function below.
+
+        Where the mean is that of a softmax, one compiled pass does all; see :func:`softmax_log_prob_n`.
+        """
+        if (fused_n := softmax_log_prob_n(rows, measured_ng, *self.given)) is not None:
+            return fused_n
         if not rows.is_sparse or self._mean.shape != self.batch_shape or measured_ng is not None:
             return super().log_prob_n(rows, measured_ng)
         return _SparseLogProb.apply(self._mean, self.inverse_dispersion, rows)  # type: ignore[no-untyped-call,no-any-return]

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from genevae.cells import ExpressionRows
+from genevae.distributions.deferred import Deferred, tensor_of
 from genevae.distributions.expression import ExpressionDistribution
+from genevae.distributions.fused import softmax_log_prob_n
 
 __all__ = ["Poisson"]
 
@@ -31,9 +34,12 @@ class Poisson(ExpressionDistribution):
     support = constraints.nonnegative_integer
     ratio_dtype = torch.float64
 
-    def __init__(self, mean: Tensor, validate_args: bool | None = None) -> None:
-        self._mean = mean
+    def __init__(self, mean: Tensor | Deferred, validate_args: bool | None = None) -> None:
         super().__init__(mean, validate_args=validate_args)
+
+    @property
+    def _mean(self) -> Tensor:
+        return tensor_of(self.given[0])
 
     @property
     def mean(self) -> Tensor:
@@ -57,6 +63,11 @@ class Poisson(ExpressionDistribution):
         """
         x = x.double()
         return torch.xlogy(x, self._mean.double()) - torch.lgamma(x + 1)
+
+    def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
+        """Log p(x) of each cell, ``(…, n)``; in one compiled pass where the mean is that of a softmax."""
+        fused_n = softmax_log_prob_n(rows, measured_ng, *self.given)
+        return super().log_prob_n(rows, measured_ng) if fused_n is None else fused_n
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(X ≤ x) = Q(⌊x⌋ + 1, μ), the regularised upper incomplete gamma function."""

@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+from genevae.cells import ExpressionRows
 from genevae.distributions.expression import ExpressionDistribution
+from genevae.distributions.fused import softmax_log_prob_n
+from genevae.distributions.negative_binomial import NegativeBinomial
 
 __all__ = ["ZeroInflated"]
 
@@ -42,7 +45,7 @@ class ZeroInflated(ExpressionDistribution):
     def __init__(self, base: ExpressionDistribution, gate_logits: Tensor, validate_args: bool | None = None) -> None:
         self.base = base
         self.gate_logits = gate_logits
-        super().__init__(*base.parameters, gate_logits, validate_args=validate_args)
+        super().__init__(*base.given, gate_logits, validate_args=validate_args)
 
     @property
     def gate(self) -> Tensor:
@@ -68,6 +71,14 @@ class ZeroInflated(ExpressionDistribution):
         zero = self.base.log_prob_zero()
         excess = F.softplus(self.gate_logits - zero.to(self.base.ratio_dtype or zero.dtype))
         return self.base.log_ratio(x) - torch.where(x > 0, excess, torch.zeros_like(excess))
+
+    def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
+        """Log p(x) of each cell, ``(…, n)``; in one compiled pass where the mean is that of a softmax."""
+        fused_n = None
+        if isinstance(self.base, NegativeBinomial):
+            mean, theta = self.base.given
+            fused_n = softmax_log_prob_n(rows, measured_ng, mean, theta, self.gate_logits)
+        return super().log_prob_n(rows, measured_ng) if fused_n is None else fused_n
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply a function to every parameter, also of the base. The results are not validated."""

@@ -3,17 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal
 
 from genevae.cells import Cells
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.linear import RowsLinear
 from genevae.nn.mlp import MLP, LayerStyle
 
-__all__ = ["MLPPosterior", "NormalHead"]
+__all__ = ["LIMIT", "HeadNormal", "MLPPosterior", "NormalHead"]
+
+
+LIMIT = 10.0
+"""|log variance| of a normal head is kept below this: standard deviations are between 0.007 and 150."""
+
+
+class HeadNormal(Normal):
+    """The normal distribution of a head; its mean and standard deviation are made when they are used.
+
+    Parameters
+    ----------
+    both
+        Means and logarithms of variances, ``(…, 2k)``.
+    """
+
+    def __init__(self, both: Tensor) -> None:
+        self.both = both
+        *lead, twice = both.shape
+        Distribution.__init__(self, torch.Size([*lead, twice // 2]), validate_args=False)
+
+    @cached_property
+    def loc(self) -> Tensor:  # type: ignore[override]
+        """The mean."""
+        with torch.set_grad_enabled(self.both.requires_grad):
+            return self.both.chunk(2, -1)[0]
+
+    @cached_property
+    def scale(self) -> Tensor:  # type: ignore[override]
+        """The standard deviation."""
+        with torch.set_grad_enabled(self.both.requires_grad):
+            return (0.5 * self.both.chunk(2, -1)[1].clamp(-LIMIT, LIMIT)).exp()
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Normal:
+        """Return the same distribution with a larger batch shape."""
+        shape = torch.Size(batch_shape)
+        return Normal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
 
 
 class NormalHead(nn.Module):
@@ -24,9 +62,8 @@ class NormalHead(nn.Module):
         self.both = nn.Linear(n_hidden, 2 * n_latent)
 
     def forward(self, h: Tensor) -> Normal:
-        """Return the distribution of ``(…, k)``. Standard deviations are limited to 0.007 … 150."""
-        mean, log_variance = self.both(h).chunk(2, -1)
-        return Normal(mean, (0.5 * log_variance.clamp(-10, 10)).exp(), validate_args=False)
+        """Return the distribution of ``(…, k)``."""
+        return HeadNormal(self.both(h))
 
 
 class MLPPosterior(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributions as td
@@ -18,7 +19,22 @@ __all__ = ["ConditionalNormalPrior", "StandardNormalPrior"]
 
 
 class StandardNormal(td.Normal):
-    """N(0, I). Its own class lets the KL divergence to it skip the terms that are zero."""
+    """N(0, I). Its own class lets the KL divergence to it skip the terms that are zero.
+
+    Parameters
+    ----------
+    loc, scale
+        Zeros and ones of one shape.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.loc, self.scale = loc, scale
+        td.Distribution.__init__(self, loc.shape, validate_args=False)  # there is nothing to broadcast
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> StandardNormal:
+        """Return the same distribution with a larger batch shape."""
+        shape = torch.Size(batch_shape)
+        return StandardNormal(self.loc.expand(shape), self.scale.expand(shape))
 
 
 @register_kl(td.Normal, StandardNormal)  # type: ignore[untyped-decorator]
@@ -31,15 +47,17 @@ class StandardNormalPrior(nn.Module):
     """N(0, I), independent of the condition."""
 
     zero: Tensor
+    one: Tensor
 
     def __init__(self, n_latent: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(n_latent), persistent=False)
+        self.register_buffer("one", torch.ones(n_latent), persistent=False)
 
     def forward(self, condition: Condition) -> td.Normal:
         """Return p(z), of ``z_nk``."""
-        mean = self.zero.expand(condition.n_cells, -1)
-        return StandardNormal(mean, torch.ones_like(mean), validate_args=False)
+        shape = (condition.n_cells, -1)
+        return StandardNormal(self.zero.expand(shape), self.one.expand(shape))
 
 
 class ConditionalNormalPrior(nn.Module):

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
+from genevae.models.draws import draw_with_kl
 from genevae.models.protocols import HasGeneEmbeddings, Likelihood, Posterior, Prior
 from genevae.models.size import LearnedSize
 from genevae.nn.sharding import draw
@@ -127,17 +128,16 @@ class VAE(nn.Module):
         """
         seen = cells if seen is None else seen
         q, condition = self.posterior(seen), cells.condition
-        n, k = q.mean.shape
+        n, k = q.batch_shape
         if noise_snk is None:
             width = k + (self.size is not None)
-            randn = partial(torch.randn, device=q.mean.device, dtype=q.mean.dtype)
+            randn = partial(torch.randn, device=condition.size_n1.device, dtype=condition.size_n1.dtype)
             noise_snk = draw(randn, (n_particles, n, width), cells.shard, axis=1)
-        kl_n = kl_divergence(q, self.prior(condition)).sum(-1)
+        z_snk, kl_n = draw_with_kl(q, self.prior(condition), noise_snk[..., :k])
         if self.size is not None:
             q_size = self.size.posterior(seen)
             kl_n = kl_n + kl_divergence(q_size, self.size.prior(condition)).sum(-1)
             condition = condition.with_size((q_size.mean + q_size.scale * noise_snk[0, :, k:]).exp())
-        z_snk = q.mean + q.scale * noise_snk[..., :k]
         px = self.likelihood(z_snk, condition)
         return BoundTerms(px.log_prob_n(cells.x, condition.measured_ng), kl_n, z_snk, px)
 

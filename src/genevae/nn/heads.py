@@ -12,10 +12,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from genevae.cells import ExpressionRows, Shard
+from genevae.kernels.arrays import array, fits
+from genevae.kernels.compile import load
 from genevae.nn.linear import product
 from genevae.nn.sharding import all_norm
 
@@ -103,12 +107,36 @@ class CategoryNetworks(nn.Module):
 
     def forward(self, h: Tensor, code_n: Tensor) -> Tensor:
         """Map ``(…, n, h)`` to ``(…, n, h)``."""
+        if h.ndim == 2 and torch.is_grad_enabled() and fits("csr", h, *self.free):
+            for free_chk in self.free:
+                h = self.activation(_CategoryProduct.apply(h, free_chk, code_n))  # type: ignore[no-untyped-call]
+            return h
         known_n1 = (code_n < self.n_categories).unsqueeze(-1)
         code_n = code_n.clamp(max=self.n_categories - 1)
         for free_chk in self.free:
             h = self.activation((h.unsqueeze(-1) * _gathered(free_chk, code_n)).sum(-2))  # faster than small products
         known: Tensor = torch.where(known_n1, h, 0.0)
         return known
+
+
+class _CategoryProduct(torch.autograd.Function):
+    """h |W|, with the W of each cell's category, compiled."""
+
+    @staticmethod
+    def forward(ctx: Any, h_nh: Tensor, free_chk: Tensor, code_n: Tensor) -> Tensor:
+        free = array(free_chk)
+        ctx.arrays, ctx.sign = (array(h_nh), np.abs(free), array(code_n)), np.sign(free)
+        out = np.empty((len(h_nh), free_chk.shape[2]), np.float32)
+        load("csr").category_product(*ctx.arrays, out)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_nk: Tensor) -> tuple[Tensor, Tensor, None]:
+        h, weight, _ = ctx.arrays
+        dh, dweight = np.empty_like(h), np.empty_like(weight)
+        load("csr").category_product_gradient(*ctx.arrays, array(grad_nk), dh, dweight)
+        return torch.from_numpy(dh), torch.from_numpy(dweight * ctx.sign), None
 
 
 def _gathered(free_chk: Tensor, code_n: Tensor) -> Tensor:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from genevae.cells import ExpressionRows
+from genevae.kernels.arrays import array, fits, run
+from genevae.kernels.compile import load
 
 __all__ = ["RowsLinear", "product"]
 
@@ -63,9 +66,11 @@ def product(x: ExpressionRows, weight_gh: Tensor, values: Tensor | None = None) 
         Other values in place of the rows' entries.
     """
     values = x.values if values is None else values
-    if x.is_sparse:
-        return _CSRProduct.apply(weight_gh, values, x)  # type: ignore[no-any-return,no-untyped-call]
-    return values @ weight_gh
+    if not x.is_sparse:
+        return values @ weight_gh
+    if torch.is_grad_enabled() and weight_gh.requires_grad and fits("csr", weight_gh, values):
+        return _CompiledProduct.apply(weight_gh, values, x)  # type: ignore[no-any-return,no-untyped-call]
+    return _CSRProduct.apply(weight_gh, values, x)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _CSRProduct(torch.autograd.Function):
@@ -87,3 +92,29 @@ class _CSRProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None, None]:
         return ctx.x.dense(ctx.values_e).T @ grad_nh, None, None
+
+
+class _CompiledProduct(torch.autograd.Function):
+    """The same in training, compiled: sums of rows of W for each cell, and of rows of G for each gene."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: ExpressionRows) -> Tensor:
+        indptr_n, gene_e = x.csr()
+        ctx.arrays = array(indptr_n), array(gene_e), array(values_e)
+        ctx.n_genes = x.n_genes
+        return _sums(x.n_cells, *ctx.arrays, array(weight_gh))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None, None]:
+        value_e = ctx.arrays[-1]
+        indptr_g, cell_e = np.empty(ctx.n_genes + 1, np.int64), np.empty(len(value_e), np.int64)
+        sorted_e = np.empty_like(value_e)
+        load("csr").by_gene(*ctx.arrays, indptr_g, cell_e, sorted_e)
+        return _sums(ctx.n_genes, indptr_g, cell_e, sorted_e, array(grad_nh)), None, None
+
+
+def _sums(n: int, *arrays: Any) -> Tensor:
+    out = np.empty((n, arrays[-1].shape[1]), np.float32)
+    run(load("csr").product, *arrays, out)
+    return torch.from_numpy(out)

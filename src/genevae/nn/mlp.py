@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from genevae.cells import Shard
-from genevae.nn.norm import BatchNorm, Dropout
+from genevae.nn.norm import BatchNorm, Dropout, norm_relu
 
 __all__ = ["ACTIVATIONS", "MLP", "NORMS", "AfterLinear", "LayerStyle", "identity"]
 
@@ -70,6 +70,10 @@ class AfterLinear(nn.Sequential):
     def forward(self, h: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(n, h)`` to ``(n, h)``."""
         norm, activation, dropout = self
+        if shard is None and isinstance(norm, BatchNorm) and type(activation) is nn.ReLU:
+            fused = norm_relu(h, norm, cast("nn.Dropout", dropout))
+            if fused is not None:
+                return fused
         h = norm(h, shard) if isinstance(norm, BatchNorm) else norm(h)
         dropped: Tensor = dropout(activation(h), shard)
         return dropped
@@ -98,9 +102,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(…, n_in)`` to ``(…, n_out)``; all leading axes count as cells for batch norm."""
-        h: Tensor = x.flatten(0, -2)
+        h: Tensor = x if x.ndim == 2 else x.flatten(0, -2)
         for layer in self.layers:
             linear, after = cast("nn.Sequential", layer)
             h = after(linear(h), shard)
-        units: Tensor = h.unflatten(0, x.shape[:-1])
-        return units
+        return h if x.ndim == 2 else h.view(*x.shape[:-1], -1)

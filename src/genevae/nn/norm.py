@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from genevae.cells import Shard
+from genevae.kernels.arrays import array, fits
+from genevae.kernels.compile import load
 from genevae.nn.sharding import all_gather, draw
 
-__all__ = ["BatchNorm", "Dropout"]
+__all__ = ["BatchNorm", "Dropout", "norm_relu"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -64,3 +69,45 @@ class Dropout(nn.Dropout):
             return input.new_empty(shape).bernoulli_(1 - self.p).div_(1 - self.p)
 
         return input * draw(kept, input.shape, shard)
+
+
+def norm_relu(x_nh: Tensor, norm: BatchNorm, dropout: nn.Dropout) -> Tensor | None:
+    """Return batch norm → ReLU → dropout in training, in one compiled pass; None where that is not compiled.
+
+    The mask of the dropout is drawn as torch draws it.
+    """
+    known = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+    if not (norm.training and dropout.training) or any(each is None for each in known) or len(x_nh) < 2:
+        return None
+    if not fits("layers", x_nh, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        return None
+    kept_nh = torch.empty_like(x_nh).bernoulli_(1 - dropout.p) if dropout.p else x_nh.new_empty(0, x_nh.shape[1])
+    return _NormReLU.apply(x_nh, norm.weight, norm.bias, norm, kept_nh, 1 - dropout.p)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _NormReLU(torch.autograd.Function):
+    """max(0, γ (x − m) / √(v + ε) + β) · kept / share; updates the running statistics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_nh: Tensor, weight_h: Tensor, bias_h: Tensor, norm: BatchNorm, kept_nh: Tensor, share: float
+    ) -> Tensor:
+        kernels, n = load("layers"), len(x_nh)
+        weight, kept = array(weight_h), array(kept_nh)
+        x = array(x_nh)
+        mean, variance, out = np.empty_like(weight), np.empty_like(weight), np.empty_like(x)
+        kernels.norm_relu(x, weight, array(bias_h), norm.eps, kept, share, mean, variance, out)
+        for running, found in ((norm.running_mean, mean), (norm.running_var, variance * np.float32(n / (n - 1)))):
+            kept_h = array(running)
+            kept_h += np.float32(norm.momentum) * (found - kept_h)
+        array(norm.num_batches_tracked)[()] += 1
+        ctx.arrays = (x, weight, norm.eps, kept, share, mean, variance, out)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.arrays[:2]
+        dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+        load("layers").norm_relu_gradient(*ctx.arrays, array(grad_nh), dx, dweight, dbias)
+        return torch.from_numpy(dx), torch.from_numpy(dweight), torch.from_numpy(dbias), None, None, None

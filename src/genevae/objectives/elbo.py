@@ -81,8 +81,12 @@ class ELBO(Objective):
     def weigh(self, terms: BoundTerms, progress: Progress | None) -> Loss:
         """Make a loss of the terms of the bound; in training, ``beta`` is one of its terms."""
         beta = self.beta(progress.step, progress.n_steps) if progress else self.beta.target
-        reconstruction_n = -terms.log_px_sn.mean(0)
-        loss_n = self.reconstruction_weight * reconstruction_n + beta * terms.kl_n
+        one = len(terms.log_px_sn) == 1
+        reconstruction_n = -(terms.log_px_sn.squeeze(0) if one else terms.log_px_sn.mean(0))
+        weighted_n = reconstruction_n
+        if self.reconstruction_weight != 1:
+            weighted_n = self.reconstruction_weight * reconstruction_n
+        loss_n = torch.add(weighted_n, terms.kl_n, alpha=beta)
         named = {"reconstruction": reconstruction_n.mean().detach(), "kl": terms.kl_n.mean().detach()}
         if progress:
             named["beta"] = torch.full_like(named["kl"], beta)

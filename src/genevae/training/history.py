@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 __all__ = ["Epoch", "History", "Means", "RunningEpoch"]
@@ -85,7 +86,8 @@ class Means:
         """Add the means over some cells."""
         self.n_cells += n_cells
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * n_cells
+            known = self.sums.get(name)
+            self.sums[name] = value * n_cells if known is None else torch.add(known, value, alpha=n_cells)
 
     def result(self) -> dict[str, float]:
         """Return the means over all cells."""

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genevae.cells import Cells
 from genevae.data.loader import Loader
@@ -152,12 +151,12 @@ def take_step(state: State, minibatches: Sequence[Cells], clip: float) -> None:
     losses = list(_backward(state, minibatches))
     losses = state.world.mean_losses(losses, minibatches)
     state.scaler.unscale_(state.optimizer)
-    norm = _gradient_norm(state.parameters)
+    norm = state.optimizer.gradient_norm()
 
     # Step, with a gradient of bounded norm; all processes have the same losses and the same norm here.
     if math.isfinite(norm) and all(math.isfinite(loss.total.item()) for loss in losses):
         if norm > clip:
-            torch._foreach_mul_([p.grad for p in state.parameters if p.grad is not None], clip / norm)
+            state.optimizer.scale_gradients(clip / norm)
         state.scaler.step(state.optimizer)
         state.guard.good_step()
         for cells, loss in zip(minibatches, losses, strict=True):
@@ -177,13 +176,9 @@ def _backward(state: State, minibatches: Sequence[Cells]) -> Iterator[Loss]:
         with state.world.gradients(state.compute, is_last=number == len(minibatches)):
             loss = state.compute(cells, state.progress)
             weight = state.world.n_ranks * cells.n_cells / n_cells  # gradients are averaged over processes
-            state.scaler.scale(loss.total * weight).backward()
+            total = loss.total if weight == 1 else loss.total * weight
+            state.scaler.scale(total).backward()
         yield loss
-
-
-def _gradient_norm(parameters: list[Tensor]) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
 
 def _skip(state: State, minibatches: Sequence[Cells], losses: Sequence[Loss]) -> None:

@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genevae.cells import Cells
 from genevae.data.loader import Loader
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective, Progress
+from genevae.training.adam import Adam
 from genevae.training.early_stopping import Best
 from genevae.training.history import History, RunningEpoch
 from genevae.training.nan_guard import Guard

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genevae.cells import Condition
+from genevae.distributions.deferred import SoftmaxMean
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import MLP, LayerStyle
 
-__all__ = ["Decoder", "Proportion", "proportions"]
+__all__ = ["Decoder", "Proportion"]
 
 
 class Decoder(nn.Module):
@@ -37,37 +39,27 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Tensor:
         """Map ``(…, n, k)`` to ``(…, n, h)``."""
-        c = self.conditioning(condition).expand(*z.shape[:-1], -1)
-        h: Tensor = self.trunk(torch.cat([z, c], -1), condition.shard)
+        if self.conditioning.n_out:
+            z = torch.cat([z, self.conditioning(condition).expand(*z.shape[:-1], -1)], -1)
+        h: Tensor = self.trunk(z, condition.shard)
         return h
 
 
 class Proportion(nn.Module):
-    """Proportion of each gene in a cell's counts, log-linear in the hidden units."""
+    """Proportion of each gene in a cell's counts: a softmax whose logits are linear in the hidden units."""
 
     def __init__(self, n_hidden: int, n_genes: int) -> None:
         super().__init__()
-        self.logits = nn.Linear(n_hidden, n_genes)
+        self.logits = _Weights(n_hidden, n_genes)
 
-    def forward(self, h: Tensor, condition: Condition) -> Tensor:
+    def forward(self, h: Tensor, condition: Condition) -> SoftmaxMean:
+        """Return the means, size × proportion, of hidden units ``(…, n, h)``."""
+        return SoftmaxMean(self.logits(h), self.logits.bias, condition.size_n1, condition.measured_ng)
+
+
+class _Weights(nn.Linear):
+    """A linear layer that leaves its bias to what follows."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Map ``(…, n, h)`` to ``(…, n, g)``."""
-        return proportions(self.logits(h), condition)
-
-
-def proportions(logits: Tensor, condition: Condition) -> Tensor:
-    """Proportion of each gene in a cell's counts: a softmax over genes.
-
-    If only some genes were measured, the proportions of those sum to one, as the cell's size is counted over them. The
-    other genes are scaled by the same factor.
-
-    Parameters
-    ----------
-    logits
-        ``(…, n, g)``.
-    condition
-        Gives the genes that were measured.
-    """
-    if condition.measured_ng is None:
-        return logits.softmax(-1)
-    total = logits.masked_fill(~condition.measured_ng, -torch.inf).logsumexp(-1, keepdim=True)
-    return (logits - total).exp()
+        return F.linear(input, self.weight)

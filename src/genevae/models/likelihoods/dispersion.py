@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genevae.cells import Condition
+from genevae.distributions.deferred import Gathered
 
 __all__ = ["PerCell", "PerGene", "PerGeneCategory"]
 
@@ -17,14 +19,23 @@ LOG_LIMIT = 13.8
 
 
 def _positive(log_theta: Tensor) -> Tensor:
-    return log_theta.clamp(-LOG_LIMIT, LOG_LIMIT).exp()
+    return F.hardtanh(log_theta, -LOG_LIMIT, LOG_LIMIT).exp()
 
 
-def _learned(tenth: Tensor) -> Tensor:
-    return _positive(SPEED * tenth)
+class _Learned(nn.Module):
+    """A θ that is a parameter of its own."""
+
+    speed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("speed", torch.tensor(SPEED), persistent=False)
+
+    def _theta(self, tenth: Tensor) -> Tensor:
+        return _positive(self.speed * tenth)
 
 
-class PerGene(nn.Module):
+class PerGene(_Learned):
     """One θ per gene, initially one."""
 
     def __init__(self, n_genes: int) -> None:
@@ -33,10 +44,10 @@ class PerGene(nn.Module):
 
     def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - the same for every cell
         """Return ``theta_g``."""
-        return _learned(self.log_theta_tenth_g)
+        return self._theta(self.log_theta_tenth_g)
 
 
-class PerGeneCategory(nn.Module):
+class PerGeneCategory(_Learned):
     """One θ per gene and category of one field, initially one."""
 
     def __init__(self, n_genes: int, field: str, n_categories: int) -> None:
@@ -44,9 +55,9 @@ class PerGeneCategory(nn.Module):
         self.field = field
         self.log_theta_tenth_cg = nn.Parameter(torch.zeros(n_categories, n_genes))
 
-    def forward(self, h: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002 - a function of the field alone
+    def forward(self, h: Tensor, condition: Condition) -> Gathered:  # noqa: ARG002 - a function of the field alone
         """Return ``theta_ng``."""
-        return _learned(self.log_theta_tenth_cg)[condition.codes[self.field]]
+        return Gathered(self._theta(self.log_theta_tenth_cg), condition.codes[self.field])
 
 
 class PerCell(nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from genevae.cells import Condition
 from genevae.distributions import NegativeBinomial, Normal
+from genevae.distributions.deferred import SoftmaxMean
 from genevae.models.convolution import ImageDecoder
-from genevae.models.likelihoods.decoder import proportions
 from genevae.models.likelihoods.normal import SQUARED_ERROR
 
 __all__ = ["ImageNegativeBinomialLikelihood", "ImageNormalLikelihood"]
@@ -58,6 +58,6 @@ class ImageNegativeBinomialLikelihood(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        logits = self.decoder(z, condition) + self.level_g
-        mean = condition.size_n1 * proportions(logits, condition)
-        return NegativeBinomial(mean, self.inverse_dispersion(logits, condition), validate_args=False)
+        logits = self.decoder(z, condition)
+        mean = SoftmaxMean(logits, self.level_g, condition.size_n1, condition.measured_ng)
+        return NegativeBinomial(mean, self.inverse_dispersion(logits + self.level_g, condition), validate_args=False)

@@ -42,5 +42,5 @@ class NegativeBinomialLikelihood(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        mean = condition.size_n1 * self.proportion(h, condition)
+        mean = self.proportion(h, condition)
         return NegativeBinomial(mean, self.inverse_dispersion(h, condition), validate_args=False)

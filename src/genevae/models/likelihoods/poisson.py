@@ -34,5 +34,5 @@ class PoissonLikelihood(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition) -> Poisson:
         """Return p(x | z, c), of ``(…, n, g)``."""
-        mean = condition.size_n1 * self.proportion(self.decoder(z, condition), condition)
+        mean = self.proportion(self.decoder(z, condition), condition)
         return Poisson(mean, validate_args=False)

@@ -43,6 +43,6 @@ class ZeroInflatedLikelihood(nn.Module):
     def forward(self, z: Tensor, condition: Condition) -> ZeroInflated:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)
-        mean = condition.size_n1 * self.proportion(h, condition)
+        mean = self.proportion(h, condition)
         base = NegativeBinomial(mean, self.inverse_dispersion(h, condition), validate_args=False)
         return ZeroInflated(base, self.gate_logits(h), validate_args=False)

@@ -1,0 +1,1 @@
+"""Loops over arrays that numba compiles when they are first used: arrays in, arrays out."""

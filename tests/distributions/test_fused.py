@@ -1,0 +1,159 @@
+"""The compiled log-probability of counts against its plain form in float64: values and all gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genevae.cells import ExpressionRows
+from genevae.distributions import NegativeBinomial, Poisson, ZeroInflated, fused
+from genevae.distributions.deferred import Gathered, SoftmaxMean
+from genevae.distributions.fused import softmax_log_prob_n
+
+N, G, C = 19, 67, 3
+TOLERANCE = 1e-5
+THETAS = {"gene": (G,), "category": (C, G), "one-category": (1, G), "entry": None}
+KINDS = ["poisson", *(f"{base}-{theta}" for base in ("nb", "zinb") for theta in THETAS)]
+LEAD = {"one draw": (), "one particle": (1,), "particles": (3,)}
+
+
+def csr(x: np.ndarray) -> ExpressionRows:
+    """Store what is not zero, and some zeros."""
+    cell, gene = np.nonzero((x > 0) | (np.arange(x.size).reshape(x.shape) % 11 == 0))
+    indptr = np.searchsorted(cell, np.arange(len(x) + 1))
+    values = torch.tensor(x[cell, gene], dtype=torch.float32)
+    return ExpressionRows(values, x.shape[1], torch.tensor(indptr), torch.tensor(gene))
+
+
+class Example:
+    """Parameters of a softmax, and counts: usual ones, or of all sizes with a θ of all sizes."""
+
+    def __init__(self, kind: str, lead: tuple[int, ...], extreme: bool, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.kind, (self.base, _, self.theta) = kind, kind.partition("-")
+        shape = (*lead, N, G)
+        if extreme:
+            x = np.exp(rng.uniform(0, np.log(1e6), (N, G))).round() * (rng.random((N, G)) < 0.4)
+            x[0, :3] = 1e6, 1, 0
+            size, log_theta = np.exp(rng.uniform(0, np.log(1e8), (N, 1))), rng.uniform(-13.8, 13.8, 3 * N * G)
+        else:
+            x = rng.negative_binomial(1, 0.3, (N, G)) * (rng.random((N, G)) < 0.4)
+            x[:, 5] += 40  # beyond what is computed as a product
+            x[1, 7] = 2.5  # expected counts need not be whole
+            size, log_theta = rng.lognormal(5, 1, (N, 1)), rng.normal(0, 1.5, 3 * N * G)
+        x[2] = 0
+        self.rows, self.code_n = csr(x.astype(np.float32)), torch.tensor(rng.integers(0, 3, N))
+        theta_shape = THETAS.get(self.theta, shape) or shape
+        arrays = {
+            "logits": rng.normal(0, 3, shape),
+            "bias": rng.normal(0, 1, G),
+            "size": size,
+            "theta": np.exp(log_theta[: int(np.prod(theta_shape))].reshape(theta_shape)),
+            "gate": rng.normal(-1, 3, shape),
+        }
+        unused = {"poisson": ("theta", "gate"), "nb": ("gate",), "zinb": ()}[self.base]
+        self.parameters = {
+            name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items() if name not in unused
+        }
+        self.weight = torch.tensor(rng.exponential(size=(*lead, N)), dtype=torch.float32)
+
+    def log_prob_n(self, dtype: torch.dtype, given: dict[str, Tensor]) -> Tensor:
+        rows = self.rows.to("cpu", dtype)
+        mean = SoftmaxMean(given["logits"], given["bias"], given["size"])
+        if self.base == "poisson":
+            return Poisson(mean, validate_args=False).log_prob_n(rows)
+        codes = {"category": self.code_n, "one-category": torch.zeros_like(self.code_n)}
+        theta = Gathered(given["theta"], codes[self.theta]) if self.theta in codes else given["theta"]
+        nb = NegativeBinomial(mean, theta, validate_args=False)
+        if self.base == "nb":
+            return nb.log_prob_n(rows)
+        return ZeroInflated(nb, given["gate"], validate_args=False).log_prob_n(rows)
+
+    def values_and_gradients(self, dtype: torch.dtype, weight: Tensor) -> dict[str, Tensor]:
+        given = {name: p.to(dtype, copy=True).requires_grad_() for name, p in self.parameters.items()}
+        value = self.log_prob_n(dtype, given)
+        (value * weight.to(dtype)).sum().backward()
+        return {"value": value.detach(), **{name: p.grad for name, p in given.items()}}
+
+
+def largest_error(found: Tensor, expected: Tensor, scale: Tensor) -> float:
+    return float(((found.double() - expected).abs() / scale).max())
+
+
+@pytest.mark.parametrize("extreme", [False, True], ids=["usual", "extreme"])
+@pytest.mark.parametrize("lead", LEAD.values(), ids=LEAD)
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_and_gradients_are_those_of_the_plain_form(kind, lead, extreme):
+    example = Example(kind, lead, extreme)
+    for weight in (example.weight, torch.full_like(example.weight, -1 / example.weight.numel())):
+        found = example.values_and_gradients(torch.float32, weight)
+        expected = example.values_and_gradients(torch.float64, weight)
+        assert found.keys() == expected.keys()
+        for name, oracle in expected.items():
+            scale = oracle.abs() if name in ("value", "size") else oracle.abs().amax(-1, keepdim=True)
+            if (name, kind) == ("logits", "poisson"):  # without counts it vanishes: Σ_g μ_g is the size
+                scale = scale.maximum((weight * example.parameters["size"][:, 0]).abs().unsqueeze(-1) / 10)
+            assert largest_error(found[name], oracle, scale.clamp(min=1e-30)) < TOLERANCE, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bits_do_not_depend_on_threads(kind):
+    example = Example(kind, (2,), extreme=False)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            results.append(example.values_and_gradients(torch.float32, example.weight))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(other[name], one) for name, one in results[0].items())
+
+
+def test_nothing_is_compiled_for_other_parameters_or_without_numba(monkeypatch):
+    example = Example("nb-gene", (), extreme=False)
+    given = dict(example.parameters)
+    compiled_n = example.log_prob_n(torch.float32, given)
+    mean = SoftmaxMean(given["logits"], given["bias"], given["size"])
+    everywhere = torch.ones(N, G, dtype=torch.bool)
+    assert softmax_log_prob_n(example.rows, None, mean, given["theta"]) is not None
+    assert softmax_log_prob_n(example.rows, everywhere, mean, given["theta"]) is None
+    assert softmax_log_prob_n(example.rows, None, mean.value, given["theta"]) is None
+    assert softmax_log_prob_n(example.rows, None, mean, given["theta"][:1]) is None
+    assert softmax_log_prob_n(ExpressionRows.from_dense(example.rows.dense()), None, mean, given["theta"]) is None
+    monkeypatch.setattr(fused, "fits", lambda *_: False)
+    plain_n = example.log_prob_n(torch.float32, given)
+    assert not torch.equal(plain_n, compiled_n)
+    torch.testing.assert_close(plain_n, compiled_n, rtol=1e-5, atol=1e-4)
+
+
+def test_a_graph_can_be_differentiated_twice():
+    example = Example("zinb-entry", (2,), extreme=False)
+    given = {name: p.requires_grad_() for name, p in example.parameters.items()}
+    total = example.log_prob_n(torch.float32, given).mean()
+    first = torch.autograd.grad(total, list(given.values()), retain_graph=True)
+    again = torch.autograd.grad(total, list(given.values()))
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_mean_that_is_made_late_has_a_gradient():
+    example = Example("nb-gene", (), extreme=False)
+    logits, bias_g, size_n1 = (example.parameters[name] for name in ("logits", "bias", "size"))
+    mean = SoftmaxMean(logits.requires_grad_(), bias_g, size_n1)
+    with torch.no_grad():
+        assert mean.value.requires_grad
+    torch.testing.assert_close(mean.value.sum(-1, keepdim=True).detach(), size_n1)
+
+
+@pytest.mark.parametrize("name", ["logits", "bias", "size", "theta", "gate"])
+def test_what_is_not_a_number_gives_no_number(name):
+    example = Example("zinb-entry", (), extreme=False)
+    broken = example.parameters[name]
+    broken[(3,) * broken.ndim if name != "size" else 3] = torch.nan
+    value_n = example.log_prob_n(torch.float32, example.parameters)
+    assert value_n[3].isnan()
+    assert value_n.isfinite().any() == (name != "bias")
