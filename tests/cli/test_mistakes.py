@@ -25,7 +25,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unseen = counts[:5].copy()
     unseen.obs["cell_type"] = "Martian"
     unseen.write_h5ad(folder / "unseen.h5ad")
-    counts[:, 3:].copy().write_h5ad(folder / "fewer.h5ad")
+    counts[:, 50:].copy().write_h5ad(folder / "fewer.h5ad")
     renamed = counts.copy()
     renamed.var_names = [f"ENSG{number:011d}" for number in range(counts.n_vars)]
     renamed.write_h5ad(folder / "renamed.h5ad")

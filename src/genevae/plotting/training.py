@@ -119,7 +119,9 @@ def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path:
     _save(figure, path)
 
 
-def agreement_picture(pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path) -> None:
+def agreement_picture(
+    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path, xlabel: str = "real", ylabel: str = "generated"
+) -> None:
     """Draw statistics of generated genes against those of real ones, one panel each, with the line of agreement.
 
     Parameters
@@ -128,6 +130,8 @@ def agreement_picture(pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Pa
         For each statistic, its value per gene in real and in generated cells.
     path
         The file to write.
+    xlabel, ylabel
+        Titles of the axes.
     """
     figure, axes = _figure(len(pairs))
     for axis, (title, (real, made)) in zip(axes, pairs.items(), strict=True):
@@ -135,7 +139,7 @@ def agreement_picture(pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Pa
         ends = min(x.min(), y.min()), max(x.max(), y.max())
         axis.plot(ends, ends, color="0.6", linewidth=1)
         axis.scatter(x, y, s=6, color=PALETTE[0], alpha=0.5, linewidths=0)
-        axis.set(title=title, xlabel="real", ylabel="generated")
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     _save(figure, path)
 
 
