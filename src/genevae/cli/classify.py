@@ -22,7 +22,8 @@ __all__ = ["classify"]
 MOST_LABELS, FAR = 10, 0.99
 
 Out = Annotated[
-    Path | None, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")
+    Path | None,
+    Parameter(help="The table to write: .csv, .tsv, .parquet or .json; or .npy, predicted and true labels."),
 ]
 
 

@@ -10,6 +10,7 @@ from genevae.cli.options import say
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.overwrite import require_free
+from genevae.io.write.table import require_pyarrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,7 @@ __all__ = ["require_table", "save_table", "write_table"]
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".csv": lambda table, path: table.to_csv(path, index=False),
     ".tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False, engine="pyarrow"),
     ".json": lambda table, path: table.to_json(path, orient="records", double_precision=15, force_ascii=False),
 }
 """How a table is written, by the suffix of its name; as JSON, a list of records."""
@@ -34,6 +36,7 @@ def require_table(path: Path, overwrite: bool, *reads: object) -> None:
     """
     if path.suffix not in WRITERS:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
+    require_pyarrow(path)
     require_free(path, overwrite, reads)
 
 
