@@ -59,7 +59,7 @@ def evaluate(
                "cells": cells, "seed": seed}  # fmt: skip
     report = replace(report, command=_command([*runs, data], out, options))
     write_report(report, out)
-    say(f"{report}\nWrote {out}: open {out / 'report.html'} in any browser.")
+    say(f"{report!r}\nWrote {out}: open {out / 'report.html'} in any browser.")
 
 
 def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]) -> str:
