@@ -30,7 +30,7 @@ __all__ = [
     "genes_of",
     "influence_lines",
     "next_commands",
-    "option_words",
+    "option_arguments",
     "progress_of",
 ]
 
@@ -97,8 +97,10 @@ def influence_lines(table: pd.DataFrame) -> Iterator[str]:
     yield "Influence on expression (1: as large as expression itself):"
 
     def of(field: str) -> str:
-        own = table[(table.index == field) & (table["category"] != "all")].sort_values("influence", ascending=False)
-        most = ", ".join(f"{row.category} {row.influence:.2f}" for row in own.head(MOST_GENES).itertuples())
+        of_field = table[(table.index == field) & (table["category"] != "all")].sort_values(
+            "influence", ascending=False
+        )
+        most = ", ".join(f"{row.category} {row.influence:.2f}" for row in of_field.head(MOST_GENES).itertuples())
         return f"  {field} {whole[field]:.2f}" + (f": most {most}" if most else "")
 
     yield from _first(of(str(field)) for field in whole.index)
@@ -153,22 +155,22 @@ def next_commands(model: Trained, run: Path) -> Iterator[str]:
         return
     start = shlex.quote(str(run))
     if str(model.facts["ended"]).startswith(STOPPED):
-        yield f"genevae fit {data} --from {start} --out {_beside(run, 'continued')}, with the same options"
-    yield f"genevae latent {start} {data} --out {_beside(run, 'maps')}"
+        yield f"genevae fit {data} --from {start} --out {_output_name(run, 'continued')}, with the same options"
+    yield f"genevae latent {start} {data} --out {_output_name(run, 'maps')}"
     schema = model.schema
     for covariate in schema.categorical:
         others = [name for name in covariate.categories if name != covariate.control]
         if covariate.control is not None and others:
             to = shlex.quote(f"{covariate.name}={others[0]}")
             if len(schema.continuous) == 1:
-                yield f"genevae dose-response {start} {data} --set {to} --out {_beside(run, 'doses.csv')}"
+                yield f"genevae dose-response {start} {data} --set {to} --out {_output_name(run, 'doses.csv')}"
             else:
-                yield f"genevae counterfactual {start} {data} --set {to} --out {_beside(run, 'counterfactual.h5ad')}"
+                yield f"genevae counterfactual {start} {data} --set {to} --out {_output_name(run, 'counterfactual.h5ad')}"
             break
-    yield f"genevae evaluate {start} {data} --out {_beside(run, 'report')}"
+    yield f"genevae evaluate {start} {data} --out {_output_name(run, 'report')}"
 
 
-def _beside(run: Path, name: str) -> str:
+def _output_name(run: Path, name: str) -> str:
     return shlex.quote(f"{run.name}-{name}")
 
 
@@ -180,10 +182,10 @@ def _data_of(model: Trained) -> str | None:
         return None
     kept = {each.name: config[each.name] for each in fields(ReadOptions) if each.name in config}
     kept = {**kept, "layer": None}  # a model remembers it
-    return shlex.join([path, *option_words(other_options(ReadOptions(path, **kept)))])
+    return shlex.join([path, *option_arguments(other_options(ReadOptions(path, **kept)))])
 
 
-def option_words(options: Mapping[str, Any]) -> Iterator[str]:
+def option_arguments(options: Mapping[str, Any]) -> Iterator[str]:
     """Yield options as the words of a command; those without a value are left out."""
     for name, value in options.items():
         option = name.replace("_", "-")

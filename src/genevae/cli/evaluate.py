@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from genevae.cli.endings import option_words
+from genevae.cli.endings import option_arguments
 from genevae.cli.options import DataIfAny, Force, OptionalData, names, other_options, say
 from genevae.errors import RunError
 
@@ -65,7 +65,7 @@ def evaluate(
 
 def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]) -> str:
     """Return the command that repeats an evaluation."""
-    return shlex.join(["genevae", "evaluate", *runs_and_data, "--out", str(out), *option_words(options)])
+    return shlex.join(["genevae", "evaluate", *runs_and_data, "--out", str(out), *option_arguments(options)])
 
 
 def _named(runs: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from genevae.cli.options import say
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.overwrite import require_free
-from genevae.io.write.table import require_pyarrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +35,8 @@ def require_table(path: Path, overwrite: bool, *reads: object) -> None:
     """
     if path.suffix not in WRITERS:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
+    from genevae.io.write.table import require_pyarrow  # which loads anndata
+
     require_pyarrow(path)
     require_free(path, overwrite, reads)
 
