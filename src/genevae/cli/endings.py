@@ -97,10 +97,9 @@ def influence_lines(table: pd.DataFrame) -> Iterator[str]:
     yield "Influence on expression (1: as large as expression itself):"
 
     def of(field: str) -> str:
-        of_field = table[(table.index == field) & (table["category"] != "all")].sort_values(
-            "influence", ascending=False
-        )
-        most = ", ".join(f"{row.category} {row.influence:.2f}" for row in of_field.head(MOST_GENES).itertuples())
+        each = table[(table.index == field) & (table["category"] != "all")]
+        first = each.sort_values("influence", ascending=False).head(MOST_GENES)
+        most = ", ".join(f"{row.category} {row.influence:.2f}" for row in first.itertuples())
         return f"  {field} {whole[field]:.2f}" + (f": most {most}" if most else "")
 
     yield from _first(of(str(field)) for field in whole.index)
@@ -149,40 +148,37 @@ def _config_of(model: Trained) -> dict[str, Any]:
 
 
 def next_commands(model: Trained, run: Path) -> Iterator[str]:
-    """Yield commands to type next, with the run and the data in them."""
-    data = _data_of(model)
-    if data is None:
+    """Yield commands to type next, with the run and the data in them; none where the data were no file."""
+    data, schema = _data_of(model), model.schema
+    if not data:
         return
-    start = shlex.quote(str(run))
+
+    def command(verb: str, name: str, *options: str) -> str:
+        return shlex.join(["genevae", verb, str(run), *data, *options, "--out", f"{run.name}-{name}"])
+
     if str(model.facts["ended"]).startswith(STOPPED):
-        yield f"genevae fit {data} --from {start} --out {_output_name(run, 'continued')}, with the same options"
-    yield f"genevae latent {start} {data} --out {_output_name(run, 'maps')}"
-    schema = model.schema
+        again = shlex.join(["genevae", "fit", *data, "--from", str(run), "--out", f"{run.name}-continued"])
+        yield f"{again}, with the same options"
+    yield command("latent", "maps")
     for covariate in schema.categorical:
         others = [name for name in covariate.categories if name != covariate.control]
         if covariate.control is not None and others:
-            to = shlex.quote(f"{covariate.name}={others[0]}")
-            if len(schema.continuous) == 1:
-                yield f"genevae dose-response {start} {data} --set {to} --out {_output_name(run, 'doses.csv')}"
-            else:
-                yield f"genevae counterfactual {start} {data} --set {to} --out {_output_name(run, 'counterfactual.h5ad')}"
+            doses = len(schema.continuous) == 1
+            verb, name = ("dose-response", "doses.csv") if doses else ("counterfactual", "counterfactual.h5ad")
+            yield command(verb, name, "--set", f"{covariate.name}={others[0]}")
             break
-    yield f"genevae evaluate {start} {data} --out {_output_name(run, 'report')}"
+    yield command("evaluate", "report")
 
 
-def _output_name(run: Path, name: str) -> str:
-    return shlex.quote(f"{run.name}-{name}")
-
-
-def _data_of(model: Trained) -> str | None:
-    """Return the data of a model as words of a command; None where they were no file."""
+def _data_of(model: Trained) -> list[str]:
+    """Return the data of a model as words of a command; nothing where they were no file."""
     config = _config_of(model)
     path = config.get("data")
     if not isinstance(path, str):
-        return None
+        return []
     kept = {each.name: config[each.name] for each in fields(ReadOptions) if each.name in config}
     kept = {**kept, "layer": None}  # a model remembers it
-    return shlex.join([path, *option_arguments(other_options(ReadOptions(path, **kept)))])
+    return [path, *option_arguments(other_options(ReadOptions(path, **kept)))]
 
 
 def option_arguments(options: Mapping[str, Any]) -> Iterator[str]:
