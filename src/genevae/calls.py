@@ -27,12 +27,15 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     """
     signature = inspect.signature(function)
     known = list(signature.parameters)
+    passes_on = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
 
     @functools.wraps(function)
     def called(*arguments: P.args, **options: P.kwargs) -> R:
         given: dict[str, Any] = dict(options)
-        reading = {name: given.pop(name) for name in list(given) if name in READING and name not in known}
-        given = translated(given, known)
+        reading = {}
+        if not passes_on:
+            reading = {name: given.pop(name) for name in list(given) if name in READING and name not in known}
+        given = given if passes_on else translated(given, known)
         positional: list[Any] = list(arguments)
         if reading and "data" in known:
             at = known.index("data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def opened(browser: Any, report: Path) -> Iterator[Open]:
     assert said == []
 
 
-def pixels(page: Any, figure: str = "figure.map") -> str:
+def pixels(page: Any, figure: str = "#latent figure.map") -> str:
     return str(page.eval_on_selector(f"{figure} .stage canvas", "canvas => canvas.toDataURL()"))
 
 
@@ -85,11 +86,49 @@ def test_every_chart_is_drawn(opened: Open) -> None:
     assert page.eval_on_selector("figure.map .stage canvas", drawn)
 
 
+def test_the_first_screen_has_what_was_found_beside_a_map(opened: Open) -> None:
+    page = opened()
+    table, stage = (page.locator(f"#short {each}").bounding_box() for each in ("table.answers", "figure.map .stage"))
+    assert table["y"] + table["height"] < 900
+    assert stage["y"] + stage["height"] < 900
+    assert table["x"] + table["width"] <= stage["x"]
+    assert page.locator("#short figure.map select").input_value() == "0"
+
+
+def test_a_report_of_many_charts_is_short_until_it_is_unfolded(opened: Open, tmp_path: Path) -> None:
+    plain = example(500)
+    charts = [chart for section in plain.sections for chart in section.charts]
+    sections = [replace(section, charts=[*section.charts, *charts]) for section in plain.sections]
+    write_page(replace(plain, sections=sections), tmp_path / "many.html")
+    page = opened(path=tmp_path / "many.html")
+    assert page.evaluate("document.documentElement.scrollHeight") < 8000
+    folded = page.locator("#labels details figure.bars")
+    assert folded.locator("svg text").count() == 0
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    settled(page)
+    assert folded.locator("svg text").count() > 2
+
+
+def test_a_wide_table_scrolls_in_its_place_and_shows_it(opened: Open, tmp_path: Path) -> None:
+    plain = example(50)
+    write_page(replace(plain, runs={f"run {i}": {"Recipe": "nb"} for i in range(30)}), tmp_path / "wide.html")
+    page = opened(path=tmp_path / "wide.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    table = "document.querySelector('#short .scroll')"
+    assert page.evaluate(f"{table}.scrollWidth > {table}.clientWidth")
+    place = page.locator("#short .scroll").bounding_box()
+    clip = {"x": place["x"] + place["width"] - 20, "y": place["y"], "width": 20, "height": 60}
+    before = page.screenshot(clip=clip)
+    page.evaluate(f"{table}.scrollLeft = {table}.scrollWidth")
+    settled(page)
+    assert page.screenshot(clip=clip) != before, "the shadow of what is hidden is gone"
+
+
 def test_names_in_the_data_do_not_run(opened: Open) -> None:
     page = opened()
     assert page.evaluate("window.harmed") is None
-    assert "<script>" in page.locator("figure.map .legend button").first.text_content()
-    page.locator("figure.map select").select_option(label="doublet")
+    assert "<script>" in page.locator("#latent figure.map .legend button").first.text_content()
+    page.locator("#latent figure.map select").select_option(label="doublet")
     assert page.evaluate("window.harmed") is None
 
 
@@ -106,23 +145,23 @@ def test_another_field_recolours_the_map(opened: Open) -> None:
     page = opened()
     seen = {pixels(page)}
     for field in ("condition", "donor", "n_counts"):
-        page.locator("figure.map select").select_option(label=field)
+        page.locator("#latent figure.map select").select_option(label=field)
         seen.add(pixels(page))
     assert len(seen) == 4
-    assert page.locator("figure.map .legend .scale span").count() == 2
+    assert page.locator("#latent figure.map .legend .scale span").count() == 2
 
 
 def test_another_space_moves_the_cells(opened: Open) -> None:
     page = opened()
     before = pixels(page)
-    page.get_by_role("button", name="PCA of nb").click()
+    page.locator("#latent").get_by_role("button", name="PCA of nb").click()
     assert pixels(page) != before
-    assert page.get_by_role("button", name="PCA of nb").get_attribute("aria-pressed") == "true"
+    assert page.locator("#latent").get_by_role("button", name="PCA of nb").get_attribute("aria-pressed") == "true"
 
 
 def test_the_legend_hides_and_shows(opened: Open) -> None:
     page = opened()
-    entry = page.locator("figure.map .legend button").nth(1)
+    entry = page.locator("#latent figure.map .legend button").nth(1)
     page.mouse.move(0, 0)
     before = pixels(page)
     entry.click()
@@ -130,8 +169,8 @@ def test_the_legend_hides_and_shows(opened: Open) -> None:
     page.evaluate("document.activeElement.blur()")
     settled(page)
     assert pixels(page) != before
-    assert page.locator("figure.map .legend button").nth(1).get_attribute("aria-pressed") == "false"
-    page.locator("figure.map .legend button").nth(1).click()
+    assert page.locator("#latent figure.map .legend button").nth(1).get_attribute("aria-pressed") == "false"
+    page.locator("#latent figure.map .legend button").nth(1).click()
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur()")
     settled(page)
@@ -153,8 +192,8 @@ def hovered(page: Any, figure: str) -> str:
 
 def test_the_pointer_is_told_what_is_under_it(opened: Open) -> None:
     page = opened()
-    assert "cell_type: " in hovered(page, "figure.map")
-    assert "donor" in hovered(page, "figure.map")
+    assert "cell_type: " in hovered(page, "#latent figure.map")
+    assert "donor" in hovered(page, "#latent figure.map")
     assert any(kind in hovered(page, "figure.bars") for kind in TYPES)
     assert "GENE" in hovered(page, "figure.points")
     assert "epoch" in hovered(page, "#training figure.lines")
@@ -176,7 +215,7 @@ def test_the_keyboard_goes_from_item_to_item(opened: Open) -> None:
 
 def test_zoom_by_wheel_waits_for_a_click(opened: Open) -> None:
     page = opened()
-    stage = page.locator("figure.map .stage")
+    stage = page.locator("#latent figure.map .stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
@@ -192,7 +231,7 @@ def test_zoom_by_wheel_waits_for_a_click(opened: Open) -> None:
     settled(page)
     zoomed = pixels(page)
     assert zoomed != before
-    page.get_by_role("button", name="Show all").click()
+    page.locator("#latent").get_by_role("button", name="Show all").click()
     settled(page)
     page.mouse.move(2, 2)
     assert pixels(page) == before
@@ -200,7 +239,7 @@ def test_zoom_by_wheel_waits_for_a_click(opened: Open) -> None:
 
 def test_a_drag_moves_the_map(opened: Open) -> None:
     page = opened()
-    stage = page.locator("figure.map .stage")
+    stage = page.locator("#latent figure.map .stage")
     stage.scroll_into_view_if_needed()
     box, before = stage.bounding_box(), pixels(page)
     page.mouse.move(box["x"] + 200, box["y"] + 200)
@@ -233,4 +272,4 @@ def test_it_prints_in_light_colours(opened: Open) -> None:
 def test_fifty_thousand_cells_open_and_answer(opened: Open, tmp_path: Path) -> None:
     write_page(example(50_000), tmp_path / "large.html")
     page = opened(path=tmp_path / "large.html")
-    assert "cell_type: " in hovered(page, "figure.map")
+    assert "cell_type: " in hovered(page, "#latent figure.map")

@@ -65,7 +65,7 @@ MISTAKES = {
     "counts asked of log data": ("fit log.h5ad --recipe nb --out new", "--recipe conditional"),
     "log data for a model of counts": ("embed run log.h5ad --out new.h5ad", "log-normalised"),
     "unseen category": ("embed run unseen.h5ad --out new.h5ad", "Martian"),
-    "missing column": ("embed run bare.h5ad --out new.h5ad", "cell_type"),
+    "missing column": ("fit bare.h5ad --condition cell_type --out new", "no obs column 'cell_type'"),
     "wrong genes": ("embed run renamed.h5ad --out new.h5ad", "Ensembl"),
     "genes that the data lack": ("embed run fewer.h5ad --out new.h5ad", "--join outer"),
     "gene list is missing": ("fit counts.h5ad --genes nothing.txt --out new", "nothing.txt"),

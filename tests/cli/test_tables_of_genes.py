@@ -9,6 +9,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import genevae as gv
@@ -67,6 +68,12 @@ def test_genes_are_the_rows_of_any_format(tmp_path: Path) -> None:
     header, *rows = read_csv(out)
     assert header == ["name", "latent_1", "latent_2", "latent_3"]
     assert [row[0] for row in rows] == IDS
+    main(["embed", str(tmp_path / "run"), str(path), "--transpose", "--out", str(tmp_path / "genes.parquet")])
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "genes.parquet"), pd.read_csv(out).astype(dict.fromkeys(header[1:], np.float32))
+    )
+    main(["gene-embeddings", str(tmp_path / "run"), "--out", str(tmp_path / "vectors.parquet")])
+    assert pd.read_parquet(tmp_path / "vectors.parquet")["name"].tolist() == [f"s{n}" for n in range(40)]
     assert gv.load(tmp_path / "run").schema.genes == tuple(adata.obs_names)
 
 

@@ -39,6 +39,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "object": ("r.h5ad", lambda path, scale: write_anndata(path, AnnData(X * scale, OBS.copy(), VAR))),
     "batch": ("r.h5", write),
     "csv": ("r.csv", write),
+    "parquet": ("r.parquet", write),
     "npy": ("r.npy", write),
     "mtx": ("r.mtx", write),
     "zarr": ("r.zarr", write),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -304,3 +306,50 @@ def test_few_genes_with_other_values_are_named():
     counts[:, 7] += np.random.default_rng(1).random(N_CELLS) + 1
     found = texts(inspect(AnnData(counts, var=pd.DataFrame(index=[f"G{at}" for at in range(N_GENES)]))), "warning")
     assert "all genes have integers, except G7: are these metadata" in found
+
+
+# --- what else the data hold ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["memory", "h5ad"])
+def test_other_matrices_are_listed_with_what_they_hold_and_that_can_be_used(place, tmp_path):
+    x = draw_counts()
+    adata = AnnData(np.log1p(normalise(x, 1e4)).astype(np.float32), layers={"umis": sparse.csr_matrix(x)})
+    adata.raw = AnnData(x.astype(np.float32))
+    adata.obsm["X_pca"] = np.zeros((N_CELLS, 3))
+    data: Any = adata
+    if place != "memory":
+        data = tmp_path / f"cells.{place}"
+        adata.write_h5ad(data)
+    found = inspect(data)
+    assert found.layers == {"umis": f"counts, {N_GENES} genes", "raw": f"counts, {N_GENES} genes"}
+    assert found.obsm == {"X_pca": 3}
+    assert "'umis' has counts" in texts(found, "note")
+    assert "--layer umis, or layer='umis'" in str(found)
+    for layer in found.layers:
+        chosen = inspect(data, layer=layer)
+        assert chosen.kind is Kind.COUNTS
+        assert chosen.layers["X"] == f"log-normalised, {N_GENES} genes"
+        assert layer not in chosen.layers
+        assert "has counts" not in texts(chosen, "note")
+
+
+def test_figures_are_of_all_cells_and_categories_are_counted():
+    x = draw_counts(n_cells=3000)
+    x[2999, 0] = 10_000
+    kinds = ["a"] * 1500 + ["b"] * 1400 + [f"c{i}" for i in range(100)]
+    found = inspect(AnnData(x, obs=pd.DataFrame({"kind": kinds}, index=[f"c{i}" for i in range(3000)])))
+    assert (found.n_sampled, found.max_value) == (3000, 10_000)
+    assert found.density == pytest.approx((x > 0).mean())
+    assert found.median_size == pytest.approx(np.median(x.sum(1)))
+    assert found.categories["kind"] == {"a": 1500, "b": 1400} | dict.fromkeys(list(found.categories["kind"])[2:], 1)
+    assert "kind  102 levels: a 1,500, b 1,400, " in str(found)
+    assert "and 97 more" in " ".join(str(found).split())
+
+
+def test_the_representation_fits_a_screen_and_is_no_code():
+    obs = pd.DataFrame({f"column {i} <b>": ["a", "b"] * 100 for i in range(60)}, index=[f"c{i}" for i in range(200)])
+    found = inspect(AnnData(draw_counts(), obs=obs))
+    assert len(repr(found).splitlines()) <= 24 < len(str(found).splitlines())
+    assert repr(found).splitlines()[-1].endswith(f"all {len(str(found).splitlines())} lines")
+    assert "column 59 &lt;b&gt;" in found._repr_html_()

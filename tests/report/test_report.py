@@ -121,12 +121,44 @@ def test_only_what_can_be_compared_competes() -> None:
     assert [cell and cell.best for cell in row.cells] == [False, True, True, False]
 
 
-def test_of_several_runs_the_summary_takes_the_first_verdict_about_each() -> None:
-    told = ["nb is good.", "nb is large.", "nb2 is bad.", "nb2 loses."]
-    section = Section(name="s", title="?", verdicts=[Verdict(text) for text in told])
+def test_the_first_screen_has_what_each_section_says_of_each_run() -> None:
+    told = [
+        Verdict("Both are alike."),
+        Verdict("nb is good.", "good", "nb", "9 (PCA 8)"),
+        Verdict("nb is large.", who="nb"),
+    ]
+    told += [Verdict("nb2 loses.", "bad", "nb2", "7 (PCA 8)", "train it longer")]
+    section = Section(name="s", title="?", verdicts=told)
     report = replace(example(10), runs={"nb": {}, "nb2": {}}, sections=[section])
     short = render(report).split('id="short"', 1)[1].split("</section>", 1)[0]
-    assert [text for text in told if text in short] == ["nb is good.", "nb2 is bad."]
+    assert [
+        text for text in ("9 (PCA 8)", "7 (PCA 8)", "Train it longer.", "Nothing needs to change.") if text in short
+    ]
+    assert report.summary.loc["s"].to_dict() == {"nb": "+ 9 (PCA 8)", "nb2": "− 7 (PCA 8)"}
+    assert report.advice("nb2") == "Train it longer."
+    assert report.advice("nb") == "Nothing needs to change."
+
+
+def test_nothing_that_was_found_is_missing_on_the_page() -> None:
+    told = [Verdict(f"Finding {i}.", who="nb", short=str(i) if i == 7 else "") for i in range(20)]
+    charts = [Bars(title=f"chart {i}", names=["a"], series={"x": [1.0]}) for i in range(9)]
+    report = replace(example(10), sections=[Section(name="s", title="?", verdicts=told, charts=charts)])
+    page = render(report).split('id="s"', 1)[1]
+    assert [page.count(f">{verdict.text}<") for verdict in told] == [1] * 20
+    assert [page.count(f"<h3>{chart.title}</h3>") for chart in charts] == [1] * 9
+    assert page.index("Finding 7.") < page.index("<details") < page.index("Finding 19.")
+
+
+@pytest.mark.parametrize("n_runs", [1, 2, 9])
+def test_the_representation_fits_a_screen(n_runs: int) -> None:
+    runs = {f"run {i} of a long name": {} for i in range(n_runs)}
+    told = [Verdict("text " * 99, "good", run, "words " * 20, "do this") for run in runs]
+    sections = [Section(name=f"section{i}", title="?", verdicts=told) for i in range(5)]
+    report = replace(example(10), runs=runs, sections=sections)
+    lines = repr(report).splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 160
+    assert EVIL not in replace(report, data=EVIL)._repr_html_()
 
 
 def test_a_row_of_equals_or_of_one_has_no_best() -> None:

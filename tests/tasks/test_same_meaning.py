@@ -122,7 +122,7 @@ def test_evaluation_knows_cells_by_their_expression(make_adata: Callable[..., An
     model = gv.fit(cells, epochs=1, progress=False)
 
     def notes(adata: AnnData) -> str:
-        return " ".join(repr(gv.evaluate({"nb": model}, adata, sections=["fit"], progress=False)).split())
+        return " ".join(gv.evaluate({"nb": model}, adata, sections=["fit"], progress=False).sampling)
 
     assert "200 cells that no run was trained on (new)" in notes(others)
     assert "another expression: they count as new" in notes(others)

@@ -22,7 +22,8 @@ __all__ = ["classify"]
 MOST_LABELS, FAR = 10, 0.99
 
 Out = Annotated[
-    Path | None, Parameter(help="The table to write: .csv, .tsv or .json; or .npy, predicted and true labels.")
+    Path | None,
+    Parameter(help="The table to write: .csv, .tsv, .parquet or .json; or .npy, predicted and true labels."),
 ]
 
 
@@ -90,13 +91,22 @@ def classify(
 
 
 def _summary(table: pd.DataFrame, field: str) -> list[str]:
-    """Return the number of cells of each label, and how many labels are plausible for a cell."""
+    """Return the number of cells of each label, how sure and how right they are, and how many are plausible."""
     if table.empty:
         return []
     counts = table["label"].value_counts()
+    probability = table.get("probability")
+    sure = (
+        ""
+        if probability is None
+        else f" Probability: median {probability.median():.2f}, below 0.5 in {(probability < 0.5).mean():.1%} of cells."
+    )
     common = ", ".join(f"{label} {n:,}" for label, n in counts.head(MOST_LABELS).items())
     rest = f", and {len(counts) - MOST_LABELS} more" if len(counts) > MOST_LABELS else ""
-    lines = [f"{field} of {len(table):,} cells: {common}{rest}"]
+    lines = [f"{field} of {len(table):,} cells: {common}{rest}.{sure}"]
+    if "true" in table and (known := table["true"].notna()).any():
+        right = (table["label"].astype(str) == table["true"].astype(str))[known].mean()
+        lines.append(f"Right in {right:.1%} of the {known.sum():,} cells whose label the data have.")
     if "set" in table:
         from genevae.tasks.classify import SEPARATOR
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import genevae as gv
+from genevae.cli.endings import cluster_lines
 from genevae.cli.options import Data, Force, Run, Table
 from genevae.cli.table_output import require_table, save_table
 
@@ -46,4 +47,4 @@ def cluster(
         gv.load(run), data, method=method, n_clusters=n_clusters, resolution=resolution, n_repeats=n_repeats,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    save_table(table, out)
+    save_table(table, out, cluster_lines(table))

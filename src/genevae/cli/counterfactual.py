@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
+from genevae.cli.endings import counterfactual_lines
 from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, say, target, written
 
 __all__ = ["counterfactual"]
@@ -45,8 +46,8 @@ def counterfactual(
         Of the random draws.
     """
     path = written(out, into)
-    gv.counterfactual(
+    result = gv.counterfactual(
         gv.load(run), data, condition=target(condition), answer=answer, n_draws=n_draws,
         interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
-    say(f"Wrote {path}")
+    say(*counterfactual_lines(result), f"Wrote {path}")

@@ -29,7 +29,7 @@ def fields(data: Data, *, out: Path | None = None, force: Force = False) -> None
     Parameters
     ----------
     out
-        A table to write, .csv, .tsv or .json; printed by default.
+        A table to write, .csv, .tsv, .parquet or .json; printed by default.
     """
     from genevae.cli.table_output import require_table, write_table
     from genevae.io.formats import open_source

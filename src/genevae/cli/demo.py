@@ -277,7 +277,8 @@ The first row answers â€œwhat would these cells look like in another condition?â
 so that the truth is known (`genevae data example stimulated`).
 
 Two more models were trained. `model` has no condition, so that its latent contains the cell type: it embeds and
-denoises. `model_by_cell_type` is conditioned on the type, which its latent need not contain: it classifies and generates.
+denoises. `model_by_cell_type` is conditioned on the type, which its latent need not contain: it classifies and
+generates.
 
 | file | what it is |
 |---|---|

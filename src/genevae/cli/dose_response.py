@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 import genevae as gv
+from genevae.cli.endings import dose_lines
 from genevae.cli.options import Data, FieldValues, Force, Run, Table, numbers, target
-from genevae.cli.table_output import require_table, save_table
+from genevae.cli.table_output import require_picture, require_table, save_picture, save_table
 
 __all__ = ["dose_response"]
 
@@ -20,6 +23,7 @@ def dose_response(
     *,
     out: Table,
     force: Force = False,
+    picture: Path | None = None,
     condition: Annotated[FieldValues | None, Parameter(name=("--set", "--condition"))] = None,
     field: str | None = None,
     doses: str | None = None,
@@ -35,6 +39,8 @@ def dose_response(
 
     Parameters
     ----------
+    picture
+        The curves of the genes that change most to draw: .png, .pdf or .svg.
     condition
         The drug, as FIELD=VALUE, and any other condition to set; by default the only category besides the control.
     field
@@ -59,9 +65,15 @@ def dose_response(
         Of the random draws.
     """
     require_table(out, force, run, data)
+    if picture is not None:
+        require_picture(picture, force, run, data)
     table = gv.dose_response(
         gv.load(run), data, condition=target(condition) or None, field=field, doses=numbers(doses),
         genes=genes, answer=answer, interval=interval, least_change=least_change, size=size,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    save_table(table, out)
+    save_table(table, out, dose_lines(table))
+    if picture is not None:
+        from genevae.plotting.curves import dose_picture
+
+        save_picture(picture, partial(dose_picture, table))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import genevae as gv
+from genevae.cli.endings import effect_lines
 from genevae.cli.options import Data, Force, Run, Table, say
-from genevae.cli.table_output import require_table, write_table
-from genevae.errors import RunError
-from genevae.io.atomic import replace_with, staging_folder
-from genevae.io.overwrite import require_free
+from genevae.cli.table_output import require_picture, require_table, save_picture, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +68,7 @@ def effect(
     """
     require_table(out, force, run, data)
     if picture is not None:
-        _require_picture(picture, force, run, data)
+        require_picture(picture, force, run, data)
     model = gv.load(run)
     for nesting in model.schema.nested:
         if nesting.outer == field:
@@ -80,16 +79,13 @@ def effect(
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
     write_table(table, out, "row")
-    say(f"Wrote {out}")
+    say(*effect_lines(table, change), f"Wrote {out}")
     if replicate is None:
         say("These are predictions, and no test: without --replicate, cells count as independent of each other.")
     if picture is not None:
         from genevae.plotting.embedding import effect_picture
 
-        with staging_folder(picture) as folder:
-            effect_picture(largest(table), folder / picture.name)
-            replace_with(folder / picture.name, picture)
-        say(f"Wrote {picture}")
+        save_picture(picture, partial(effect_picture, largest(table)))
 
 
 def largest(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,9 +106,3 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
         pd.DataFrame({"rank": rank, "size": -wide.abs().max(axis=1)}).sort_values(["rank", "size"]).index[:MAX_GENES]
     )
     return wide.loc[wide.loc[first].mean(axis=1).sort_values(ascending=False).index]
-
-
-def _require_picture(path: Path, overwrite: bool, *reads: object) -> None:
-    if path.suffix not in {".png", ".pdf", ".svg"}:
-        raise RunError(f"{path} cannot be drawn as '{path.suffix}'. There are: .png, .pdf, .svg.")
-    require_free(path, overwrite, reads)

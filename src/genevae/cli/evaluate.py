@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from genevae.cli.endings import option_arguments
 from genevae.cli.options import DataIfAny, Force, OptionalData, names, other_options, say
 from genevae.errors import RunError
 
@@ -59,19 +60,12 @@ def evaluate(
                "cells": cells, "seed": seed}  # fmt: skip
     report = replace(report, command=_command([*runs, data], out, options))
     write_report(report, out)
-    say(f"{report}\nWrote {out}: open {out / 'report.html'} in any browser.")
+    say(f"{report!r}\nWrote {out}: open {out / 'report.html'} in any browser.")
 
 
 def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]) -> str:
     """Return the command that repeats an evaluation."""
-    parts = ["genevae", "evaluate", *runs_and_data, "--out", str(out)]
-    for name, value in options.items():
-        if isinstance(value, bool):
-            parts.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
-        elif value:
-            several = value if isinstance(value, tuple) else (value,)
-            parts += [text for each in several for text in (f"--{name.replace('_', '-')}", str(each))]
-    return shlex.join(parts)
+    return shlex.join(["genevae", "evaluate", *runs_and_data, "--out", str(out), *option_arguments(options)])
 
 
 def _named(runs: Sequence[str]) -> dict[str, str]:

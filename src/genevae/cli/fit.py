@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from genevae.cli.endings import genes_of, next_commands, progress_of
 from genevae.cli.options import (
     DataIfAny,
     FieldValues,
@@ -256,11 +257,13 @@ def _summary(model: Trained, out: Path) -> str:
     from genevae.data.nesting import one_way
 
     nested = "".join(f"Note     {nesting}\n" for nesting in one_way(model.schema.nested))
+    ended = model.facts["ended"] + (f"; {more}" if (more := progress_of(model)) else "")
+    commands = "".join(f"\n{'Next' if not i else '':<9}{each}" for i, each in enumerate(next_commands(model, out)))
     return begun + (
-        f"Data     {model.facts['data']}: {model.schema.kind}, {len(model.schema.genes):,} genes; {cells} cells\n"
+        f"Data     {model.facts['data']}: {model.schema.kind}, {genes_of(model)}; {cells} cells\n"
         f"Values   {model.schema.input_kind}; conditions: {', '.join(model.schema.fields) or 'none'}\n"
         f"{nested}"
-        f"Trained  {len(model.history)} epochs: {model.facts['ended']}\n"
+        f"Trained  {len(model.history)} epochs: {ended}\n"
         f"Best     epoch {model.facts['best_epoch']}: validation loss {best['validation_loss']:.4g} per cell\n"
-        f"Saved    {out}"
+        f"Saved    {out}{commands}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import genevae as gv
+from genevae.cli.endings import contribution_lines, influence_lines
 from genevae.cli.options import Data, Force, Run, Table
 from genevae.cli.table_output import require_table, save_table
 
@@ -18,7 +19,8 @@ def influence(run: Run, data: Data, *, out: Table, force: Force = False, batch_s
         Cells in one step.
     """
     require_table(out, force, run, data)
-    save_table(gv.influence(gv.load(run), data, batch_size=batch_size), out)
+    table = gv.influence(gv.load(run), data, batch_size=batch_size)
+    save_table(table, out, influence_lines(table))
 
 
 def contributions(
@@ -34,4 +36,5 @@ def contributions(
         Cells in one step.
     """
     require_table(out, force, run, data)
-    save_table(gv.contributions(gv.load(run), data, top=top, batch_size=batch_size), out)
+    table = gv.contributions(gv.load(run), data, top=top, batch_size=batch_size)
+    save_table(table, out, contribution_lines(table))

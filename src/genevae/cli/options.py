@@ -57,13 +57,15 @@ def other_options(data: ReadOptions) -> dict[str, Any]:
 
 
 Out = Annotated[
-    Path, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
+    Path,
+    Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .parquet, .npy, .h5 (a batch file) or .mtx (10x)."),
 ]
 OutOrInto = Annotated[
-    Path | None, Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .npy, .h5 (a batch file) or .mtx (10x).")
+    Path | None,
+    Parameter(help="The file to write: .h5ad, .zarr, .csv, .tsv, .parquet, .npy, .h5 (a batch file) or .mtx (10x)."),
 ]
 Into = Annotated[Path | None, Parameter(help="Instead of --out, an .h5ad file of the same cells to add the result to.")]
-Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv or .json.")]
+Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv, .parquet or .json.")]
 _OF_THE_COMMAND_LINE = ("--config", "--out", "--force", "--log", "--resume")
 """Options that a config file cannot set."""
 Force = Annotated[bool, Parameter(help="Replace what is there.")]

@@ -60,8 +60,11 @@ def findings_of_data(found: Inspection) -> list[Verdict]:
 def _how_it_ended(name: str, model: EvaluatedModel) -> Verdict:
     best, n = model.best_epoch, len(_history(model))
     if best == n and n > 1:
-        return Verdict(f"{name} was still improving in its last epoch ({n}): train it longer, with --epochs.", "mixed")
-    return Verdict(f"{name} was best after epoch {best} of {n}; {model.ended}.", "good")
+        text = f"{name} was still improving in its last epoch ({n}): train it longer, with --epochs."
+        return Verdict(text, "mixed", name, f"{n} epochs, still improving", f"train it longer: --epochs {3 * n}")
+    return Verdict(
+        f"{name} was best after epoch {best} of {n}; {model.ended}.", "good", name, f"best epoch {best} of {n}"
+    )
 
 
 def _history(model: EvaluatedModel) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from anndata.io import read_elem, write_elem
@@ -25,7 +26,7 @@ from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.io.storable import original_names
 
-__all__ = ["Extras", "extras_of"]
+__all__ = ["Extras", "extras_of", "matrices_of"]
 
 READ = ("obsm", "varm", "uns")
 """The places whose elements are read as a whole."""
@@ -93,6 +94,43 @@ def extras_of(data: AnnData | Source | ReadOptions | str | Path, source: Source)
     if len(parts) > 1 or data.transpose:
         return Extras(left=tuple(dict.fromkeys(name for part in stores for name in _listed(part))))
     return _stored(stores[0], data, source) if stores else Extras()
+
+
+def matrices_of(
+    data: object, layer: str | None = None
+) -> tuple[dict[str, Callable[[], Source]], dict[str, tuple[int, ...]]]:
+    """Return what opens each other matrix of expression (X, layers, raw), and the shapes of the arrays in obsm.
+
+    Parameters
+    ----------
+    data
+        An AnnData object, or what is opened as a single h5ad file or zarr folder; of others nothing is known.
+    layer
+        The matrix that is known already; X by default.
+    """
+    openers: dict[str, Callable[[], Source]]
+    if isinstance(data, AnnData):
+        shapes = {str(key): tuple(np.shape(value)) for key, value in data.obsm.items()}
+        names = [
+            *map(str, data.layers),
+            *(["raw"] if data.raw is not None else []),
+            *(["X"] if data.X is not None else []),
+        ]
+        openers = {name: partial(from_anndata, data, None if name == "X" else name) for name in names}
+    elif isinstance(data, str | Path | ReadOptions):
+        options = data if isinstance(data, ReadOptions) else ReadOptions(path=data)
+        path, layer = Path(options.path), layer or options.layer
+        is_one = not (options.format or options.has_globs or options.transpose) and expand(options.path) is None
+        if not is_one or not _is_store(path, options):
+            return {}, {}
+        with _open(path) as root:
+            names = [*root.get("layers", {}), *(name for name in ("raw", "X") if name in root)]
+            shapes = {key: tuple(getattr(array, "shape", ())) for key, array in root.get("obsm", {}).items()}
+        bare = ReadOptions(path=path, keep="disk")
+        openers = {name: partial(open_source, replace(bare, layer=None if name == "X" else name)) for name in names}
+    else:
+        return {}, {}
+    return {name: opener for name, opener in openers.items() if name != (layer or "X")}, shapes
 
 
 def _is_store(path: Path, data: ReadOptions) -> bool:

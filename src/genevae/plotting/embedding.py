@@ -17,7 +17,7 @@ from genevae.plotting.training import PALETTE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["effect_picture", "field_picture"]
+__all__ = ["canvas", "effect_picture", "field_picture"]
 
 MISSING = "0.85"
 MARKERS = "o^sDv"
@@ -43,7 +43,7 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     """
     n_columns = min(MAX_COLUMNS, math.isqrt(len(fields) - 1) + 1)
     n_rows = -(-len(fields) // n_columns)
-    figure = _canvas(5.9 * n_columns, 4.2 * n_rows + 0.5)
+    figure = canvas(5.9 * n_columns, 4.2 * n_rows + 0.5)
     figure.suptitle(literal(title), fontsize=14, x=0.01, ha="left")
     axes: list[Any] = list(np.atleast_1d(figure.subplots(n_rows, n_columns, subplot_kw=_projection(xy))).ravel())
     for axis, (name, values) in zip(axes, fields.items(), strict=False):
@@ -105,7 +105,7 @@ def effect_picture(lfc: pd.DataFrame, path: Path) -> None:
         The file to write.
     """
     width = 0.42 * lfc.shape[1] + 3.2
-    figure = _canvas(max(width, 4.5), 0.19 * lfc.shape[0] + 2.4)
+    figure = canvas(max(width, 4.5), 0.19 * lfc.shape[0] + 2.4)
     axis = figure.subplots()
     end = max(float(np.nanpercentile(np.abs(lfc.to_numpy()), 97)), 1e-6)
     image = axis.imshow(lfc.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=-end, vmax=end, interpolation="nearest")
@@ -123,7 +123,8 @@ def _projection(xy: NDArray[Any]) -> dict[str, str]:
     return {"projection": "3d"} if xy.shape[1] == 3 else {}
 
 
-def _canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """Return a figure that needs no display, of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ from scipy import sparse
 
 from genevae.calls import public
 from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_integer, sample_rows, spread, totals
-from genevae.errors import DataError, RecipeError, shorten
+from genevae.errors import DataError, GenevaeError, RecipeError, shorten
+from genevae.io.extras import matrices_of
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import from_anndata, matrix, storage_of
 from genevae.io.source import Source
@@ -40,6 +42,10 @@ _DATE = re.compile(
 )
 """What spreadsheets make of symbols such as SEPT2, MARCH1 and 2310009E13."""
 
+_SAMPLE, _WHOLE, _BLOCK, _PROBE = 2000, 100_000, 2000, 200
+"""Cells that the kind is detected from, that figures are of at most, that are read at once, and of other layers."""
+_NAMED, _SCREEN = 5, 24
+"""Categories that are named, and lines of the representation."""
 _LEVELS = ("error", "warning", "note")
 
 _Values = NDArray[np.float64]
@@ -65,9 +71,9 @@ class Finding:
         return f"{self.level}: {self.text}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inspection:
-    """The result of :func:`inspect`. Shape and obs are of all cells; everything else is of a sample.
+    """The result of :func:`inspect`. Shape and obs are of all cells; the kind and the findings are of a sample.
 
     Parameters
     ----------
@@ -76,7 +82,7 @@ class Inspection:
     n_cells, n_genes
         Their shape.
     n_sampled
-        Number of cells in the sample.
+        Number of cells that density, median total and largest value are of: all, unless there are very many.
     density
         Share of non-zero entries.
     kind
@@ -89,6 +95,12 @@ class Inspection:
         Format of the matrix: csr, csc or dense.
     covariates
         For each obs column, its number of levels or, if it is numeric, its range.
+    categories
+        For each obs column that is not numeric, its commonest categories with their numbers of cells.
+    layers
+        What each other matrix holds (layers, raw, X), by the name that ``layer`` takes.
+    obsm
+        The number of columns of each array in obsm.
     findings
         The findings, the most severe first.
     recipe
@@ -107,31 +119,63 @@ class Inspection:
     covariates: Mapping[str, int | tuple[float, float]]
     findings: tuple[Finding, ...]
     recipe: str
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+    obsm: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = str(self).splitlines()
+        more = f"  … print it to see all {len(lines)} lines"
+        return "\n".join(lines if len(lines) <= _SCREEN else [*lines[: _SCREEN - 1], more])
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th style='text-align:left'>{escape(head)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for head, text in self._paragraphs()
+        )
+        return f"<b>{escape(self._title)}</b><table>{''.join(rows)}</table>"
 
     def __str__(self) -> str:
+        return "\n".join([self._title, *(_paragraph(head, text) for head, text in self._paragraphs())])
+
+    @property
+    def _title(self) -> str:
+        return f"{self.name}: {self.n_cells:,} cells × {self.n_genes:,} genes"
+
+    def _paragraphs(self) -> list[tuple[str, str]]:
         sampled = "" if self.n_sampled == self.n_cells else f", in a sample of {self.n_sampled:,} cells"
-        paragraphs = [
+        obsm = ", ".join(f"{name} ({n})" for name, n in self.obsm.items())
+        return [
             (
                 "values",
                 f"{self.kind}; largest {_short(self.max_value)}; median total {_short(self.median_size)} per cell",
             ),
             ("storage", f"{self.storage}, {self.density:.1%} not zero{sampled}"),
+            *(
+                ("" if number else "layers", f"{name}: {holds}; to use it: --layer {name}, or layer={name!r}")
+                for number, (name, holds) in enumerate(self.layers.items())
+            ),
+            *([("obsm", f"{obsm}: coordinates, which are not trained on")] if obsm else []),
             *(("" if line else "covariates", text) for line, text in enumerate(self._covariate_lines())),
             ("suggested", f"--recipe {self.recipe}"),
             *((finding.level, finding.text) for finding in self.findings),
         ]
-        title = f"{self.name}: {self.n_cells:,} cells × {self.n_genes:,} genes"
-        return "\n".join([title, *(_paragraph(head, text) for head, text in paragraphs)])
 
     def _covariate_lines(self) -> list[str]:
         width = max((len(name) for name in self.covariates), default=0)
         lines = [
-            f"{name:<{width}}  {levels} level{'' if levels == 1 else 's'}"
+            f"{name:<{width}}  {levels} level{'' if levels == 1 else 's'}{self._named(name, levels)}"
             if isinstance(levels, int)
             else f"{name:<{width}}  {levels[0]:.4g} to {levels[1]:.4g}"
             for name, levels in self.covariates.items()
         ]
         return lines or ["none"]
+
+    def _named(self, name: str, levels: int) -> str:
+        """Name the commonest categories of a column."""
+        named = ", ".join(f"{category} {n:,}" for category, n in self.categories.get(name, {}).items())
+        rest = levels - len(self.categories.get(name, {}))
+        return f": {named}{f' and {rest:,} more' if rest else ''}" if named else ""
 
 
 def _short(number: float) -> str:
@@ -144,7 +188,10 @@ def _paragraph(head: str, text: str) -> str:
 
 @public
 def inspect(
-    data: Source | AnnData | ReadOptions | str | Path, layer: str | None = None, n_cells: int = 2000, seed: int = 0
+    data: Source | AnnData | ReadOptions | str | Path,
+    layer: str | None = None,
+    n_cells: int | None = None,
+    seed: int = 0,
 ) -> Inspection:
     """Inspect data before training on them.
 
@@ -155,7 +202,8 @@ def inspect(
     layer
         The layer that holds the expression; ``X`` by default.
     n_cells
-        Maximum number of cells to sample.
+        Cells to sample at most. By default the figures are of all cells up to 100,000, and of as many sampled ones
+        beyond; the kind and the findings are of 2,000 cells.
     seed
         Seed of the sample.
 
@@ -164,34 +212,96 @@ def inspect(
     DataError
         If the data cannot be opened, or ``n_cells`` is not positive.
     """
-    if n_cells < 1:
+    if n_cells is not None and n_cells < 1:
         raise DataError(f"n_cells must be a positive number, not {n_cells}.")
     source, storage = _open(data, layer)
-    x = sample_rows(source, n_cells, seed)
+    x = sample_rows(source, n_cells or _SAMPLE, seed)
     rows = finite(x)
     kind = detect_kind(rows)
+    figures = _Figures.of(source, n_cells or _WHOLE, seed)
+    layers, obsm = _others(data, layer)
     found = [
         *_of_values(x, rows, kind, source.genes),
         *_of_shape(source, rows),
         *_of_gene_names(source.genes),
         *_of_storage(storage),
         *_of_obs(source.obs),
+        *_of_layers(layers, kind),
     ]
-    n_entries = rows.shape[0] * rows.shape[1]
     return Inspection(
         name=source.name,
         n_cells=len(source),
         n_genes=len(source.genes),
-        n_sampled=int(rows.shape[0]),
-        density=rows.nnz / max(n_entries, 1),
+        n_sampled=len(figures.size_n),
+        density=figures.density,
         kind=kind,
-        median_size=float(np.median(totals(rows))) if rows.shape[0] else 0.0,
-        max_value=float(rows.data.max(initial=0.0 if rows.nnz < n_entries or not n_entries else -np.inf)),
+        median_size=float(np.median(figures.size_n)) if len(figures.size_n) else 0.0,
+        max_value=figures.max_value,
         storage=storage or storage_of(x),
         covariates={str(name): _levels(source.obs[name]) for name in source.obs.columns},
         findings=tuple(sorted(found, key=lambda finding: _LEVELS.index(finding.level))),
         recipe=_suggest(rows, kind),
+        categories={str(name): _commonest(source.obs[name]) for name in source.obs.columns},
+        layers=layers,
+        obsm=obsm,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Figures:
+    """The total of each cell, the share of entries that are not zero, and the largest value."""
+
+    size_n: _Values
+    density: float
+    max_value: float
+
+    @classmethod
+    def of(cls, source: Source, n_cells: int, seed: int) -> _Figures:
+        """Read the cells block by block: all of them, or a sample of as many."""
+        n = len(source)
+        chosen = (
+            np.arange(n) if n <= n_cells else np.sort(np.random.default_rng(seed).choice(n, n_cells, replace=False))
+        )
+        sizes, nnz, largest = [np.zeros(0)], 0, -np.inf
+        for start in range(0, len(chosen), _BLOCK):
+            rows = finite(source.read(chosen[start : start + _BLOCK].astype(np.int64)))
+            sizes.append(totals(rows))
+            nnz += rows.nnz
+            largest = max(largest, float(rows.data.max(initial=-np.inf)))
+        n_entries = len(chosen) * len(source.genes)
+        return cls(
+            np.concatenate(sizes), nnz / max(n_entries, 1), max(largest, 0.0) if nnz < n_entries or not nnz else largest
+        )
+
+
+def _others(data: object, layer: str | None) -> tuple[dict[str, str], dict[str, int]]:
+    """Return what each other matrix of the data holds, and the widths of the arrays in obsm."""
+    openers, shapes = matrices_of(data, layer)
+    holds = {}
+    for name, opened in openers.items():
+        try:
+            source = opened()
+            holds[name] = f"{detect_kind(sample_rows(source, _PROBE, 0))}, {len(source.genes):,} genes"
+        except GenevaeError as error:
+            holds[name] = f"cannot be read ({error})"
+    return holds, {key: shape[1] if len(shape) > 1 else 1 for key, shape in shapes.items()}
+
+
+def _of_layers(layers: Mapping[str, str], kind: Kind) -> Iterator[Finding]:
+    """Yield that counts are in another matrix."""
+    counts = [name for name, holds in layers.items() if holds.startswith(f"{Kind.COUNTS},")]
+    if counts and not kind.is_count:
+        yield Finding(
+            "note", f"'{counts[0]}' has counts: for a recipe of counts, such as nb, give --layer {counts[0]}."
+        )
+
+
+def _commonest(column: pd.Series[Any]) -> dict[str, int]:
+    """Return the commonest categories of a column that is not numeric, unless they differ in nearly every cell."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return {}
+    counts = column.astype(str)[column.notna()].value_counts()
+    return {} if len(counts) > len(column) / 2 else {str(name): int(n) for name, n in counts.head(_NAMED).items()}
 
 
 def check_likelihood(kind: Kind, needs_counts: bool, recipe: str, name: str) -> None:

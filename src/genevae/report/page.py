@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from genevae.plotting.training import PALETTE
 from genevae.report.glossary import glossary
 from genevae.report.numbers import brief
 from genevae.report.packing import Packer
-from genevae.report.records import Map, Section, Verdict
+from genevae.report.records import Chart, Map, Section, Verdict
 from genevae.report.report import Report
 from genevae.report.table import score_table
 
@@ -29,6 +29,8 @@ __all__ = ["render", "require_jinja", "write_page"]
 
 SCRIPTS = ("draw", "chart", "lines", "points", "bars", "heat", "map", "start")
 """In the order in which they stand in the page."""
+OPEN, MOST_OPEN = 3, 4
+"""Verdicts of a section that are not folded: so many, or one for each of more runs, up to a limit."""
 TONES = {"good": ("✓", "Good"), "bad": ("✕", "Poor"), "mixed": ("◐", "Mixed"), "plain": ("i", "Note")}
 
 
@@ -59,14 +61,17 @@ def render(report: Report) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["brief"] = brief
-    packer = Packer()
-    sections = [_shown(section, packer) for section in (report.training, *report.sections)]
+    figures = Figures()
+    overview = [figures.add(chart) for chart in _map_of_all(report)]
+    sections = [_shown(section, report, figures) for section in (report.training, *report.sections)]
     style, script = _part("report.css"), _script()
-    content = {"runs": list(report.runs), "palette": PALETTE, "arrays": packer.arrays, **_charts(report, sections)}
+    roles = {score.who: score.role for section in report.sections for score in section.scores}
+    content = {"runs": list(report.runs), "palette": PALETTE, "roles": roles, **figures.content}
     return environment.from_string(_part("report.html.jinja")).render(
         report=report,
         sections=sections,
-        short=_in_short(report),
+        overview=overview,
+        answers={run: report.answers(run) for run in report.runs},
         facts=list(dict.fromkeys(name for facts in report.runs.values() for name in facts)),
         tones=TONES,
         glossary=_glossary([report.training, *report.sections]),
@@ -79,46 +84,69 @@ def render(report: Report) -> str:
     )
 
 
-def _shown(section: Section, packer: Packer) -> dict[str, Any]:
-    """Return what the template needs of a section."""
+class Figures:
+    """The charts of a page, numbered in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._packer = Packer()
+        self._charts: list[dict[str, Any]] = []
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The charts and their arrays as JSON."""
+        return {"charts": self._charts, "arrays": self._packer.arrays}
+
+    def add(self, chart: Chart) -> dict[str, Any]:
+        """Keep a chart, and return what the template needs of it."""
+        self._charts.append(self._packer.pack(chart))
+        return {"chart": chart, "packed": self._charts[-1], "number": len(self._charts) - 1}
+
+
+def _map_of_all(report: Report) -> Iterator[Map]:
+    """Yield one map of cells for the top of the page: the first of every run, coloured by the first field."""
+    maps = [chart for section in report.sections for chart in section.charts if isinstance(chart, Map)]
+    if not maps:
+        return
+    several = len(maps) > 1
+    spaces = [(chart.title.rpartition(" of ")[2], *next(iter(chart.spaces.items()))) for chart in maps if chart.spaces]
+    named = {f"{name} of {run}" if several else name: xy for run, name, xy in spaces}
+    n = len(next(iter(named.values()), ()))
+    yield replace(
+        maps[0],
+        title="Cells in the latent",
+        spaces={name: xy for name, xy in named.items() if len(xy) == n} if several else maps[0].spaces,
+        caption="",
+    )
+
+
+def _shown(section: Section, report: Report, figures: Figures) -> dict[str, Any]:
+    """Return what the template needs of a section: what is open, and what is folded."""
+    charts = [figures.add(chart) for chart in section.charts]
+    n_maps = sum(isinstance(chart, Map) for chart in section.charts)
+    n_others = len(charts) - n_maps
+    columns = 3 if (n_others > 4 or n_others == 3) and n_maps < 2 else 2
+    n_first = 1 if n_maps == 1 and isinstance(section.charts[0], Map) else columns
+    first = _foremost(section, report)
     return {
         "section": section,
-        "overall": score_table([score for score in section.scores if not score.of]),
-        "parts": score_table([score for score in section.scores if score.of]),
-        "columns": _columns(section),
-        "maps": _maps(section),
-        "charts": [{"chart": chart, "packed": packer.pack(chart)} for chart in section.charts],
+        "verdicts": first,
+        "further": [verdict for verdict in section.verdicts if verdict not in first],
+        "tables": [
+            (title, table, by_part)
+            for title, of, by_part in (("Scores", False, False), ("Scores part by part", True, True))
+            if (table := score_table([score for score in section.scores if bool(score.of) is of])).rows
+        ],
+        "columns": columns,
+        "maps": n_maps,
+        "charts": [each for each in (charts[:n_first], charts[n_first:]) if each],
     }
 
 
-def _columns(section: Section) -> int:
-    """Return how many charts stand side by side: as many as fill the rows."""
-    n = sum(not isinstance(chart, Map) for chart in section.charts)
-    return 3 if (n > 4 or n == 3) and _maps(section) < 2 else 2
-
-
-def _maps(section: Section) -> int:
-    return sum(isinstance(chart, Map) for chart in section.charts)
-
-
-def _charts(report: Report, sections: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the charts in the order of their figures, and the role of each name, for their colours."""
-    roles = {score.who: score.role for section in report.sections for score in section.scores}
-    return {"charts": [chart["packed"] for shown in sections for chart in shown["charts"]], "roles": roles}
-
-
-def _in_short(report: Report) -> list[tuple[Section, Sequence[Verdict]]]:
-    """Return the first two verdicts of each section or, of several runs, the first that is about each."""
-    runs = list(report.runs)
-    return [(s, _foremost(s.verdicts, runs)) for s in (*report.sections, report.training) if s.verdicts]
-
-
-def _foremost(verdicts: Sequence[Verdict], runs: Sequence[str]) -> Sequence[Verdict]:
-    first: dict[str, Verdict] = {}
-    for verdict in verdicts:
-        if named := re.search("|".join(rf"(?<!\w){re.escape(run)}(?!\w)" for run in runs), verdict.text):
-            first.setdefault(named[0], verdict)
-    return verdicts[:2] if len(runs) < 2 or not first else list(first.values())
+def _foremost(section: Section, report: Report) -> list[Verdict]:
+    """Return the verdicts that are not folded: the answers of some runs, or the first ones."""
+    answers = [found[section.name] for run in report.runs if section.name in (found := report.answers(run))]
+    rest = [verdict for verdict in section.verdicts if verdict not in answers]
+    return [*answers, *rest[: max(0, OPEN - len(answers))]][: max(OPEN, len(report.runs))][:MOST_OPEN]
 
 
 def _glossary(sections: Sequence[Section]) -> list[Metric]:

@@ -85,10 +85,19 @@ class Verdict:
         As in "beats the mean shift on 6 of 7 cell types; loses on DC".
     tone
         Whether that is good news.
+    who
+        The run that it is about; empty where it is about several, or none.
+    short
+        The same in a few words, with the number of the best baseline: "0.95 (mean shift 0.80)".
+    advice
+        What to do about it, in a sentence; empty where nothing is to be done.
     """
 
     text: str
     tone: Tone = "plain"
+    who: str = ""
+    short: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

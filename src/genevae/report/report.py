@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from genevae.errors import shorten
 from genevae.report.numbers import significant
 from genevae.report.records import Section, Verdict, scores_to_frame
 
 __all__ = ["Report", "metrics_json", "write_metrics"]
 
 
-@dataclass(frozen=True, kw_only=True)
+MOST_RUNS, MOST_WIDTH = 4, 110
+"""Runs that the representation shows, and the characters of its columns together."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """What was found about some models, and how.
 
@@ -62,6 +69,50 @@ class Report:
     def scores(self) -> pd.DataFrame:
         """All scores: a row each, with the section it stands in."""
         return scores_to_frame([self.training, *self.sections])
+
+    def answers(self, run: str) -> dict[str, Verdict]:
+        """Return what every section says of a run in a few words, by the section's name."""
+        found: dict[str, Verdict] = {}
+        for section in (*self.sections, self.training):
+            for verdict in section.verdicts:
+                if verdict.who == run and verdict.short:
+                    found.setdefault(section.name, verdict)
+        return found
+
+    def advice(self, run: str) -> str:
+        """Return what to do about a run first, in a sentence."""
+        sections = (self.training, *self.sections)
+        every = [verdict.advice for section in sections for verdict in section.verdicts if verdict.who == run]
+        first = next(filter(None, every), "nothing needs to change")
+        return f"{first[0].upper()}{first[1:]}."
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """What was found, in a few words: a row per section, a column per run."""
+        answers = {run: self.answers(run) for run in self.runs}
+        names = [s.name for s in (*self.sections, self.training) if any(s.name in each for each in answers.values())]
+        columns = {
+            run: [f"{_SIGNS[each[name].tone]} {each[name].short}" if name in each else "" for name in names]
+            for run, each in answers.items()
+        }
+        return pd.DataFrame(columns, index=pd.Index(names, name="section"))
+
+    def __repr__(self) -> str:
+        runs = list(self.runs)
+        width = MOST_WIDTH // min(len(runs), MOST_RUNS)
+        table = self.summary[runs[:MOST_RUNS]].map(lambda text: textwrap.shorten(text, width, placeholder="…"))
+        more = f"; {len(runs) - MOST_RUNS} more in report.summary" if len(runs) > MOST_RUNS else ""
+        return "\n".join([
+            f"{shorten(runs, MOST_RUNS)} on {self.data}, seed {self.seed}{more}",
+            *(table.rename_axis(None).to_string().splitlines() if len(table) else ["No section was computed."]),
+            *(f"{run}: {self.advice(run)}" for run in runs[:MOST_RUNS]),
+            *([f"skipped: {', '.join(self.skipped)}; report.skipped says why"] if self.skipped else []),
+            "+ good, ± mixed, − poor; all numbers: report.scores; all findings: print(report)",
+        ])  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        advice = "".join(f"<li><b>{escape(run)}</b>: {escape(self.advice(run))}</li>" for run in self.runs)
+        return f"<p>{escape(self.data)}</p>{self.summary.to_html()}<ul>{advice}</ul>"
 
     def __str__(self) -> str:
         """Return the verdicts of every section."""

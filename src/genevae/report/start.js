@@ -4,8 +4,12 @@ const charts = [...document.querySelectorAll("figure[data-chart]")].map((figure)
   const spec = report.charts[Number(figure.dataset.chart)];
   return new CHARTS[spec.type](figure, spec);
 });
-const drawAll = () => charts.forEach((chart) => chart.redraw());
+const drawAll = () => charts.forEach((chart) => { if (!chart.figure.closest("details:not([open])")) chart.redraw(); });
 drawAll();
+/* Folded charts are drawn when they are unfolded. */
+document.querySelectorAll("details").forEach((fold) => fold.addEventListener("toggle", () => {
+  if (fold.open && !printing) charts.filter((chart) => fold.contains(chart.figure)).forEach((chart) => chart.redraw());
+}));
 
 let drawnAt = document.documentElement.clientWidth;
 addEventListener("resize", () => {
@@ -14,9 +18,12 @@ addEventListener("resize", () => {
   drawAll();
 });
 darkness.addEventListener("change", drawAll);
+let unfolded = []; // for printing
 const print = (on) => {
   if (printing === on) return;
   printing = on;
+  if (on) unfolded = [...document.querySelectorAll("details.more:not([open])")];
+  unfolded.forEach((fold) => { fold.open = on; });
   if (on) drawAll();
   else requestAnimationFrame(drawAll); // once the screen has its size again
 };

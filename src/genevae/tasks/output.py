@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,31 +78,37 @@ class TaskOutput:
 
         var, obsm, colours = _kept(self.like, self.genes)
         uns = {**colours, **self.uns}
+        columns: defaultdict[str, list[Any]] = defaultdict(list)
+        passing = _noting(self.blocks, columns)
         if into is not None:
-            self._write_into(Path(into), overwrite)
-            return AnnData(obs=self.obs, var=var, uns=uns)
+            self._write_into(passing, Path(into), overwrite)
+            return AnnData(obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm))
         if out is not None:
             from genevae.io.write.by_suffix import write_output
 
             others = {f"varm/{name}": table for name, table in self.varm.items()}
             others |= {f"obsm/{name}": rows for name, rows in obsm.items()}
-            write_output(Path(out), self.blocks, self.obs, var, uns, others)
-            return AnnData(obs=self.obs, var=var, uns=uns, varm=dict(self.varm))
+            write_output(Path(out), passing, self.obs, var, uns, others)
+            return AnnData(obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm))
         blocks: defaultdict[str, list[Any]] = defaultdict(list)
-        for block in self.blocks:
+        for block in passing:
             for name, rows in block.items():
-                blocks[name].append(rows)
+                if not name.startswith("obs/"):
+                    blocks[name].append(rows)
         elements = {name: _stack(rows) for name, rows in blocks.items()}
-        columns = {name.removeprefix("obs/"): elements.pop(name) for name in list(elements) if name.startswith("obs/")}
         adata = AnnData(
-            elements.pop("X", None), obs=self.obs.assign(**columns), var=var, uns=uns, varm=dict(self.varm), obsm=obsm
+            elements.pop("X", None), obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm), obsm=obsm
         )
         for name, rows in elements.items():
             mapping, key = name.split("/", 1)
             getattr(adata, mapping)[key] = rows
         return adata
 
-    def _write_into(self, path: Path, overwrite: bool) -> None:
+    def _with(self, columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+        """Return obs with the columns that blocks had."""
+        return self.obs.assign(**{name: _stack(rows) for name, rows in columns.items()})
+
+    def _write_into(self, blocks: Iterable[Block], path: Path, overwrite: bool) -> None:
         """Add the result to an h5ad file of the same cells."""
         from genevae.io.read_options import ReadOptions
         from genevae.io.write.into import write_into
@@ -112,8 +118,8 @@ class TaskOutput:
             target = open_source(ReadOptions(path, keep="disk", layer=_any_layer(path)))
             columns = gene_columns(target, self.genes, allow_missing=True)
         uns = {f"{key}_{self.name}" if self.name else key: value for key, value in self.uns.items()}
-        blocks = ({self._named(element): rows for element, rows in block.items()} for block in self.blocks)
-        write_into(path, blocks, self.obs.index, columns, uns, overwrite)
+        named = ({self._named(element): rows for element, rows in block.items()} for block in blocks)
+        write_into(path, named, self.obs.index, columns, uns, overwrite)
 
     def _named(self, element: str) -> str:
         """Return the name of an element in another file."""
@@ -151,6 +157,15 @@ def _any_layer(path: Path) -> str | None:
 
     with open_hdf5(path) as file:
         return None if "X" in file else next(iter(file.get("layers", {})), None)
+
+
+def _noting(blocks: Iterable[Block], columns: defaultdict[str, list[Any]]) -> Iterator[Block]:
+    """Pass blocks on, and note the obs columns among them: they belong to the tables that are returned."""
+    for block in blocks:
+        for element, rows in block.items():
+            if element.startswith("obs/"):
+                columns[element.removeprefix("obs/")].append(rows)
+        yield block
 
 
 def _stack(rows: list[Any]) -> Any:

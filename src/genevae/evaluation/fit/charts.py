@@ -21,15 +21,15 @@ MAX_PICTURES = 4
 
 
 def charts_of(runs: Sequence[Measured]) -> list[Chart]:
-    """Chart the intervals of all models, and the genes of each."""
+    """Chart the genes of each model, and the intervals of all."""
     charts: list[Chart] = []
-    if any(run.entries is not None for run in runs):
-        charts.append(_pit_bars(runs))
     for run in runs[:MAX_PICTURES]:
         if run.expected is not None:
             charts.append(_mean_points(run, run.expected))
             if run.is_count:
                 charts.append(_zero_points(run, run.expected))
+    if any(run.entries is not None for run in runs):
+        charts.append(_pit_bars(runs))
     return charts
 
 

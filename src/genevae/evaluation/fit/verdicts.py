@@ -18,6 +18,8 @@ __all__ = ["verdicts_of"]
 
 COVERED_WELL = (0.86, 0.94)
 """Coverage of 90 % intervals that is called good."""
+ADVICE = "train it longer, on more cells, or on fewer genes (--genes 2000)"
+"""Where a distribution per gene explains held-out cells as well as the model."""
 
 
 def verdicts_of(runs: Sequence[Measured], scores: Sequence[Score]) -> list[Verdict]:
@@ -34,13 +36,16 @@ def _bound(run: Measured) -> Verdict | None:
     gap = paired(run.bounds[1], run.base_log_prob[:MAX_BOUND], run.seed)
     if gap.low <= 0 <= gap.high:
         text = f"{run.name} explains held-out cells no better than a {base}: the difference may be chance."
-        return Verdict(text, "bad")
+        return Verdict(text, "bad", run.name, "no better than gene by gene", ADVICE)
     low, high = sorted((abs(gap.low), abs(gap.high)))
     better = gap.difference > 0
     return Verdict(
         f"{run.name} explains held-out cells {'better' if better else 'worse'} than a {base}, by "
         f"{_short(abs(gap.difference))} nats per cell ({_short(low)} to {_short(high)}).",
         "good" if better else "bad",
+        run.name,
+        f"{_short(abs(gap.difference))} nats {'better' if better else 'worse'} than gene by gene",
+        "" if better else ADVICE,
     )
 
 
@@ -66,6 +71,8 @@ def _coverage(run: Measured, scores: Sequence[Score]) -> Verdict | None:
     return Verdict(
         f"{run.name}: 90 % intervals cover {every} of entries, and {top} in the most expressed tenth of the genes.",
         tone,
+        run.name,
+        f"90 % intervals cover {every}",
     )
 
 
@@ -77,7 +84,7 @@ def _recovery(run: Measured, scores: Sequence[Score]) -> Verdict | None:
     lost = [name for name in run.baselines if name not in beaten]
     parts = [f"{how} than {_listed(some)}" for how, some in (("better", beaten), ("worse", lost)) if some]
     tone: Tone = "good" if not lost else "mixed" if beaten else "bad"
-    return Verdict(f"{run.name} predicts hidden molecules {', and '.join(parts)}.", tone)
+    return Verdict(f"{run.name} predicts hidden molecules {', and '.join(parts)}.", tone, run.name, ", ".join(parts))
 
 
 def _mean(run: Measured, scores: Sequence[Score]) -> Verdict | None:
@@ -88,7 +95,8 @@ def _mean(run: Measured, scores: Sequence[Score]) -> Verdict | None:
     share = f"{explained:.3g} %" if explained > 0 else "nothing"
     return Verdict(
         f"{run.name}: what it expects of each cell explains {share} of the variance of the median gene among the "
-        f"most expressed tenth; {run.baselines[-1]}: {line:.3g} %."
+        f"most expressed tenth; {run.baselines[-1]}: {line:.3g} %.",
+        who=run.name,
     )
 
 

@@ -127,6 +127,9 @@ def _verdict(labels: LabelPredictions, model: Prediction, seed: int) -> Verdict:
         f"best baseline, in {other.mean():.1f} %: {outcome} ({_points(gap.difference)} points; 95 % interval "
         f"{_points(gap.low)} to {_points(gap.high)}).",
         tone,
+        model.who,
+        f"{right.mean():.1f} % right ({best.who.partition(' on ')[0]} {other.mean():.1f} %)",
+        f"for labels, {best.who} does better" if tone == "bad" else "",
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genevae.evaluation.cell_selection import missing_requirement
-from genevae.evaluation.context import EvaluationContext
+from genevae.evaluation.context import LABEL_NAMES, EvaluationContext
 from genevae.evaluation.latent.embeddings import Embeddings, embed_cells
 from genevae.evaluation.latent.gene_embeddings import gene_similarity
 from genevae.evaluation.latent.integration import integrated
@@ -70,7 +71,9 @@ def _dimensions(embeddings: Embeddings) -> tuple[list[Score], list[Verdict]]:
         if role == "run":
             tone: Any = "good" if not n_dead else "mixed" if n_dead <= n / 2 else "bad"
             dead = f"{n_dead} of the {n} dimensions of {who} are dead: cells hardly differ in them."
-            verdicts.append(Verdict(dead if n_dead else f"All {n} dimensions of {who} are in use.", tone))
+            text = dead if n_dead else f"All {n} dimensions of {who} are in use."
+            advice = f"fewer dimensions would do: --n-latent {max(n - n_dead, 2)}" if tone == "bad" else ""
+            verdicts.append(Verdict(text, tone, who, f"{n - n_dead} of {n} dimensions in use", advice))
     return scores, verdicts
 
 
@@ -79,16 +82,26 @@ def _maps(embeddings: Embeddings) -> Iterator[Map]:
     shown = subsample(np.ones(len(embeddings.row_n), dtype=bool), N_SHOWN, embeddings.context.seed)
     rows = embeddings.row_n[shown]
     obs = embeddings.context.cells.obs.iloc[rows]
-    maps = [each for each in MAPS if each != "umap" or has_umap()]
+    maps = [each for each in reversed(MAPS) if each != "umap" or has_umap()]
     for name, z in embeddings.latents.items():
         spaces = {TITLES[each]: project_2d(each, z[shown], embeddings.context.seed, N_PROJECTED) for each in maps}
         part = embeddings.context.part_n(name).to_numpy(dtype=object)[rows]
         yield Map(
             title=f"Cells in the latent of {name}",
             spaces=spaces,
-            fields={**shown_fields(obs), "part in training": part},
+            fields={**_labels_first(shown_fields(obs)), "part in training": part},
             caption="Each dot is a cell. Distances within a cloud mean more than those between clouds.",
         )
+
+
+def _labels_first(fields: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put fields that say what a cell is before other categories, and these before numbers."""
+
+    def rank(name: str) -> tuple[bool, bool]:
+        is_number = np.issubdtype(fields[name].dtype, np.number)
+        return is_number, not any(part in name.lower() for part in LABEL_NAMES)
+
+    return {name: fields[name] for name in sorted(fields, key=rank)}
 
 
 def _variances(embeddings: Embeddings) -> Iterator[Bars]:

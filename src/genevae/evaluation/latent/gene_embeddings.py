@@ -96,4 +96,4 @@ def _verdict(name: str, found: dict[str, CoMembership]) -> Verdict:
     tone: Any = "good" if ahead > 0.005 else "bad" if ahead < -0.005 else "plain"
     how = "better than" if ahead > 0.005 else "worse than" if ahead < -0.005 else "as well as"
     numbers = f"AUROC {found[name].auroc:.3f} against {others[best]:.3f}; chance 0.5"
-    return Verdict(f"Gene vectors of {name} find genes of one set {how} {best} ({numbers}).", tone)
+    return Verdict(f"Gene vectors of {name} find genes of one set {how} {best} ({numbers}).", tone, name)

@@ -65,7 +65,13 @@ def _verdict(embeddings: Embeddings, name: str, found: dict[str, dict[str, float
     ahead = ours["Total"] - theirs["Total"]
     tone: Any = "good" if ahead > 0.01 else "bad" if ahead < -0.01 else "plain"
     how = "better than" if ahead > 0.01 else "worse than" if ahead < -0.01 else "as well as"
-    return Verdict(f"{name} integrates {batch} {how} PCA: {', '.join(parts)}.", tone)
+    total = f"scIB {ours['Total']:.2f} (PCA {theirs['Total']:.2f})"
+    mixed = ours["Batch correction"] >= theirs["Batch correction"]
+    advice = "" if tone != "bad" else (
+        f"for cell types, PCA is the better embedding of these cells: train it longer, or without {batch}" if mixed
+        else f"to mix {batch}, try --recipe adversarial"
+    )  # fmt: skip
+    return Verdict(f"{name} integrates {batch} {how} PCA: {', '.join(parts)}.", tone, name, total, advice)
 
 
 def _notes(embeddings: Embeddings, label: str, batch: str, rows: Any) -> Iterable[str]:

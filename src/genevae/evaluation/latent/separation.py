@@ -77,7 +77,7 @@ def _of_nuisance(name: str, baseline: str, field: str, low: float, high: float) 
     tone: Any = "good" if high < 0 else "bad" if low > 0 else "plain"
     of = "as" if how == "as much" else "than"
     return Verdict(
-        f"The latent of {name} holds {how} of {field} {of} {baseline}, by a cell's nearest neighbours.", tone
+        f"The latent of {name} holds {how} of {field} {of} {baseline}, by a cell's nearest neighbours.", tone, name
     )
 
 
@@ -115,7 +115,11 @@ def _verdict(name: str, baseline: str, gaps: dict[str, tuple[float, float]]) -> 
         f"predicts {', '.join(worse)} worse than {baseline}" if worse else "",
     ]
     tone: Any = "good" if better and not worse else "bad" if worse and not better else "mixed" if worse else "plain"
-    return Verdict(f"By a cell's nearest neighbours, {name} {'; '.join(filter(None, parts))}.", tone)
+    text = f"By a cell's nearest neighbours, {name} {'; '.join(filter(None, parts))}."
+    counts = [
+        f"{len(some)} {how}" for some, how in ((better, "better"), (worse, "worse"), (range(n_alike), "alike")) if some
+    ]
+    return Verdict(text, tone, name, f"{', '.join(counts)} (fields, against {baseline})")
 
 
 def leakage(embeddings: Embeddings) -> tuple[list[Score], list[Verdict]]:
@@ -177,17 +181,19 @@ def _enough(column: pd.Series[Any], fewest: int = 0) -> NDArray[np.int64]:
 def _leaks(embeddings: Embeddings, field: str, name: str, found: tuple[Metric, float, Values]) -> Verdict:
     """Say how much of what principal components hold is left in the latent."""
     if field in embeddings.models[name].in_latent:
-        return Verdict(f"{name} has a part of its latent for {field}, by design.")
+        return Verdict(f"{name} has a part of its latent for {field}, by design.", who=name)
     metric, nothing, values = found
     baseline = embeddings.baseline(name)
     value, plain = values[name][0], values[baseline][0]
     unit = "of cells" if metric is LEAKAGE else "of its variance"
     numbers = f"from {value:.0%} {unit} ({baseline} {plain:.0%}, chance {nothing:.0%})"
     if plain - nothing < 0.02:
-        return Verdict(f"{field} can hardly be read from expression; in {name} it is read {numbers}.", "plain")
+        return Verdict(f"{field} can hardly be read from expression; in {name} it is read {numbers}.", "plain", name)
     left = (value - nothing) / (plain - nothing)
     if left <= 0.25:
-        return Verdict(f"{name} was given {field} and has removed it: its latent predicts it right {numbers}.", "good")
+        text = f"{name} was given {field} and has removed it: its latent predicts it right {numbers}."
+        return Verdict(text, "good", name)
     how = "still holds much of" if left < 0.9 else "holds as much as expression does of"
     tone: Any = "mixed" if left < 0.9 else "bad"
-    return Verdict(f"The latent of {name} {how} {field}, which it was given: that is read right {numbers}.", tone)
+    text = f"The latent of {name} {how} {field}, which it was given: that is read right {numbers}."
+    return Verdict(text, tone, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -132,7 +132,8 @@ def verdicts_of(results: Sequence[StateResult]) -> list[Verdict]:
         here = [one for one in results if one.case.held_out is held_out]
         for who in dict.fromkeys(name for one in here for name in one.predictions):
             mine = [one for one in here if who in one.predictions]
-            found += [_against_main(mine, who, held_out), *_against_best(mine, who, held_out)]
+            main, best = _against_main(mine, who, held_out), _against_best(mine, who, held_out)
+            found += [replace(main, short="") if best else main, *best]  # the best baseline is what a run has to beat
             found.append(_against_no_change(mine, who, held_out))
     return found
 
@@ -149,7 +150,7 @@ def _against_main(mine: Sequence[StateResult], who: str, held_out: bool) -> Verd
         f"{who} beats {baselines} on {won or 'none'} of {n} {PARTS[held_out]} (Pearson of the shift {means[0]:.2f} "
         f"against {means[1]:.2f}; noise allows {means[2]:.2f}){tail}."
     )
-    return Verdict(text, _tone(won, n))
+    return Verdict(text, _tone(won, n), who, f"r = {means[0]:.2f} ({baselines} {means[1]:.2f})")
 
 
 def _against_best(mine: Sequence[StateResult], who: str, held_out: bool) -> list[Verdict]:
@@ -160,7 +161,15 @@ def _against_best(mine: Sequence[StateResult], who: str, held_out: bool) -> list
     if best == who:
         return []
     text = f"{best}, which needs no model of cells, does better than {who} on {PARTS[held_out]}"
-    return [Verdict(f"{text} (Pearson of the shift {means[best]:.2f} against {means[who]:.2f}).", "bad")]
+    return [
+        Verdict(
+            f"{text} (Pearson of the shift {means[best]:.2f} against {means[who]:.2f}).",
+            "bad",
+            who,
+            f"r = {means[who]:.2f} ({best} {means[best]:.2f})",
+            f"for what-ifs, {best} is the better answer",
+        )
+    ]
 
 
 def _against_no_change(mine: Sequence[StateResult], who: str, held_out: bool) -> Verdict:
@@ -174,7 +183,7 @@ def _against_no_change(mine: Sequence[StateResult], who: str, held_out: bool) ->
         f"The cells that {who} predicts lie nearer to the true ones than unchanged cells do on {won or 'none'} of "
         f"{len(mine)} {PARTS[held_out]} (E-distance){tail}."
     )
-    return Verdict(text, "plain" if won == len(mine) else _tone(won, len(mine)))  # to beat no change is no merit
+    return Verdict(text, "plain" if won == len(mine) else _tone(won, len(mine)), who)  # to beat no change is no merit
 
 
 def _tone(won: int, n: int) -> Any:

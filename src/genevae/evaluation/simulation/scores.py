@@ -28,7 +28,7 @@ from genevae.metrics.simulation import (
     properties,
     two_sample_auc,
 )
-from genevae.report.records import Role, Score, Verdict
+from genevae.report.records import Role, Score, Tone, Verdict
 
 __all__ = ["MIN_OF_TYPE", "Group", "Likeness", "Simulated", "scores_of", "verdicts_of"]
 
@@ -167,21 +167,24 @@ def _recognised(made: Simulated, ceiling: float, baseline: float) -> Verdict:
         f"A random forest {how} the cells that {made.who} simulates from real ones: AUC {auc:.2f}, 0.5 being chance "
         f"(training cells {ceiling:.2f}, the best baseline {baseline:.2f})."
     )
-    return Verdict(text, "good" if auc <= GOOD_AUC else "mixed" if auc <= FAIR_AUC and auc < baseline else "bad")
+    tone: Tone = "good" if auc <= GOOD_AUC else "mixed" if auc <= FAIR_AUC and auc < baseline else "bad"
+    advice = "its simulated cells are no stand-in for real ones" if tone == "bad" else ""
+    return Verdict(text, tone, made.who, f"AUC {auc:.2f} (real cells {ceiling:.2f})", advice)
 
 
 def _copied(made: Simulated) -> Verdict:
     ratio = made.scores[MEMORISATION]
     text = f"Cells that {made.who} simulates lie {ratio:.2f} times as far from training cells as real cells do"
     if ratio < COPIED:
-        return Verdict(f"{text}: they may be copies, or lack the noise of real cells.", "bad")
+        return Verdict(f"{text}: they may be copies, or lack the noise of real cells.", "bad", made.who)
     if ratio > FAR:
-        return Verdict(f"{text}: many lie where no real cell is.", "mixed")
-    return Verdict(f"{text}: they are no copies.", "good")
+        return Verdict(f"{text}: many lie where no real cell is.", "mixed", made.who)
+    return Verdict(f"{text}: they are no copies.", "good", made.who)
 
 
 def _differing(made: Simulated, ceiling: float) -> Verdict:
     slope = made.scores[TYPE_SLOPE]
     text = f"Between types, the cells that {made.who} simulates differ {slope:.2f} times as much as real ones"
     off = abs(slope - ceiling)
-    return Verdict(f"{text} (training cells {ceiling:.2f}).", "good" if off < 0.1 else "mixed" if off < 0.3 else "bad")
+    tone: Tone = "good" if off < 0.1 else "mixed" if off < 0.3 else "bad"
+    return Verdict(f"{text} (training cells {ceiling:.2f}).", tone, made.who)

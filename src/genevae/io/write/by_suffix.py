@@ -13,11 +13,11 @@ from genevae.io.overwrite import require_free
 from genevae.io.write.anndata import STORES, Block, require_store, write_store
 from genevae.io.write.mtx import write_batch_file, write_mtx
 from genevae.io.write.npy import require_npy, write_npy
-from genevae.io.write.table import write_table
+from genevae.io.write.table import PARQUET, TABLES, require_pyarrow, write_table
 
 __all__ = ["OUTPUTS", "require_output", "write_output"]
 
-OUTPUTS = (*STORES, ".csv", ".tsv", ".npy", ".h5", ".mtx")
+OUTPUTS = (*STORES, *TABLES, PARQUET, ".npy", ".h5", ".mtx")
 """Suffixes of results. ``.mtx`` is a folder, which may also have no suffix."""
 
 
@@ -34,6 +34,7 @@ def require_output(path: Path, overwrite: bool, reads: Iterable[object]) -> None
     elif path.suffix == ".npy":
         require_npy(path, overwrite, reads)
     elif path.suffix in ("", *OUTPUTS):
+        require_pyarrow(path)
         require_free(path, overwrite, reads)
     else:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, OUTPUTS)}")
@@ -52,8 +53,8 @@ def write_output(
     Parameters
     ----------
     path
-        A store, .h5ad or .zarr; .csv, .tsv or .npy, for its main array alone; .h5, a batch file; .mtx or no suffix, a
-        folder in Cell Ranger's format.
+        A store, .h5ad or .zarr; .csv, .tsv, .parquet or .npy, for its main array alone; .h5, a batch file; .mtx or no
+        suffix, a folder in Cell Ranger's format.
     blocks
         Blocks of rows.
     obs, var, uns
@@ -69,7 +70,6 @@ def write_output(
     if path.suffix in STORES:
         write_store(path, blocks, obs, var, uns, others=others)
     else:
-        write = {".csv": write_table, ".tsv": write_table, ".npy": write_npy, ".h5": write_batch_file}.get(
-            path.suffix, write_mtx
-        )
+        by_suffix = {".npy": write_npy, ".h5": write_batch_file}
+        write = write_table if path.suffix in (*TABLES, PARQUET) else by_suffix.get(path.suffix, write_mtx)
         write(path, blocks, obs, var)
