@@ -267,3 +267,10 @@ def test_options_of_other_packages_on_the_command_line(capsys):
     ]
     assert "the option --max-epochs is --epochs here" in capsys.readouterr().err
     assert with_our_options(["fit", "--epochs", "3"], known) is None
+
+
+def test_metrics_have_public_names():
+    assert gv.metrics.accuracy(["a", "b"], ["a", "a"]) == 0.5
+    assert all(callable(getattr(gv.metrics, name)) for name in gv.metrics.__all__)
+    with pytest.raises(AttributeError, match="Did you mean 'silhouette_n'"):
+        _ = gv.metrics.silhouette
