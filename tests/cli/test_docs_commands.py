@@ -12,7 +12,7 @@ from genevae.recipes.describe import settings_of
 from genevae.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md")))]
 
 
 def code(page: str) -> list[str]:
