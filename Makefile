@@ -35,7 +35,7 @@ $(VENV)/docs: $(BIN)/genevae
 	@touch $@
 
 docs: $(VENV)/docs  ## Build the site in build/docs: warnings are errors, every code cell is run, no network is needed
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
 
 lint: $(VENV)/dev  ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -28,7 +28,8 @@ extensions = [
     "sphinx_design",
     "genevae_docs",
 ]
-exclude_patterns = ["_ext", "_static", "images", "Thumbs.db", ".DS_Store"]
+exclude_patterns = ["_ext", "_static", "_templates", "images", "Thumbs.db", ".DS_Store"]
+templates_path = ["_templates"]
 nitpicky = False
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -51,7 +52,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
 # API
 autosummary_generate = True
 autosummary_ignore_module_all = False
-autodoc_default_options = {"no-value": True}
+autodoc_default_options = {"no-value": True, "exclude-members": "input_function"}  # a function of PyTorch
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
