@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-from genevae_docs import pages_without_data  # noqa: E402 - it lies in the folder above
+from from_package import pages_without_data  # noqa: E402 - it lies in the folder above
 
 project = "genevae"
 author = "The genevae developers"
@@ -31,6 +31,7 @@ extensions = [
 exclude_patterns = ["_ext", "_static", "_templates", "images", "Thumbs.db", ".DS_Store"]
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # or --option would become –option
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # Markdown and code cells
@@ -44,6 +45,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_excludepatterns = pages_without_data(HERE)
 nb_merge_streams = True
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for `genevae`
 os.environ["MATPLOTLIBRC"] = str(HERE / "_ext" / "matplotlibrc")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GENEVAE_TRUST_FILES", "1")
@@ -72,6 +74,9 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "use_repository_button": False,
+    "navbar_persistent": [],
+    "navbar_center": [],
+    "navbar_end": [],
     "show_toc_level": 2,
     "show_navbar_depth": 1,
     "home_page_in_toc": False,
