@@ -31,7 +31,6 @@ extensions = [
 exclude_patterns = ["_ext", "_static", "_templates", "images", "Thumbs.db", ".DS_Store"]
 templates_path = ["_templates"]
 nitpicky = False
-smartquotes = False  # or --option would become –option
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # Markdown and code cells

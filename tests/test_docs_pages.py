@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CODE_OF_CONDUCT.md", *sorted(DOCS.glob("**/*.md"))]
 THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.name != "index.md"]
-FENCE = re.compile(r"^( *)(`{3,}|:{3,})([^\n]*)\n(.*?)^\1\2 *$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*\Z", re.DOTALL)
 QUICK = {"README.md", "index.md", "first-model.md", "choose.md", "nb.md"}
 """Pages whose blocks run in every test; the others' in `make test-all`, and their cells in `make docs`."""
@@ -194,11 +193,12 @@ def test_a_page_ends_with_what_to_read_next(page: Path) -> None:
 
 def blocks_of(page: Path) -> Iterator[tuple[str, str, str]]:
     """Yield the language, the code and what it says before it, of each block that is Python or a command line."""
-    text = page.read_text(encoding="utf-8")
-    for block in re.finditer(r"^( *)```(\w*) *\n(.*?)^\1``` *$", text, re.DOTALL | re.MULTILINE):
+    text, at = page.read_text(encoding="utf-8"), 0
+    while block := re.compile(r"^( *)```([^`\n]*)\n(.*?)^\1``` *$", re.DOTALL | re.MULTILINE).search(text, at):
         code = "\n".join(line.removeprefix(block[1]) for line in block[3].splitlines())
-        if block[2] in {"python", "", "bash"}:
-            yield block[2], code, text[: block.start()]
+        if block[2].strip() in {"python", "", "bash"}:
+            yield block[2].strip(), code, text[: block.start()]
+        at = block.end()
 
 
 def why_not_run(before: str) -> str:
@@ -236,6 +236,7 @@ def stand_in(make_adata: Callable[..., AnnData]) -> Callable[[], AnnData]:
         adata.obs["compound"] = pd.Categorical(np.where(treated, "BPAF", "control"))
         adata.obs["experiment"] = adata.obs["batch"]
         adata.obs["dose"] = np.where(treated, rng.choice([0.1, 1.0, 10.0], n), 0.0)
+        adata.layers["log_normalised"] = np.log1p(adata.X.toarray())
         return adata
 
     return make
@@ -250,7 +251,7 @@ def sandbox(
     fit = gv.fit
 
     def short(*args: Any, **options: Any) -> gv.Trained:
-        options |= {"epochs": 1, "progress": False, "folds": 0, "hidden": (8,)}
+        options |= {"overwrite": "out" in options, "epochs": 1, "progress": False, "folds": 0, "hidden": (8,)}
         if isinstance(options.get("genes"), int):
             options["genes"] = 20
         return fit(*args, **options)
@@ -259,6 +260,9 @@ def sandbox(
         adata = stand_in()
         for name in ("cells.h5ad", "untreated.h5ad", "other_cells.h5ad", "query.h5ad", "dense.h5ad", "csc.h5ad"):
             adata.write_h5ad(name)
+        (tmp_path / "batches").mkdir()
+        adata.write_h5ad("batches/one.h5ad")
+        adata.to_df().assign(study=adata.obs["study"].astype(str)).to_csv("samples.csv.gz")
         model = short(adata, "nb", condition=["condition", "cell_type"], control={"condition": "ctrl"}, batch="donor")
         gv.save(model, "run")
         save = gv.save
@@ -287,8 +291,18 @@ def check_commands(code: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "language", "code"), BLOCKS)
-def test_block_of_a_page_runs(page: Path, language: str, code: str, sandbox: Callable[[], dict[str, Any]]) -> None:
+def test_block_of_a_page_runs(
+    page: Path,
+    language: str,
+    code: str,
+    sandbox: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     if language != "python":
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.toml").write_text('recipe = "nb"\n', encoding="utf-8")
         check_commands(code)
         return
     names = sandbox()

@@ -68,7 +68,10 @@ def _escaped(text: str) -> str:
     """Return the text with asterisks of file patterns as they are, and with double backquotes as single ones."""
     pieces = re.split(r"(`[^`\n]*`)", re.sub(r"(?<!`)``(?!`)", "`", text))
     pattern = re.compile(r"(?<=[\w\"., /])\*(?=[\w.,\"])(?!\[)")
-    return "".join(each if each.startswith("`") else pattern.sub(r"\\*", each) for each in pieces)
+    return "".join(
+        each if each.startswith("`") else re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", pattern.sub(r"\\*", each))
+        for each in pieces
+    )
 
 
 def shown(value: Any) -> str:
