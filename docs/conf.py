@@ -48,7 +48,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ["MATPLOTLIBRC"] = str(HERE / "_ext" / "matplotlibrc")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GENEVAE_TRUST_FILES", "1")
-os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
+os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning,ignore:IProgress not found")
 
 # API
 autosummary_generate = True
