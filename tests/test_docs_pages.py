@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -291,6 +292,75 @@ def check_commands(code: str) -> None:
         words = shlex.split(line.split("#")[0])
         if words[:1] == ["genevae"] and words[1:2] != ["slurm"]:
             app.parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+ELSEWHERE = ("slurm", "demo", "download", "evaluate", "--resume", "--help", "--from")
+"""Commands with stories of their own, or that need a cluster, a network or hours; their options are checked above."""
+SMALLER = {
+    "--genes": "20", "--n-genes": "10", "--min-genes": "5", "--n": "20", "--each": "n_latent=2,3", "--epochs": "1",
+    "--device": "cpu",
+}  # fmt: skip
+"""Values for data of 30 genes."""
+
+
+def smaller(words: list[str]) -> list[str]:
+    """Return a command for small data."""
+    for name, value in SMALLER.items():
+        if name in words and not words[words.index(name) + 1].endswith(".txt"):
+            words[words.index(name) + 1] = value
+    if words[0] in {"fit", "sweep"}:
+        words += [] if "--epochs" in words else ["--epochs", "1"]
+    if words[0] == "fit":
+        words += ["--hidden", "8", "--folds", "0"]
+    return words
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Return the commands of a page that can run on small data, in order."""
+    lines = [
+        line
+        for language, code, before in blocks_of(page)
+        if language != "python" and not why_not_run(before)
+        for line in code.replace("\\\n", " ").splitlines()
+    ]
+    found = [shlex.split(line.split("#")[0])[1:] for line in lines if line.startswith("genevae ")]
+    return [smaller(words) for words in found if not set(words) & set(ELSEWHERE)]
+
+
+def exit_code(main: Callable[[list[str]], None], words: list[str]) -> Any:
+    try:
+        main(words)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+WITH_COMMANDS = [page for page in PAGES if page.parent.name != "tutorials" and commands_of(page)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_commands_of_a_page_run_in_order(
+    page: Path, sandbox: Callable[[], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genevae.cli import main
+
+    adata = sandbox()["adata"]
+    Path("atlas").mkdir()
+    for half in (0, 1):
+        adata[half::2].write_h5ad(f"atlas/{half}.h5ad")
+    adata.obs[["cell_type"]].rename(columns={"cell_type": "kind"}).to_csv("labels.csv")
+    adata.to_df().T.to_csv("genes_by_samples.csv.gz")
+    for words in commands_of(page):
+        out = Path(words[words.index("--out") + 1]) if "--out" in words else Path("none")
+        shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+        for word in words:
+            if word.endswith(".h5ad") and not Path(word).exists() and word != str(out):
+                adata.write_h5ad(word)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = exit_code(main, words)
+        assert not code, f"genevae {shlex.join(words)}: {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize(("page", "language", "code"), BLOCKS)
