@@ -42,6 +42,8 @@ nb_execution_cache_path = os.environ.get("GENEVAE_DOCS_CACHE", str(HERE.parent /
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
+if (HERE.parents[1] / "shared" / "data").is_dir():  # where tests and examples expect the real data sets
+    os.environ.setdefault("GENEVAE_DATA", str(HERE.parents[1] / "shared" / "data"))
 nb_execution_excludepatterns = pages_without_data(HERE)
 nb_merge_streams = True
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for `genevae`
