@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all cases lint format bench bench-scale bench-systems results clean
+.PHONY: help demo test test-all cases docs lint format bench bench-scale bench-systems results clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,13 @@ test-all: $(VENV)/dev  ## Run the slow tests too
 
 cases: $(VENV)/dev  ## Run the scripts of what once went wrong, in ../shared/cases
 	$(BIN)/python benchmarks/cases.py $(CASES)
+
+$(VENV)/docs: $(BIN)/genevae
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/docs  ## Build the site in build/docs: warnings are errors, every code cell is run, no network is needed
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
 
 lint: $(VENV)/dev  ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -13,8 +13,12 @@ import genevae
 
 ROOT = Path(genevae.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-FILES = [*sorted(ROOT.rglob("*.py")), *sorted(REPOSITORY.glob("examples/*.py"))]
-PAGES = [*sorted(REPOSITORY.glob("docs/*.md")), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+FILES = [
+    *sorted(ROOT.rglob("*.py")),
+    *sorted(REPOSITORY.glob("examples/*.py")),
+    *sorted(REPOSITORY.glob("docs/**/*.py")),
+]
+PAGES = [*sorted(REPOSITORY.glob("docs/**/*.md")), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
 IN_NAMES = frozenset(
     """

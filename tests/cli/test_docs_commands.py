@@ -12,7 +12,7 @@ from genevae.recipes.describe import settings_of
 from genevae.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md")))]
 
 
 def code(page: str) -> list[str]:
@@ -52,7 +52,7 @@ def any_option() -> set[str]:
     """Return the options of all commands."""
     of_data = [["data", name] for name in app["data"] if not name.startswith("-")]
     calls = [*of_data, *([name] for name in COMMANDS if name not in {"data", "recipes", "slurm"})]
-    return {"--setup", "--partition", "--each", "--help", "--version"}.union(*map(options_of, calls))
+    return {"--setup", "--partition", "--each", "--submit", "--help", "--version"}.union(*map(options_of, calls))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -56,7 +56,8 @@ def dose_response(
     m(d) is the measured mean of the cells after the shift that
     :func:`~genevae.tasks.counterfactual.counterfactual` predicts for dose d. Members besides the model are a line in
     log(dose) between the doses of training, the best monotone curve, and the nearest dose.
-    EC50 is the dose where |m(d) − m(0)| first reaches half of its largest value, interpolated linearly in log(dose).
+    EC50 is the dose where ``|m(d) − m(0)|`` first reaches half of its largest value, interpolated
+    linearly in log(dose).
 
     Parameters
     ----------
