@@ -272,10 +272,12 @@ def sandbox(
         save = gv.save
         monkeypatch.setattr(gv, "fit", short, raising=False)
         monkeypatch.setattr(gv, "save", lambda model, path: save(model, path, overwrite=True), raising=False)
+        monkeypatch.setattr(gv.Trained, "save", lambda model, path: save(model, path, overwrite=True))
         import scanpy as sc
 
         monkeypatch.setattr(sc.pp, "neighbors", lambda *_, **__: None)  # scanpy's, and slow where it is compiled first
         monkeypatch.setattr(sc.tl, "umap", lambda *_, **__: None)
+        monkeypatch.setattr(sc.pl, "umap", lambda *_, **__: None)
         names = dict.fromkeys(("adata", "cells", "query", "atlas"), adata)
         return {"gv": gv, "sc": sc, "model": model, "reference": model, **names}
 
