@@ -224,7 +224,7 @@ def _left(at: int, total: int, seconds: float) -> str:
 def _duration(seconds: float) -> str:
     """Return a duration in words.
 
-    >>> _duration(42), _duration(150), _duration(7300)
+    >>> _duration(42), _duration(160), _duration(7300)
     ('42 s', '3 min', '2 h 2 min')
     """
     if seconds < 100:

@@ -167,7 +167,7 @@ def test_a_perturbation_from_end_to_end(shared_data: Callable[[str], Path], tmp_
     run, out = tmp_path / "run", tmp_path / "cf.h5ad"
     main([
         "fit", str(kang), "--recipe", "nb", "--condition", "cell_type", "--condition", "condition",
-        "--control", "condition=ctrl", "--genes", "1500", "--epochs", "15", "--out", str(run),
+        "--control", "condition=ctrl", "--genes", "1500", "--epochs", "15", "--folds", "1", "--out", str(run),
     ])  # fmt: skip
     main(["counterfactual", str(run), str(kang), "--set", "condition=ctrl", "--n-draws", "3", "--out", str(out)])
     answer, real = ad.read_h5ad(out), ad.read_h5ad(kang)
