@@ -274,3 +274,11 @@ def test_metrics_have_public_names():
     assert all(callable(getattr(gv.metrics, name)) for name in gv.metrics.__all__)
     with pytest.raises(AttributeError, match="Did you mean 'silhouette_n'"):
         _ = gv.metrics.silhouette
+
+
+def test_a_model_says_that_it_keeps_no_cells(shared, tmp_path):
+    with pytest.raises(DataError, match="give the cells"):
+        shared[0].get_latent_representation()
+    shared[1].write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(GenevaeError, match="takes the run first, and then the data"):
+        gv.embed(tmp_path / "cells.h5ad", shared[0])

@@ -204,7 +204,7 @@ NAMES = {
     "from_csv": "read",
     "seed": "fit(adata, seed=1): every function has its own seed",
     "pp": "highly_variable, pseudobulk and inspect; or scanpy's pp",
-    "tl": "embed, cluster, classify and the other tasks; with key_added, they add to the given AnnData",
+    "tl": "embed, cluster, classify, effect and the other tasks; with key_added, they add to the given AnnData",
     "pl": "embed, whose result scanpy's pl draws; evaluate draws a report",
 }
 """For other functions of theirs, what answers them here."""

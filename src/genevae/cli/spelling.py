@@ -11,7 +11,9 @@ from genevae.peers import ALIASES, RENAMED
 __all__ = ["respelled", "with_our_options"]
 
 SHORT = {"-o": "--out", "-i": "--data", "-n": "--n"}
-LISTS = frozenset({"--condition", "--continuous", "--combine", "--context", "--by", "--to"})
+LISTS = frozenset(
+    {"--condition", "--continuous", "--combine", "--context", "--by", "--to", "--covariates", "--conditions"}
+)
 """Options that take several names."""
 SUFFIXES = (".h5ad", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".gz", ".npz", ".npy", ".mtx", ".loom", ".parquet")
 """Of files, which are no names."""

@@ -212,7 +212,8 @@ def _require_manifest(path: Path, manifest: str) -> None:
         return
     if (path / START).is_file():
         raise RunError(f"{path} holds no model yet; training is unfinished. Continue with genevae fit --resume {path}")
-    raise RunError(f"{path} is not a model folder: it has no {manifest}.")
+    hint = " It is a file: a command takes the run first, and then the data (genevae embed RUN DATA)."
+    raise RunError(f"{path} is not a model folder: it has no {manifest}.{hint if path.is_file() else ''}")
 
 
 def _seal(content: Mapping[str, Any]) -> str:

@@ -112,8 +112,10 @@ class Trained(TaskMethods):
 
         return genevae.load(*arguments, **options)
 
-    def get_latent_representation(self, adata: Any, **options: Any) -> Any:
+    def get_latent_representation(self, adata: Any = None, **options: Any) -> Any:
         """Return the means of the latent as an array, cells × latent; the name is that of scvi-tools."""
+        if adata is None:
+            raise DataError("A model does not keep its data: give the cells, as in model.embed(adata).")
         return self.embed(adata, **options).obsm["X_genevae"]
 
     def get_normalized_expression(self, adata: Any, **options: Any) -> Any:
