@@ -27,10 +27,6 @@ class Settings:
     ----------
     progress
         Whether the progress of long work is shown: a bar on a terminal and in a notebook, else one line a minute.
-    verbosity
-        The level of the logger ``genevae``: "debug", "info" (the default), "warning" or "error".
-    num_threads
-        Threads that PyTorch computes with.
     """
 
     def __init__(self) -> None:
@@ -38,7 +34,7 @@ class Settings:
 
     @property
     def verbosity(self) -> str:
-        """The level of the logger."""
+        """The level of the logger ``genevae``: "debug", "info" (the default), "warning" or "error"."""
         return logging.getLevelName(LOGGER.getEffectiveLevel() if LOGGER.level else logging.INFO).lower()
 
     @verbosity.setter
