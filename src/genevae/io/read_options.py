@@ -50,9 +50,11 @@ class ReadOptions:
         A table of two columns, the name of a gene in the data and the name to use. Other genes keep theirs, as does a
         gene whose new name another has already.
     counts_glob
-        A pattern of the names of the matrices in a folder of chunks, such as ``human_*.npz``; by default ``*counts*.npz``.
+        A pattern of the names of the matrices in a folder of chunks, such as ``human_*.npz``; by default
+        ``*counts*.npz``.
     metadata_glob
-        A pattern of the names of their tables, such as ``human_*.pkl``; by default ``*metadata*.pkl``, .pkl.gz or .parquet.
+        A pattern of the names of their tables, such as ``human_*.pkl``; by default ``*metadata*.pkl``, .pkl.gz or
+        .parquet.
         A matrix and its table have the same text in place of each ``*``, apart from words such as counts and metadata.
     max_cells_per_batch
         Cells of each batch file at most: a random sample, the same whenever the file is read; all by default.
