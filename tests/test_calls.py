@@ -153,7 +153,7 @@ def test_functions_of_other_packages_are_ours_or_answered(shared):
     with pytest.raises(AttributeError, match="Did you mean 'embed'"):
         _ = model.embedd
     for ours in METHOD_ALIASES.values():
-        assert hasattr(gv, ours)
+        assert hasattr(gv.Trained, ours)
 
 
 def test_a_model_fits_on_a_screen(shared, tmp_path):

@@ -72,6 +72,18 @@ def test_work_that_fails_ends_its_progress(lines):
     assert lines() == ["epoch 1/2"]
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_work_inside_other_work_is_silent(shown, lines):
+    with progress("evaluating", 2, shown) as outer:
+        with progress("cells", 5) as inner:
+            inner(5)
+        outer(2)
+    assert lines() == (["evaluating 2/2"] if shown else [])
+    with progress("cells", 5) as advance:
+        advance(5)
+    assert lines()[-1] == "cells 5/5"
+
+
 def test_the_setting_of_the_session_is_kept_to(lines, monkeypatch):
     monkeypatch.setattr(settings, "progress", False)
     with progress("epoch", 2) as advance:

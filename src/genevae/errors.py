@@ -4,6 +4,7 @@
 
     GenevaeError            an error that the user can fix; the command line prints it and exits with 2
     ├── DataError           a file, a table, a matrix or an argument is not valid
+    │   └── LayerError      data have no such layer
     ├── GeneError           the genes of the data and of the model do not match
     ├── CategoryError       a covariate, or one of its values, is unknown
     ├── RecipeError         a recipe, or one of its settings, is unknown or not suitable for the data
@@ -30,6 +31,7 @@ __all__ = [
     "GeneError",
     "GenevaeError",
     "GenevaeWarning",
+    "LayerError",
     "RecipeError",
     "RunError",
     "TrainingError",
@@ -54,6 +56,10 @@ class GenevaeError(Exception):
 
 class DataError(GenevaeError):
     """A file, a table, a matrix or an argument is not valid."""
+
+
+class LayerError(DataError):
+    """Data have no such layer."""
 
 
 class GeneError(GenevaeError):

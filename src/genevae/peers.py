@@ -8,8 +8,8 @@ from typing import Any
 from genevae.errors import RecipeError, nearest, warn
 
 __all__ = [
-    "ALIASES", "METHODS", "METHOD_ALIASES", "NAMES", "OPTIONS", "RENAMED", "alias", "peer_name", "peer_option",
-    "translated",
+    "ALIASES", "METHODS", "METHOD_ALIASES", "NAMES", "OPTIONS", "RENAMED", "alias", "our_option",
+    "peer_name", "peer_option", "translated",
 ]  # fmt: skip
 
 CONVERTED: dict[str, tuple[str, str, Callable[[Any], dict[str, Any]]]] = {
@@ -209,7 +209,8 @@ NAMES = {
 }
 """For other functions of theirs, what answers them here."""
 
-METHOD_ALIASES = {name: ours for name, ours in ALIASES.items() if ours not in {"fit", "read", "load", "RECIPES"}}
+_NO_METHODS = {"RECIPES", "fit", "from_arrays", "highly_variable", "inspect", "load", "pseudobulk", "read"}
+METHOD_ALIASES = {name: ours for name, ours in ALIASES.items() if ours not in _NO_METHODS}
 """Methods of theirs that are the same here under another name; they work, with a note."""
 METHODS = {
     **NAMES,
@@ -225,6 +226,7 @@ METHODS = {
     "to_device": 'load(path, device="cuda")',
     "to": 'load(path, device="cuda")',
     "eval": "embed and the other tasks, which evaluate without gradients",
+    "summary": "history, recipe and schema; repr(model) summarises them",
     "get_elbo": "evaluate",
     "get_reconstruction_error": "evaluate",
     "get_marginal_ll": "evaluate",
@@ -257,7 +259,7 @@ def peer_option(name: str, known: Iterable[str] | None = None) -> RecipeError | 
     plain = name.removeprefix("--").replace("-", "_")
     if not any(plain in names for names in (CONVERTED, OPTIONS, RENAMED)):
         return None
-    option, remark = (CONVERTED.get(plain) or OPTIONS.get(plain) or (_ours(plain, known), ""))[:2]
+    option, remark = (CONVERTED.get(plain) or OPTIONS.get(plain) or (our_option(plain, known), ""))[:2]
     option, _, setting = option.partition(".")
     if known is not None and option not in set(known):
         return None
@@ -288,7 +290,7 @@ def translated(options: Mapping[str, Any], known: Iterable[str]) -> dict[str, An
             warn(f"The option {name} is {title.replace('.', ' ')} here: {remark}.")
             ours |= convert(value)
             continue
-        option, _, setting = _ours(name, known).partition(".")
+        option, _, setting = our_option(name, known).partition(".")
         if name in known:
             option, setting = name, ""
         elif option not in known:
@@ -312,7 +314,7 @@ def _listed(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def _ours(name: str, known: Iterable[str] | None) -> str:
+def our_option(name: str, known: Iterable[str] | None) -> str:
     """Return what an option is called here; of several, the one that the function has."""
     ours = RENAMED.get(name, name)
     if isinstance(ours, str):

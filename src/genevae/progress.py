@@ -21,6 +21,10 @@ Advance = Callable[..., None]
 """``advance(n, text)``: so many more are done; the text says how it goes."""
 
 
+_ACTIVE: list[object] = []
+"""Work whose progress is shown, or silenced: what it calls shows none of its own."""
+
+
 def _plain(number: int) -> str:
     return f"{number:,}"
 
@@ -34,7 +38,7 @@ def progress(
     after: float = 0.0,
     written: Callable[[int], str] = _plain,
 ) -> Iterator[Advance]:
-    """Show the progress of ``total`` pieces of work; yield what advances it.
+    """Show the progress of ``total`` pieces of work; yield what advances it. Work inside other such work is silent.
 
     Parameters
     ----------
@@ -49,9 +53,22 @@ def progress(
     written
         How a number of pieces is written.
     """
-    if not (shown and settings.progress and total):
-        yield lambda _number=1, _text="": None
-        return
+    is_inner = bool(_ACTIVE)
+    token = object()
+    _ACTIVE.append(token)
+    try:
+        if is_inner or not (shown and settings.progress and total):
+            yield lambda _number=1, _text="": None
+        else:
+            with _shown(title, total, done, after, written) as advance:
+                yield advance
+    finally:
+        _ACTIVE.remove(token)
+
+
+@contextmanager
+def _shown(title: str, total: int, done: int, after: float, written: Callable[[int], str]) -> Iterator[Advance]:
+    """Open a display, when the work has taken long enough, and close it at the end."""
     display = _display(title, total)
     started, at, is_open = time.monotonic(), done, False
 

@@ -35,7 +35,7 @@ class Settings:
     @property
     def verbosity(self) -> str:
         """The level of the logger ``genevae``: "debug", "info" (the default), "warning" or "error"."""
-        return logging.getLevelName(LOGGER.getEffectiveLevel() if LOGGER.level else logging.INFO).lower()
+        return logging.getLevelName(LOGGER.level or logging.INFO).lower()
 
     @verbosity.setter
     def verbosity(self, level: str | int) -> None:

@@ -14,12 +14,12 @@ import pytest
 import genevae as gv
 from genevae.cli import main
 from genevae.cli.fit import fit as fit_command
-from genevae.errors import GenevaeError, RecipeError
+from genevae.errors import GenevaeError, GenevaeWarning, RecipeError
 from genevae.io.read_options import ReadOptions
 from genevae.recipes.describe import meanings
 from genevae.recipes.nb import CountModel, ZeroInflated
 from genevae.recipes.registry import RECIPES
-from genevae.runs.config import PARTS
+from genevae.runs.config import PARTS, FitConfig
 from genevae.runs.config_file import read_config
 from genevae.training.callbacks import Callback
 from genevae.training.settings import Training
@@ -209,3 +209,10 @@ def test_an_option_means_the_same_wherever_it_is_described(record: type) -> None
     for name, meaning in meanings(record).items():
         assert of_fit[name] == meaning
         assert of_command.get(name, meaning).startswith(re.split(r"[;:.]", meaning)[0])
+
+
+def test_an_option_of_another_package_in_a_config_is_not_lost() -> None:
+    with pytest.warns(GenevaeWarning, match="batch_key is batch here"):
+        assert FitConfig.from_flat({"batch_key": "donor"}).covariates.batch == "donor"
+    with pytest.raises(RecipeError, match="no option 'batsh'"):
+        FitConfig.from_flat({"batsh": "donor"})

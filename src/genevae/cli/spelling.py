@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 
-from genevae.peers import ALIASES, RENAMED
+from genevae.peers import ALIASES, RENAMED, our_option
 
 __all__ = ["respelled", "with_our_options"]
 
@@ -77,15 +77,12 @@ def with_our_options(given: Sequence[str], known: Collection[str]) -> list[str] 
 
 def _ours(typed: str, known: Collection[str]) -> tuple[str | None, str]:
     """Return our option for one of another package, and the setting that it is, if any."""
-    ours = RENAMED.get(typed.removeprefix("--").replace("-", "_"), ())
-    if not typed.startswith("--") or typed in known:
+    plain = typed.removeprefix("--").replace("-", "_")
+    if not typed.startswith("--") or typed in known or plain not in RENAMED:
         return None, ""
-    for each in (ours,) if isinstance(ours, str) else ours:
-        name, _, setting = each.partition(".")
-        option = f"--{name.replace('_', '-')}"
-        if option in known:
-            return option, setting
-    return None, ""
+    name, _, setting = our_option(plain, {each.removeprefix("--").replace("-", "_") for each in known}).partition(".")
+    option = f"--{name.replace('_', '-')}"
+    return (option, setting) if option in known else (None, "")
 
 
 def _note(text: str) -> None:

@@ -26,6 +26,7 @@ from genevae.report.page import require_jinja, write_page
 from genevae.report.records import Section
 from genevae.report.report import Report, write_metrics
 from genevae.runs.load import load
+from genevae.runs.trained import Trained
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -104,7 +105,7 @@ def evaluate(
     chosen = _chosen([*_listed(sections), *_listed(questions)])
     if out is not None:
         require_place(Path(out), overwrite, (models, data, gene_sets))
-    if hasattr(data, "module") or type(models).__name__ == "AnnData":
+    if isinstance(data, Trained) or hasattr(models, "obs_names"):
         raise DataError("evaluate takes the model first, or several by name, and then the data: evaluate(model, data).")
     if isinstance(models, Sequence) and not isinstance(models, str):
         raise DataError('Give several models by name, such as {"nb": model, "zinb": other}.')

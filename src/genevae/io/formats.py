@@ -17,7 +17,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import issparse
 
-from genevae.errors import DataError, GeneError, missing_path, nearest, shorten, warn
+from genevae.errors import DataError, GeneError, LayerError, missing_path, nearest, shorten, warn
 from genevae.io import batch_h5, h5ad, npz_chunks, tenx
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.bounded import require_regular
@@ -169,10 +169,8 @@ def open_for_model(
         return open_source(data, None if layer == "X" and not _has_layer_x(data) else layer)
     try:
         return open_source(data, trained_on)
-    except DataError as error:
-        if "has no layer" not in str(error):
-            raise
-    source = open_source(data)
+    except LayerError:
+        source = open_source(data)
     warn(f"The model was trained on the layer '{trained_on}', which {source.name} lacks: X is read.")
     return source
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 from scipy import sparse
 
-from genevae.errors import DataError, GenevaeError, nearest, shorten
+from genevae.errors import DataError, GenevaeError, LayerError, nearest, shorten
 from genevae.io.cache import cached
 from genevae.io.lowlevel import zarr
 from genevae.io.lowlevel.csc_to_csr import rows_of_columns
@@ -191,7 +191,7 @@ def _find_layer(path: Path, root: Any, layer: str | None) -> tuple[Any, Any]:
         return root[key], root["var"]
     if layer == "raw" and "raw" in root and "X" in root["raw"]:
         return root["raw/X"], root["raw/var"]
-    raise DataError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
+    raise LayerError(f"{path} has no layer '{layer}'. {nearest(layer, known)} Without a layer, X is read.")
 
 
 def _no_x(name: str, layers: list[str]) -> DataError:
@@ -301,7 +301,7 @@ def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]
     if layer is None and adata.X is None:
         raise _no_x(name, _layers(adata))
     if layer is not None and layer not in adata.layers:
-        raise DataError(f"{name} has no layer '{layer}'. {nearest(layer, _layers(adata))} Without a layer, X is read.")
+        raise LayerError(f"{name} has no layer '{layer}'. {nearest(layer, _layers(adata))} Without a layer, X is read.")
     return adata.X if layer is None else adata.layers[layer], adata.var_names
 
 

@@ -102,8 +102,8 @@ class Expression:
     Parameters
     ----------
     genes
-        Genes to model: the number of highly variable ones, names, a file with one name per line, or a column of var
-        that marks them, such as "highly_variable"; all by default.
+        Genes to model: the number of highly variable ones, names, a file with one name per line, or the column of var
+        that marks them in an AnnData in memory, such as "highly_variable"; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
@@ -249,13 +249,12 @@ class FitConfig:
         RecipeError
             If there is no such option or setting.
         """
-        rest = {name: value for name, value in options.items() if name not in {"recipe", "setting"}}
+        known = [each.name for kind in PARTS.values() for each in fields(kind)]
+        options = translated(options, ["recipe", "setting", *known])
         recipe = recipe_of(options.get("recipe", "nb"), options.get("setting", {}))
         parts = {}
         for part, kind in PARTS.items():
-            parts[part] = kind(**{each.name: rest.pop(each.name) for each in fields(kind) if each.name in rest})
-        if rest:
-            translated(rest, (each.name for kind in PARTS.values() for each in fields(kind)))
+            parts[part] = kind(**{each.name: options[each.name] for each in fields(kind) if each.name in options})
         return cls(recipe=recipe, **parts)
 
     def to_flat(self) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def fit(
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
     genes
-        Genes to model: the number of highly variable ones, names, a file with one name per line, or a column of var
-        that marks them, such as "highly_variable"; all by default.
+        Genes to model: the number of highly variable ones, names, a file with one name per line, or the column of var
+        that marks them in an AnnData in memory, such as "highly_variable"; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the

@@ -83,9 +83,11 @@ def effect(
     data
         Cells with the model's genes and conditions. Only control cells are used.
     field
-        The condition whose categories are the perturbations.
+        The condition whose categories are the perturbations; by default the one with a control, or the only one. Where
+        it is a category of one field, such as "stim", that field is meant, and the category is the target.
     control
-        The category to compare with; by default the control that was set in training.
+        The category to compare with; by default the control that was set in training, or else the only category with
+        the name of a control, such as "ctrl", with a warning.
     to
         The categories to predict; by default all others.
     by

@@ -13,7 +13,7 @@ from genevae.distributions.deferred import SoftmaxMean
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import MLP, LayerStyle
 
-__all__ = ["Decoder", "Proportion"]
+__all__ = ["CountMean", "Decoder"]
 
 
 class Decoder(nn.Module):
@@ -45,8 +45,8 @@ class Decoder(nn.Module):
         return h
 
 
-class Proportion(nn.Module):
-    """Proportion of each gene in a cell's counts: a softmax whose logits are linear in the hidden units."""
+class CountMean(nn.Module):
+    """Mean counts of each gene: size × proportion, a softmax whose logits are linear in the hidden units."""
 
     def __init__(self, n_hidden: int, n_genes: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genevae.cells import Condition
 from genevae.distributions import Poisson
-from genevae.models.likelihoods.decoder import Decoder, Proportion
+from genevae.models.likelihoods.decoder import CountMean, Decoder
 
 __all__ = ["PoissonLikelihood"]
 
@@ -25,7 +25,7 @@ class PoissonLikelihood(nn.Module):
     def __init__(self, decoder: Decoder, n_genes: int) -> None:
         super().__init__()
         self.decoder = decoder
-        self.proportion = Proportion(decoder.n_out, n_genes)
+        self.proportion = CountMean(decoder.n_out, n_genes)
 
     @property
     def gene_embeddings_gh(self) -> Tensor:

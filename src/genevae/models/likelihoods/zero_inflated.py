@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genevae.cells import Condition
 from genevae.distributions import NegativeBinomial, ZeroInflated
-from genevae.models.likelihoods.decoder import Decoder, Proportion
+from genevae.models.likelihoods.decoder import CountMean, Decoder
 
 __all__ = ["ZeroInflatedLikelihood"]
 
@@ -31,7 +31,7 @@ class ZeroInflatedLikelihood(nn.Module):
     def __init__(self, decoder: Decoder, n_genes: int, inverse_dispersion: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
-        self.proportion = Proportion(decoder.n_out, n_genes)
+        self.proportion = CountMean(decoder.n_out, n_genes)
         self.inverse_dispersion = inverse_dispersion
         self.gate_logits = nn.Linear(decoder.n_out, n_genes)
 
