@@ -4,6 +4,8 @@ With ρ = softmax(logits + bias), μ = size · ρ and d = ∂ℓ/∂log μ of ea
 ∂ℓ/∂size = Σ_j d_j / size. For the negative binomial d = θ (x − μ) / (θ + μ), and
 ∂ℓ/∂θ = ψ(x+θ) − ψ(θ) − log(1 + μ/θ) + (μ − x) / (θ + μ). All entries are computed as if they were zero, by loops over
 float32 that become vector instructions; then the stored ones again, one by one, in float64.
+
+The coefficients of eˣ and log x are those of Cephes (S. L. Moshier, netlib.org/cephes: expf, logf).
 """
 
 from __future__ import annotations
