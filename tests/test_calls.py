@@ -193,6 +193,11 @@ def test_results_are_added_where_the_user_says_so(shared):
     moved = model.counterfactual(mine, {"drug": "stim"}, key_added="stim")
     assert np.array_equal(mine[:, moved.var_names].layers["stim"], moved.X)
     assert set(mine.obs) - set(before) == {"guess", "guess_probability", "group", "group_stability", "stim_support"}
+    mine.layers["counts"], mine.X = mine.X, None
+    model.denoise(mine, layer="counts", key_added="again")
+    assert np.array_equal(mine.layers["again"], mine.layers["denoised"], equal_nan=True)
+    with pytest.raises(DataError, match="not both"):
+        model.embed(mine, key_added="z", out="z.h5ad")
     with pytest.raises(DataError, match="For a file, use into=FILE"):
         model.embed(pd.DataFrame(adata.X, columns=adata.var_names), key_added="X_vae")
 

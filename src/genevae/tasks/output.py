@@ -144,7 +144,10 @@ def _kept(data: object, genes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, A
 
 def in_columns_of(data: Any, result: AnnData) -> NDArray[np.float32]:
     """Return X of a result in the columns of the data, NaN in those of genes that the result lacks."""
-    column_g = gene_columns(open_source(data), tuple(result.var_names), allow_missing=True)
+    from anndata import AnnData
+
+    names = AnnData(np.zeros((0, data.n_vars), np.float32), var=data.var)  # without its expression
+    column_g = gene_columns(open_source(names), tuple(result.var_names), allow_missing=True)
     x_ng = result.X.toarray() if sparse.issparse(result.X) else np.asarray(result.X)
     all_ng = np.full(data.shape, np.nan, dtype=np.float32)
     all_ng[:, column_g >= 0] = x_ng[:, column_g[column_g >= 0]]

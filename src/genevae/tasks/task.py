@@ -42,6 +42,8 @@ def task(
             arguments = (model, *arguments[1:])
         if options.get("key_added") is not None:
             _require_anndata(arguments[1] if len(arguments) > 1 else options.get("data"))
+            if any(options.get(name) is not None for name in ("out", "into")):
+                raise DataError("Give key_added, to add the result to the AnnData, or a file (out, into), not both.")
         return inner(*arguments, **options)
 
     return called
