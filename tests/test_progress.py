@@ -50,6 +50,14 @@ def test_a_log_has_the_first_line_one_a_minute_and_the_last(clock, lines):
     assert len(lines()) == 1 + 400 // SECONDS_BETWEEN_LINES + 1
 
 
+def test_work_that_ends_early_has_no_time_left(clock, lines):
+    with progress("epoch", 400) as advance:
+        for _ in range(30):
+            clock.seconds += 1
+            advance(1)
+    assert lines() == ["epoch 1/400", "epoch 30/400"]
+
+
 def test_short_work_is_silent(clock, lines):
     with progress("embedding", 10, after=2) as advance:
         clock.seconds = 1.9

@@ -224,12 +224,12 @@ class _Lines:
     def close(self) -> None:
         """Log the last state."""
         if self._last[0] != self._logged:
-            self._log()
+            self._log(ends=True)
 
-    def _log(self) -> None:
+    def _log(self, ends: bool = False) -> None:
         at, done, text = self._last
         self._logged, self._logged_at = at, time.monotonic()
-        left = _left(at, self._total, self._logged_at - self._started)
+        left = "" if ends else _left(at, self._total, self._logged_at - self._started)
         say_log(f"{self._title} {done}{': ' if text else ''}{text}{left}")
 
 
