@@ -138,7 +138,7 @@ def _what_if(folder: Path, seed: int) -> list[Row]:
     true = profile(adata[is_type_n & is_stim_n].X) - before
     others = [profile(adata[~is_type_n & (is_stim_n == state)].X) for state in (True, False)]
     shift = profile(predicted.X) - before
-    title = f"change of {HELD_OUT}, stimulated cells never seen"
+    title = f"stimulated {HELD_OUT}, never seen"
     agreement_picture({title: (true, shift)}, folder / "what_if.png", "true change", "predicted change")
     return [
         (
