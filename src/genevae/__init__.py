@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
-    from genevae.settings import settings as settings
+    from genevae.session import settings as settings
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
@@ -82,7 +82,7 @@ _HOMES = {
     "evaluate": "genevae.evaluation.evaluate",
     "sweep": "genevae.evaluation.sweep",
     # the session
-    "settings": "genevae.settings",
+    "settings": "genevae.session",
     # plain modules
     "metrics": "genevae.metrics",
     "modules": "genevae.models.modules",

@@ -107,7 +107,7 @@ def _call(given: Sequence[str]) -> None:
 
 def _with_verbosity(given: list[str]) -> list[str]:
     """Take --quiet and --verbose out of a command line, and keep to them."""
-    from genevae.settings import settings
+    from genevae.session import settings
 
     end = given.index("--") if "--" in given else len(given)
     if given[:1] == ["slurm"]:

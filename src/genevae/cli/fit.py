@@ -29,7 +29,7 @@ from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.progress import say_log
 from genevae.runs.signals import STOPPED
-from genevae.settings import settings
+from genevae.session import settings
 from genevae.training.launch_env import launched
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def fit(
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
         genes to model are chosen among those.
     epochs
-        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
+        Passes over the training cells at most; by default 30 from 1,000 to 4,000 training cells, more
+        below, fewer above (scvi-tools: max_epochs).
     batch_size
         Cells in one step; by default as in the recipe.
     n_latent

@@ -44,7 +44,6 @@ from genevae.training.history import History
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
 from genevae.training.progress import ProgressBar
-from genevae.training.settings import default_epochs
 from genevae.training.world import World, device_of, join
 
 if TYPE_CHECKING:
@@ -146,7 +145,8 @@ def fit(
     layer
         The layer that holds the expression, or "raw"; X by default.
     epochs
-        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells.
+        Passes over the training cells at most; by default 30 from 1,000 to 4,000 training cells, more below, fewer
+        above.
     batch_size
         Cells in one step; by default as in the recipe.
     n_latent
@@ -418,7 +418,7 @@ def _optimised(
 
 
 def _n_epochs(config: FitConfig, loaders: Loaders) -> int:
-    return config.recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
+    return config.recipe.training.n_epochs(loaders.training.sampler.n_cells)
 
 
 def _responses(
