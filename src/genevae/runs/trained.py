@@ -50,14 +50,18 @@ __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "sav
 class Trained(TaskMethods):
     """A trained model, with all that its tasks need besides new cells.
 
-    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``.
+    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``. They are ``classify``, ``cluster``,
+    ``contributions``, ``counterfactual``, ``denoise``, ``dose_response``, ``effect``, ``embed``, ``evaluate``,
+    ``gene_embeddings``, ``generate`` and ``influence``.
 
     Parameters
     ----------
     module
         The model.
-    recipe, schema
-        The recipe with its settings, and the genes and covariates.
+    recipe
+        The recipe with its settings.
+    schema
+        The genes, the kind of values and the covariates.
     reference
         Posteriors and conditions of some training cells.
     calibration
