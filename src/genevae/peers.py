@@ -25,6 +25,12 @@ CONVERTED: dict[str, tuple[str, str, Callable[[Any], dict[str, Any]]]] = {
         "epochs without a better validation loss; 0 never stops early",
         lambda value: {} if value else {"setting": {"patience": 0}},
     ),
+    "hvg": ("genes", "the number of highly variable genes", lambda value: {"genes": 2000 if value is True else value}),
+    "inplace": (
+        "key_added",
+        "where the result goes in the given AnnData",
+        lambda value: {"key_added": "X_genevae"} if value else {},
+    ),
     "verbose": ("progress", "true or false", lambda value: {"progress": bool(value)}),
 }
 """Options of theirs whose values differ: our option, how it differs, and our options for a value of theirs."""
@@ -59,6 +65,8 @@ RENAMED: dict[str, str | tuple[str, ...]] = {
     "likelihood": "recipe",
     "model_type": "recipe",
     "n_top_genes": ("genes", "n_genes"),
+    "holdout": "hold_out",
+    "held_out": "hold_out",
     "n_genes": "genes",
     "accelerator": "device",
     "adata": "data",
@@ -114,7 +122,6 @@ LISTS = frozenset({"condition", "continuous"})
 """Options that may be given under several names, which are joined."""
 
 OPTIONS = {
-    "hvg": ("genes", "the number of highly variable genes"),
     "limit_train_batches": ("setting.cells_per_epoch", "a number of cells"),
     "logs": ("callbacks", "what takes part in training"),
     "transform_batch": ("average_batches", "over all batches"),
@@ -122,7 +129,6 @@ OPTIONS = {
     "bulk": ("recipe", 'as in recipe="bulk"'),
     "source": ("condition", "the target state; the cells that are given are the source"),
     "save_anndata": ("path", "a run never holds the data"),
-    "inplace": ("key_added", "where the result goes in the given AnnData"),
     "copy": ("key_added", "where the result goes in the given AnnData; without, nothing is changed"),
     "report": ("out", "the folder of the report"),
     "html": ("out", "the folder of the report"),

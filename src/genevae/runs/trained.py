@@ -50,9 +50,9 @@ __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "sav
 class Trained(TaskMethods):
     """A trained model, with all that its tasks need besides new cells.
 
-    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``. They are ``classify``, ``cluster``,
-    ``contributions``, ``counterfactual``, ``denoise``, ``dose_response``, ``effect``, ``embed``, ``evaluate``,
-    ``gene_embeddings``, ``generate`` and ``influence``.
+    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``. They are ``classify``,
+    ``cluster``, ``contributions``, ``counterfactual``, ``denoise``, ``dose_response``, ``effect``, ``embed``,
+    ``evaluate``, ``gene_embeddings``, ``generate`` and ``influence``.
 
     Parameters
     ----------
