@@ -142,6 +142,9 @@ def test_what_can_only_mean_one_thing_is_done_with_a_note(shared, tmp_path):
     with pytest.warns(gv.GenevaeWarning, match="takes covariates as condition={'drug': 'stim'}"):
         named = gv.generate(model, 3, drug="stim", seed=1)
     assert np.array_equal(named.X, gv.generate(model, 3, {"drug": "stim"}, seed=1).X)
+    with pytest.warns(gv.GenevaeWarning, match="takes covariates as field='drug', to='stim'"):
+        by_name = gv.effect(model, adata, drug="stim", control="ctrl")
+    assert by_name.equals(gv.effect(model, adata, field="drug", to="stim", control="ctrl"))
     with pytest.warns(gv.GenevaeWarning, match="inplace is key_added"):
         gv.embed(model, adata, inplace=True)
     assert np.array_equal(adata.obsm.pop("X_genevae"), expected)

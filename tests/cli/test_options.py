@@ -84,3 +84,11 @@ def test_the_folder_of_a_run_may_come_after_the_data(tmp_path, monkeypatch):
         assert respelled([command, "cells.h5ad", "run", "--out", "z.csv"], commands)[1:3] == ["run", "cells.h5ad"]
     for line in (["embed", "run", "cells.h5ad"], ["evaluate", "run", "run", "cells.h5ad"], ["embed", "none", "run"]):
         assert respelled(line, commands) == line
+
+
+def test_arguments_that_are_too_many_say_which_options_take_several(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--batch", "donor", "subset", "cells.h5ad"])
+    message = capsys.readouterr().err
+    assert "Too many arguments: cells.h5ad" in message
+    assert "--condition a,b" in message

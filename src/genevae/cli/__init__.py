@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, TextIO
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOptionError, default_name_transform
+from cyclopts import (
+    App,
+    CycloptsError,
+    CycloptsPanel,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    default_name_transform,
+)  # fmt: skip
 
 from genevae.cli.options import from_config
 from genevae.cli.spelling import respelled, with_our_options
@@ -127,8 +135,18 @@ def _explain(error: CycloptsError) -> None:
     answer = peer_option(unknown.split("=")[0]) if unknown else None
     if answer is not None:
         _print(answer)
+    elif isinstance(error, UnusedCliTokensError):
+        _print(GenevaeError(_of_too_many(error.unused_tokens or [])))
     else:
         Console(stderr=True).print(CycloptsPanel(error))
+
+
+def _of_too_many(tokens: Sequence[str]) -> str:
+    """Explain arguments that no parameter takes."""
+    return (
+        f"Too many arguments: {' '.join(tokens)}. An option takes one value, as --batch does. --condition, "
+        "--continuous, --combine, --context, --by and --to take several, as in --condition a b or --condition a,b."
+    )
 
 
 def _of_the_system(error: OSError | MemoryError | UnicodeEncodeError) -> GenevaeError:

@@ -82,11 +82,14 @@ def _covariates_as_condition(
     if not given:
         return options
     field, value = next(iter(given.items()))
+    rest = {option: each for option, each in options.items() if option not in given}
+    if "field" in known and "to" in known and len(given) == 1 and not {"field", "to"} & set(options):
+        warn(f"{name} takes covariates as field={field!r}, to={value!r}.")
+        return {**rest, "field": field, "to": value}
     if "condition" not in known or not isinstance(condition, dict):
         where = f"condition={{{field!r}: {value!r}}}, or its name as the field" if "condition" in known else "the field"
         raise DataError(f"{name} has no option '{field}', which is a covariate of the model: give it as {where}.")
     warn(f"{name} takes covariates as condition={ {**condition, **given}!r}.")
-    rest = {option: each for option, each in options.items() if option not in given}
     return {**rest, "condition": {**condition, **given}}
 
 
