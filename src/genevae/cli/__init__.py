@@ -32,6 +32,10 @@ COMMANDS = {
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
+    "explore": (
+        "explore",
+        "Write a page that runs a model in the browser: choose cells, set conditions, see what changes.",
+    ),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
     "influence": ("influence", "Measure how much every field and category adds to expression."),
