@@ -61,7 +61,7 @@ def relative_difference(page_mg: Any, python_mg: Any, signed: bool) -> float:
     return float((np.abs(page_mg - python_mg) / least_mg).max())
 
 
-def untrained(recipe: str, settings: dict[str, Any]) -> Any:
+def untrained(recipe: str, settings: dict[str, Any], n_genes: int = N_GENES) -> Any:
     """Make a model of random weights and statistics, as training would leave them."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -70,13 +70,13 @@ def untrained(recipe: str, settings: dict[str, Any]) -> Any:
     obs["dose"] = rng.choice([0, 0.5, 20], 90)
     chosen = RECIPES[recipe].edit(settings)
     schema = Schema.fit(
-        [f"G{g}" for g in range(N_GENES)], obs, Kind.COUNTS, condition=["drug", "type"], control={"drug": "none"},
+        [f"G{g}" for g in range(n_genes)], obs, Kind.COUNTS, condition=["drug", "type"], control={"drug": "none"},
         batch="type" if recipe == "adversarial" else None, continuous=["dose"] if dosed else [],
         unknown=chosen.has_unknown,
     )  # fmt: skip
     transform = chosen.model.transform(schema.kind)
     if isinstance(transform, Standardise):
-        transform = type(transform)(transform.inner, torch.rand(N_GENES), 0.5 + torch.rand(N_GENES))
+        transform = type(transform)(transform.inner, torch.rand(n_genes), 0.5 + torch.rand(n_genes))
     schema = schema.with_transform(transform)
     module = chosen.build(schema).eval()
     for part in module.modules():

@@ -27,9 +27,11 @@ from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.gmt import read_gene_sets
 from genevae.io.overwrite import require_free
 from genevae.metrics.latent import shown_fields
+from genevae.nn.dose import RESOLUTION
 from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
 from genevae.report.packing import Packer
 from genevae.report.records import Map
+from genevae.tasks.condition import GOLDEN
 from genevae.tasks.decode import SIZE
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
 from genevae.tasks.task import task
@@ -51,6 +53,8 @@ ANSWER_BYTES = 1_300_000
 MAX_FIELDS = 12
 """Fields that the map can be coloured by."""
 BASE64 = 4 / 3
+LEAST_SPREAD = 1e-3
+"""Of the second direction of a map, as a share of the first: less is nothing but rounding."""
 UMAP_CELLS = 5_000
 """Cells that a UMAP is computed from; each other one is put between its nearest."""
 FEWEST_GENES = 3
@@ -131,7 +135,7 @@ def explore(
     page.add_answers(tables)
     n = page.room_for(cells)
     shown = _kept_cells(model, n, seed) if loader is None else _read_cells(model, loader, n, seed)
-    page.add_cells(shown, tables, project_2d(projection, to_array(shown.z_nk), seed, UMAP_CELLS), TITLES[projection])
+    page.add_cells(shown, tables, _map(projection, to_array(shown.z_nk), seed), TITLES[projection])
     names = {"recipe": recipe, "run": _path_of(model), "data": _name_of(data), "read": _readable(data)}
     with staging_folder(out) as folder:
         (folder / out.name).write_text(page.html(names), encoding="utf-8")
@@ -150,6 +154,14 @@ def _require_options(out: Path, projection: str, cells: int, interval: float) ->
         raise DataError("A UMAP needs umap-learn, which is not installed: pip install 'genevae[umap]'. Or use pca.")
     if cells < 3 or not 0 < interval < 1:
         raise DataError(f"cells must be 3 or more and interval between 0 and 1, not {cells} and {interval}.")
+
+
+def _map(projection: str, z_nk: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Return the place of each cell; where the latent varies in one direction only, the other spreads the cells."""
+    xy = project_2d(projection, z_nk, seed, UMAP_CELLS)
+    if np.ptp(xy[:, 1]) < LEAST_SPREAD * np.ptp(xy[:, 0]):
+        xy[:, 1] = GOLDEN * np.arange(len(xy)) % 1
+    return xy
 
 
 def _gene_sets(path: str | Path | None, schema: Schema) -> dict[str, list[int]]:
@@ -334,6 +346,9 @@ class _Page:
                 "codes": self.packer.array(code_n.astype("<u2")),
             }
         value_n = cells.condition.values[covariate.name].numpy() * covariate.scale + covariate.mean
+        value_n = np.where(
+            np.abs(value_n) < RESOLUTION * abs(covariate.maximum), 0, value_n
+        )  # as standardised in 32 bits
         levels = dose_levels(pd.Series(value_n))
         return {
             "name": covariate.name,
@@ -381,6 +396,6 @@ def _name_of(data: Any) -> str:
 
 
 def _readable(data: Any) -> str:
-    """Return the path of the data as it was given, for commands; nothing where they are in memory."""
+    """Return the name of the data for commands, without the folders of this machine; nothing where it is no file."""
     path = getattr(data, "path", data)
-    return str(path) if isinstance(path, str | Path) else ""
+    return Path(path).name if isinstance(path, str | Path) else ""

@@ -21,7 +21,7 @@ class Volcano extends Chart {
   draw() {
     if (!this.points) return;
     const {ink, quiet, ground} = theme(), {points} = this;
-    this.open(Math.min(460, Math.max(320, this.room() * 0.8)));
+    this.open(Math.min(560, Math.max(320, this.room() * 1.1)));
     const far = Math.max(1e-3, ...points.map(({x}) => Math.abs(x))) * 1.08;
     const {across, up, margin} = this.plane([-far, far], ends(points.map(({y}) => y)));
     shape("line", {x1: across(0), x2: across(0), y1: margin.top, y2: this.height - margin.bottom, stroke: quiet, "stroke-dasharray": "2 3"}, this.svg);

@@ -139,7 +139,7 @@ function supportShown() {
   for (const [id, found] of [["support-a", result.supportA], ["support-b", result.supportB]]) {
     at(id).replaceChildren();
     if (found === null) { at(id).textContent = "not computed"; continue; }
-    const bar = shape("svg", {width: 72, height: 8, class: "meter", "aria-hidden": "true"}, at(id));
+    const bar = shape("svg", {width: 72, height: 8, viewBox: "0 0 72 8", preserveAspectRatio: "none", class: "meter", "aria-hidden": "true"}, at(id));
     shape("rect", {width: 72, height: 8, rx: 4, fill: line}, bar);
     shape("rect", {width: Math.max(4, 72 * found.share).toFixed(1), height: 8, rx: 4, fill: found.isUnseen ? quiet : palette[0]}, bar);
     make("span", {}, at(id), found.share.toFixed(2) + (found.isUnseen ? ", never seen" : ""));
@@ -178,7 +178,7 @@ function table() {
   const key = ORDERS[at("order").value][1], order = range(report.genes.length).map((g) => [key(g), g]).sort((a, b) => a[0] - b[0]).slice(0, state.rows).map(([, g]) => g);
   const {inA, inB, change, answer} = result, width = 168;
   at("columns").replaceChildren();
-  for (const [title, small, kind] of [["Gene", "", ""], ["A", unit, "number"], ["B", unit, "number"], ["Change", "log scale", "number"], [answer.half ? `${percent} % interval` : "", "", ""]]) {
+  for (const [title, small, kind] of [["Gene", "", ""], ["A", unit, "number wide"], ["B", unit, "number wide"], ["Change", "log scale", "number"], [answer.half ? `${percent} % interval` : "", "", ""]]) {
     const head = make("th", {scope: "col", class: kind}, at("columns"), title);
     if (small) make("small", {}, head, small);
   }
@@ -187,8 +187,9 @@ function table() {
   at("genes").replaceChildren(...order.map((g) => {
     const row = make("tr"), head = make("th", {scope: "row"}, row), button = make("button", {type: "button", class: "link"}, head, report.genes[g]);
     button.addEventListener("click", () => showGene(g));
-    make("td", {class: "number"}, row, brief(inA[g]));
-    make("td", {class: "number"}, row, brief(inB[g]));
+    make("small", {class: "narrow"}, head, `${brief(inA[g])} → ${brief(inB[g])}`);
+    make("td", {class: "number wide"}, row, brief(inA[g]));
+    make("td", {class: "number wide"}, row, brief(inB[g]));
     const cell = make("td", {class: "number"}, row);
     make("b", {}, cell, signed(result.shift[g]));
     if (answer.half) make("small", {}, cell, `${signed(answer.shift[g] - answer.half[g])} to ${signed(answer.shift[g] + answer.half[g])}`);
@@ -232,8 +233,8 @@ report.genes.slice(0, 5000).forEach((name) => make("option", {value: name}, at("
 const placeOf = new Map(report.genes.map((name, g) => [name.toLowerCase(), g]));
 const overs = fields.filter((field) => (field.labels ? field.n_known > 1 : field.high > field.low));
 overs.forEach((field, i) => make("option", {value: i}, at("over"), field.name));
-state.over = overs.findIndex((field) => !field.labels || field.control);
-if (state.over < 0) state.over = overs.length ? 0 : null;
+const byInterest = [(field) => field.is_dose, (field) => field.control, () => true].map((of) => overs.findIndex(of));
+state.over = byInterest.find((i) => i >= 0) ?? null;
 if (state.over !== null) at("over").value = String(state.over);
 at("over").addEventListener("change", () => { state.over = Number(at("over").value); geneShown(); });
 at("gene").addEventListener("change", () => {
