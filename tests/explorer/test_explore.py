@@ -88,7 +88,7 @@ def test_its_decoder_is_that_of_python(made: Made, open_page: Open) -> None:
 
 def test_answers_and_their_intervals_are_those_of_counterfactual(made: Made, open_page: Open) -> None:
     page = open_page(made.page)
-    choose(page, f"{EVIL}, ctrl")
+    choose(page, f"{EVIL} (ctrl")
     set_to(page, "B", "drug", "stim")
     answer = gv.counterfactual(made.model, made.adata, {"drug": "stim"})
     (name,) = [each for each in answer.varm["shift"] if each.startswith(EVIL) and each.endswith("(ctrl)")]
@@ -101,7 +101,7 @@ def test_answers_and_their_intervals_are_those_of_counterfactual(made: Made, ope
 
 def test_the_lines_of_python_give_the_numbers_of_the_page(made: Made, open_page: Open, monkeypatch, capsys) -> None:
     page = open_page(made.page)
-    choose(page, f"{CLOSING}, ctrl")
+    choose(page, f"{CLOSING} (ctrl")
     set_to(page, "B", "drug", "stim")
     monkeypatch.chdir(made.folder)
     found: dict[str, Any] = {}
@@ -115,19 +115,19 @@ def test_the_lines_of_python_give_the_numbers_of_the_page(made: Made, open_page:
 
 def test_what_was_never_seen_is_grey_and_says_so(made: Made, open_page: Open) -> None:
     page = open_page(made.page)
-    choose(page, "C, ctrl")
+    choose(page, "C (ctrl")
     set_to(page, "B", "drug", "stim")
     assert page.locator("#support").is_visible()
     assert page.text_content("#support").startswith("Never seen: B")
     assert "grayscale" in page.eval_on_selector(".result", "(node) => getComputedStyle(node).filter")
-    choose(page, f"{EVIL}, ctrl")
+    choose(page, f"{EVIL} (ctrl")
     assert not page.text_content("#support").startswith("Never seen") or not page.locator("#support").is_visible()
 
 
 def test_no_name_runs_as_code(made: Made, open_page: Open) -> None:
     assert EVIL not in made.page.read_text(encoding="utf-8")
     page = open_page(made.page)
-    choose(page, f"{EVIL}, ctrl")
+    choose(page, f"{EVIL} (ctrl")
     page.fill("#gene", EVIL)
     page.press("#gene", "Tab")
     page.fill("#cell", CLOSING)

@@ -61,12 +61,12 @@ class AnswerTable:
         """The name of each group, such as "B (ctrl)"."""
         return [f"{one.context} ({one.source})" if one.context else one.source for one in self.groups]
 
-    def group_of(self, n_cells: int) -> NDArray[np.int64]:
-        """Return the group of each cell of the data."""
-        group_n = np.zeros(n_cells, dtype=np.int64)
+    def group_of(self, row_n: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the group of cells of the data, by their rows."""
+        found_n = np.zeros(1 + max(int(group.row_n.max()) for group in self.groups), dtype=np.int64)
         for number, group in enumerate(self.groups):
-            group_n[group.row_n] = number
-        return group_n
+            found_n[group.row_n] = number
+        return np.asarray(found_n[row_n])
 
 
 def answer_tables(model: TrainedModel, cells: Loader, interval: float, seed: int, most: int) -> list[AnswerTable]:

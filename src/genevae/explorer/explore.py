@@ -316,22 +316,20 @@ class _Page:
         fields = {name: x for name, x in shown_fields(cells.obs).items() if name in schema.fields}
         fields |= {name: x for name, x in shown_fields(cells.obs).items() if name not in fields}
         first = dict(list(fields.items())[:MAX_FIELDS])
-        code_n, states = pd.factorize(cells.state_n, sort=True)
+        code_n, states = _states(cells, tables)
         support = support_table(self.model, cells.z_nk, code_n, len(states))
         self.content |= {
             "fields": [self._field(c, cells) for c in schema.covariates],
             "map": packer.pack(Map(title="Cells in the latent", spaces={projection: xy}, fields=first)),
             "names": [str(name) for name in cells.obs.index],
             "latent": [packer.coded(z_n) for z_n in to_array(cells.z_nk).T],
-            "states": [str(state) for state in states],
+            "states": list(states),
             "state": packer.array(code_n.astype("<u2")),
             "support": self._support(support),
             "log_sum": None if cells.log_sum_n is None else packer.array(cells.log_sum_n.numpy().astype("<f4")),
         }
-        n_all = 1 + int(cells.row_n.max(initial=0))
         for content, table in zip(self.content["answers"], tables, strict=True):
-            whole_n = table.group_of(max(n_all, *(int(group.row_n.max()) + 1 for group in table.groups)))
-            content["group"] = packer.array(whole_n[cells.row_n].astype("<u2"))
+            content["group"] = packer.array(table.group_of(cells.row_n).astype("<u2"))
 
     def _field(self, covariate: Any, cells: _Cells) -> dict[str, Any]:
         """Return a field of the model, with its value in every cell."""
@@ -373,6 +371,14 @@ class _Page:
         """Return the page."""
         content = {**self.content, "about": dict(names)}
         return render(f"{names['recipe']} model of {names['data'] or 'training cells'} · genevae", content, self.packer)
+
+
+def _states(cells: _Cells, tables: Sequence[AnswerTable]) -> tuple[NDArray[np.int64], Sequence[str]]:
+    """Return the state of each cell, by number: the groups of the answers, or combinations of conditions."""
+    if not tables:
+        code_n, states = pd.factorize(cells.state_n, sort=True)
+        return np.asarray(code_n, dtype=np.int64), [str(state) for state in states]
+    return tables[0].group_of(cells.row_n), tables[0].names
 
 
 def to_array(x: Tensor) -> NDArray[Any]:

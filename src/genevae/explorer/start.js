@@ -35,16 +35,15 @@ const addGroup = (parent, title, cells) => {
   make("option", {value: groups.length}, parent, `${title} (${cells.length.toLocaleString("en")})`);
   groups.push([title, {cells, title}]);
 };
-for (const field of categorical) {
-  if (field.n_known < 2) continue;
-  const parent = make("optgroup", {label: field.name}, select);
-  field.labels.forEach((label, code) => addGroup(parent, label, range(N).filter((i) => field.of[i] === code)));
-}
-if (report.states.length > 1 && categorical.length + numeric.length > 1) {
-  const parent = make("optgroup", {label: "All fields together"}, select);
-  const cells = report.states.map(() => []);
-  stateOf.forEach((code, i) => cells[code].push(i));
-  report.states.forEach((name, code) => addGroup(parent, name, cells[code]));
+const chosen_of = (names, codes) => {
+  const cells = names.map(() => []);
+  codes.forEach((code, i) => cells[code]?.push(i));
+  return names.map((name, code) => [name, cells[code]]).sort((a, b) => a[0].localeCompare(b[0], "en", {numeric: true}));
+};
+for (const [title, names, codes] of [["Groups", report.states, stateOf], ...map.fields.filter((field) => field.kind === "category").map((field) => [field.name, field.names, field.values])]) {
+  if (names.length < 2) continue;
+  const parent = make("optgroup", {label: title}, select);
+  for (const [name, cells] of chosen_of(names, codes)) addGroup(parent, name, cells);
 }
 select.addEventListener("change", () => choose(groups[Number(select.value)][1], null, true));
 at("cell").addEventListener("change", () => {
