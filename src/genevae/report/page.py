@@ -62,6 +62,7 @@ def render(report: Report) -> str:
     overview = [figures.add(chart) for chart in _map_of_all(report)]
     sections = [_shown(section, report, figures) for section in (report.training, *report.sections)]
     style, script = _part("report.css"), _script()
+    known = _glossary([report.training, *report.sections])
     roles = {score.who: score.role for section in report.sections for score in section.scores}
     content = {"runs": list(report.runs), "palette": PALETTE, "roles": roles, **figures.content}
     return environment.from_string(_part("report.html.jinja")).render(
@@ -71,7 +72,8 @@ def render(report: Report) -> str:
         answers={run: report.answers(run) for run in report.runs},
         facts=list(dict.fromkeys(name for facts in report.runs.values() for name in facts)),
         tones=TONES,
-        glossary=_glossary([report.training, *report.sections]),
+        glossary=known,
+        meanings={metric.name: metric.meaning for metric in known},
         # what is marked as safe here is the package's own, or JSON in which no tag can begin
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -105,7 +107,7 @@ def _map_of_all(report: Report) -> Iterator[Map]:
     if not maps:
         return
     several = len(maps) > 1
-    spaces = [(chart.title.rpartition(" of ")[2], *next(iter(chart.spaces.items()))) for chart in maps if chart.spaces]
+    spaces = [(chart.who, *next(iter(chart.spaces.items()))) for chart in maps if chart.spaces]
     named = {f"{name} of {run}" if several else name: xy for run, name, xy in spaces}
     n = len(next(iter(named.values()), ()))
     yield replace(
