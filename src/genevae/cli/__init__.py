@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
+    "plot": ("plot", "Draw a picture of a run: latent, training, effect, dose, calibration or contributions."),
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
 
-__all__ = ["explore"]
+__all__ = ["explore", "kept_obs"]
 
 MAX_CELLS, FEWEST_CELLS = 20_000, 500
 """Cells of the map, at most; and at least, where the page would be larger than it should be."""
@@ -222,17 +222,23 @@ def _read_cells(model: TrainedModel, loader: Loader, n: int, seed: int) -> _Cell
     return _cells(model, loader.source.obs.iloc[row_n], row_n, torch.cat(latents), Condition.join(conditions))
 
 
+def kept_obs(model: TrainedModel) -> pd.DataFrame:
+    """Return the conditions of the training cells that a model keeps."""
+    condition = model.reference.condition
+    columns: dict[str, Any] = {
+        c.name: np.array(c.labels, dtype=object)[condition.codes[c.name].numpy()] for c in model.schema.categorical
+    }
+    columns |= {c.name: condition.values[c.name].numpy() * c.scale + c.mean for c in model.schema.continuous}
+    return pd.DataFrame(columns, index=[f"training cell {row + 1}" for row in range(model.reference.n_cells)])
+
+
 def _kept_cells(model: TrainedModel, n: int, seed: int) -> _Cells:
     """Take the training cells that the model keeps."""
     row_n = np.arange(model.reference.n_cells)
     if len(row_n) > n:
         row_n = np.sort(np.random.default_rng(seed).choice(row_n, n, replace=False))
     kept = model.reference.take(torch.from_numpy(row_n))
-    columns: dict[str, Any] = {
-        c.name: np.array(c.labels, dtype=object)[kept.condition.codes[c.name].numpy()] for c in model.schema.categorical
-    }
-    columns |= {c.name: kept.condition.values[c.name].numpy() * c.scale + c.mean for c in model.schema.continuous}
-    obs = pd.DataFrame(columns, index=[f"training cell {row + 1}" for row in row_n])
+    obs = kept_obs(model).iloc[row_n]
     return _cells(model, obs, row_n, kept.mean_nk, kept.condition)
 
 

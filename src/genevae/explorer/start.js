@@ -76,16 +76,16 @@ function settingCell(field, which) {
   const box = make("div", {class: "slider"}, cell);
   const slider = make("input", {type: "range", min: -1, max: values.length - 1, value: -1, step: 1, "aria-label": label, id}, box);
   const output = make("output", {for: id}, box, "as observed");
-  const told = () => {
+  const shown = () => {
     const value = slider.value === "-1" ? null : values[Number(slider.value)];
     const text = value === null ? "as observed" : brief(value) + (field.levels.length && !field.levels.some((level) => isSame(field, level, value)) ? " (between)" : "");
     output.textContent = text;
     slider.setAttribute("aria-valuetext", text);
     return value;
   };
-  slider.addEventListener("input", () => set(which, field.name, told()));
-  slider.addEventListener("shown", told);
-  told();
+  slider.addEventListener("input", () => set(which, field.name, shown()));
+  slider.addEventListener("shown", shown);
+  shown();
   return cell;
 }
 for (const field of fields) {

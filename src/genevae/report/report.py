@@ -95,12 +95,12 @@ class Report:
         facts, found = self.runs[run], self.answers(run)
         what = [*([f"recipe {facts['Recipe']}"] if "Recipe" in facts else []),
                 *([f"{facts['Genes']} genes"] if "Genes" in facts else [])]  # fmt: skip
-        told = [verdict.text for name, verdict in found.items() if name != self.training.name]
+        sentences = [verdict.text for name, verdict in found.items() if name != self.training.name]
         tones = [(word, [n for n, v in found.items() if v.tone == tone]) for tone, word in _TONES.items()]
-        judged = "; ".join(f"{word} in {shorten(names, len(names))}" for word, names in tones if names)
+        graded = "; ".join(f"{word} in {shorten(names, len(names))}" for word, names in tones if names)
         named = f"{run} ({', '.join(what)})" if what else run
         lead = f"{named} was evaluated on {self.data}"
-        return " ".join([f"{lead}: {judged}." if judged else f"{lead}.", *told])
+        return " ".join([f"{lead}: {graded}." if graded else f"{lead}.", *sentences])
 
     @property
     def summary(self) -> pd.DataFrame:
