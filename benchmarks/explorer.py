@@ -74,14 +74,15 @@ def largest_difference(page: Any, model: gv.Trained) -> float:
 
 
 def cells_per_second(page: Any, model: gv.Trained) -> float:
-    """Return how many cells the page decodes in a second, all genes of each."""
+    """Return how many cells the page decodes in a second, all genes of each; the best of five, beside other processes."""
     timed = """([z, given]) => {
       const start = performance.now();
-      for (let i = 0; i < 20; i++) for (const one of z) genevae.decode(one, given);
-      return 20 * z.length / (performance.now() - start) * 1000;
+      for (let i = 0; i < 5; i++) for (const one of z) genevae.decode(one, given);
+      return 5 * z.length / (performance.now() - start) * 1000;
     }"""
     page.evaluate(timed, [random_latents(model, 10).tolist(), conditions(model)[0]])  # compiles it
-    return float(page.evaluate(timed, [random_latents(model, N_LATENTS).tolist(), conditions(model)[0]]))
+    given = [random_latents(model, N_LATENTS).tolist(), conditions(model)[0]]
+    return max(float(page.evaluate(timed, given)) for _ in range(5))
 
 
 def main() -> None:

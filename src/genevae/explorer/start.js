@@ -67,7 +67,7 @@ function settingCell(field, which) {
   const cell = make("td"), label = `${field.name} in ${which}`;
   if (field.labels) {
     const menu = make("select", {"aria-label": label, id: `set-${which}-${fields.indexOf(field)}`}, cell);
-    make("option", {value: ""}, menu, "as observed");
+    make("option", {value: ""}, menu, "observed");
     field.labels.forEach((name, code) => make("option", {value: code}, menu, name));
     menu.addEventListener("change", () => set(which, field.name, menu.value === "" ? null : Number(menu.value)));
     return cell;
@@ -128,7 +128,7 @@ function update() {
   table();
   volcanoShown();
   setsShown();
-  geneShown();
+  geneSoon();
   say("command", commandFor(result));
   say("python", pythonFor(state.choice, result, state.A, state.B));
 }
@@ -213,7 +213,7 @@ function volcanoShown() {
     gene: g, x: shift[g], sure: half ? Math.abs(shift[g]) > half[g] : Math.abs(shift[g]) > 0.25,
     y: half ? Math.min(Z * Math.abs(shift[g]) / (half[g] || 1e-9), 40) : logged(Math.max(inA[g], inB[g])),
   }));
-  volcano.show(points, {x_label: answer.shift ? "change (answer)" : "change (decoder)", level: half ? Z : null, y_label: half ? "size of the change over its standard error" : `expression, ${report.counts ? "log of 1 + " : ""}${unit}`}, state.lit);
+  volcano.show(points, {x_label: answer.shift ? "change (answer)" : "change (decoder)", level: half ? Z : null, y_label: half ? "change over its standard error (40 at most)" : `expression, ${report.counts ? "log of 1 + " : ""}${unit}`}, state.lit);
 }
 
 function setsShown() {
@@ -248,6 +248,13 @@ function showGene(g, scroll = true) {
   say("gene-note", "");
   geneShown();
   if (scroll && at("gene-section").getBoundingClientRect().top > innerHeight) at("gene-section").scrollIntoView({block: "nearest"});
+}
+
+/** The curve of a gene decodes many conditions: it follows the rest, so that sliders do not wait for it. */
+let later = 0;
+function geneSoon() {
+  clearTimeout(later);
+  later = setTimeout(geneShown, curve.rows ? 60 : 0);
 }
 
 function geneShown() {
