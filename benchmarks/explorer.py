@@ -74,7 +74,7 @@ def largest_difference(page: Any, model: gv.Trained) -> float:
 
 
 def cells_per_second(page: Any, model: gv.Trained) -> float:
-    """Return how many cells the page decodes in a second, all genes of each; the best of five, beside other processes."""
+    """Return how many cells the page decodes in a second, with all their genes: the best of five."""
     timed = """([z, given]) => {
       const start = performance.now();
       for (let i = 0; i < 5; i++) for (const one of z) genevae.decode(one, given);
