@@ -18,7 +18,7 @@ $(VENV)/dev: $(BIN)/genevae
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(BIN)/genevae  ## Train on real data, and leave embeddings, pictures and a summary in demo/
+demo: $(BIN)/genevae  ## Train on real data, and leave a page with a report, an explorer and pictures in demo/
 	$(BIN)/genevae demo --out demo --force
 
 test: $(VENV)/dev  ## Run the tests, in one process for each core

@@ -49,6 +49,9 @@ LAYERS: dict[str, set[str]] = {
         *CALLS, "io", "preprocessing", "data", "distributions", "models", "recipes", "runs", "tasks", "metrics",
         "responses", "plotting", "report",
     },
+    "explorer": {
+        *CALLS, "io", "data", "distributions", "nn", "models", "tasks", "metrics", "responses", "plotting", "report",
+    },
 }  # fmt: skip
 """What each folder may import; the command line may import all."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.evaluation.sweep import sweep as sweep
+    from genevae.explorer.explore import explore as explore
     from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
     from genevae.io.read_options import ReadOptions as ReadOptions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
+    from genevae.tasks.decode import decode as decode
     from genevae.tasks.denoise import denoise as denoise
     from genevae.tasks.dose_response import dose_response as dose_response
     from genevae.tasks.effect import effect as effect
@@ -70,6 +72,7 @@ _HOMES = {
     "cluster": "genevae.tasks.cluster",
     "contributions": "genevae.tasks.influence",
     "counterfactual": "genevae.tasks.counterfactual",
+    "decode": "genevae.tasks.decode",
     "denoise": "genevae.tasks.denoise",
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
@@ -80,6 +83,7 @@ _HOMES = {
     # evaluation
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
+    "explore": "genevae.explorer.explore",
     "sweep": "genevae.evaluation.sweep",
     # the session
     "settings": "genevae.session",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,6 @@ from tests.metrics.example import TYPES, example
 
 from genevae.report.page import write_page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium here: apt-get install chromium", allow_module_level=True)
-
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
 Open = Callable[..., Any]
 
 
@@ -33,36 +22,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(browser: Any, report: Path) -> Iterator[Open]:
-    """Open the report; whatever the browser complains of, or asks a network for, fails the test at its end."""
-    said: list[str] = []
-    pages = []
+def opened(open_page: Open, report: Path) -> Open:
+    """Open the report."""
 
-    def open_page(width: int = 1280, path: Path = report, **given: Any) -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 900}, **given)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request", lambda request: said.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
-        )
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", timeout=20_000)
-        pages.append(page)
-        return page
+    def open_report(width: int = 1280, path: Path = report, **given: Any) -> Any:
+        return open_page(path, width, **given)
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert said == []
+    return open_report
 
 
 def pixels(page: Any, figure: str = "#latent figure.map") -> str:

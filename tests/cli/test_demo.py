@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,19 @@ def test_it_leaves_what_the_summary_promises(left: Path) -> None:
         "summary.md", "model", "model_by_cell_type", "model_what_if", "what_if.h5ad", "what_if.png",
         "latent.h5ad", "generated.h5ad", "denoised.h5ad", "labels.csv",
         "training.png", "latent.png", "generated.png", "denoised.png",
+        "index.html", "explorer.html", "report",
     }  # fmt: skip
     assert {path.name for path in left.iterdir()} == promised
     assert [path.name for path in left.parent.iterdir()] == ["out"], "no draft is left beside it"
+
+
+def test_its_page_links_what_is_there(left: Path) -> None:
+    page = (left / "index.html").read_text(encoding="utf-8")
+    linked = re.findall(r'(?:href|src)="([^"#:]+)"', page)
+    assert {"explorer.html", "report/report.html", "latent.png", "what_if.png"} <= set(linked)
+    assert all((left / place).is_file() for place in linked)
+    rows = [line for line in (left / "summary.md").read_text().splitlines() if line.startswith("| What if")]
+    assert rows[0].split("|")[2].strip() in page
 
 
 def test_every_number_stands_beside_a_baseline(left: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -57,6 +58,13 @@ def folder(make_adata, tmp_path_factory: pytest.TempPathFactory) -> Path:
     main(["fit", str(folder / "my cells.h5ad"), "--condition", "drug", "--control", "drug=ctrl", "--context", "type",
           "--epochs", "3", "--folds", "0", "--out", str(folder / "run")])  # fmt: skip
     return folder
+
+
+def test_training_that_ended_before_the_epochs_of_its_recipe_has_nothing_to_say(folder) -> None:
+    model = gv.load(folder / "run")
+    by_default = replace(model, recipe=replace(model.recipe, training=replace(model.recipe.training, epochs=None)))
+    assert model.recipe.training.epochs == 3
+    assert endings.progress_of(by_default) == ""
 
 
 def test_a_fit_says_what_to_type_next_and_that_works(folder, monkeypatch, capsys) -> None:

@@ -21,9 +21,9 @@ from genevae.metrics.latent import (
     shown_fields,
     silhouette_n,
 )
-from genevae.plotting.embedding import effect_picture, field_picture
+from genevae.plotting.embedding import effect_picture, field_picture, map_picture
 from genevae.plotting.projections import project_2d
-from genevae.plotting.training import gene_picture, map_picture, sweep_picture
+from genevae.plotting.training import gene_picture, sweep_picture
 
 RNG = np.random.default_rng(0)
 KIND = np.repeat(["A", "B", "C"], 40)

@@ -139,6 +139,36 @@ def test_the_first_screen_has_what_each_section_says_of_each_run() -> None:
     assert report.advice("nb") == "Nothing needs to change."
 
 
+def test_the_paragraph_of_a_run_has_its_own_findings() -> None:
+    told = [
+        Verdict("nb is good.", "good", "nb", "9 (PCA 8)"),
+        Verdict("nb2 loses.", "bad", "nb2", "7 (PCA 8)", "train it longer"),
+    ]
+    report = replace(
+        example(10), runs={"nb": {"Recipe": "nb", "Genes": "2,000"}, "nb2": {}},
+        sections=[Section(name="s", title="?", verdicts=told)],
+    )  # fmt: skip
+    assert report.paragraph("nb") == (
+        "nb (recipe nb, 2,000 genes) was evaluated on kang_merged.h5ad: good in s, training. nb is good."
+    )
+    assert report.paragraph("nb2") == "nb2 was evaluated on kang_merged.h5ad: poor in s. nb2 loses."
+    assert report.paragraph("nb2") in render(report)
+    assert metrics_json(report)["summary"]["nb2"] == report.paragraph("nb2")
+
+
+def test_every_number_of_a_table_has_the_definition_of_its_score() -> None:
+    score = Score(metric="accuracy", who="nb", value=0.9)
+    page = render(replace(example(10), sections=[Section(name="s", title="?", scores=[score])]))
+    cells = [each for each in Elements(page).of("td") if "number" in (each.get("class") or "")]
+    assert "Share of the cells whose label is predicted right." in {cell.get("title") for cell in cells}
+
+
+def test_cards_and_methods_are_text() -> None:
+    page = render(replace(example(10), cards={"nb": {"Limits": EVIL}}, methods={"nb": f"We trained {EVIL}."}))
+    assert EVIL not in page
+    assert page.count("&lt;script&gt;window.harmed") >= 2
+
+
 def test_nothing_that_was_found_is_missing_on_the_page() -> None:
     told = [Verdict(f"Finding {i}.", who="nb", short=str(i) if i == 7 else "") for i in range(20)]
     charts = [Bars(title=f"chart {i}", names=["a"], series={"x": [1.0]}) for i in range(9)]

@@ -40,8 +40,13 @@ COMMANDS = {
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
+    "explore": (
+        "explore",
+        "Write a page that runs a model in the browser: choose cells, set conditions, see what changes.",
+    ),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
+    "plot": ("plot", "Draw a picture of a run: latent, training, effect, dose, calibration or contributions."),
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),

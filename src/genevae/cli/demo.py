@@ -12,12 +12,16 @@ from rich.markdown import Markdown
 
 import genevae as gv
 from genevae.cli.options import say
+from genevae.evaluation.evaluate import write_report
 from genevae.io.atomic import hidden_sibling, replace_with
 from genevae.io.overwrite import require_free
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
-from genevae.plotting.training import agreement_picture, gene_picture, map_picture, training_picture
+from genevae.plotting.embedding import map_picture
+from genevae.plotting.training import agreement_picture, gene_picture, training_picture
+from genevae.report.gallery import Gallery, Link, Picture, gallery_page
+from genevae.report.page import require_jinja
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,12 +31,25 @@ __all__ = ["demo"]
 LABEL = "cell_type"
 HELD_OUT = "CD14+ Monocyte"
 MARKERS = ("LYZ", "CD79A", "CD8A", "GNLY", "CST3")
+SECTIONS, REPORT_CELLS = ("fit", "latent", "response"), 300
+"""Of the report, which is made in seconds."""
+PICTURES = (
+    Picture("latent.png", "Embed", "The latent of all cells in two dimensions, by cell type, which the model was not "
+            "given.", broad=True),
+    Picture("what_if.png", "What if", f"Change of each gene of stimulated {HELD_OUT}, predicted without having seen "
+            "any, beside the true change."),
+    Picture("generated.png", "Generate", "Genes in new cells of a type, beside those of real ones."),
+    Picture("denoised.png", "Denoise", "Markers in each type: half of the molecules, what the model makes of them, and "
+            "the other half.", broad=True),
+    Picture("training.png", "Train", "Loss over epochs, on training cells and on others.", broad=True),
+)  # fmt: skip
 
 
 def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
-    """Run every task on a small real data set: train, embed, classify, generate, denoise.
+    """Run every task on a small real data set: train, embed, classify, generate, denoise; and show what comes out.
 
-    The data are 700 blood cells that scanpy ships. The folder has pictures, h5ad files and a summary with baselines.
+    The data are 700 blood cells that scanpy ships. The folder has index.html, which links the report, the explorer and
+    the pictures; h5ad files; and a summary with baselines.
 
     Parameters
     ----------
@@ -44,6 +61,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
         Of all random numbers.
     """
     require_free(out, force, reads=())
+    require_jinja()
     draft = hidden_sibling(out)
     draft.mkdir(parents=True)
     try:
@@ -52,7 +70,7 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
         replace_with(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    say(Markdown(summary), f"\nWrote {out}: open {out / 'summary.md'} and the pictures beside it.")
+    say(Markdown(summary), f"\nWrote {out}: open {out / 'index.html'} in any browser.")
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ def _demo(adata: AnnData, folder: Path, seed: int) -> str:
     models = _Models(adata, (conditioned.split == "test").to_numpy(), unconditioned, conditioned, folder, seed)
     training_picture(unconditioned.history, unconditioned.facts["best_epoch"], folder / "training.png")
     rows = [*_what_if(folder, seed), *_embed(models), *_classify(models), *_generate(models), *_denoise(models)]
+    _show(models, rows)
     return _summary(models, rows)
 
 
@@ -236,6 +255,33 @@ def _denoise(models: _Models) -> list[Row]:
     ]
 
 
+def _show(models: _Models, rows: list[Row]) -> None:
+    """Write the report and the explorer of the model of stimulation, and the page that links all."""
+    data, model = gv.example("stimulated", models.seed), gv.load(models.folder / "model_what_if")
+    report = gv.evaluate(
+        {"stimulation": model}, data, sections=SECTIONS, cells=REPORT_CELLS, seed=models.seed, progress=False
+    )
+    write_report(report, models.folder / "report")
+    gv.explore(model, data, out=models.folder / "explorer.html", seed=models.seed)
+    n_test = int(models.test_n.sum())
+    gallery = Gallery(
+        title="Blood cells, and what they would look like stimulated",
+        lead=f"{models.adata.n_obs} blood cells, {models.adata.n_vars} genes, counts (pbmc68k_reduced, Zheng et al. "
+        f"2017). {n_test} of the cells were held out of training. The stimulation is simulated, so that the truth is "
+        f"known; stimulated cells of {HELD_OUT} were never seen. Recipe nb, seed {models.seed}.",
+        links=[
+            Link("explorer.html", "Explorer", "Choose cells, stimulate them, see which genes change: the model runs "
+                 "in your browser."),
+            Link("report/report.html", "Report", "How good the model of stimulation is, every score beside its "
+                 "baselines."),
+        ],
+        columns=["Task", "genevae", "Baselines"],
+        rows=rows,
+        pictures=PICTURES,
+    )  # fmt: skip
+    (models.folder / "index.html").write_text(gallery_page(gallery), encoding="utf-8")
+
+
 def _pca(models: _Models, n: int) -> Any:
     """Return principal components of log-normalised counts, fitted on the training cells."""
     from sklearn.decomposition import PCA
@@ -282,6 +328,8 @@ generates.
 
 | file | what it is |
 |---|---|
+| `index.html` | all of this as a page, to be shown |
+| `report/`, `explorer.html` | the report of the model of stimulation, and a page that runs it |
 | `what_if.h5ad`, `what_if.png` | held-out monocytes as if stimulated, and the true change of each gene beside it |
 | `training.png` | losses of `model` over epochs |
 | `latent.h5ad`, `latent.png` | the latent of each cell |

@@ -137,8 +137,11 @@ def genes_of(model: Trained) -> str:
 
 def progress_of(model: Trained) -> str:
     """Say that the validation loss was still falling when the epochs ended."""
+    from genevae.training.settings import default_epochs
+
     best, n = int(model.facts["best_epoch"]), len(model.history)
-    if n < int(model.recipe.settings()["epochs"]) or best < n - n // 20:
+    planned = model.recipe.training.epochs or default_epochs(int((model.split == "training").sum()))
+    if n < planned or best < n - n // 20:
         return ""
     return f"the loss was still falling, so train longer, as with --epochs {3 * n}"
 

@@ -125,6 +125,8 @@ def evaluate(
     report = Report(
         data=Path(source.name).name,
         runs={name: model.facts for name, model in opened.items()},
+        cards={name: model.card for name, model in opened.items() if model.card},
+        methods={name: model.methods for name, model in opened.items() if model.methods},
         training=training(opened),
         sections=found,
         skipped=skipped,

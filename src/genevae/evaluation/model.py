@@ -141,6 +141,8 @@ class EvaluatedModel:
         The categories of every field that it can predict.
     facts, history, best_epoch, ended
         What the report says of it, and of its training.
+    card, methods
+        A model card, by topic, and a paragraph for the methods section of a paper.
     was_trained_on
         Whether training cells had a combination of categories; where it is None, the cells at hand decide.
     embed, log_weights, likelihoods, denoise, generate, counterfactual, classify, gene_embeddings
@@ -160,6 +162,8 @@ class EvaluatedModel:
     in_latent: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, str] = field(default_factory=dict)
+    methods: str = ""
     history: pd.DataFrame | None = None
     best_epoch: int = 0
     ended: str = ""

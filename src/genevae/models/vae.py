@@ -83,6 +83,11 @@ class VAE(nn.Module):
         self.size = size
         self.projection = projection
 
+    @property
+    def decoder(self) -> Likelihood:
+        """The module of the likelihood."""
+        return self._likelihood
+
     def posterior(self, cells: Cells) -> Normal:
         """q(z | x, c), of ``z_nk``."""
         return self._posterior(cells)

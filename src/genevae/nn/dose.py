@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genevae.cells import Condition
 from genevae.nn.conditioning import Conditioning, embedding_width
 
-__all__ = ["RESPONSES", "DosedConditioning", "Doses", "FreeResponse", "HillResponse", "Response"]
+__all__ = ["RESOLUTION", "RESPONSES", "DosedConditioning", "Doses", "FreeResponse", "HillResponse", "Response"]
 
 RESOLUTION = 1e-6
 """Of the largest dose: the smallest dose that differs from zero once it is standardised in 32 bits."""

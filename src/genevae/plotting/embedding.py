@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from genevae.plotting.training import PALETTE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["canvas", "effect_picture", "field_picture"]
+__all__ = ["canvas", "effect_picture", "field_picture", "map_picture"]
 
 MISSING = "0.85"
 MARKERS = "o^sDv"
@@ -25,6 +26,10 @@ MARKERS = "o^sDv"
 MAX_COLUMNS = 3
 WIDTH = 38
 """Characters of a category's name that a legend shows."""
+SHORT, LETTER, LINE = 18, 0.022, 0.055
+"""Characters of a name on a map; the width of one and the height of a line, as shares of the map."""
+MOST_NAMED = 15
+"""Categories at most, whose names stand on the map too."""
 
 
 def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: str, path: Path) -> None:
@@ -60,8 +65,36 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     figure.savefig(path, dpi=110)
 
 
-def _categories(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:  # noqa: ARG001 - as _numbers
-    """Draw categories, the rarest on top, and a legend."""
+def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path: Path) -> None:
+    """Draw two-dimensional maps of the same cells side by side, coloured by label, with one legend.
+
+    Parameters
+    ----------
+    maps
+        For each title, coordinates (cells × 2).
+    labels_n
+        The label of each cell.
+    path
+        The file to write.
+    """
+    figure = canvas(4.2 * len(maps) + 2.6, 4.0)
+    axes = list(np.atleast_1d(figure.subplots(1, len(maps))))
+    for axis, (title, xy) in zip(axes, maps.items(), strict=True):
+        _categories(figure, axis, xy, np.asarray(labels_n, dtype=object), legend=axis is axes[-1])
+        axis.set_title(literal(title), fontsize=12, loc="left")
+        axis.set(xticks=[], yticks=[], box_aspect=1)
+        axis.spines[:].set_visible(False)
+    figure.savefig(path, dpi=140)
+
+
+def _categories(
+    figure: Figure,  # noqa: ARG001 - as _numbers
+    axis: Any,
+    xy: NDArray[Any],
+    values: NDArray[Any],
+    legend: bool = True,
+) -> None:
+    """Draw categories, the rarest on top, with their names where they are, and a legend with their counts."""
     missing = pd.isna(values)
     _dots(axis, xy, missing, MISSING)
     names = sorted(set(values[~missing]), key=lambda name: (int(name) if name.isdecimal() else -1, name))
@@ -69,14 +102,44 @@ def _categories(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any
     for name in sorted(names, key=lambda name: -int((values == name).sum())):
         colour, marker = styles[name]
         _dots(axis, xy, values == name, colour, marker)
+    if xy.shape[1] == 2 and 1 < len(names) <= MOST_NAMED:
+        _name_groups(axis, xy, values, names)
+    if not legend:
+        return
     for name in names:
         colour, marker = styles[name]
         shown = name if len(name) <= WIDTH else f"{name[: WIDTH - 1]}…"
-        axis.scatter(*[[]] * xy.shape[1], s=36, color=colour, marker=marker, linewidths=0, label=literal(shown))
+        axis.scatter(
+            *[[]] * xy.shape[1],
+            s=36,
+            color=colour,
+            marker=marker,
+            linewidths=0,
+            label=f"{literal(shown)} ({(values == name).sum():,})",
+        )
     axis.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8 if len(names) <= 20 else 6,
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9 if len(names) <= 20 else 6,
         ncols=-(-len(names) // 25), handletextpad=0.2, borderaxespad=0.2, columnspacing=0.8,
     )  # fmt: skip
+
+
+def _name_groups(axis: Any, xy: NDArray[Any], values: NDArray[Any], names: Sequence[str]) -> None:
+    """Write the name of each category at the median of its cells; names that would overlap are moved apart."""
+    from matplotlib.patheffects import withStroke
+
+    low, span = xy.min(0), np.maximum(np.ptp(xy, axis=0), 1e-9)
+    place = np.array([(np.median(xy[values == name], axis=0) - low) / span for name in names])
+    texts = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in names]
+    half = np.array([LETTER * len(text) / 2 for text in texts])
+    for _ in range(60):
+        for i, j in itertools.combinations(range(len(names)), 2):
+            gap = place[j] - place[i]
+            if abs(gap[0]) < half[i] + half[j] and abs(gap[1]) < LINE:
+                push = (LINE - abs(gap[1])) / 2 * (1 if gap[1] >= 0 else -1)
+                place[i, 1], place[j, 1] = place[i, 1] - push, place[j, 1] + push
+    for text, (x, y) in zip(texts, low + place * span, strict=True):
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        axis.text(x, y, literal(text), ha="center", va="center", fontsize=9, weight="bold", path_effects=halo)
 
 
 def _numbers(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement_picture", "gene_picture", "map_picture", "sweep_picture", "training_picture"]
+__all__ = ["agreement_picture", "gene_picture", "sweep_picture", "training_picture"]
 
 PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
@@ -94,31 +94,6 @@ def _curves(axis: Axes, history: pd.DataFrame, curves: Mapping[str, str], title:
         axis.set_ylim(low - margin, max(high, low) + margin)
 
 
-def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path: Path) -> None:
-    """Draw two-dimensional maps of the same cells side by side, coloured by label.
-
-    Parameters
-    ----------
-    maps
-        For each title, coordinates (cells × 2).
-    labels_n
-        The label of each cell.
-    path
-        The file to write.
-    """
-    names = sorted(set(labels_n))
-    labels = np.asarray(labels_n)
-    figure, axes = _figure(len(maps), legend=True)
-    for axis, (title, xy) in zip(axes, maps.items(), strict=True):
-        for number, name in enumerate(names):
-            colour = PALETTE[number % len(PALETTE)]
-            here = labels == name
-            axis.scatter(xy[here, 0], xy[here, 1], s=9, color=colour, label=literal(name), linewidths=0)
-        axis.set(title=literal(title), xticks=[], yticks=[])
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, markerscale=2, fontsize=8)
-    _save(figure, path)
-
-
 def agreement_picture(
     pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: Path, xlabel: str = "real", ylabel: str = "generated"
 ) -> None:
@@ -144,7 +119,7 @@ def agreement_picture(
 
 
 def gene_picture(values: Mapping[str, Mapping[str, NDArray[Any]]], labels_n: Sequence[str], path: Path) -> None:
-    """Draw the mean expression of genes in each label, before and after, as a row of panels.
+    """Draw the mean expression of genes in each label, before and after, as a row of panels with counts of cells.
 
     Parameters
     ----------
@@ -163,17 +138,18 @@ def gene_picture(values: Mapping[str, Mapping[str, NDArray[Any]]], labels_n: Seq
         axis.imshow(mean_cg, aspect="auto", cmap="cividis", vmin=0, vmax=1)
         axis.set(title=literal(title), xticks=range(len(genes)), yticks=range(len(names)))
         axis.set_xticklabels(list(map(literal, genes)))
-        axis.set_yticklabels(list(map(literal, names)) if axis is axes[0] else [], fontsize=8)
+        rows = [f"{literal(name)} ({(labels == name).sum():,})" for name in names]
+        axis.set_yticklabels(rows if axis is axes[0] else [], fontsize=9)
         axis.tick_params(axis="x", rotation=60)
     _save(figure, path)
 
 
-def _figure(n_panels: int, legend: bool = False) -> tuple[Figure, list[Axes]]:
-    """Make a row of panels without touching pyplot's global state."""
+def _figure(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """Make a row of panels without touching pyplot's global state; they are small, so that letters are large."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.4 * n_panels + (1.8 if legend else 0.4), 4), layout="constrained")
+    figure = Figure(figsize=(3.7 * n_panels + 0.4, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(np.atleast_1d(figure.subplots(1, n_panels)))
     for axis in axes:
@@ -182,4 +158,4 @@ def _figure(n_panels: int, legend: bool = False) -> tuple[Figure, list[Axes]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=160)

@@ -1,7 +1,7 @@
 /* What all charts share: arrays, colours, numbers as text, scales, and the box that follows the pointer. */
 const report = JSON.parse(document.getElementById("report-data").textContent);
 
-const KINDS = {u1: Uint8Array, u2: Uint16Array, f4: Float32Array};
+const KINDS = {u1: Uint8Array, u2: Uint16Array, i2: Int16Array, f4: Float32Array};
 const opened = new Map();
 
 /** Open a packed array; each is decoded once. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from genevae.report.numbers import significant
 from genevae.report.records import Bars, Chart, Heat, Lines, Map, Points
 
-__all__ = ["Packer"]
+__all__ = ["Packer", "embedded", "policy_hash"]
 
 MISSING = 65_535
 """The code of a value that is not there; coordinates and numbers take the codes from 0 to 65,534."""
@@ -55,8 +56,8 @@ class Packer:
         return {
             "x_label": chart.x_label,
             "y_label": chart.y_label,
-            "x": self._array(np.asarray(chart.x, dtype="<f4")),
-            "y": self._array(np.asarray(chart.y, dtype="<f4")),
+            "x": self.array(np.asarray(chart.x, dtype="<f4")),
+            "y": self.array(np.asarray(chart.y, dtype="<f4")),
             "names": list(map(str, chart.names)),
             "highlighted": list(map(str, chart.highlighted)),
             "diagonal": chart.diagonal,
@@ -64,7 +65,7 @@ class Packer:
 
     def _map(self, chart: Map) -> dict[str, Any]:
         spaces = [
-            {"name": name, "x": self._coded(xy[:, 0])["values"], "y": self._coded(xy[:, 1])["values"]}
+            {"name": name, "x": self.coded(xy[:, 0])["values"], "y": self.coded(xy[:, 1])["values"]}
             for name, xy in chart.spaces.items()
         ]
         fields = [{"name": name, **self._field(np.asarray(values))} for name, values in chart.fields.items()]
@@ -90,14 +91,14 @@ class Packer:
             "columns": list(map(str, chart.columns)),
             "row_label": chart.row_label,
             "column_label": chart.column_label,
-            "values": self._array(np.asarray(chart.values, dtype="<f4").ravel()),
+            "values": self.array(np.asarray(chart.values, dtype="<f4").ravel()),
             "diverging": chart.diverging,
         }
 
     def _field(self, values: NDArray[Any]) -> dict[str, Any]:
         """Pack one value per cell: numbers as their place in their range, anything else as the code of its text."""
         if np.issubdtype(values.dtype, np.number):
-            return {"kind": "number", **self._coded(values)}
+            return {"kind": "number", **self.coded(values)}
         texts = pd.Series(values, dtype=object)
         texts = texts.where(texts.notna(), None).map(lambda text: None if text is None else str(text))
         counts = texts.value_counts()
@@ -106,9 +107,9 @@ class Packer:
             texts = texts.map(lambda text: text if text is None or text in kept else "other")
         names = sorted(set(texts.dropna()), key=_in_order)
         code_n = texts.map({name: code for code, name in enumerate(names)}).fillna(MISSING_BYTE)
-        return {"kind": "category", "names": names, "codes": self._array(code_n.to_numpy(dtype=np.uint8))}
+        return {"kind": "category", "names": names, "codes": self.array(code_n.to_numpy(dtype=np.uint8))}
 
-    def _coded(self, values: ArrayLike) -> dict[str, Any]:
+    def coded(self, values: ArrayLike) -> dict[str, Any]:
         """Pack numbers as 16 bits each, with the ends of their range."""
         numbers = np.asarray(values, dtype=np.float64)
         known = np.isfinite(numbers)
@@ -116,9 +117,9 @@ class Packer:
         step = (high - low) / (MISSING - 1) or 1.0
         code_n = np.full(len(numbers), MISSING, dtype="<u2")
         code_n[known] = np.rint((numbers[known] - low) / step)
-        return {"values": self._array(code_n), "low": significant(float(low)), "high": significant(float(high))}
+        return {"values": self.array(code_n), "low": significant(float(low)), "high": significant(float(high))}
 
-    def _array(self, values: NDArray[Any]) -> int:
+    def array(self, values: NDArray[Any]) -> int:
         """Keep an array, once, and return its place."""
         content = np.ascontiguousarray(values).tobytes()
         kind = values.dtype.str[1:]
@@ -127,6 +128,19 @@ class Packer:
             self._places[key] = len(self.arrays)
             self.arrays.append({"kind": kind, "content": base64.b64encode(content).decode("ascii")})
         return self._places[key]
+
+
+def embedded(content: object) -> str:
+    """Return JSON that can stand inside a script element: no tag or comment can begin in it."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def policy_hash(text: str) -> str:
+    """Return what the security policy of a page calls this text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _list(values: Sequence[float]) -> list[float | None]:

@@ -6,9 +6,6 @@ security policy admits only this very script and style, by their hashes, so that
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -20,7 +17,7 @@ from genevae.metrics.metric import Metric
 from genevae.plotting.training import PALETTE
 from genevae.report.glossary import glossary
 from genevae.report.numbers import brief
-from genevae.report.packing import Packer
+from genevae.report.packing import Packer, embedded, policy_hash
 from genevae.report.records import Chart, Map, Section, Verdict
 from genevae.report.report import Report
 from genevae.report.table import score_table
@@ -65,6 +62,7 @@ def render(report: Report) -> str:
     overview = [figures.add(chart) for chart in _map_of_all(report)]
     sections = [_shown(section, report, figures) for section in (report.training, *report.sections)]
     style, script = _part("report.css"), _script()
+    known = _glossary([report.training, *report.sections])
     roles = {score.who: score.role for section in report.sections for score in section.scores}
     content = {"runs": list(report.runs), "palette": PALETTE, "roles": roles, **figures.content}
     return environment.from_string(_part("report.html.jinja")).render(
@@ -74,13 +72,14 @@ def render(report: Report) -> str:
         answers={run: report.answers(run) for run in report.runs},
         facts=list(dict.fromkeys(name for facts in report.runs.values() for name in facts)),
         tones=TONES,
-        glossary=_glossary([report.training, *report.sections]),
+        glossary=known,
+        meanings={metric.name: metric.meaning for metric in known},
         # what is marked as safe here is the package's own, or JSON in which no tag can begin
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
-        content=Markup(_embedded(content)),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        content=Markup(embedded(content)),  # noqa: S704
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
     )
 
 
@@ -108,7 +107,7 @@ def _map_of_all(report: Report) -> Iterator[Map]:
     if not maps:
         return
     several = len(maps) > 1
-    spaces = [(chart.title.rpartition(" of ")[2], *next(iter(chart.spaces.items()))) for chart in maps if chart.spaces]
+    spaces = [(chart.who, *next(iter(chart.spaces.items()))) for chart in maps if chart.spaces]
     named = {f"{name} of {run}" if several else name: xy for run, name, xy in spaces}
     n = len(next(iter(named.values()), ()))
     yield replace(
@@ -155,22 +154,9 @@ def _glossary(sections: Sequence[Section]) -> list[Metric]:
     return [known for name in names if (known := glossary().get(name)) is not None]
 
 
-def _embedded(content: object) -> str:
-    """Return JSON that can stand inside a script element: no tag or comment can begin in it."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
-
-
 def _part(name: str) -> str:
     return (files("genevae.report") / name).read_text(encoding="utf-8")
 
 
 def _script() -> str:
     return "(() => {\n'use strict';\n" + "\n".join(_part(f"{name}.js") for name in SCRIPTS) + "\n})();"
-
-
-def _hash(text: str) -> str:
-    """Return what the security policy calls this text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

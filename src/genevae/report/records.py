@@ -169,12 +169,15 @@ class Map:
         For each title, coordinates (cells × 2).
     fields
         For each title, a text or a number per cell; None and NaN are missing.
+    who
+        The run whose latent it is; empty where it is of none.
     """
 
     title: str
     spaces: Mapping[str, NDArray[Any]]
     fields: Mapping[str, NDArray[Any]]
     caption: str = ""
+    who: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

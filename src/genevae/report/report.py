@@ -37,6 +37,8 @@ class Report:
         How training went.
     sections
         One for each thing that was evaluated.
+    cards, methods
+        For models that have them: a model card, by topic, and a paragraph for the methods section of a paper.
     skipped
         For each other section, why it was not computed.
     inspection
@@ -57,6 +59,8 @@ class Report:
     runs: Mapping[str, Mapping[str, str]]
     training: Section
     sections: Sequence[Section]
+    cards: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     inspection: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Verdict] = ()
@@ -85,6 +89,18 @@ class Report:
         every = [verdict.advice for section in sections for verdict in section.verdicts if verdict.who == run]
         first = next(filter(None, every), "nothing needs to change")
         return f"{first[0].upper()}{first[1:]}."
+
+    def paragraph(self, run: str) -> str:
+        """Return what was found of a run, in plain words: where it is good, and each section's sentence."""
+        facts, found = self.runs[run], self.answers(run)
+        what = [*([f"recipe {facts['Recipe']}"] if "Recipe" in facts else []),
+                *([f"{facts['Genes']} genes"] if "Genes" in facts else [])]  # fmt: skip
+        sentences = [verdict.text for name, verdict in found.items() if name != self.training.name]
+        tones = [(word, [n for n, v in found.items() if v.tone == tone]) for tone, word in _TONES.items()]
+        graded = "; ".join(f"{word} in {shorten(names, len(names))}" for word, names in tones if names)
+        named = f"{run} ({', '.join(what)})" if what else run
+        lead = f"{named} was evaluated on {self.data}"
+        return " ".join([f"{lead}: {graded}." if graded else f"{lead}.", *sentences])
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -122,6 +138,7 @@ class Report:
         return "\n".join([*lines, *(f"Skipped: {name}. {reason}" for name, reason in self.skipped.items())])
 
 
+_TONES = {"good": "good", "mixed": "mixed", "bad": "poor"}
 _SIGNS = {"good": "+", "bad": "−", "mixed": "±", "plain": "·"}
 
 
@@ -137,6 +154,9 @@ def metrics_json(report: Report) -> dict[str, Any]:
     return {
         "data": report.data,
         "runs": {name: dict(facts) for name, facts in report.runs.items()},
+        "summary": {name: report.paragraph(name) for name in report.runs},
+        "cards": {name: dict(card) for name, card in report.cards.items()},
+        "methods": dict(report.methods),
         "sections": [_section(section) for section in (report.training, *report.sections)],
         "skipped": dict(report.skipped),
         "inspection": dict(report.inspection),

@@ -132,6 +132,12 @@ class Trained(TaskMethods):
 
         return genevae.evaluate(self, data, **options)
 
+    def explore(self, data: Any = None, **options: Any) -> Any:
+        """Write a page that runs the decoder in a browser; see :func:`~genevae.explorer.explore.explore`."""
+        import genevae  # its public function, because runs know nothing of pages
+
+        return genevae.explore(self, data, **options)
+
     def __getattr__(self, name: str) -> Any:
         if (ours := alias(name, METHOD_ALIASES, "model")) is not None:
             return getattr(self, ours)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from genevae.tasks.classify import classify
 from genevae.tasks.cluster import cluster
 from genevae.tasks.counterfactual import counterfactual
+from genevae.tasks.decode import decode
 from genevae.tasks.denoise import denoise
 from genevae.tasks.dose_response import dose_response
 from genevae.tasks.effect import effect
@@ -23,6 +24,7 @@ class TaskMethods:
     cluster = cluster
     contributions = contributions
     counterfactual = counterfactual
+    decode = decode
     denoise = denoise
     dose_response = dose_response
     effect = effect

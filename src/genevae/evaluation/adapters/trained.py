@@ -15,6 +15,7 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.data.nesting import one_way
 from genevae.errors import CategoryError, DataError
+from genevae.evaluation.adapters.card import methods_paragraph, model_card
 from genevae.evaluation.model import Decoded, EvaluatedModel, ShiftInterval, dense, from_protocol
 from genevae.metrics.latent import dead_dimensions
 from genevae.models.additive import Additive
@@ -63,6 +64,8 @@ def _trained(model: Trained) -> EvaluatedModel:
             for name, calibration in model.calibration.items()
         },
         facts=_facts(model),
+        card=model_card(model),
+        methods=methods_paragraph(model),
         history=model.history,
         best_epoch=int(model.facts.get("best_epoch", 0)),
         ended=str(model.facts.get("ended", "")),

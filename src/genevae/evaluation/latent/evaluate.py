@@ -88,6 +88,7 @@ def _maps(embeddings: Embeddings) -> Iterator[Map]:
         part = embeddings.context.part_n(name).to_numpy(dtype=object)[rows]
         yield Map(
             title=f"Cells in the latent of {name}",
+            who=name,
             spaces=spaces,
             fields={**_labels_first(shown_fields(obs)), "part in training": part},
             caption="Each dot is a cell. Distances within a cloud mean more than those between clouds.",
