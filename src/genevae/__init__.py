@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
     from genevae.runs.load import load as load
+    from genevae.runs.mapping import map_query as map_query
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
@@ -63,6 +64,7 @@ _HOMES = {
     "Trained": "genevae.runs.trained",
     "fit": "genevae.runs.fit",
     "load": "genevae.runs.load",
+    "map_query": "genevae.runs.mapping",
     "resume": "genevae.runs.resume",
     "save": "genevae.runs.trained",
     # tasks

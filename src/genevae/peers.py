@@ -151,6 +151,9 @@ ALIASES = {
     "predict_labels": "classify",
     "label_transfer": "classify",
     "transfer_labels": "classify",
+    "map": "map_query",
+    "load_query_data": "map_query",
+    "reference_mapping": "map_query",
     "de": "effect",
     "effects": "effect",
     "perturbation_effect": "effect",
@@ -174,7 +177,6 @@ ALIASES = {
 }
 """Functions of theirs that are the same here under another name; they work, with a note."""
 
-_SURGERY = 'embed(model, query), or fit(query, from_run="RUN") to train on'
 NAMES = {
     "SCVI": 'fit(adata, "nb")',
     "scvi": 'fit(adata, "nb")',
@@ -191,10 +193,7 @@ NAMES = {
     "integrate": 'fit(adata, "adversarial", batch="donor"), then embed',
     "correct": 'fit(adata, "adversarial", batch="donor"), then embed',
     "batch_correct": 'fit(adata, "adversarial", batch="donor"), then embed',
-    "map": _SURGERY,
-    "map_query": _SURGERY,
-    "load_query_data": _SURGERY,
-    "prepare_query_anndata": _SURGERY,
+    "prepare_query_anndata": "map_query, which matches genes itself; those that the query lacks are missing, not zero",
     "contrast": "effect",
     "contrasts": "effect",
     "top_genes": "effect, whose table can be sorted; or counterfactual, in varm",

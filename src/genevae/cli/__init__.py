@@ -28,6 +28,7 @@ COMMANDS = {
     "counterfactual": ("counterfactual", "Predict what cells would look like in another condition."),
     "denoise": ("denoise", "Denoise cells: the expected expression of each."),
     "classify": ("classify", "Classify cells by a field that the model is conditioned on."),
+    "map": ("map", "Map new cells to a trained model: new batches are learned, all else stays."),
     "cluster": ("cluster", "Cluster cells in the latent, with the stability of each cluster."),
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
@@ -63,7 +64,7 @@ app = App(
     config=(from_config,),
 )
 for command, (file, line) in COMMANDS.items():
-    member = "app" if command == "data" else command.replace("-", "_")
+    member = {"data": "app", "map": "map_query"}.get(command, command.replace("-", "_"))
     app.command(f"genevae.cli.{file}:{member}", name=command, help=line)
 
 

@@ -105,7 +105,7 @@ class Categorical:
             If it is not one of the model's categories.
         """
         try:
-            return self.labels.index(self._canonical(category_name(category)))
+            return self.labels.index(self.canonical(category_name(category)))
         except ValueError:
             raise CategoryError(
                 f"'{category}' is not a category of '{self.name}' in this model. {nearest(category, self.categories)}"
@@ -123,7 +123,7 @@ class Categorical:
             _require_complete(column)
         names = category_names(_with_missing(column))
         if self.combined:
-            names = names.map({name: self._canonical(name) for name in names.dropna().unique()})
+            names = names.map({name: self.canonical(name) for name in names.dropna().unique()})
         codes = pd.Categorical(names, categories=list(self.categories)).codes
         if self.unknown:
             return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
@@ -139,8 +139,8 @@ class Categorical:
             )
         return torch.from_numpy(codes.astype(np.int64))
 
-    def _canonical(self, name: str) -> str:
-        """Return the category with the same parts: A+B, for B+A."""
+    def canonical(self, name: str) -> str:
+        """Return the category with the same parts: A+B, for B+A; any other name as it is."""
         if not self.combined or JOIN not in name or name in self.categories:
             return name
         parts = sorted(name.split(JOIN))

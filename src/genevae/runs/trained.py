@@ -122,6 +122,12 @@ class Trained(TaskMethods):
         """Return the expected expression as a table, cells × genes; the name is that of scvi-tools."""
         return self.denoise(adata, **options).to_df()
 
+    def map_query(self, data: Any, **options: Any) -> Any:
+        """Map new cells to the model; see :func:`~genevae.runs.mapping.map_query`."""
+        import genevae  # its public function, which makes a trained model
+
+        return genevae.map_query(self, data, **options)
+
     def evaluate(self, data: Any, **options: Any) -> Any:
         """Evaluate the model beside baselines; see :func:`~genevae.evaluation.evaluate.evaluate`."""
         import genevae  # its public function, because runs know nothing of evaluation
