@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
     from genevae.tasks.denoise import denoise as denoise
+    from genevae.tasks.differential_expression import differential_expression as differential_expression
     from genevae.tasks.dose_response import dose_response as dose_response
     from genevae.tasks.effect import effect as effect
     from genevae.tasks.embed import embed as embed
@@ -73,6 +74,7 @@ _HOMES = {
     "contributions": "genevae.tasks.influence",
     "counterfactual": "genevae.tasks.counterfactual",
     "denoise": "genevae.tasks.denoise",
+    "differential_expression": "genevae.tasks.differential_expression",
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",

@@ -32,6 +32,7 @@ COMMANDS = {
     "cluster": ("cluster", "Cluster cells in the latent, with the stability of each cluster."),
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
+    "de": ("de", "Find the genes that differ between groups of cells, with the expected share of false ones."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),

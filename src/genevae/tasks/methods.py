@@ -6,6 +6,7 @@ from genevae.tasks.classify import classify
 from genevae.tasks.cluster import cluster
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.denoise import denoise
+from genevae.tasks.differential_expression import differential_expression
 from genevae.tasks.dose_response import dose_response
 from genevae.tasks.effect import effect
 from genevae.tasks.embed import embed
@@ -24,6 +25,7 @@ class TaskMethods:
     contributions = contributions
     counterfactual = counterfactual
     denoise = denoise
+    differential_expression = differential_expression
     dose_response = dose_response
     effect = effect
     embed = embed
