@@ -31,6 +31,9 @@ CONVERTED: dict[str, tuple[str, str, Callable[[Any], dict[str, Any]]]] = {
 RENAMED: dict[str, str | tuple[str, ...]] = {
     "batch_key": "batch",
     "labels_key": ("condition", "field"),
+    "unlabeled_category": "unlabelled",
+    "unlabelled_category": "unlabelled",
+    "unknown_label": "unlabelled",
     "condition_key": "condition",
     "conditions": "condition",
     "covariates": "condition",
@@ -189,7 +192,8 @@ ALIASES = {
 NAMES = {
     "SCVI": 'fit(adata, "nb")',
     "scvi": 'fit(adata, "nb")',
-    "SCANVI": 'fit(adata, "nb", condition="cell_type"), then classify',
+    "SCANVI": 'fit(adata, "semi", labels="cell_type", unlabelled="Unknown"), then classify',
+    "scANVI": 'fit(adata, "semi", labels="cell_type", unlabelled="Unknown"), then classify',
     "CVAE": 'fit(adata, "conditional", condition="cell_type")',
     "VAE": 'fit(adata, "nb")',
     "Model": "fit",

@@ -55,6 +55,8 @@ def fit(
     context: Sequence[str] | None = None,
     group: str | None = None,
     view: str | None = None,
+    labels: str | None = None,
+    unlabelled: str | None = None,
     genes: str | None = None,
     gene_filter: Path | None = None,
     epochs: int | None = None,
@@ -113,6 +115,12 @@ def fit(
     view
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
+    labels
+        The obs column of the labels, which is the first condition; for recipe semi, whose cells may have none
+        (scvi-tools: labels_key).
+    unlabelled
+        The value of a condition in cells without a label, besides missing values and "unknown" (scvi-tools:
+        unlabeled_category).
     genes
         Genes to model: the number of highly variable ones, names with commas between them, or a file with one name per
         line; all by default.
@@ -178,6 +186,7 @@ def fit(
         "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
         "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
+        "labels": labels, "unlabelled": unlabelled,
         "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,

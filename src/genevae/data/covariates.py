@@ -62,14 +62,19 @@ class Categorical:
         technical: bool = False,
         unknown: bool = False,
         combined: bool = False,
+        unlabelled: str | None = None,
     ) -> Self:
-        """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data."""
+        """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data.
+
+        Where categories may be unknown, cells with the value ``unlabelled`` have none.
+        """
         if not unknown:
             _require_complete(column)
         column = _with_missing(column)
         _note_numbers(column)
         control = None if control is None else category_name(control)
-        categories = tuple(sorted(set(category_names(column.dropna())) - ({UNKNOWN} if unknown else set())))
+        without = {UNKNOWN, category_name(unlabelled)} if unknown else set()
+        categories = tuple(sorted(set(category_names(column.dropna())) - without))
         if combined:
             categories = _with_pairs(categories, control)
         covariate = cls(str(column.name), categories, control, technical, unknown, combined)

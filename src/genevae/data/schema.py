@@ -225,6 +225,7 @@ def fit_covariates(
     group: str | None = None,
     view: str | None = None,
     unknown: bool = False,
+    unlabelled: str | None = None,
 ) -> dict[str, Any]:
     """Return the covariates of a table, as fields of a :class:`Schema`.
 
@@ -244,6 +245,8 @@ def fit_covariates(
         The column of two categories, of which a pair has one each.
     unknown
         Whether categories may be unknown.
+    unlabelled
+        A category that stands for cells without one, where they may be unknown.
 
     Raises
     ------
@@ -259,7 +262,7 @@ def fit_covariates(
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
     categorical = tuple(
-        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
+        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine, unlabelled)
         for name in fields
     )
     return {

@@ -27,6 +27,10 @@ DESCRIPTIONS = {
         "CVAE-NB whose latent is without the technical batch: an adversary, two thinned views of each cell, and a "
         "correction."
     ),
+    "semi": (
+        "As adversarial, for cells of which some have a label (--labels FIELD --unlabelled Unknown): each label has a "
+        "place in the latent, and missing labels are summed over."
+    ),
     "dose": "CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
     "cycle": (
         "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."

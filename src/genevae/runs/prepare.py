@@ -23,7 +23,7 @@ from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe, sample_rows, typical_total
-from genevae.errors import DataError, GeneError, shorten
+from genevae.errors import DataError, GeneError, RecipeError, shorten
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.source import Source, fingerprint
@@ -165,6 +165,11 @@ def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str
     """Fit the covariates, and check the columns of contexts, which are none."""
     for name in given.context:
         category_names(obs_column(obs, name))
+    if given.unlabelled is not None and not unknown:
+        raise RecipeError(
+            f"This recipe takes no cells without a label ('{given.unlabelled}'). Use the recipe semi, or train with "
+            "--setting category_dropout=0.1."
+        )
     roles = {name: value for name, value in vars(given).items() if name != "context"}
     return fit_covariates(obs, **roles, unknown=unknown)
 
