@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from genevae.tasks.generate import generate as generate
     from genevae.tasks.influence import contributions as contributions
     from genevae.tasks.influence import influence as influence
+    from genevae.tasks.programs import loadings as loadings
+    from genevae.tasks.programs import program_scores as program_scores
 
 _HOMES = {
     # data
@@ -81,6 +83,8 @@ _HOMES = {
     "gene_embeddings": "genevae.tasks.gene_embeddings",
     "generate": "genevae.tasks.generate",
     "influence": "genevae.tasks.influence",
+    "loadings": "genevae.tasks.programs",
+    "program_scores": "genevae.tasks.programs",
     # evaluation
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",

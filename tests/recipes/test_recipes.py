@@ -32,13 +32,15 @@ FAST = {"epochs": 2, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress":
 NEEDS: dict[str, dict[str, object]] = {
     "contrastive": {"group": "lane"},
     "adversarial": {"batch": "lane"},
+    "programs": {"gene_sets": {"one": [f"G{i}" for i in range(9)], "two": [f"G{i}" for i in range(5, 15)]}},
     "semi": {"condition": ["type", "drug"]},
     "dose": {"condition": ["drug"], "continuous": ["dose"]},
     "cycle": {"continuous": ()},
 }
 """What a recipe cannot do without, or cannot do with."""
-LATENT = {"cycle": 3 + 3 * 8}
-"""Width of the latent where it is more than ``n_latent``: the hidden states of the base and of three heads."""
+LATENT = {"cycle": 3 + 3 * 8, "programs": 3 + 2}
+"""Width of the latent where it is more than ``n_latent``: the hidden states of the base and of three heads; and two
+gene sets."""
 
 
 @pytest.fixture(params=RECIPES)

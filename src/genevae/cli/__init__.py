@@ -39,6 +39,8 @@ COMMANDS = {
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
+    "loadings": ("programs", "List the loading of every gene on every dimension of a linear model."),
+    "program-scores": ("programs", "Score the gene programs of cells, and compare groups in them."),
     "inspect": ("inspect", "Describe a file, and suggest a recipe."),
     "show": ("show", "Describe a trained model: recipe, data, training, settings and layers."),
     "recipes": ("recipes", "List the recipes."),

@@ -59,6 +59,7 @@ def fit(
     unlabelled: str | None = None,
     genes: str | None = None,
     gene_filter: Path | None = None,
+    gene_sets: Path | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -127,6 +128,9 @@ def fit(
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
         genes to model are chosen among those.
+    gene_sets
+        The gene sets of recipe programs, as a GMT file. Those with at least five of the genes to model are dimensions
+        of the latent.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
     batch_size
@@ -187,7 +191,7 @@ def fit(
         "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
         "labels": labels, "unlabelled": unlabelled,
-        "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
+        "genes": _genes(genes), "gene_filter": gene_filter, "gene_sets": gene_sets, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,

@@ -47,6 +47,8 @@ class Schema:
         it means nothing.
     layer
         The layer of the data that the expression was read from, or "raw"; None for X.
+    programs
+        Gene sets that are dimensions of the latent: the name of each, and the places of its genes.
     """
 
     genes: tuple[str, ...]
@@ -60,6 +62,7 @@ class Schema:
     nested: tuple[Nesting, ...] = ()
     total: float | None = None
     layer: str | None = None
+    programs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -189,6 +192,7 @@ class Schema:
             "nested": [vars(nesting) for nesting in self.nested],
             **({} if self.total is None else {"total": self.total}),
             **({} if self.layer is None else {"layer": self.layer}),
+            **({"programs": dict(self.programs)} if self.programs else {}),
         }
 
     @classmethod
@@ -207,6 +211,7 @@ class Schema:
             tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
             content.get("total"),
             content.get("layer"),
+            tuple((name, tuple(map(int, places))) for name, places in content.get("programs", {}).items()),
         )
 
 

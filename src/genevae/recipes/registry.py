@@ -14,6 +14,7 @@ from genevae.recipes.cycle import CYCLE
 from genevae.recipes.dose import DOSE
 from genevae.recipes.gaussian import CONDITIONAL, GAUSSIAN
 from genevae.recipes.nb import NB, POISSON, ZINB
+from genevae.recipes.programs import LINEAR, PROGRAMS
 from genevae.recipes.recipe import Recipe
 from genevae.recipes.semi import SEMI
 
@@ -32,6 +33,8 @@ RECIPES: dict[str, Recipe] = {
         CONTRASTIVE,
         ADVERSARIAL,
         SEMI,
+        LINEAR,
+        PROGRAMS,
         DOSE,
         CYCLE,
         CONVOLUTIONAL,

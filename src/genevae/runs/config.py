@@ -114,11 +114,14 @@ class Expression:
         genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
+    gene_sets
+        The gene sets of recipe programs: a GMT file, or the genes of each set by its name.
     """
 
     genes: int | str | Path | Sequence[str] | None = None
     gene_filter: str | Path | None = None
     layer: str | None = None
+    gene_sets: str | Path | Mapping[str, Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         """Make a list of what pandas and NumPy have for one."""

@@ -78,6 +78,7 @@ def fit(
     genes: int | str | Path | Sequence[str] | None = None,
     gene_filter: str | Path | None = None,
     layer: str | None = None,
+    gene_sets: str | Path | Mapping[str, Sequence[str]] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -150,6 +151,9 @@ def fit(
         genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
+    gene_sets
+        The gene sets of recipe programs: a GMT file, or the genes of each set by its name. Those with at least five of
+        the genes to model are dimensions of the latent.
     epochs
         Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells.
     batch_size
@@ -263,7 +267,7 @@ def fit(
             view=view,
             unlabelled=unlabelled,
         ),
-        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer),
+        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer, gene_sets=gene_sets),
         split=SplitOptions(
             validation=validation,
             test=test,

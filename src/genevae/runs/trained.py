@@ -161,7 +161,7 @@ class Trained(TaskMethods):
         loss = f"; validation loss {losses.iloc[best - 1]:,.4g} in epoch {best}" if 0 < best <= len(losses) else ""
         return {
             "genevae": f"{self.recipe.name}: {len(schema.genes):,} genes, "
-            f"{self.recipe.settings().get('n_latent', '?')} latent dimensions",
+            f"{self.reference.mean_nk.shape[1]} latent dimensions",
             "data": f"{self.facts.get('data', 'unknown')}: {schema.kind}; {cells} cells",
             "given": ", ".join(given) or "expression alone",
             "trained": f"{len(self.history)} epochs{loss}",

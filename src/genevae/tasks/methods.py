@@ -13,6 +13,7 @@ from genevae.tasks.embed import embed
 from genevae.tasks.gene_embeddings import gene_embeddings
 from genevae.tasks.generate import generate
 from genevae.tasks.influence import contributions, influence
+from genevae.tasks.programs import loadings, program_scores
 
 __all__ = ["TaskMethods"]
 
@@ -32,3 +33,5 @@ class TaskMethods:
     gene_embeddings = gene_embeddings
     generate = generate
     influence = influence
+    loadings = loadings
+    program_scores = program_scores
