@@ -48,7 +48,7 @@ def test_names_of_options_point_at_options_that_exist():
 
     functions = [gv.fit, gv.embed, gv.generate, gv.denoise, gv.effect, gv.counterfactual, gv.classify, gv.evaluate]
     functions += [gv.influence, gv.contributions, gv.gene_embeddings, gv.pseudobulk, gv.highly_variable, gv.save]
-    functions += [gv.dose_response]
+    functions += [gv.dose_response, gv.differential_expression]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     every = [ours if isinstance(ours, tuple) else (ours,) for ours in RENAMED.values()]
     every += [(answer[0],) for answer in [*OPTIONS.values(), *CONVERTED.values()]]

@@ -36,9 +36,11 @@ COMMANDS = {
     "counterfactual": ("counterfactual", "Predict what cells would look like in another condition."),
     "denoise": ("denoise", "Denoise cells: the expected expression of each."),
     "classify": ("classify", "Classify cells by a field that the model is conditioned on."),
+    "map": ("map", "Map new cells to a trained model: new batches are learned, all else stays."),
     "cluster": ("cluster", "Cluster cells in the latent, with the stability of each cluster."),
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
+    "de": ("de", "Find the genes that differ between groups of cells, with the expected share of false ones."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
     "explore": (
         "explore",
@@ -50,6 +52,8 @@ COMMANDS = {
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
+    "loadings": ("programs", "List the loading of every gene on every dimension of a linear model."),
+    "program-scores": ("programs", "Score the gene programs of cells, and compare groups in them."),
     "inspect": ("inspect", "Describe a file, and suggest a recipe."),
     "show": ("show", "Describe a trained model: recipe, data, training, settings and layers."),
     "recipes": ("recipes", "List the recipes."),
@@ -76,7 +80,7 @@ app = App(
     config=(from_config,),
 )
 for command, (file, line) in COMMANDS.items():
-    member = "app" if command == "data" else command.replace("-", "_")
+    member = {"data": "app", "map": "map_query"}.get(command, command.replace("-", "_"))
     app.command(f"genevae.cli.{file}:{member}", name=command, help=line)
 
 

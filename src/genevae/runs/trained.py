@@ -126,6 +126,12 @@ class Trained(TaskMethods):
         """Return the expected expression as a table, cells × genes; the name is that of scvi-tools."""
         return self.denoise(adata, **options).to_df()
 
+    def map_query(self, data: Any, **options: Any) -> Any:
+        """Map new cells to the model; see :func:`~genevae.runs.mapping.map_query`."""
+        import genevae  # its public function, which makes a trained model
+
+        return genevae.map_query(self, data, **options)
+
     def evaluate(self, data: Any, **options: Any) -> Any:
         """Evaluate the model beside baselines; see :func:`~genevae.evaluation.evaluate.evaluate`."""
         import genevae  # its public function, because runs know nothing of evaluation
@@ -165,7 +171,7 @@ class Trained(TaskMethods):
         loss = f"; validation loss {losses.iloc[best - 1]:,.4g} in epoch {best}" if 0 < best <= len(losses) else ""
         return {
             "genevae": f"{self.recipe.name}: {len(schema.genes):,} genes, "
-            f"{self.recipe.settings().get('n_latent', '?')} latent dimensions",
+            f"{self.reference.mean_nk.shape[1]} latent dimensions",
             "data": f"{self.facts.get('data', 'unknown')}: {schema.kind}; {cells} cells",
             "given": ", ".join(given) or "expression alone",
             "trained": f"{len(self.history)} epochs{loss}",
