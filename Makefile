@@ -56,6 +56,7 @@ bench: $(VENV)-bench/ready  ## Measure agreement with SciPy and scvi-tools, and 
 	$(VENV)-bench/bin/python benchmarks/agreement.py
 	$(VENV)-bench/bin/python benchmarks/throughput.py
 	$(VENV)-bench/bin/python benchmarks/processes.py
+	$(VENV)-bench/bin/python -m benchmarks.epochs
 
 bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in build/), and measure loading and streaming
 	$(VENV)-bench/bin/python benchmarks/loading.py

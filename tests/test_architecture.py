@@ -14,13 +14,13 @@ import genevae
 
 ROOT = Path(genevae.__file__).parent
 
-BASE = {"cells", "errors", "peers", "progress", "settings"}
+BASE = {"cells", "errors", "peers", "progress", "session"}
 CALLS = {*BASE, "calls"}
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "cells": {"errors"},
-    "settings": {"errors"},
-    "progress": {"settings"},
+    "session": {"errors"},
+    "progress": {"session"},
     "peers": {"errors"},
     "calls": {"errors", "peers", "io"},
     "io": BASE,
@@ -156,3 +156,8 @@ def test_nothing_is_unpickled() -> None:
         assert "torch.load(" not in text, path
         assert "pickle.load" not in text, path
         assert "allow_pickle=True" not in text, path
+
+
+def test_no_module_hides_a_public_name():
+    modules = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules & set(genevae.__all__) == {"metrics"}, "importing a module puts it in the place of the name"

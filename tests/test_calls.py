@@ -48,7 +48,7 @@ def test_names_of_options_point_at_options_that_exist():
 
     functions = [gv.fit, gv.embed, gv.generate, gv.denoise, gv.effect, gv.counterfactual, gv.classify, gv.evaluate]
     functions += [gv.influence, gv.contributions, gv.gene_embeddings, gv.pseudobulk, gv.highly_variable, gv.save]
-    functions += [gv.dose_response]
+    functions += [gv.dose_response, gv.differential_expression]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     every = [ours if isinstance(ours, tuple) else (ours,) for ours in RENAMED.values()]
     every += [(answer[0],) for answer in [*OPTIONS.values(), *CONVERTED.values()]]
@@ -90,7 +90,6 @@ def test_converted_values():
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"transform_batch": "a"}, "no option 'transform_batch'"),
         ({"batch": ["site", "kind"]}, "batch is one obs column"),
-        ({"hvg": 100}, "here it is: genes"),
         ({"genes": "chosn"}, "chosn"),
         ({"control": "ctrl", "condition": ["kind", "drug"]}, "must be fields with their values"),
         ({"metadata": "table.csv"}, "says how a file is read"),
@@ -117,17 +116,38 @@ def test_a_text_is_one_name_and_a_value_of_the_only_condition(adata):
 def test_swapped_and_missing_arguments_say_what_is_expected(shared, tmp_path):
     model, adata = shared
     with pytest.raises(DataError, match=r"genevae\.embed\(model, data\)\. This is AnnData of shape \(60, 12\)"):
-        gv.embed(adata, model)
+        gv.embed(adata)
     with pytest.raises(DataError, match="missing a required argument: 'data'"):
         gv.embed(model)
     with pytest.raises(RecipeError, match="fit takes the data first"):
         gv.fit("nb", adata)
-    with pytest.raises(DataError, match="evaluate takes the model first"):
-        gv.evaluate(adata, model)
-    with pytest.raises(DataError, match="is a covariate of the model: set it with condition="):
-        gv.generate(model, kind="B")
+    with pytest.raises(DataError, match="evaluate takes models and then the data"):
+        gv.evaluate(adata, adata)
+    with pytest.raises(DataError, match="'drug', which is a covariate of the model: give it as the field"):
+        gv.influence(model, adata, drug="stim")
     with pytest.raises(CategoryError, match="does not say which field"):
         gv.generate(model, 3, "neither")
+
+
+def test_what_can_only_mean_one_thing_is_done_with_a_note(shared, tmp_path):
+    model, adata = shared
+    model.save(tmp_path / "run")
+    expected = gv.embed(model, adata).obsm["X_genevae"]
+    for arguments in ((adata, model), (adata, tmp_path / "run")):
+        with pytest.warns(gv.GenevaeWarning, match="embed takes the model first"):
+            assert np.array_equal(gv.embed(*arguments).obsm["X_genevae"], expected)
+    with pytest.warns(gv.GenevaeWarning, match="evaluate takes the model first"):
+        swapped = gv.evaluate(adata, model, sections=["latent"], cells=60, progress=False)
+    assert swapped.scores.equals(gv.evaluate(model, adata, sections=["latent"], cells=60, progress=False).scores)
+    with pytest.warns(gv.GenevaeWarning, match="takes covariates as condition={'drug': 'stim'}"):
+        named = gv.generate(model, 3, drug="stim", seed=1)
+    assert np.array_equal(named.X, gv.generate(model, 3, {"drug": "stim"}, seed=1).X)
+    with pytest.warns(gv.GenevaeWarning, match="takes covariates as field='drug', to='stim'"):
+        by_name = gv.effect(model, adata, drug="stim", control="ctrl")
+    assert by_name.equals(gv.effect(model, adata, field="drug", to="stim", control="ctrl"))
+    with pytest.warns(gv.GenevaeWarning, match="inplace is key_added"):
+        gv.embed(model, adata, inplace=True)
+    assert np.array_equal(adata.obsm.pop("X_genevae"), expected)
 
 
 def test_a_task_takes_the_folder_of_a_run(shared, tmp_path):
@@ -286,4 +306,4 @@ def test_a_model_says_that_it_keeps_no_cells(shared, tmp_path):
         shared[0].get_latent_representation()
     shared[1].write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(GenevaeError, match="takes the run first, and then the data"):
-        gv.embed(tmp_path / "cells.h5ad", shared[0])
+        gv.embed(tmp_path / "cells.h5ad", shared[1])

@@ -26,6 +26,8 @@ GOLDEN: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
 FIELDS: dict[str, dict[str, Any]] = {
     "contrastive": {"condition": ["type", "drug"], "group": "lane"},
     "adversarial": {"condition": ["type", "drug"], "batch": "lane"},
+    "programs": {"condition": ["type", "drug"], "gene_sets": {"one": ["G0", "G1", "G2", "G3", "G4"]}},
+    "semi": {"condition": ["type", "drug"], "batch": "lane"},
     "dose": {"condition": ["drug"], "continuous": ["dose"], "batch": "lane"},
     "cycle": {"condition": ["type", "drug"]},
 }

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from genevae.progress import SECONDS_BETWEEN_LINES, progress
-from genevae.settings import Settings, settings
+from genevae.session import Settings, settings
 
 
 class Terminal(io.StringIO):

@@ -21,7 +21,7 @@ from genevae.metrics.principal import Principal
 from genevae.metrics.response import log_normalised
 from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
-__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "principal", "scanvi", "scvi"]
+__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "keep_best", "principal", "scanvi", "scvi"]
 
 BEST, LAST = "SCVI, best epoch", "SCVI, last epoch"
 AT_ONCE = 128
@@ -74,7 +74,7 @@ def _scvi(sample: Sample, fields: Sequence[str], **options: Any) -> Any:
 
 def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
     """Train on the training cells, with the same warm-up of β as our recipes, and keep the best weights too."""
-    keeper = _keep_best()
+    keeper = keep_best()
     model.train(
         max_epochs=epochs,
         **QUIET,
@@ -86,7 +86,7 @@ def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
     return keeper
 
 
-def _keep_best() -> Any:
+def keep_best() -> Any:
     """Make a Lightning callback that keeps the weights of the epoch with the best validation bound.
 
     Epochs during the warm-up of β do not count, as in our recipes: their losses are not comparable.

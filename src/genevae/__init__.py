@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from genevae.recipes.registry import RECIPES as RECIPES
     from genevae.runs.fit import fit as fit
     from genevae.runs.load import load as load
+    from genevae.runs.mapping import map_query as map_query
     from genevae.runs.resume import resume as resume
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
-    from genevae.settings import settings as settings
+    from genevae.session import settings as settings
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
     from genevae.tasks.decode import decode as decode
     from genevae.tasks.denoise import denoise as denoise
+    from genevae.tasks.differential_expression import differential_expression as differential_expression
     from genevae.tasks.dose_response import dose_response as dose_response
     from genevae.tasks.effect import effect as effect
     from genevae.tasks.embed import embed as embed
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from genevae.tasks.generate import generate as generate
     from genevae.tasks.influence import contributions as contributions
     from genevae.tasks.influence import influence as influence
+    from genevae.tasks.programs import loadings as loadings
+    from genevae.tasks.programs import program_scores as program_scores
 
 _HOMES = {
     # data
@@ -65,6 +69,7 @@ _HOMES = {
     "Trained": "genevae.runs.trained",
     "fit": "genevae.runs.fit",
     "load": "genevae.runs.load",
+    "map_query": "genevae.runs.mapping",
     "resume": "genevae.runs.resume",
     "save": "genevae.runs.trained",
     # tasks
@@ -74,19 +79,22 @@ _HOMES = {
     "counterfactual": "genevae.tasks.counterfactual",
     "decode": "genevae.tasks.decode",
     "denoise": "genevae.tasks.denoise",
+    "differential_expression": "genevae.tasks.differential_expression",
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
     "gene_embeddings": "genevae.tasks.gene_embeddings",
     "generate": "genevae.tasks.generate",
     "influence": "genevae.tasks.influence",
+    "loadings": "genevae.tasks.programs",
+    "program_scores": "genevae.tasks.programs",
     # evaluation
     "adapters": "genevae.evaluation.adapters",
     "evaluate": "genevae.evaluation.evaluate",
     "explore": "genevae.explorer.explore",
     "sweep": "genevae.evaluation.sweep",
     # the session
-    "settings": "genevae.settings",
+    "settings": "genevae.session",
     # plain modules
     "metrics": "genevae.metrics",
     "modules": "genevae.models.modules",

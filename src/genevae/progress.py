@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any, Protocol
 
-from genevae.settings import LOGGER, settings
+from genevae.session import LOGGER, settings
 
 __all__ = ["Advance", "progress", "say_log"]
 
@@ -47,7 +47,7 @@ def progress(
     total, done
         The number of pieces, and those that are done already.
     shown
-        Whether anything is shown at all; :data:`~genevae.settings.settings` must allow it too.
+        Whether anything is shown at all; :data:`~genevae.session.settings` must allow it too.
     after
         Seconds of work before anything is shown, so that short work is silent.
     written

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from genevae.cli import COMMANDS, main
 from genevae.cli.options import assignments, names, numbers
+from genevae.cli.spelling import respelled
 from genevae.errors import CategoryError, DataError
 from genevae.recipes.registry import RECIPES
 
@@ -71,3 +72,23 @@ for command in {[name for name in COMMANDS if name != "data"]}:
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_the_folder_of_a_run_may_come_after_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    (tmp_path / "cells.h5ad").touch()
+    commands = {"embed", "evaluate"}
+    for command in sorted(commands):
+        assert respelled([command, "cells.h5ad", "run", "--out", "z.csv"], commands)[1:3] == ["run", "cells.h5ad"]
+    for line in (["embed", "run", "cells.h5ad"], ["evaluate", "run", "run", "cells.h5ad"], ["embed", "none", "run"]):
+        assert respelled(line, commands) == line
+
+
+def test_arguments_that_are_too_many_say_which_options_take_several(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--batch", "donor", "subset", "cells.h5ad"])
+    message = capsys.readouterr().err
+    assert "Too many arguments: cells.h5ad" in message
+    assert "--condition a,b" in message

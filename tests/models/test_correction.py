@@ -125,3 +125,17 @@ def test_tensors_that_do_not_fit_are_an_error(change):
     assert correction is not None
     with pytest.raises(ValueError, match="correction of the latent"):
         Correction.from_tensors(change(correction.to_tensors()), 3, 5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS)
+def test_a_further_batch_is_corrected_and_those_before_stay_to_the_bit(seed):
+    z, kind_n, batch_n = types_in_batches(800, seed=seed)
+    known_n = batch_n < 2
+    correction = Correction.fit(z[known_n], batch_n[known_n], 2)
+    assert correction is not None
+    further = correction.with_batches(z, batch_n, 3)
+    assert torch.equal(further(z[known_n], batch_n[known_n]), correction(z[known_n], batch_n[known_n]))
+    assert further.known_b.tolist() == [True, True, True]
+    without = torch.where(known_n[:, None], correction(z, batch_n), z)
+    assert spread(further(z, batch_n), kind_n, batch_n) < 0.8 * spread(without, kind_n, batch_n)

@@ -32,12 +32,15 @@ FAST = {"epochs": 2, "batch_size": 16, "n_latent": 3, "hidden": [8], "progress":
 NEEDS: dict[str, dict[str, object]] = {
     "contrastive": {"group": "lane"},
     "adversarial": {"batch": "lane"},
+    "programs": {"gene_sets": {"one": [f"G{i}" for i in range(9)], "two": [f"G{i}" for i in range(5, 15)]}},
+    "semi": {"condition": ["type", "drug"]},
     "dose": {"condition": ["drug"], "continuous": ["dose"]},
     "cycle": {"continuous": ()},
 }
 """What a recipe cannot do without, or cannot do with."""
-LATENT = {"cycle": 3 + 3 * 8}
-"""Width of the latent where it is more than ``n_latent``: the hidden states of the base and of three heads."""
+LATENT = {"cycle": 3 + 3 * 8, "programs": 3 + 2}
+"""Width of the latent where it is more than ``n_latent``: the hidden states of the base and of three heads; and two
+gene sets."""
 
 
 @pytest.fixture(params=RECIPES)
@@ -153,7 +156,8 @@ def test_a_misspelt_word_is_answered_with_the_nearest():
 @pytest.mark.parametrize("beta_ramp", [0.0, 0.25, 1.0])
 def test_the_objective_settles_at_the_recipes_beta(name, beta_ramp):
     lane = Categorical("lane", ("l1", "l2"), technical=True)
-    schema = Schema(("a", "b"), Kind.COUNTS, categorical=(lane,), group=lane)
+    kind = Categorical("type", ("A", "B"))
+    schema = Schema(("a", "b"), Kind.COUNTS, categorical=(kind, lane), group=lane)
     objective = RECIPES[name].edit({"beta": 0.7, "beta_ramp": beta_ramp}).make_objective(schema, 10)
     assert objective.beta(999, 1000) == 0.7
     assert objective.settled(Progress(1000, 1000))

@@ -85,3 +85,19 @@ def test_cells_without_labels_have_the_predicted_ones(adata):
     new.obs["kind"] = "other"
     with pytest.raises(CategoryError, match="other"):
         model.embed(new)
+
+
+def test_two_labels_are_missing_at_once(adata):
+    """Each is predicted as if the other were the commonest."""
+    adata = adata.copy()
+    adata.obs["region"] = np.where(np.arange(240) % 4 < 2, "left", "right")
+    adata.X[:, 10:20] *= (np.arange(240) % 4 < 2)[:, None] * 3.0 + 1
+    model = gv.fit(adata, condition=["kind", "region"], epochs=3, progress=False)
+    new = adata.copy()
+    del new.obs["kind"], new.obs["region"]
+    with pytest.warns(GenevaeWarning, match="have no"):
+        found = gv.classify(model, new, "kind")
+    assert (found["label"] == adata.obs["kind"]).mean() > 0.95
+    with pytest.warns(GenevaeWarning) as told:
+        model.embed(new)
+    assert {str(each.message).split(":")[0] for each in told} == {f"240 cells have no {n}" for n in ("kind", "region")}

@@ -21,8 +21,9 @@ from genevae.objectives.schedules import Ramp
 from genevae.recipes.gaussian import GAUSSIAN
 from genevae.recipes.nb import NB
 from genevae.runs.fit import fit
+from genevae.training.adam import Adam
 from genevae.training.loop import train, validate
-from genevae.training.settings import Training, default_epochs
+from genevae.training.settings import Training, default_batch_size, default_epochs
 
 CPU = torch.device("cpu")
 TIMES = ["cells_per_second", "waiting_share"]
@@ -187,24 +188,27 @@ def test_without_patience_all_epochs_are_done(counts):
     assert history.ended == "all epochs are done"
 
 
+HALVED = {"learning_rate": 0.8, "learning_rate_decay": 0.0}
+
+
 @pytest.mark.parametrize("level", [5.0, -5.0], ids=["positive", "negative"])
 def test_a_plateau_halves_the_learning_rate_whatever_the_sign_of_the_loss(level, counts):
-    history = Trial(counts).train(Flat(level), epochs=10, patience=0, plateau=2, learning_rate=0.8).to_frame()
+    history = Trial(counts).train(Flat(level), epochs=10, patience=0, **HALVED, plateau=2).to_frame()
     assert history["learning_rate"].tolist() == pytest.approx([0.8] * 4 + [0.4] * 3 + [0.2] * 3)
 
 
 def test_a_plateau_does_not_go_below_the_least_learning_rate(counts):
-    numbers = {"patience": 0, "plateau": 1, "learning_rate": 0.8, "least_learning_rate": 0.3}
+    numbers = {"patience": 0, **HALVED, "plateau": 1, "least_learning_rate": 0.3}
     history = Trial(counts).train(Flat(), epochs=10, **numbers).to_frame()
     assert history["learning_rate"].tolist() == pytest.approx([0.8] * 3 + [0.4] * 2 + [0.3] * 5)
 
 
 def test_a_plateau_waits_for_the_schedules_and_zero_never_halves(counts):
     trial = Trial(counts)
-    late = trial.train(Flat(settled_at=8 * len(trial.training)), epochs=10, patience=0, plateau=2)
-    never = Trial(counts).train(Flat(), epochs=10, patience=0, plateau=0)
+    late = trial.train(Flat(settled_at=8 * len(trial.training)), epochs=10, patience=0, **HALVED, plateau=2)
+    never = Trial(counts).train(Flat(), epochs=10, patience=0, **HALVED, plateau=0)
     for history in (late, never):
-        assert {epoch.learning_rate for epoch in history.epochs} == {1e-3}
+        assert {epoch.learning_rate for epoch in history.epochs} == {0.8}
 
 
 @pytest.mark.parametrize("n_left", [17, 33, 32])
@@ -242,7 +246,7 @@ def test_a_bad_step_is_skipped_and_training_goes_on(counts):
 
 def test_bad_steps_in_a_row_go_back_and_halve_the_learning_rate(counts):
     trial = Trial(counts, batch_size=96)
-    history = trial.train(Broken(row=20, n_broken=4), epochs=8, learning_rate=0.01).to_frame()
+    history = trial.train(Broken(row=20, n_broken=4), epochs=8, learning_rate=0.01, learning_rate_decay=0.0).to_frame()
     assert history["skipped"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert history["learning_rate"].tolist() == pytest.approx([0.01] * 3 + [0.005] * 5)
     assert history["validation_loss"].iloc[-1] < history["validation_loss"].iloc[0]
@@ -282,8 +286,35 @@ def test_settings_that_no_training_can_use_are_refused(name, value):
         Training(**{name: value})
 
 
-def test_large_data_get_fewer_epochs():
-    assert [default_epochs(n) for n in (1, 20_000, 40_000, 10**9)] == [400, 400, 200, 10]
+def test_the_learning_rate_falls_to_zero_over_the_last_part_of_training(counts):
+    settings = Training(epochs=8, learning_rate=0.4, learning_rate_decay=0.25)
+    factors = np.array([settings.rate_factor(step, 80) for step in range(81)])
+    assert (factors[:61] == 1).all()
+    assert (np.diff(factors[60:]) < 0).all()
+    assert factors[70] == pytest.approx(0.5)
+    assert factors[80] == 0
+    rates = Trial(counts).train(Flat(), epochs=8, patience=0, learning_rate=0.4).to_frame()["learning_rate"]
+    assert (rates[:4] == 0.4).all()
+    assert rates.iloc[4:].is_monotonic_decreasing
+    assert rates.iloc[-1] < 0.01
+
+
+def test_a_rate_of_zero_changes_nothing_in_either_form_of_adam():
+    for dtype in (torch.float32, torch.float64):  # compiled, and torch's own
+        parameter = torch.nn.Parameter(torch.ones(3, dtype=dtype))
+        optimizer = Adam([{"params": [parameter]}], lr=0.1)
+        for factor, changes in ((0.0, False), (0.5, True)):
+            before, optimizer.rate_factor = parameter.detach().clone(), factor
+            parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            assert torch.equal(parameter, before) is not changes
+        assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_few_cells_get_more_epochs_and_smaller_minibatches_and_many_cells_fewer_epochs():
+    assert [default_epochs(n) for n in (1, 500, 1_000, 4_000, 16_000, 10**9)] == [400, 60, 30, 30, 15, 10]
+    assert [default_epochs(n, typical=5) for n in (1_000, 16_000)] == [5, 5]
+    assert [default_batch_size(n) for n in (2, 999, 1_000, 2_000, 10**9)] == [32, 32, 64, 128, 128]
 
 
 def test_the_last_weights_can_be_kept(make_adata):

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, TextIO
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOptionError, default_name_transform
+from cyclopts import (
+    App,
+    CycloptsError,
+    CycloptsPanel,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    default_name_transform,
+)  # fmt: skip
 
 from genevae.cli.options import from_config
 from genevae.cli.spelling import respelled, with_our_options
@@ -28,9 +36,11 @@ COMMANDS = {
     "counterfactual": ("counterfactual", "Predict what cells would look like in another condition."),
     "denoise": ("denoise", "Denoise cells: the expected expression of each."),
     "classify": ("classify", "Classify cells by a field that the model is conditioned on."),
+    "map": ("map", "Map new cells to a trained model: new batches are learned, all else stays."),
     "cluster": ("cluster", "Cluster cells in the latent, with the stability of each cluster."),
     "dose-response": ("dose_response", "Compute the dose-response curve of each gene, with its EC50."),
     "effect": ("effect", "Estimate the effect of each perturbation on each gene, in each context."),
+    "de": ("de", "Find the genes that differ between groups of cells, with the expected share of false ones."),
     "evaluate": ("evaluate", "Evaluate trained models on data, every score beside its baselines."),
     "explore": (
         "explore",
@@ -42,6 +52,8 @@ COMMANDS = {
     "influence": ("influence", "Measure how much every field and category adds to expression."),
     "contributions": ("influence", "List the genes that every category adds most to."),
     "gene-embeddings": ("gene_embeddings", "Embed genes: the decoder's vector of each, and the most similar genes."),
+    "loadings": ("programs", "List the loading of every gene on every dimension of a linear model."),
+    "program-scores": ("programs", "Score the gene programs of cells, and compare groups in them."),
     "inspect": ("inspect", "Describe a file, and suggest a recipe."),
     "show": ("show", "Describe a trained model: recipe, data, training, settings and layers."),
     "recipes": ("recipes", "List the recipes."),
@@ -68,7 +80,7 @@ app = App(
     config=(from_config,),
 )
 for command, (file, line) in COMMANDS.items():
-    member = "app" if command == "data" else command.replace("-", "_")
+    member = {"data": "app", "map": "map_query"}.get(command, command.replace("-", "_"))
     app.command(f"genevae.cli.{file}:{member}", name=command, help=line)
 
 
@@ -112,7 +124,7 @@ def _call(given: Sequence[str]) -> None:
 
 def _with_verbosity(given: list[str]) -> list[str]:
     """Take --quiet and --verbose out of a command line, and keep to them."""
-    from genevae.settings import settings
+    from genevae.session import settings
 
     end = given.index("--") if "--" in given else len(given)
     if given[:1] == ["slurm"]:
@@ -132,8 +144,18 @@ def _explain(error: CycloptsError) -> None:
     answer = peer_option(unknown.split("=")[0]) if unknown else None
     if answer is not None:
         _print(answer)
+    elif isinstance(error, UnusedCliTokensError):
+        _print(GenevaeError(_of_too_many(error.unused_tokens or [])))
     else:
         Console(stderr=True).print(CycloptsPanel(error))
+
+
+def _of_too_many(tokens: Sequence[str]) -> str:
+    """Explain arguments that no parameter takes."""
+    return (
+        f"Too many arguments: {' '.join(tokens)}. An option takes one value, as --batch does. --condition, "
+        "--continuous, --combine, --context, --by and --to take several, as in --condition a b or --condition a,b."
+    )
 
 
 def _of_the_system(error: OSError | MemoryError | UnicodeEncodeError) -> GenevaeError:

@@ -29,7 +29,7 @@ from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.progress import say_log
 from genevae.runs.signals import STOPPED
-from genevae.settings import settings
+from genevae.session import settings
 from genevae.training.launch_env import launched
 
 if TYPE_CHECKING:
@@ -55,8 +55,11 @@ def fit(
     context: Sequence[str] | None = None,
     group: str | None = None,
     view: str | None = None,
+    labels: str | None = None,
+    unlabelled: str | None = None,
     genes: str | None = None,
     gene_filter: Path | None = None,
+    gene_sets: Path | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -113,14 +116,24 @@ def fit(
     view
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
+    labels
+        The obs column of the labels, which is the first condition; for recipe semi, whose cells may have none
+        (scvi-tools: labels_key).
+    unlabelled
+        The value of a condition in cells without a label, besides missing values and "unknown" (scvi-tools:
+        unlabeled_category).
     genes
         Genes to model: the number of highly variable ones, names with commas between them, or a file with one name per
         line; all by default.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the
         genes to model are chosen among those.
+    gene_sets
+        The gene sets of recipe programs, as a GMT file. Those with at least five of the genes to model are dimensions
+        of the latent.
     epochs
-        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells (scvi-tools: max_epochs).
+        Passes over the training cells at most; by default 30 from 1,000 to 4,000 training cells, more
+        below, fewer above (scvi-tools: max_epochs).
     batch_size
         Cells in one step; by default as in the recipe.
     n_latent
@@ -178,7 +191,8 @@ def fit(
         "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
         "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
-        "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
+        "labels": labels, "unlabelled": unlabelled,
+        "genes": _genes(genes), "gene_filter": gene_filter, "gene_sets": gene_sets, "setting": assignments(setting),
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
         "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from genevae.peers import ALIASES, RENAMED, our_option
 
@@ -33,7 +34,18 @@ def respelled(given: Sequence[str], commands: Collection[str]) -> list[str]:
         line[0] = ours
     if line and line[0] == "slurm":  # the rest is another command, which is respelled when it runs
         return line
-    return list(_spread([SHORT.get(each, each) for each in line]))
+    return list(_spread([SHORT.get(each, each) for each in _run_first(line)]))
+
+
+def _run_first(line: list[str]) -> list[str]:
+    """Put the folder of a run before the data, where a command line has the data first."""
+    if len(line) < 3 or any(each.startswith("-") for each in line[1:3]) or line[0] == "data":
+        return line
+    first, second = (Path(each, "manifest.json").is_file() for each in line[1:3])
+    if first or not second or not Path(line[1]).exists():
+        return line
+    _note(f"the folder of the run comes first: {line[0]} {line[2]} {line[1]}.")
+    return [line[0], line[2], line[1], *line[3:]]
 
 
 def _spread(line: Sequence[str]) -> Iterator[str]:

@@ -62,14 +62,19 @@ class Categorical:
         technical: bool = False,
         unknown: bool = False,
         combined: bool = False,
+        unlabelled: str | None = None,
     ) -> Self:
-        """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data."""
+        """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data.
+
+        Where categories may be unknown, cells with the value ``unlabelled`` have none.
+        """
         if not unknown:
             _require_complete(column)
         column = _with_missing(column)
         _note_numbers(column)
         control = None if control is None else category_name(control)
-        categories = tuple(sorted(set(category_names(column.dropna())) - ({UNKNOWN} if unknown else set())))
+        without = {UNKNOWN, category_name(unlabelled)} if unknown else set()
+        categories = tuple(sorted(set(category_names(column.dropna())) - without))
         if combined:
             categories = _with_pairs(categories, control)
         covariate = cls(str(column.name), categories, control, technical, unknown, combined)
@@ -105,7 +110,7 @@ class Categorical:
             If it is not one of the model's categories.
         """
         try:
-            return self.labels.index(self._canonical(category_name(category)))
+            return self.labels.index(self.canonical(category_name(category)))
         except ValueError:
             raise CategoryError(
                 f"'{category}' is not a category of '{self.name}' in this model. {nearest(category, self.categories)}"
@@ -123,7 +128,7 @@ class Categorical:
             _require_complete(column)
         names = category_names(_with_missing(column))
         if self.combined:
-            names = names.map({name: self._canonical(name) for name in names.dropna().unique()})
+            names = names.map({name: self.canonical(name) for name in names.dropna().unique()})
         codes = pd.Categorical(names, categories=list(self.categories)).codes
         if self.unknown:
             return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
@@ -139,8 +144,8 @@ class Categorical:
             )
         return torch.from_numpy(codes.astype(np.int64))
 
-    def _canonical(self, name: str) -> str:
-        """Return the category with the same parts: A+B, for B+A."""
+    def canonical(self, name: str) -> str:
+        """Return the category with the same parts: A+B, for B+A; any other name as it is."""
         if not self.combined or JOIN not in name or name in self.categories:
             return name
         parts = sorted(name.split(JOIN))

@@ -47,6 +47,8 @@ class Schema:
         it means nothing.
     layer
         The layer of the data that the expression was read from, or "raw"; None for X.
+    programs
+        Gene sets that are dimensions of the latent: the name of each, and the places of its genes.
     """
 
     genes: tuple[str, ...]
@@ -60,6 +62,7 @@ class Schema:
     nested: tuple[Nesting, ...] = ()
     total: float | None = None
     layer: str | None = None
+    programs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @classmethod
     def fit(cls, genes: Sequence[str], obs: pd.DataFrame, kind: Kind, **covariates: Any) -> Self:
@@ -189,6 +192,7 @@ class Schema:
             "nested": [vars(nesting) for nesting in self.nested],
             **({} if self.total is None else {"total": self.total}),
             **({} if self.layer is None else {"layer": self.layer}),
+            **({"programs": dict(self.programs)} if self.programs else {}),
         }
 
     @classmethod
@@ -207,6 +211,7 @@ class Schema:
             tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
             content.get("total"),
             content.get("layer"),
+            tuple((name, tuple(map(int, places))) for name, places in content.get("programs", {}).items()),
         )
 
 
@@ -225,6 +230,7 @@ def fit_covariates(
     group: str | None = None,
     view: str | None = None,
     unknown: bool = False,
+    unlabelled: str | None = None,
 ) -> dict[str, Any]:
     """Return the covariates of a table, as fields of a :class:`Schema`.
 
@@ -244,6 +250,8 @@ def fit_covariates(
         The column of two categories, of which a pair has one each.
     unknown
         Whether categories may be unknown.
+    unlabelled
+        A category that stands for cells without one, where they may be unknown.
 
     Raises
     ------
@@ -259,7 +267,7 @@ def fit_covariates(
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
     categorical = tuple(
-        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine)
+        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine, unlabelled)
         for name in fields
     )
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genevae.calls import public
-from genevae.errors import DataError, GenevaeError, nearest
+from genevae.errors import DataError, GenevaeError, nearest, warn
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.load_cells import load_cells
@@ -103,10 +103,13 @@ def evaluate(
     if questions:
         warnings.warn("evaluate(questions=…) is now evaluate(sections=…).", DeprecationWarning, stacklevel=2)
     chosen = _chosen([*_listed(sections), *_listed(questions)])
+    if isinstance(data, Trained | Mapping) or hasattr(models, "obs_names"):
+        if not isinstance(data, Trained | Mapping):
+            raise DataError("evaluate takes models and then the data: evaluate(model, data).")
+        warn("evaluate takes the model first: evaluate(model, data).")
+        models, data = data, models
     if out is not None:
         require_place(Path(out), overwrite, (models, data, gene_sets))
-    if isinstance(data, Trained) or hasattr(models, "obs_names"):
-        raise DataError("evaluate takes the model first, or several by name, and then the data: evaluate(model, data).")
     if isinstance(models, Sequence) and not isinstance(models, str):
         raise DataError('Give several models by name, such as {"nb": model, "zinb": other}.')
     if not isinstance(models, Mapping):

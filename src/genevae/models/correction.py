@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -109,6 +109,35 @@ class Correction:
             distance_mc = 2 * (1 - _unit(from_middle_nk[row_m]) @ expected_ck.T)
             r_nc[row_m] = (self.log_preference_cb[:, b] - distance_mc / SOFTNESS).softmax(-1)
         return _without(self.offset_cbk, z_nk, r_nc, code_n)
+
+    def with_batches(self, z_nk: Tensor, code_n: Tensor, n_batches: int) -> Self:
+        """Return the correction with offsets of further batches, in the clusters as they are.
+
+        Cells and offsets are fitted in turn, r_c ∝ exp(−2 · (1 − cos(z, centre_c + offset_cb)) / σ) and
+        offset_cb = Σₙ r_nc (z − centre_c) / (Σₙ r_nc + λ); the offsets of batches that had some stay as they are.
+
+        Parameters
+        ----------
+        z_nk, code_n
+            Latents and batches of cells; those of known batches are left out.
+        n_batches
+            Number of batches, those of this correction first.
+        """
+        more = n_batches - len(self.known_b)
+        offset_cbk = torch.nn.functional.pad(self.offset_cbk, (0, 0, 0, more))
+        log_preference_cb = torch.nn.functional.pad(self.log_preference_cb, (0, more))
+        known_b = torch.nn.functional.pad(self.known_b, (0, more))
+        for b, row_m in _rows_by_batch(code_n):
+            if b >= n_batches or known_b[b]:
+                continue
+            from_middle_mk, offset_ck = z_nk[row_m] - self.middle_k, torch.zeros_like(self.centre_ck)
+            for _ in range(ROUNDS):
+                distance_mc = 2 * (1 - _unit(from_middle_mk) @ _unit(self.centre_ck + offset_ck).T)
+                r_mc = (-distance_mc / SOFTNESS).softmax(-1)
+                n_c1 = r_mc.sum(0).unsqueeze(-1)
+                offset_ck = (r_mc.T @ from_middle_mk - n_c1 * self.centre_ck) / (n_c1 + RIDGE)
+            offset_cbk[:, b] = offset_ck
+        return replace(self, offset_cbk=offset_cbk, log_preference_cb=log_preference_cb)
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.kernels.arrays import array, fits
 from genevae.kernels.compile import load
 from genevae.models.posterior import LIMIT, HeadNormal
-from genevae.models.prior import StandardNormal
+from genevae.models.prior import LabelNormal, StandardNormal
 
 __all__ = ["draw_with_kl"]
 
@@ -32,7 +32,8 @@ def draw_with_kl(q: Normal, p: Normal, noise_snk: Tensor) -> tuple[Tensor, Tenso
         noise_snk = noise_snk.expand(-1, len(q.both), -1)
         if fits("layers", q.both, noise_snk):
             return _Draws.apply(q.both, noise_snk)  # type: ignore[no-any-return,no-untyped-call]
-    return q.mean + q.scale * noise_snk, kl_divergence(q, p).sum(-1)
+    kl_n = p.kl_n(q) if isinstance(p, LabelNormal) else kl_divergence(q, p).sum(-1)
+    return q.mean + q.scale * noise_snk, kl_n
 
 
 class _Draws(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 
-__all__ = ["HasContributions", "HasGeneEmbeddings", "Likelihood", "Posterior", "Prior"]
+__all__ = ["HasContributions", "HasGeneEmbeddings", "HasLoadings", "Likelihood", "Posterior", "Prior"]
 
 
 class Posterior(Protocol):
@@ -41,6 +41,15 @@ class HasGeneEmbeddings(Protocol):
     @property
     def gene_embeddings_gh(self) -> Tensor:
         """The vectors v_g."""
+
+
+@runtime_checkable
+class HasLoadings(Protocol):
+    """A likelihood whose mean (or logit of the proportion) may be linear in the latent."""
+
+    @property
+    def loadings_gk(self) -> Tensor | None:
+        """The weight of each latent dimension for each gene; None where it is not linear."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 from genevae.models.draws import draw_with_kl
-from genevae.models.protocols import HasGeneEmbeddings, Likelihood, Posterior, Prior
+from genevae.models.protocols import HasGeneEmbeddings, HasLoadings, Likelihood, Posterior, Prior
 from genevae.models.size import LearnedSize
 from genevae.nn.sharding import draw
 
@@ -107,6 +107,10 @@ class VAE(nn.Module):
     def gene_embeddings(self) -> Tensor | None:
         """Return the likelihood's vector of each gene, ``gh``, or None if it has none."""
         return self._likelihood.gene_embeddings_gh if isinstance(self._likelihood, HasGeneEmbeddings) else None
+
+    def loadings(self) -> Tensor | None:
+        """Return the weight of each latent dimension for each gene, ``gk``, or None if the likelihood is not linear."""
+        return self._likelihood.loadings_gk if isinstance(self._likelihood, HasLoadings) else None
 
     def sized(self, cells: Cells) -> Condition:
         """Return the condition with the inferred size: the observed one, or the posterior median if it is learned."""

@@ -27,6 +27,15 @@ DESCRIPTIONS = {
         "CVAE-NB whose latent is without the technical batch: an adversary, two thinned views of each cell, and a "
         "correction."
     ),
+    "semi": (
+        "As adversarial, for cells of which some have a label (--labels FIELD --unlabelled Unknown): each label has a "
+        "place in the latent, and missing labels are summed over."
+    ),
+    "linear": "As nb, with a linear likelihood: each latent dimension has a loading for every gene.",
+    "programs": (
+        "As linear, with a dimension for each gene set (--gene-sets FILE.gmt), which loads on the genes of its set, "
+        "and a few free ones."
+    ),
     "dose": "CVAE-NB of drugs and doses: the effect of a drug rises with its dose, as a Hill curve or freely.",
     "cycle": (
         "Cycle-consistency autoencoder of log-normalised expression: a sum of a tied base and one head per condition."

@@ -8,7 +8,6 @@ from typing import Any
 from genevae.data.schema import Schema
 from genevae.errors import RecipeError
 from genevae.objectives.adversary import Adversary, Discriminator
-from genevae.objectives.objective import Objective
 from genevae.objectives.schedules import Ramp
 from genevae.objectives.views import ThinnedViews
 from genevae.recipes import DESCRIPTIONS
@@ -70,7 +69,7 @@ class AdversarialSettings(ObjectiveSettings):
         """The options of Adam for the adversary, whose gradients are small beside the model's."""
         return {"lr": self.adversary_learning_rate, "eps": 1e-8}
 
-    def make(self, schema: Schema, n_epochs: int, model: Model) -> Objective:
+    def make(self, schema: Schema, n_epochs: int, model: Model) -> Adversary | ThinnedViews:
         """Make the bound, its adversary and the views."""
         if schema.batch is None:
             raise RecipeError(

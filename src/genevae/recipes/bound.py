@@ -142,7 +142,9 @@ class ObjectiveSettings:
         view_n: RowNumbers | None = None,  # noqa: ARG002 - as above
     ) -> Sampler:
         """Return the order of the training cells; ``group_n`` and ``view_n`` are those of all cells, where given."""
-        return Shuffled(rows, training.batch_size, seed, weights=weights, n_cells_per_epoch=training.cells_per_epoch)
+        return Shuffled(
+            rows, training.minibatch(len(rows)), seed, weights=weights, n_cells_per_epoch=training.cells_per_epoch
+        )
 
     def validation_sampler(
         self,

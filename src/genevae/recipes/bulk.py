@@ -19,7 +19,9 @@ BULK = Recipe(
     description=DESCRIPTIONS["bulk"],
     model=GaussianModel(n_latent=32, hidden=(512,), activation="elu", dropout=0.3, target_size=1e6, standardise=True),
     objective=BOUND,
-    training=Training(batch_size=32, weight_decay=1e-4, epsilon=1e-8, fresh_norm=True),
+    training=Training(
+        batch_size=32, learning_rate=1e-3, typical_epochs=90, weight_decay=1e-4, epsilon=1e-8, fresh_norm=True
+    ),
 )
 BULK_LARGE = BULK.variant(
     "bulk-large",

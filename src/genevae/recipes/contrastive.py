@@ -119,7 +119,7 @@ class ContrastiveSettings(ObjectiveSettings):
         """Validate on the same pairs after every epoch."""
         if group_n is None:  # `make` raises the error that explains it
             return InOrder(rows, 512)
-        pairs = Pairs(rows, group_n, training.batch_size, seed, view_n=view_n)
+        pairs = Pairs(rows, group_n, training.minibatch(len(rows)), seed, view_n=view_n)
         if len(rows) and not pairs.n_cells:
             raise RecipeError(
                 f"No group has cells of both views among the {len(rows):,} cells that train or validate. Keep groups "

@@ -162,5 +162,7 @@ CYCLE = Recipe(
     description=DESCRIPTIONS["cycle"],
     model=AdditiveModel(),
     objective=CycleSettings(),
-    training=Training(batch_size=512, learning_rate=5e-3, epsilon=1e-8, clip=10.0, weight_decay=0.0),
+    training=Training(
+        batch_size=512, learning_rate=5e-3, typical_epochs=100, epsilon=1e-8, clip=10.0, weight_decay=0.0
+    ),
 )

@@ -14,7 +14,9 @@ from genevae.recipes.cycle import CYCLE
 from genevae.recipes.dose import DOSE
 from genevae.recipes.gaussian import CONDITIONAL, GAUSSIAN
 from genevae.recipes.nb import NB, POISSON, ZINB
+from genevae.recipes.programs import LINEAR, PROGRAMS
 from genevae.recipes.recipe import Recipe
+from genevae.recipes.semi import SEMI
 
 __all__ = ["RECIPES", "Recipe", "current_settings", "recipe_named", "recipe_of", "require_reproducible"]
 
@@ -30,6 +32,9 @@ RECIPES: dict[str, Recipe] = {
         BULK_LARGE,
         CONTRASTIVE,
         ADVERSARIAL,
+        SEMI,
+        LINEAR,
+        PROGRAMS,
         DOSE,
         CYCLE,
         CONVOLUTIONAL,

@@ -101,13 +101,19 @@ class VAESettings:
             Whether training masks entries, so that genes may be missing.
         """
         learns_missing = schema.missing or (masked and not self.has_zero_mean)
-        decoder = Decoder(self.n_latent, self.conditioning(schema), self.hidden[::-1], self.style(self.decoder_dropout))
+        style = self.style(self.decoder_dropout)
+        decoder = Decoder(self.n_latent, self.conditioning(schema), self.decoder_hidden, style)
         return VAE(
             self.posterior(schema, self.n_latent, learns_missing),
             self.prior_module(schema),
             self.likelihood(decoder, schema),
             self.learned_size(schema, learns_missing),
         )
+
+    @property
+    def decoder_hidden(self) -> tuple[int, ...]:
+        """Width of each hidden layer of the likelihood."""
+        return self.hidden[::-1]
 
     @property
     def has_zero_mean(self) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, norm
 from scipy.stats import t as student
 
 __all__ = ["ReplicateTest", "paired_test", "unpaired_test"]
@@ -25,11 +25,15 @@ class ReplicateTest(NamedTuple):
         Two-sided p-values, and false discovery rates (Benjamini and Hochberg).
     n_replicates
         The number of replicates, of both sides together where they are not paired.
+    shift_g, error_g
+        The shift, and the standard error with which a normal distribution gives the same p-value.
     """
 
     p_value_g: Numbers
     fdr_g: Numbers
     n_replicates: int
+    shift_g: Numbers
+    error_g: Numbers
 
 
 def paired_test(shift_rg: Numbers) -> ReplicateTest | None:
@@ -76,7 +80,9 @@ def _tested(shift_g: Numbers, variance_g: Numbers, scale: float, df: int, n: int
     error_g = np.sqrt(np.maximum(moderated_g, np.finfo(np.float64).tiny) * scale)
     p_g = 2 * student.sf(np.abs(shift_g) / error_g, total)
     p_g = np.where((shift_g == 0) & (variance_g == 0), 1.0, p_g)
-    return ReplicateTest(p_g, np.asarray(false_discovery_control(p_g)), n)
+    t_g = np.maximum(np.abs(shift_g) / error_g, 1e-3)
+    normal_g = error_g * t_g / np.maximum(norm.isf(student.sf(t_g, total)), 1e-4)
+    return ReplicateTest(p_g, np.asarray(false_discovery_control(p_g)), n, shift_g, normal_g)
 
 
 def _prior(variance_g: Numbers, df: int) -> tuple[float, float]:

@@ -75,6 +75,9 @@ class Covariates:
     view
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
+    unlabelled
+        The value of a condition in cells without a label, besides missing values and "unknown"; for recipes that take
+        such cells.
     """
 
     condition: Sequence[str] = ()
@@ -85,6 +88,7 @@ class Covariates:
     context: Sequence[str] = ()
     group: str | None = None
     view: str | None = None
+    unlabelled: str | None = None
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
@@ -110,11 +114,14 @@ class Expression:
         genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
+    gene_sets
+        The gene sets of recipe programs: a GMT file, or the genes of each set by its name.
     """
 
     genes: int | str | Path | Sequence[str] | None = None
     gene_filter: str | Path | None = None
     layer: str | None = None
+    gene_sets: str | Path | Mapping[str, Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         """Make a list of what pandas and NumPy have for one."""

@@ -44,7 +44,6 @@ from genevae.training.history import History
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
 from genevae.training.progress import ProgressBar
-from genevae.training.settings import default_epochs
 from genevae.training.world import World, device_of, join
 
 if TYPE_CHECKING:
@@ -74,9 +73,11 @@ def fit(
     context: str | Sequence[str] = (),
     group: str | None = None,
     view: str | None = None,
+    unlabelled: str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
     gene_filter: str | Path | None = None,
     layer: str | None = None,
+    gene_sets: str | Path | Mapping[str, Sequence[str]] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     n_latent: int | None = None,
@@ -114,7 +115,8 @@ def fit(
     recipe
         The method; `genevae recipes` lists them. By default nb, or that of ``from_run``.
     labels
-        With an array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
+        The obs column of the labels, the first of the conditions; cells without one are for recipe semi. Or, with an
+        array of cells × genes: a label per cell, which becomes the condition ``label``, or columns by name; see
         :func:`genevae.from_arrays`.
     factor
         With an array of counts that were scaled, such as to 0–1: what they are multiplied by to be counts again.
@@ -136,6 +138,9 @@ def fit(
     view
         An obs column of two categories, such as pseudobulk and cell type: a pair of a group then has one cell of each,
         and each has a projection of its own.
+    unlabelled
+        The value of a condition in cells without a label, besides missing values and "unknown"; for recipes that take
+        such cells.
     genes
         Genes to model: the number of highly variable ones, names, a file with one name per line, or the column of var
         that marks them in an AnnData in memory, such as "highly_variable"; all by default.
@@ -145,8 +150,12 @@ def fit(
         genes to model are chosen among those.
     layer
         The layer that holds the expression, or "raw"; X by default.
+    gene_sets
+        The gene sets of recipe programs: a GMT file, or the genes of each set by its name. Those with at least five of
+        the genes to model are dimensions of the latent.
     epochs
-        Passes over the training cells at most; by default 400, and fewer beyond 20,000 cells.
+        Passes over the training cells at most; by default 30 from 1,000 to 4,000 training cells, more below, fewer
+        above.
     batch_size
         Cells in one step; by default as in the recipe.
     n_latent
@@ -231,7 +240,7 @@ def fit(
     (60, 10)
     """
     if isinstance(labels, str):
-        condition, labels = (*listed(condition), labels), None
+        condition, labels = tuple(dict.fromkeys([labels, *listed(condition)])), None
     if labels is not None or factor is not None:
         data, condition = _labelled(data, labels, condition, factor)
     settings = {
@@ -256,8 +265,9 @@ def fit(
             context=context,
             group=group,
             view=view,
+            unlabelled=unlabelled,
         ),
-        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer),
+        expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer, gene_sets=gene_sets),
         split=SplitOptions(
             validation=validation,
             test=test,
@@ -418,7 +428,7 @@ def _optimised(
 
 
 def _n_epochs(config: FitConfig, loaders: Loaders) -> int:
-    return config.recipe.training.epochs or default_epochs(loaders.training.sampler.n_cells)
+    return config.recipe.training.n_epochs(loaders.training.sampler.n_cells)
 
 
 def _responses(

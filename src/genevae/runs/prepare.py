@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,14 @@ from genevae.data.sampler import InOrder, balanced_weights
 from genevae.data.schema import Categorical, Schema, fit_covariates, obs_column
 from genevae.data.split import Split, group_split, held_out_split, random_split, stratified_split
 from genevae.data.value_kind import Kind, probe, sample_rows, typical_total
-from genevae.errors import DataError, GeneError, shorten
+from genevae.errors import DataError, GeneError, RecipeError, shorten, warn
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
+from genevae.io.gmt import read_gene_sets
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
+from genevae.recipes.recipe import Recipe
 from genevae.runs.config import Covariates, FitConfig, SplitOptions
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ __all__ = ["Loaders", "Prepared", "prepare"]
 
 MAX_REFERENCE = 20_000
 """Training cells whose posteriors are kept with the model."""
+LEAST_OF_SET = 5
+"""Genes of a gene set that are modelled, at least."""
 MAX_CALIBRATION = 20_000
 """Validation cells that temperatures are fitted on."""
 
@@ -154,7 +158,11 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     source = in_memory_if_fits(_with_genes(source, genes, kind, split), keep)
     _require_cells(source)
     total = None if kind.is_count else typical_total(sample_rows(source, 2000, 0), kind)
-    raw = Schema(tuple(source.genes), kind, missing=source.panels is not None, total=total, layer=layer, **fields)
+    programs = _programs(source, config.expression.gene_sets, recipe)
+    raw = Schema(
+        tuple(source.genes), kind, missing=source.panels is not None, total=total, layer=layer, programs=programs,
+        **fields,
+    )  # fmt: skip
     transform = recipe.model.transform(kind).fit(Loader(source, raw, InOrder(split.train, 512)))
     prepared = Prepared(source, raw.with_transform(transform), split)
     _require_text(prepared)
@@ -165,8 +173,40 @@ def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str
     """Fit the covariates, and check the columns of contexts, which are none."""
     for name in given.context:
         category_names(obs_column(obs, name))
+    if given.unlabelled is not None and not unknown:
+        raise RecipeError(
+            f"This recipe takes no cells without a label ('{given.unlabelled}'). Use the recipe semi, or train with "
+            "--setting category_dropout=0.1."
+        )
     roles = {name: value for name, value in vars(given).items() if name != "context"}
     return fit_covariates(obs, **roles, unknown=unknown)
+
+
+def _programs(
+    source: Source, given: str | Path | Mapping[str, Sequence[str]] | None, recipe: Recipe
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return the gene sets that have enough of the genes, with the places of these."""
+    if given is None:
+        return ()
+    if not getattr(recipe.model, "has_programs", False):
+        raise RecipeError(f"The recipe {recipe.name} has no gene sets: use the recipe programs, or leave them out.")
+    sets = read_gene_sets(given) if isinstance(given, str | Path) else dict(given)
+    places = [{str(gene): at for at, gene in enumerate(names)} for names in (source.genes, *source.aliases.values())]
+    best = max(places, key=lambda place: len(place.keys() & {gene for genes in sets.values() for gene in genes}))
+    found = {name: tuple(sorted({best[gene] for gene in genes if gene in best})) for name, genes in sets.items()}
+    kept = {name: genes for name, genes in found.items() if len(genes) >= LEAST_OF_SET}
+    if not kept:
+        raise GeneError(
+            f"None of the {len(sets):,} gene sets has {LEAST_OF_SET} of the genes to model, which are such as "
+            f"{shorten(source.genes, 3)}; the sets have {shorten(next(iter(sets.values()), ()), 3)}. Give sets with "
+            "the same kind of gene names, or model more genes (--genes)."
+        )
+    if len(kept) < len(sets):
+        warn(
+            f"{len(sets) - len(kept):,} of {len(sets):,} gene sets have fewer than {LEAST_OF_SET} of the genes to "
+            "model, and are left out."
+        )
+    return tuple(kept.items())
 
 
 def _require_text(prepared: Prepared) -> None:

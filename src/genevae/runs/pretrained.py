@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from genevae.data.schema import Schema
 from genevae.errors import GeneError, shorten
+from genevae.nn.conditioning import Conditioning
 from genevae.recipes.registry import Recipe, recipe_named
-from genevae.runs.trained import load_finished, recipe_in
+from genevae.runs.trained import Trained, load_finished, recipe_in
 from genevae.training.settings import flat
 
 __all__ = ["recipe_like", "transfer_weights"]
@@ -85,7 +87,7 @@ def transfer_weights(module: nn.Module, schema: Schema, run: str | Path) -> dict
         if name not in is_weight and not name.endswith(STATISTICS):
             continue
         n += 1
-        old_name, rows_c = _embeddings(name, schema, trained.schema)
+        old_name, rows_c = _embeddings(name, module, schema, trained)
         if (found := old.get(old_name)) is None or found.ndim != tensor.ndim:
             continue
         has_gene_rows = tensor.shape[:1] == (len(schema.genes),) and found.shape[:1] == (len(trained.schema.genes),)
@@ -100,17 +102,27 @@ def transfer_weights(module: nn.Module, schema: Schema, run: str | Path) -> dict
     return {"run": str(run), "weights": copied, "of": n, "genes": int(known_g.sum())}
 
 
-def _embeddings(name: str, schema: Schema, old: Schema) -> tuple[str, Tensor | None]:
+def _embeddings(name: str, module: nn.Module, schema: Schema, old: Trained) -> tuple[str, Tensor | None]:
     """Return the name of the same weights in the trained model, and for embeddings the old row of each category."""
     place = TABLE.fullmatch(name)
     if place is None:
         return name, None
-    new = schema.categorical[int(place[2])]
-    for at, covariate in enumerate(old.categorical):
-        if covariate.name == new.name:
-            row_of = {label: code for code, label in enumerate(covariate.labels)}
-            return f"{place[1]}{at}.weight", torch.tensor([row_of.get(label, -1) for label in new.labels])
-    return "", None
+    new, before = (_fields_of(each, place[1]) for each in (module, old.module))
+    field = new[int(place[2])]
+    if field not in before:
+        return "", None
+    row_of = {label: code for code, label in enumerate(old.schema.categorical_field(field).labels)}
+    rows = torch.tensor([row_of.get(label, -1) for label in schema.categorical_field(field).labels])
+    return f"{place[1]}{before.index(field)}.weight", rows
+
+
+def _fields_of(module: nn.Module, embeddings: str) -> Sequence[str]:
+    """Return the categorical fields that a module embeds."""
+    try:
+        part = module.get_submodule(embeddings.removesuffix("embeddings.").removesuffix("."))
+    except AttributeError:
+        return ()
+    return part.categorical if isinstance(part, Conditioning) else ()
 
 
 def _unversioned(gene: str) -> str:

@@ -50,14 +50,18 @@ __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "sav
 class Trained(TaskMethods):
     """A trained model, with all that its tasks need besides new cells.
 
-    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``.
+    Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``. They are ``classify``,
+    ``cluster``, ``contributions``, ``counterfactual``, ``denoise``, ``dose_response``, ``effect``, ``embed``,
+    ``evaluate``, ``gene_embeddings``, ``generate`` and ``influence``.
 
     Parameters
     ----------
     module
         The model.
-    recipe, schema
-        The recipe with its settings, and the genes and covariates.
+    recipe
+        The recipe with its settings.
+    schema
+        The genes, the kind of values and the covariates.
     reference
         Posteriors and conditions of some training cells.
     calibration
@@ -122,6 +126,12 @@ class Trained(TaskMethods):
         """Return the expected expression as a table, cells × genes; the name is that of scvi-tools."""
         return self.denoise(adata, **options).to_df()
 
+    def map_query(self, data: Any, **options: Any) -> Any:
+        """Map new cells to the model; see :func:`~genevae.runs.mapping.map_query`."""
+        import genevae  # its public function, which makes a trained model
+
+        return genevae.map_query(self, data, **options)
+
     def evaluate(self, data: Any, **options: Any) -> Any:
         """Evaluate the model beside baselines; see :func:`~genevae.evaluation.evaluate.evaluate`."""
         import genevae  # its public function, because runs know nothing of evaluation
@@ -161,7 +171,7 @@ class Trained(TaskMethods):
         loss = f"; validation loss {losses.iloc[best - 1]:,.4g} in epoch {best}" if 0 < best <= len(losses) else ""
         return {
             "genevae": f"{self.recipe.name}: {len(schema.genes):,} genes, "
-            f"{self.recipe.settings().get('n_latent', '?')} latent dimensions",
+            f"{self.reference.mean_nk.shape[1]} latent dimensions",
             "data": f"{self.facts.get('data', 'unknown')}: {schema.kind}; {cells} cells",
             "given": ", ".join(given) or "expression alone",
             "trained": f"{len(self.history)} epochs{loss}",

@@ -123,7 +123,7 @@ def _posteriors(model: TrainedModel, cells: Loader, correction: Correction | Non
     if n_uncorrected:
         warn(
             f"{n_uncorrected:,} cells are of a {model.schema.batch} that no training cell has: their latent is not "
-            "corrected."
+            "corrected. To learn its correction: genevae map RUN DATA --out NEW."
         )
 
 

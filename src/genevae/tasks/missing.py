@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +93,7 @@ def with_batches(source: Source, schema: Schema, reference: Reference, fill: Seq
     what = "have no" if field.name not in source.obs else "are of another"
     warn(
         f"{int(is_new.sum()):,} cells {what} {field.name} than the training cells: they are treated as {common}, the "
-        "commonest. To learn theirs: genevae fit DATA --from RUN --out NEW."
+        "commonest. To learn theirs: genevae map RUN DATA --out NEW."
     )
     return replace(source, obs=obs)  # type: ignore[type-var]
 
@@ -110,17 +110,28 @@ def with_labels(source: Source, model: TrainedModel, fill: Sequence[str]) -> Sou
     fill
         Fields that the task sets.
     """
-    without = {each.name: _without_label(source, each) for each in model.schema.categorical if each.name not in fill}
-    without = {name: is_missing_n for name, is_missing_n in without.items() if is_missing_n.any()}
-    if len(without) != 1 or model.labels is None or not without.keys() <= set(model.labels.fields):
-        return source  # one of two cannot be predicted without the other
+    fields = {each.name: each for each in model.schema.categorical}
+    missing = {name: _without_label(source, each) for name, each in fields.items()}
+    without = {name: is_missing_n for name, is_missing_n in missing.items() if is_missing_n.any() and name not in fill}
+    if not without or model.labels is None or not without.keys() <= set(model.labels.fields):
+        return source
     from genevae.tasks.classify import classify
 
-    (name, is_missing_n), obs = next(iter(without.items())), source.obs.copy()
-    predicted = pd.Series(classify(model, source, name)["label"].to_numpy(dtype=object), index=obs.index)
-    obs[name] = predicted.where(is_missing_n, obs.get(name, predicted).astype(object))
-    warn(f"{int(is_missing_n.sum()):,} cells have no {name}: the model's predicted labels are used.")
+    common, obs = source.obs.copy(), source.obs.copy()
+    for name, is_missing_n in missing.items():  # each label is predicted as if the others were the commonest
+        if is_missing_n.any():
+            common[name] = _filled(obs, name, is_missing_n, _commonest(fields[name], model.reference))
+    assumed: Source = replace(source, obs=common)  # type: ignore[type-var]
+    for name, is_missing_n in without.items():
+        obs[name] = _filled(obs, name, is_missing_n, classify(model, assumed, name)["label"].to_numpy(dtype=object))
+        warn(f"{int(is_missing_n.sum()):,} cells have no {name}: the model's predicted labels are used.")
     return replace(source, obs=obs)  # type: ignore[type-var]
+
+
+def _filled(obs: pd.DataFrame, name: str, is_missing_n: NDArray[np.bool_], value: object) -> pd.Series[Any]:
+    """Return a column, with a value in the cells that have none."""
+    values = pd.Series(value, index=obs.index, dtype=object)
+    return values.where(is_missing_n, obs.get(name, values).astype(object))
 
 
 def _without_label(source: Source, field: Categorical) -> NDArray[np.bool_]:

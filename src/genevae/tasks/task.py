@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from genevae.calls import public
-from genevae.errors import DataError
+from genevae.errors import DataError, warn
 
 if TYPE_CHECKING:
     from genevae.tasks.inference import TrainedModel
@@ -23,7 +23,11 @@ R = TypeVar("R")
 def task(
     function: Callable[Concatenate[TrainedModel, P], R],
 ) -> Callable[Concatenate[TrainedModel | str | Path, P], R]:
-    """Let a function take the path of a run as its model, and answer arguments that are swapped or misspelled."""
+    """Let a function take the path of a run as its model, a model after the data, and values of covariates by name.
+
+    Where only one thing can be meant, it is done, with a note: ``embed(adata, model)`` is ``embed(model, adata)``, and
+    ``generate(model, cell_type="B")`` is ``generate(model, condition={"cell_type": "B"})``.
+    """
     known = list(inspect.signature(function).parameters)
 
     inner = public(function)
@@ -33,13 +37,10 @@ def task(
         if not arguments and "model" in options:
             arguments = (options.pop("model"),)
         if arguments:
+            arguments = _model_first(arguments, function.__name__)
             model = _model(arguments[0], function.__name__, known)
-            for name in options.keys() & set(model.schema.fields) - set(known):
-                raise DataError(
-                    f"{function.__name__} has no option '{name}', which is a covariate of the model: set it with "
-                    f"condition={{{name!r}: {options[name]!r}}}, or give its name as the field."
-                )
             arguments = (model, *arguments[1:])
+            options = _covariates_as_condition(options, model.schema.fields, known, function.__name__)
         if options.get("key_added") is not None:
             _require_anndata(arguments[1] if len(arguments) > 1 else options.get("data"))
             if any(options.get(name) is not None for name in ("out", "into")):
@@ -47,6 +48,49 @@ def task(
         return inner(*arguments, **options)
 
     return called
+
+
+def _model_first(arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """Put the model first, where something else is there and a later argument is a model, or the folder of a run."""
+    if _is_model(arguments[0]):
+        return arguments
+    at = next((at for at, each in enumerate(arguments) if _is_model(each)), None)
+    if at is None:
+        return arguments
+    warn(f"{name} takes the model first: {name}(model, …).")
+    return (arguments[at], *arguments[:at], *arguments[at + 1 :])
+
+
+def _is_model(given: Any) -> bool:
+    if isinstance(given, str | Path):
+        return Path(given, "manifest.json").is_file()
+    return hasattr(given, "module") and hasattr(given, "schema")
+
+
+def _covariates_as_condition(
+    options: dict[str, Any], fields: tuple[str, ...], known: list[str], name: str
+) -> dict[str, Any]:
+    """Put values of covariates that are given as options into the condition.
+
+    Raises
+    ------
+    DataError
+        If the task has no condition, or one that is no mapping.
+    """
+    given = {field: options[field] for field in fields if field in options and field not in known}
+    condition = options.get("condition") or {}
+    if not given:
+        return options
+    field, value = next(iter(given.items()))
+    rest = {option: each for option, each in options.items() if option not in given}
+    if "field" in known and "to" in known and len(given) == 1 and not {"field", "to"} & set(options):
+        warn(f"{name} takes covariates as field={field!r}, to={value!r}.")
+        return {**rest, "field": field, "to": value}
+    if "condition" not in known or not isinstance(condition, dict):
+        where = f"condition={{{field!r}: {value!r}}}, or its name as the field" if "condition" in known else "the field"
+        raise DataError(f"{name} has no option '{field}', which is a covariate of the model: give it as {where}.")
+    warn(f"{name} takes covariates as condition={ {**condition, **given}!r}.")
+    return {**rest, "condition": {**condition, **given}}
 
 
 def _model(given: Any, name: str, known: list[str]) -> Any:

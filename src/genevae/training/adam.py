@@ -27,6 +27,8 @@ class Adam(torch.optim.Adam):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.rate_factor = 1.0
+        """What the learning rates of all groups are multiplied by."""
         self._scale = 1.0
         self._arrays: dict[Tensor, tuple[Tensor, int, tuple[Any, ...]]] = {}
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
@@ -55,17 +57,27 @@ class Adam(torch.optim.Adam):
     def step(self, closure: Any = None) -> Any:
         """Take a step."""
         if not self._compiled or closure is not None:
-            return super().step(closure)
+            return self._plain_step(closure)
         scale, self._scale = self._scale, 1.0
         loop = load("adam").step
         for group in self.param_groups:
-            options = (group["lr"], group["weight_decay"], *group["betas"], group["eps"])
+            options = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     step, numbers, *moments = self._arrays_of(parameter)
                     step += 1
                     loop(numbers, _flat(_laid_out(parameter.grad, parameter)), *moments, scale, int(step), *options)
         return None
+
+    def _plain_step(self, closure: Any) -> Any:
+        rates = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["lr"] *= self.rate_factor
+        try:
+            return super().step(closure)
+        finally:
+            for group, rate in zip(self.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def _arrays_of(self, parameter: Tensor) -> tuple[Any, ...]:
         """Return the step, the numbers and both moments of a parameter as arrays, which stay from step to step."""

@@ -127,6 +127,7 @@ def _train_epoch(state: State, training: Loader, settings: Training, callbacks: 
     with closing(state.world.epoch(training, state.epoch, first=state.running.minibatches)) as minibatches:
         on_device = (cells.to(state.device) for cells in state.running.timed(minibatches))
         while parts := list(islice(on_device, settings.accumulate)):
+            state.optimizer.rate_factor = settings.rate_factor(state.step, state.n_steps)
             take_step(state, parts, settings.clip)
             for callback in callbacks:
                 callback.on_step(state)

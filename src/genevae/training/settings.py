@@ -6,6 +6,7 @@ A setting has one name, one type and one range. Settings may be nested; :func:`f
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,7 +16,9 @@ from typing import Any, Literal, TypeVar
 
 from genevae.errors import RecipeError, nearest
 
-__all__ = ["Precision", "Range", "Training", "check", "default_epochs", "edit", "flat", "setting"]
+__all__ = [
+    "Precision", "Range", "Training", "check", "default_batch_size", "default_epochs", "edit", "flat", "setting",
+]  # fmt: skip
 
 Precision = Literal["float32", "bf16", "fp16"]
 Config = TypeVar("Config")
@@ -155,12 +158,16 @@ class Training:
     ----------
     epochs
         Passes over the training cells at most; by default :func:`default_epochs` of their number.
+    typical_epochs
+        That default where there are 1,000 to 4,000 training cells.
     cells_per_epoch
         Training cells in one epoch, drawn anew for each; all by default.
     batch_size
-        Cells in one step.
+        Cells in one step; by default :func:`default_batch_size` of the number of training cells.
     learning_rate, weight_decay, epsilon
         Of Adam.
+    learning_rate_decay
+        Share of training, at its end, over which the learning rate falls to zero along half a cosine; 0 keeps it.
     clip
         Largest norm of the gradient.
     patience
@@ -187,9 +194,11 @@ class Training:
     """
 
     epochs: int | None = setting(None, at_least=1)
+    typical_epochs: int = setting(30, at_least=1)
     cells_per_epoch: int | None = setting(None, at_least=2)
-    batch_size: int = setting(128, at_least=2)
-    learning_rate: float = setting(1e-3, above=0)
+    batch_size: int | None = setting(None, at_least=2)
+    learning_rate: float = setting(8e-3, above=0)
+    learning_rate_decay: float = setting(0.5, at_least=0, at_most=1)
     weight_decay: float = setting(1e-6, at_least=0)
     epsilon: float = setting(1e-2, above=0)
     clip: float = setting(50.0, above=0)
@@ -207,11 +216,45 @@ class Training:
         """Check the ranges."""
         check(self)
 
+    def n_epochs(self, n_cells: int) -> int:
+        """Return the number of epochs for a number of training cells."""
+        return self.epochs or default_epochs(n_cells, self.typical_epochs)
 
-def default_epochs(n_cells: int) -> int:
-    """Choose the number of epochs: 400 up to 20,000 cells, then fewer, so that all epochs have 8 million cells.
+    def minibatch(self, n_cells: int) -> int:
+        """Return the cells of a step for a number of training cells."""
+        return self.batch_size or default_batch_size(n_cells)
 
-    >>> [default_epochs(n) for n in (500, 20_000, 200_000, 10_000_000)]
-    [400, 400, 40, 10]
+    def rate_factor(self, step: int, n_steps: int) -> float:
+        """Return what the learning rate is multiplied by at a step.
+
+        >>> training = Training(learning_rate_decay=0.5)
+        >>> [round(training.rate_factor(step, 100), 2) for step in (0, 50, 75, 100)]
+        [1.0, 1.0, 0.5, 0.0]
+        """
+        falling = self.learning_rate_decay * n_steps
+        done = 0.0 if falling == 0 else max(0.0, 1 - (n_steps - step) / falling)
+        return (1 + math.cos(math.pi * done)) / 2
+
+
+def default_epochs(n_cells: int, typical: int = 30) -> int:
+    """Choose the number of epochs: ``typical`` for 1,000 to 4,000 training cells, more below, and fewer above.
+
+    Fewer than 1,000 cells are passed over as often as 1,000 would be seen, at most 400 times; beyond 4,000 the number
+    of epochs falls with the square root of the cells, to 10 at least. ``benchmarks/epochs.py`` shows what other numbers
+    give.
+
+    >>> [default_epochs(n) for n in (50, 500, 3_000, 16_000, 10_000_000)]
+    [400, 60, 30, 15, 10]
     """
-    return max(10, round(400 * min(1.0, 20_000 / n_cells)))
+    if n_cells < 1_000:
+        return max(typical, min(400, round(typical * 1_000 / n_cells)))
+    return max(min(typical, 10), round(typical * min(1.0, math.sqrt(4_000 / n_cells))))
+
+
+def default_batch_size(n_cells: int) -> int:
+    """Choose the cells of a step: 128 from 2,000 training cells, 64 from 1,000 and 32 below.
+
+    >>> [default_batch_size(n) for n in (500, 1_500, 100_000)]
+    [32, 64, 128]
+    """
+    return 128 if n_cells >= 2_000 else 64 if n_cells >= 1_000 else 32

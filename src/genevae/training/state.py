@@ -19,7 +19,7 @@ from genevae.training.adam import Adam
 from genevae.training.early_stopping import Best
 from genevae.training.history import History, RunningEpoch
 from genevae.training.nan_guard import Guard
-from genevae.training.settings import Training, default_epochs
+from genevae.training.settings import Training
 from genevae.training.world import World
 
 __all__ = ["State"]
@@ -102,7 +102,7 @@ class State:
         parameter_groups: Sequence[dict[str, Any]] | None = None,
     ) -> Self:
         """Return the state before the first step."""
-        n_epochs = settings.epochs or default_epochs(training.sampler.n_cells)
+        n_epochs = settings.n_epochs(training.sampler.n_cells)
         optimizer = Adam(
             parameter_groups or [{"params": [*model.parameters(), *objective.parameters()]}],
             lr=settings.learning_rate,
@@ -142,8 +142,9 @@ class State:
 
     @property
     def learning_rate(self) -> float:
-        """Of the optimiser."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Of the last step."""
+        factor = self.best.settings.rate_factor(max(0, self.step - 1), self.n_steps)
+        return float(self.optimizer.param_groups[0]["lr"]) * factor
 
 
 def _plateau(optimizer: Adam, settings: Training) -> ReduceLROnPlateau | None:

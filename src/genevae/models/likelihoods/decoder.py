@@ -33,6 +33,7 @@ class Decoder(nn.Module):
 
     def __init__(self, n_latent: int, conditioning: Conditioning, hidden: Sequence[int], style: LayerStyle) -> None:
         super().__init__()
+        self.n_latent = n_latent
         self.conditioning = conditioning
         self.trunk = MLP(n_latent + conditioning.n_out, hidden, style)
         self.n_out = self.trunk.n_out
@@ -46,11 +47,19 @@ class Decoder(nn.Module):
 
 
 class CountMean(nn.Module):
-    """Mean counts of each gene: size × proportion, a softmax whose logits are linear in the hidden units."""
+    """Mean counts of each gene: size × proportion, a softmax whose logits are linear in the hidden units.
 
-    def __init__(self, n_hidden: int, n_genes: int) -> None:
+    Parameters
+    ----------
+    n_hidden, n_genes
+        Hidden units and genes.
+    mask_gh
+        Which weights there are; the others are zero. By default all.
+    """
+
+    def __init__(self, n_hidden: int, n_genes: int, mask_gh: Tensor | None = None) -> None:
         super().__init__()
-        self.logits = _Weights(n_hidden, n_genes)
+        self.logits = _Weights(n_hidden, n_genes) if mask_gh is None else _MaskedWeights(mask_gh)
 
     def forward(self, h: Tensor, condition: Condition) -> SoftmaxMean:
         """Return the means, size × proportion, of hidden units ``(…, n, h)``."""
@@ -63,3 +72,25 @@ class _Weights(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Map ``(…, n, h)`` to ``(…, n, g)``."""
         return F.linear(input, self.weight)
+
+
+class _MaskedWeights(_Weights):
+    """The same, of which some weights are zero and stay so.
+
+    Parameters
+    ----------
+    mask_gh
+        Zeros and ones.
+    """
+
+    mask_gh: Tensor
+
+    def __init__(self, mask_gh: Tensor) -> None:
+        super().__init__(mask_gh.shape[1], mask_gh.shape[0])
+        self.register_buffer("mask_gh", mask_gh, persistent=False)
+        with torch.no_grad():
+            self.weight *= mask_gh
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Map ``(…, n, h)`` to ``(…, n, g)``."""
+        return F.linear(input, self.weight * self.mask_gh)

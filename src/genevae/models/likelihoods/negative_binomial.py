@@ -39,6 +39,11 @@ class NegativeBinomialLikelihood(nn.Module):
         """Weights of the logit of each gene's proportion."""
         return self.proportion.logits.weight
 
+    @property
+    def loadings_gk(self) -> Tensor | None:
+        """Weights of each latent dimension, where the decoder has no hidden layer."""
+        return None if len(self.decoder.trunk.layers) else self.proportion.logits.weight[:, : self.decoder.n_latent]
+
     def forward(self, z: Tensor, condition: Condition) -> NegativeBinomial:
         """Return p(x | z, c), of ``(…, n, g)``."""
         h = self.decoder(z, condition)

@@ -1,0 +1,54 @@
+"""A picture of the genes that differ between two groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from genevae.plotting.embedding import canvas
+from genevae.plotting.literal import literal
+
+__all__ = ["volcano_picture"]
+
+MOST_PANELS, MOST_NAMES = 9, 12
+LEAST = 1e-6
+"""Probability of no change at which the axis ends."""
+COLOURS = {False: "#b5b5b5", True: "#b2352c"}
+
+
+def volcano_picture(table: pd.DataFrame, path: Path) -> None:
+    """Draw the probability that a gene does not change against its log fold change, a panel for each comparison.
+
+    Parameters
+    ----------
+    table
+        As :func:`~genevae.tasks.differential_expression.differential_expression` returns it; the first nine comparisons
+        are drawn.
+    path
+        The file to write.
+    """
+    panels = list(table.groupby(["group1", "group2"], sort=False))[:MOST_PANELS]
+    n_columns = min(3, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure = canvas(4.2 * n_columns, 3.8 * n_rows)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, ((one, other), rows) in zip(axes, panels, strict=False):
+        height = -np.log10(np.maximum(1 - rows["probability"].to_numpy(), LEAST))
+        lfc, called = rows["lfc"].to_numpy(), rows["called"].to_numpy()
+        for is_called, colour in COLOURS.items():
+            chosen = called == is_called
+            axis.scatter(lfc[chosen], height[chosen], s=8, color=colour, linewidths=0, alpha=0.8)
+        names = np.flatnonzero(called)[np.argsort(-np.abs(lfc[called]), kind="stable")][:MOST_NAMES]
+        for at in names:
+            axis.annotate(
+                literal(rows["gene"].iloc[at]), (lfc[at], height[at]), fontsize=6.5, xytext=(2, 2),
+                textcoords="offset points",
+            )  # fmt: skip
+        axis.set_title(f"{literal(one)} against {literal(other)}: {called.sum():,} genes", fontsize=9)
+        axis.set(xlabel="log2 fold change", ylabel="−log10 probability of no change")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
