@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "adversarial": ("adversarial", {"activation": "leaky_relu"}),
     "standardised": ("bulk", {}),
     "components": ("gaussian", {"standardise": True, "components": True, "activation": "tanh"}),
+    "linear": ("linear", {}),
+    "programs": ("programs", {}),
+    "semi": ("semi", {}),
     "dose, hill": ("dose", {}),
     "dose, free": ("dose", {"dose_response": "free"}),
     "cycle": ("cycle", {"hidden": (16, 8)}),
@@ -77,7 +81,8 @@ def untrained(recipe: str, settings: dict[str, Any], n_genes: int = N_GENES) -> 
     transform = chosen.model.transform(schema.kind)
     if isinstance(transform, Standardise):
         transform = type(transform)(transform.inner, torch.rand(n_genes), 0.5 + torch.rand(n_genes))
-    schema = schema.with_transform(transform)
+    programs = (("some", (0, 2, 5)), ("others", (5, 9, 11))) if recipe == "programs" else ()
+    schema = replace(schema.with_transform(transform), programs=programs)
     module = chosen.build(schema).eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm1d):
