@@ -20,7 +20,7 @@ from genevae.runs.fit import fit
 def train(adata, recipe="nb", epochs=12, **settings):
     return fit(
         adata, recipe=recipe, epochs=epochs, batch_size=64, n_latent=4, hidden=[32], learning_rate=5e-3,
-        progress=False, device="cpu", **settings,
+        setting={"learning_rate_decay": 0.0}, progress=False, device="cpu", **settings,
     )  # fmt: skip
 
 

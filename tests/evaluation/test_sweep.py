@@ -9,7 +9,7 @@ import genevae as gv
 from genevae.cli import main
 from genevae.errors import RecipeError, RunError
 
-FAST = {"epochs": 3, "batch_size": 32, "device": "cpu", "progress": False}
+FAST = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from genevae.tasks.counterfactual import counterfactual
 
 STIM = {"drug": "stim"}
 OPTIONS = {"condition": ["type", "drug"], "control": {"drug": "ctrl"}, "epochs": 4, "batch_size": 32, "n_latent": 4,
-           "hidden": [32], "learning_rate": 5e-3, "progress": False, "device": "cpu"}  # fmt: skip
+           "hidden": [32], "learning_rate": 5e-3, "setting": {"learning_rate_decay": 0.0}, "progress": False,
+           "device": "cpu"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def dense(adata) -> np.ndarray:
 def test_the_mean_of_a_group_is_the_measured_mean_plus_the_shift(models, name, kind, make_adata):
     model = models[name]
     model = replace(model, reference=replace(model.reference, limits=None))  # of counts beyond those in training
-    cells = control_cells(make_adata, kind, n=800)
+    cells = control_cells(make_adata, kind, n=1_600)
     result = counterfactual(model, cells, condition=STIM, n_draws=2)
     if model.schema.output_kind.is_count:  # a cell keeps its size
         size_n1 = dense(cells).sum(1, keepdims=True)

@@ -136,14 +136,16 @@ def genes_of(model: Trained) -> str:
 
 
 def progress_of(model: Trained) -> str:
-    """Say that the validation loss was still falling when the epochs ended."""
+    """Say that the validation loss was still falling when fewer epochs than the default ended."""
     from genevae.training.settings import default_epochs
 
     best, n = int(model.facts["best_epoch"]), len(model.history)
-    planned = model.recipe.training.epochs or default_epochs(int((model.split == "training").sum()))
-    if n < planned or best < n - n // 20:
+    training = model.recipe.training
+    usual = default_epochs(int((model.split == "training").sum()), training.typical_epochs)
+    stopped = n < (training.epochs or usual)
+    if stopped or n >= usual or best < n - max(1, n // 10):
         return ""
-    return f"the loss was still falling, so train longer, as with --epochs {3 * n}"
+    return f"the loss was still falling, so train longer: the default for so many cells is --epochs {usual}"
 
 
 def _config_of(model: Trained) -> dict[str, Any]:
