@@ -30,7 +30,9 @@ def test_the_counts_are_integers_and_come_back_exactly() -> None:
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "out"
-    main(["demo", "--out", str(folder)])
+    with pytest.MonkeyPatch.context() as patch:  # UMAP is compiled for a quarter of a minute
+        patch.setattr("genevae.evaluation.latent.evaluate.has_umap", lambda: False)
+        main(["demo", "--out", str(folder)])
     return folder
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "adversarial": ("adversarial", {"activation": "leaky_relu"}),
     "standardised": ("bulk", {}),
     "components": ("gaussian", {"standardise": True, "components": True, "activation": "tanh"}),
+    "linear": ("linear", {}),
+    "programs": ("programs", {}),
+    "semi": ("semi", {}),
     "dose, hill": ("dose", {}),
     "dose, free": ("dose", {"dose_response": "free"}),
     "cycle": ("cycle", {"hidden": (16, 8)}),
@@ -61,23 +65,27 @@ def relative_difference(page_mg: Any, python_mg: Any, signed: bool) -> float:
     return float((np.abs(page_mg - python_mg) / least_mg).max())
 
 
-def untrained(recipe: str, settings: dict[str, Any], n_genes: int = N_GENES) -> Any:
+def untrained(
+    recipe: str, settings: dict[str, Any], n_genes: int = N_GENES, conditions: Sequence[str] = ("drug", "type")
+) -> Any:
     """Make a model of random weights and statistics, as training would leave them."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    dosed = recipe != "cycle"
+    dosed = recipe != "cycle" and bool(conditions)
     obs = pd.DataFrame({"drug": rng.choice(["a", "b", "none"], 90), "type": rng.choice(["T", "B"], 90)})
     obs["dose"] = rng.choice([0, 0.5, 20], 90)
     chosen = RECIPES[recipe].edit(settings)
     schema = Schema.fit(
-        [f"G{g}" for g in range(n_genes)], obs, Kind.COUNTS, condition=["drug", "type"], control={"drug": "none"},
+        [f"G{g}" for g in range(n_genes)], obs, Kind.COUNTS, condition=list(conditions),
+        control={"drug": "none"} if conditions else {},
         batch="type" if recipe == "adversarial" else None, continuous=["dose"] if dosed else [],
         unknown=chosen.has_unknown,
     )  # fmt: skip
     transform = chosen.model.transform(schema.kind)
     if isinstance(transform, Standardise):
         transform = type(transform)(transform.inner, torch.rand(n_genes), 0.5 + torch.rand(n_genes))
-    schema = schema.with_transform(transform)
+    programs = (("some", (0, 2, 5)), ("others", (5, 9, 11))) if recipe == "programs" else ()
+    schema = replace(schema.with_transform(transform), programs=programs)
     module = chosen.build(schema).eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm1d):

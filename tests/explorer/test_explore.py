@@ -121,7 +121,9 @@ def test_what_was_never_seen_is_grey_and_says_so(made: Made, open_page: Open) ->
     assert page.text_content("#support").startswith("Never seen: B")
     assert "grayscale" in page.eval_on_selector(".result", "(node) => getComputedStyle(node).filter")
     choose(page, f"{EVIL} (ctrl")
-    assert not page.text_content("#support").startswith("Never seen") or not page.locator("#support").is_visible()
+    set_to(page, "B", "drug", "ctrl")
+    assert not page.locator("#support").is_visible()
+    assert page.eval_on_selector(".result", "(node) => getComputedStyle(node).filter") == "none"
 
 
 def test_no_name_runs_as_code(made: Made, open_page: Open) -> None:
@@ -246,3 +248,19 @@ def test_without_data_the_map_has_training_cells_and_says_what_is_missing(
     assert "without data" in page.text_content("#answer-note")
     assert page.evaluate("genevae.result.half") is None
     assert np.abs(page.evaluate(RESULT, "change")).max() > 0
+
+
+def test_a_model_without_conditions_has_a_map_and_its_genes(open_page: Open, tmp_path: Path) -> None:
+    model = untrained("nb", {}, conditions=())
+    condition = Condition(torch.ones(40, 1))
+    z_nk = torch.randn(40, 10)
+    full = SimpleNamespace(
+        module=model.module, schema=model.schema, reference=Reference(z_nk, z_nk, condition), responses=None,
+        recipe=SimpleNamespace(name="nb"),
+    )  # fmt: skip
+    page = open_page(gv.explore(full, out=tmp_path / "page.html"))
+    assert "no condition" in page.text_content("#answer-note")
+    assert not page.locator("#over").is_visible()
+    expected = gv.decode(model, z_nk.numpy()).mean()
+    np.testing.assert_allclose(page.evaluate(RESULT, "inA"), expected, rtol=1e-3)
+    assert page.text_content("#genes button >> nth=0") == expected.idxmax()

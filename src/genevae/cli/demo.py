@@ -17,10 +17,8 @@ from genevae.io.overwrite import require_free
 from genevae.metrics.denoising import poisson_deviance, thin
 from genevae.metrics.labels import accuracy, expected_calibration_error, majority_accuracy
 from genevae.metrics.response import pearson, profile
-from genevae.plotting.embedding import map_picture
 from genevae.plotting.training import agreement_picture, gene_picture, training_picture
 from genevae.report.gallery import Gallery, Link, Picture, gallery_page
-from genevae.report.page import require_jinja
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,6 +57,8 @@ def demo(*, out: Path, force: bool = False, seed: int = 0) -> None:
     seed
         Of all random numbers.
     """
+    from genevae.report.page import require_jinja
+
     require_free(out, force, reads=())
     require_jinja()
     draft = hidden_sibling(out)
@@ -114,6 +114,8 @@ def _embed(models: _Models) -> list[Row]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.neighbors import KNeighborsClassifier
+
+    from genevae.plotting.embedding import map_picture
 
     latent = gv.embed(models.unconditioned, models.adata)
     latent.write_h5ad(models.folder / "latent.h5ad")
@@ -256,6 +258,8 @@ def _denoise(models: _Models) -> list[Row]:
 
 def _show(models: _Models, rows: list[Row]) -> None:
     """Write the report and the explorer of the model of stimulation, and the page that links all."""
+    from genevae.evaluation.evaluate import write_report
+
     data, model = gv.example("stimulated", models.seed), gv.load(models.folder / "model_what_if")
     report = gv.evaluate(
         {"stimulation": model}, data, sections=SECTIONS, cells=REPORT_CELLS, seed=models.seed, progress=False

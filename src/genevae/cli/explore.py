@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 import genevae as gv
 from genevae.cli.options import DataIfAny, Force, OptionalData, Run, say
@@ -17,7 +19,7 @@ def explore(
     *,
     out: Path,
     force: Force = False,
-    projection: Literal["pca", "umap", "tsne"] = "pca",
+    projection: Annotated[Literal["pca", "umap", "tsne"], Parameter(name=("--map", "--projection"))] = "pca",
     cells: int = 20_000,
     gene_sets: Path | None = None,
     interval: float = 0.9,

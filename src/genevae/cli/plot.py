@@ -35,7 +35,7 @@ def plot(
     condition: Annotated[FieldValues | None, Parameter(name=("--set", "--condition"))] = None,
     field: str | None = None,
     by: Sequence[str] | None = None,
-    projection: Literal["pca", "tsne", "umap"] = "pca",
+    projection: Annotated[Literal["pca", "umap", "tsne"], Parameter(name=("--map", "--projection"))] = "pca",
     cells: int = 10_000,
     seed: int = 0,
 ) -> None:

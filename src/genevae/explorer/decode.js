@@ -48,6 +48,7 @@ const ACTIVATIONS = {
   silu: (x) => x / (1 + Math.exp(-x)),
   leaky_relu: (x) => (x > 0 ? x : 0.01 * x),
   tanh: Math.tanh,
+  identity: (x) => x,
 };
 
 function layerNorm(h, {weight, bias, epsilon}) {

@@ -19,6 +19,7 @@ from genevae.data.transforms.transform import AsIs, LogNormalise, Standardise, T
 from genevae.errors import DataError
 from genevae.models.additive import Additive, AdditiveLikelihood
 from genevae.models.likelihoods import (
+    Decoder,
     NegativeBinomialLikelihood,
     NormalLikelihood,
     PoissonLikelihood,
@@ -72,8 +73,8 @@ def decoder_arrays(module: VAE, schema: Schema) -> Arrays:
     trunk = cast("Any", likelihood).decoder
     arrays: Arrays = {
         "counts": isinstance(likelihood, COUNT_LIKELIHOODS),
-        "layers": _layers(trunk.trunk.layers, trunk.conditioning.n_out),
-        "condition": _condition(trunk.conditioning, schema, _first_weight(trunk.trunk.layers)),
+        "layers": _layers(trunk.trunk.layers, trunk.conditioning.n_out) or [_pass_on(trunk)],
+        "condition": _condition(trunk.conditioning, schema, _first_weight(trunk)),
     }
     if isinstance(likelihood, COUNT_LIKELIHOODS):
         arrays["output"] = _linear(likelihood.proportion.logits)
@@ -133,8 +134,19 @@ def _folded(linear: nn.Linear, norm: nn.Module) -> tuple[Tensor, Tensor]:
     return linear.weight * factor_h.unsqueeze(-1), bias_h
 
 
-def _first_weight(layers: nn.Sequential) -> Tensor:
-    linear, after = cast("tuple[nn.Linear, AfterLinear]", tuple(cast("nn.Sequential", layers[0])))
+def _pass_on(decoder: Decoder) -> Arrays:
+    """Return the layer of a decoder without layers, which passes on the latent and the condition side by side."""
+    n_out = decoder.n_latent + decoder.conditioning.n_out
+    weight = np.eye(n_out, decoder.n_latent, dtype=np.float32)
+    return {"weight": weight, "bias": np.zeros(n_out, np.float32), "activation": "identity"}
+
+
+def _first_weight(decoder: Decoder) -> Tensor:
+    """Return the weights of the first layer, by which the condition is multiplied too."""
+    if not len(decoder.trunk.layers):
+        return torch.eye(decoder.trunk.n_out, dtype=torch.float64)
+    first = cast("nn.Sequential", decoder.trunk.layers[0])
+    linear, after = cast("tuple[nn.Linear, AfterLinear]", tuple(first))
     return _folded(linear, after[0])[0].double()
 
 

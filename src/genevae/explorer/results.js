@@ -60,7 +60,7 @@ const opened_answers = report.answers.map((table) => ({
 /** The answer for cells that are moved from A to B: a weighted mean over their groups; or why there is none. */
 function answerFor(cells, A, B) {
   const changed = fields.filter(({name}) => (B[name] ?? null) !== null || (A[name] ?? null) !== null);
-  if (!changed.length) return {reason: "A and B are the same. Set a condition of B."};
+  if (!changed.length) return {reason: fields.length ? "A and B are the same. Set a condition of B." : "This model is given no condition: there is nothing to change. The table has what it expects of the chosen cells."};
   const moves = (cell, field) => !isSame(field, conditionOf(cell, A)[field.name], conditionOf(cell, B)[field.name]);
   const stays = (cell) => fields.every((field) => isSame(field, conditionOf(cell, A)[field.name], cell.own[field.name]));
   if (cells.some((cell) => !stays(cell))) return {reason: "Answers start from cells as they were observed, and A is set to something else. Below is the decoder alone."};

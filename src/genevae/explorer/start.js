@@ -148,7 +148,7 @@ function supportShown() {
   at("result").classList.toggle("unseen-state", unseen.length > 0);
   banner.hidden = !little.length && !unseen.length;
   const say_of = (some) => some.map(([name, found]) => `${name} (support ${found.share.toFixed(2)})`).join(" and ");
-  banner.textContent = unseen.length
+  banner.textContent = banner.hidden ? "" : unseen.length
     ? `Never seen: ${say_of(unseen)}. No training cells like these were in this condition. The model extrapolates, so do not rely on it.`
     : `Little seen: ${say_of(little)}. Few training cells like these were in this condition.`;
 }
@@ -168,6 +168,7 @@ const ORDERS = {
   up: ["rises most", (g) => -result.shift[g]],
   down: ["falls most", (g) => result.shift[g]],
   decoder: ["largest by the decoder", (g) => -Math.abs(result.change[g])],
+  level: ["highest expression", (g) => -Math.max(result.inA[g], result.inB[g])],
 };
 for (const [name, [title]] of Object.entries(ORDERS)) make("option", {value: name}, at("order"), title);
 at("order").addEventListener("change", table);
@@ -235,6 +236,8 @@ overs.forEach((field, i) => make("option", {value: i}, at("over"), field.name));
 const byInterest = [(field) => field.is_dose, (field) => field.control, () => true].map((of) => overs.findIndex(of));
 state.over = byInterest.find((i) => i >= 0) ?? null;
 if (state.over !== null) at("over").value = String(state.over);
+else for (const node of [at("over").parentElement, at("copy-gene"), document.querySelector("figure.curve"), document.querySelector("#gene-section .key")]) node.hidden = true;
+if (!fields.length) at("swap").parentElement.hidden = true;
 at("over").addEventListener("change", () => { state.over = Number(at("over").value); geneShown(); });
 at("gene").addEventListener("change", () => {
   const g = placeOf.get(at("gene").value.trim().toLowerCase());
@@ -304,6 +307,9 @@ const drawAll = () => { map.redraw(); map.mark_chosen(); update(); };
     const dose = numeric.find((field) => field.is_dose);
     if (dose) state.B[dose.name] = dose.levels.length ? dose.levels[dose.levels.length - 1] : valuesOf(dose).at(-1);
   }
+  const others = perturbed ? null : categorical.find((field) => !field.technical && field.n_known > 1);
+  if (others) state.B[others.name] = range(others.n_known).find((code) => code !== others.of[groups[first][1].cells[0]]);
+  if (!fields.length) at("order").value = "level";
   showSettings();
   map.redraw();
   select.value = String(first);
