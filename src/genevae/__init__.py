@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from genevae.preprocessing.inspect import inspect as inspect
     from genevae.preprocessing.pseudobulk import pseudobulk as pseudobulk
     from genevae.recipes.registry import RECIPES as RECIPES
+    from genevae.runs.export import export as export
     from genevae.runs.fit import fit as fit
     from genevae.runs.load import load as load
     from genevae.runs.mapping import map_query as map_query
@@ -67,6 +68,7 @@ _HOMES = {
     # training
     "RECIPES": "genevae.recipes.registry",
     "Trained": "genevae.runs.trained",
+    "export": "genevae.runs.export",
     "fit": "genevae.runs.fit",
     "load": "genevae.runs.load",
     "map_query": "genevae.runs.mapping",

@@ -46,6 +46,7 @@ COMMANDS = {
         "explore",
         "Write a page that runs a model in the browser: choose cells, set conditions, see what changes.",
     ),
+    "export": ("export", "Write encoder and decoder as ONNX or torch programs, which run without genevae."),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
     "plot": ("plot", "Draw a picture of a run: latent, training, effect, dose, calibration or contributions."),
