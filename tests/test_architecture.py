@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "labelling": {"metrics"},
     "responses": {"errors", "metrics"},
     "runs": {
-        *CALLS, "io", "preprocessing", "labelling", "responses", "tasks",
+        *CALLS, "io", "download", "preprocessing", "labelling", "responses", "tasks",
         "data", "distributions", "nn", "models", "objectives", "training", "recipes",
         "plotting",
     },

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from genevae.runs.load import load as load
     from genevae.runs.mapping import map_query as map_query
     from genevae.runs.resume import resume as resume
+    from genevae.runs.share import share as share
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
     from genevae.session import settings as settings
@@ -74,6 +75,7 @@ _HOMES = {
     "map_query": "genevae.runs.mapping",
     "resume": "genevae.runs.resume",
     "save": "genevae.runs.trained",
+    "share": "genevae.runs.share",
     # tasks
     "classify": "genevae.tasks.classify",
     "cluster": "genevae.tasks.cluster",

@@ -47,6 +47,7 @@ COMMANDS = {
         "Write a page that runs a model in the browser: choose cells, set conditions, see what changes.",
     ),
     "export": ("export", "Write encoder and decoder as ONNX or torch programs, which run without genevae."),
+    "share": ("share", "Write a folder of a model for others: without cells, paths or host, and with a model card."),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
     "plot": ("plot", "Draw a picture of a run: latent, training, effect, dose, calibration or contributions."),
