@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
     from genevae.session import settings as settings
+    from genevae.tasks.cell_eval import for_cell_eval as for_cell_eval
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
@@ -87,6 +88,7 @@ _HOMES = {
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
+    "for_cell_eval": "genevae.tasks.cell_eval",
     "gene_embeddings": "genevae.tasks.gene_embeddings",
     "generate": "genevae.tasks.generate",
     "influence": "genevae.tasks.influence",
