@@ -84,6 +84,6 @@ def _for_cell_eval(
     control = model.schema.categorical_field(name).control
     say(
         f"Wrote {folder}. Score it:",
-        f"  cell-eval run -ap {quote(str(folder / PREDICTED))} -ar {quote(str(folder / REAL))} --pert-col {quote(name)} "
-        f"--control-pert {quote(str(control))}",
+        f"  cell-eval run -ap {quote(str(folder / PREDICTED))} -ar {quote(str(folder / REAL))} "
+        f"--pert-col {quote(name)} --control-pert {quote(str(control))}",
     )

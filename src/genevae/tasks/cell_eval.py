@@ -1,4 +1,4 @@
-"""Counterfactuals as cell-eval of the Virtual Cell Challenge reads them: a file of predictions, and one of real cells."""
+"""Counterfactuals as cell-eval of the Virtual Cell Challenge reads them: predictions, and real cells."""
 
 from __future__ import annotations
 
