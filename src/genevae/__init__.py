@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.evaluation.sweep import sweep as sweep
+    from genevae.evaluation.tune import tune as tune
     from genevae.explorer.explore import explore as explore
     from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
@@ -99,6 +100,7 @@ _HOMES = {
     "evaluate": "genevae.evaluation.evaluate",
     "explore": "genevae.explorer.explore",
     "sweep": "genevae.evaluation.sweep",
+    "tune": "genevae.evaluation.tune",
     # the session
     "settings": "genevae.session",
     # plain modules

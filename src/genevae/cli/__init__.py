@@ -49,6 +49,7 @@ COMMANDS = {
     "export": ("export", "Write encoder and decoder as ONNX or torch programs, which run without genevae."),
     "share": ("share", "Write a folder of a model for others: without cells, paths or host, and with a model card."),
     "sweep": ("sweep", "Fit with several values of a setting, and compare the fits on held-out cells."),
+    "tune": ("tune", "Search for good settings of a recipe; a search that was killed continues."),
     "latent": ("latent", "Draw maps of the latent, and score how well fields separate in it."),
     "plot": ("plot", "Draw a picture of a run: latent, training, effect, dose, calibration or contributions."),
     "influence": ("influence", "Measure how much every field and category adds to expression."),
