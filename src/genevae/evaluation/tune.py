@@ -303,16 +303,16 @@ def _run(search: _Search, trials: int, jobs: int, executor: Executor | None, pro
             if progress:
                 print(f"trial {number + 1} of {trials}: {said}", flush=True)  # noqa: T201 - how it goes
         return
-    own = None if executor else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    processes = None if executor else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
-        pool: Executor = executor or own  # type: ignore[assignment]
+        pool: Executor = executor or processes  # type: ignore[assignment]
         futures = [pool.submit(_trial, search, number) for number in range(n_done, trials)]
         done, _ = wait(futures)
         for future in done:
             future.result()
     finally:
-        if own is not None:
-            own.shutdown(cancel_futures=True)
+        if processes is not None:
+            processes.shutdown(cancel_futures=True)
 
 
 def _trial(search: _Search, number: int) -> str:
@@ -442,7 +442,7 @@ def _table(study: Any) -> pd.DataFrame:
 
 
 def _importance(study: Any) -> pd.Series[float]:
-    """Return the share of each setting; nothing where too few trials ended to tell."""
+    """Return the share of each setting, or nothing where too few trials ended."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", category=UserWarning, module="optuna")
