@@ -264,8 +264,6 @@ def _show(models: _Models, rows: list[Row]) -> None:
     report = gv.evaluate(
         {"stimulation": model}, data, sections=SECTIONS, cells=REPORT_CELLS, seed=models.seed, progress=False
     )
-    from genevae.evaluation.evaluate import write_report  # help must not load it
-
     write_report(report, models.folder / "report")
     gv.explore(model, data, out=models.folder / "explorer.html", seed=models.seed)
     n_test = int(models.test_n.sum())
