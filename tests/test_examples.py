@@ -22,7 +22,13 @@ def test_every_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SHORT)
 
 
-@pytest.mark.parametrize("name", SHORT)
+LONG = {"bulk", "integrate_batches", "simulate"}
+"""Examples whose tasks other stories run too."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SHORT]
+)
 def test_example_runs(name, shared_data, tmp_path):
     file, epochs, words = SHORT[name]
     environment = {**os.environ, "GENEVAE_DATA": str(shared_data(file).parent), "OMP_NUM_THREADS": "1"}

@@ -70,7 +70,23 @@ def test_training_that_ended_before_the_epochs_of_its_recipe_has_nothing_to_say(
 def test_a_fit_says_what_to_type_next_and_that_works(folder, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
     words = ["fit", "my cells.h5ad", "--condition", "drug", "--control", "drug=ctrl", "--continuous", "dose"]
-    main([*words, "--context", "type", "--genes", "20", "--epochs", "3", "--folds", "0", "--out", "my run"])
+    main(
+        [
+            *words,
+            "--context",
+            "type",
+            "--genes",
+            "20",
+            "--epochs",
+            "3",
+            "--folds",
+            "0",
+            "--out",
+            "my run",
+            "--learning-rate",
+            "1e-3",
+        ]
+    )
     said = capsys.readouterr().out
     assert "the 20 most variable genes" in said
     assert "the loss was still falling, so train longer" in said

@@ -42,6 +42,7 @@ def events(run: Path) -> list[str]:
     return [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow  # test_world trains in two processes too
 def test_torchrun_trains_as_one_process_does_and_says_so_once(data, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     alone = start(1, ["-m", "genevae", *fitted(data, one)])

@@ -162,6 +162,7 @@ def test_python_m_genevae_is_the_same_program() -> None:
     assert said.stdout.strip()[0].isdigit()
 
 
+@pytest.mark.slow  # the command line of each step is tested by itself
 def test_a_perturbation_from_end_to_end(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     kang = shared_data("kang_merged.h5ad")
     run, out = tmp_path / "run", tmp_path / "cf.h5ad"
