@@ -97,5 +97,7 @@ ADVERSARIAL = replace(
     description=DESCRIPTIONS["adversarial"],
     model=CountModel(encode_condition=False),
     objective=AdversarialSettings(),
-    training=Training(learning_rate=4e-3, typical_epochs=60),  # for encoder and discriminator to balance
+    training=Training(
+        batch_size=128, learning_rate=2e-3, typical_epochs=60
+    ),  # for encoder and discriminator to balance
 )
