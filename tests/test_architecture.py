@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "labelling": {"metrics"},
     "responses": {"errors", "metrics"},
     "runs": {
-        *CALLS, "io", "preprocessing", "labelling", "responses", "tasks",
+        *CALLS, "io", "download", "preprocessing", "labelling", "responses", "tasks",
         "data", "distributions", "nn", "models", "objectives", "training", "recipes",
         "plotting",
     },
@@ -46,8 +46,8 @@ LAYERS: dict[str, set[str]] = {
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {
-        *CALLS, "io", "preprocessing", "data", "distributions", "models", "recipes", "runs", "tasks", "metrics",
-        "responses", "plotting", "report",
+        *CALLS, "io", "preprocessing", "data", "distributions", "models", "training", "recipes", "runs", "tasks",
+        "metrics", "responses", "plotting", "report",
     },
     "explorer": {
         *CALLS, "io", "data", "distributions", "nn", "models", "tasks", "metrics", "responses", "plotting", "report",

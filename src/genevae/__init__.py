@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
     from genevae.evaluation.sweep import sweep as sweep
+    from genevae.evaluation.tune import tune as tune
     from genevae.explorer.explore import explore as explore
     from genevae.io.arrays import from_arrays as from_arrays
     from genevae.io.formats import read as read
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
     from genevae.preprocessing.inspect import inspect as inspect
     from genevae.preprocessing.pseudobulk import pseudobulk as pseudobulk
     from genevae.recipes.registry import RECIPES as RECIPES
+    from genevae.runs.export import export as export
     from genevae.runs.fit import fit as fit
     from genevae.runs.load import load as load
     from genevae.runs.mapping import map_query as map_query
     from genevae.runs.resume import resume as resume
+    from genevae.runs.share import share as share
     from genevae.runs.trained import Trained as Trained
     from genevae.runs.trained import save as save
     from genevae.session import settings as settings
+    from genevae.tasks.cell_eval import for_cell_eval as for_cell_eval
     from genevae.tasks.classify import classify as classify
     from genevae.tasks.cluster import cluster as cluster
     from genevae.tasks.counterfactual import counterfactual as counterfactual
@@ -67,11 +71,13 @@ _HOMES = {
     # training
     "RECIPES": "genevae.recipes.registry",
     "Trained": "genevae.runs.trained",
+    "export": "genevae.runs.export",
     "fit": "genevae.runs.fit",
     "load": "genevae.runs.load",
     "map_query": "genevae.runs.mapping",
     "resume": "genevae.runs.resume",
     "save": "genevae.runs.trained",
+    "share": "genevae.runs.share",
     # tasks
     "classify": "genevae.tasks.classify",
     "cluster": "genevae.tasks.cluster",
@@ -83,6 +89,7 @@ _HOMES = {
     "dose_response": "genevae.tasks.dose_response",
     "effect": "genevae.tasks.effect",
     "embed": "genevae.tasks.embed",
+    "for_cell_eval": "genevae.tasks.cell_eval",
     "gene_embeddings": "genevae.tasks.gene_embeddings",
     "generate": "genevae.tasks.generate",
     "influence": "genevae.tasks.influence",
@@ -93,6 +100,7 @@ _HOMES = {
     "evaluate": "genevae.evaluation.evaluate",
     "explore": "genevae.explorer.explore",
     "sweep": "genevae.evaluation.sweep",
+    "tune": "genevae.evaluation.tune",
     # the session
     "settings": "genevae.session",
     # plain modules

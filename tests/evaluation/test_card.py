@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import genevae as gv
-from genevae.evaluation.adapters.card import methods_paragraph, model_card
+from genevae.runs.card import methods_paragraph, model_card
 
 
 def test_a_card_has_what_others_must_know(tiny_model: gv.Trained) -> None:

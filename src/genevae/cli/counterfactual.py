@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 import genevae as gv
 from genevae.cli.endings import counterfactual_lines
-from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, say, target, written
+from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, assignments, say, target, written
+from genevae.errors import CategoryError
 
 __all__ = ["counterfactual"]
 
@@ -26,6 +30,7 @@ def counterfactual(
     interval: float = 0.9,
     batch_size: int = 512,
     seed: int = 0,
+    purpose: Annotated[Literal["cell-eval"] | None, Parameter(name="--for")] = None,
 ) -> None:
     """Predict what cells would look like in another condition.
 
@@ -44,10 +49,41 @@ def counterfactual(
         Cells in one step.
     seed
         Of the random draws.
+    purpose
+        cell-eval: write a folder with predictions from control cells and the real cells, as cell-eval of the Virtual
+        Cell Challenge reads them. --set is then the column of the perturbation, or FIELD=VALUE,VALUE.
     """
+    if purpose is not None:
+        _for_cell_eval(run, data, condition, written(out, None), force, answer, seed)
+        return
     path = written(out, into)
     result = gv.counterfactual(
         gv.load(run), data, condition=target(condition), answer=answer, n_draws=n_draws,
         interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
     say(*counterfactual_lines(result), f"Wrote {path}")
+
+
+def _for_cell_eval(
+    run: Path, data: Any, condition: Sequence[str], out: Path, force: bool, answer: str, seed: int
+) -> None:
+    """Write the folder for cell-eval, and print its command."""
+    from genevae.tasks.cell_eval import PREDICTED, REAL
+
+    name, targets = condition[0], None
+    if "=" in name:
+        values = assignments(condition)
+        name, given = next(iter(values.items()))
+        if len(values) > 1:
+            raise CategoryError(
+                f"cell-eval compares the perturbations of one column. Give one of: {', '.join(values)}."
+            )
+        targets = [each for text in ([given] if isinstance(given, str) else given) for each in text.split(",")]
+    model = gv.load(run)
+    folder = gv.for_cell_eval(model, data, name, targets=targets, out=out, answer=answer, seed=seed, overwrite=force)
+    control = model.schema.categorical_field(name).control
+    say(
+        f"Wrote {folder}. Score it:",
+        f"  cell-eval run -ap {quote(str(folder / PREDICTED))} -ar {quote(str(folder / REAL))} "
+        f"--pert-col {quote(name)} --control-pert {quote(str(control))}",
+    )

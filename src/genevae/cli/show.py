@@ -13,7 +13,7 @@ def show(run: Run) -> None:
     from genevae.runs.layers import layer_table
 
     model = gv.load(run)
-    schema, facts, parts = model.schema, model.facts, model.split.value_counts()
+    schema, facts, parts = model.schema, model.facts, model.parts
     table = layer_table(model.module)
     settings = ", ".join(f"{name}={value}" for name, value in model.recipe.settings().items() if value is not None)
     say(

@@ -31,7 +31,7 @@ from genevae.runs.trained import Trained, save
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Sweep", "sweep"]
+__all__ = ["Sweep", "bounds_of", "merged", "sweep"]
 
 _Round = tuple[list[Trained], NDArray[np.float64], pd.DataFrame]
 """The fits of one split, the bound of each fit and cell, and the mean terms of each fit."""
@@ -136,11 +136,11 @@ def sweep(
     for at in range(seed, seed + repeats):
         models = []
         for values in combinations:
-            model = fit(source, **{"recipe": recipe, **_merged(options, values)}, test=test, seed=at, progress=progress)
+            model = fit(source, **{"recipe": recipe, **merged(options, values)}, test=test, seed=at, progress=progress)
             if str(model.facts["ended"]).startswith(STOPPED):
                 raise KeyboardInterrupt
             models.append(model)
-        rounds.append((models, *_bounds(models, source, cells, at)))
+        rounds.append((models, *bounds_of(models, source, cells, at)))
     result = _compared(pd.DataFrame(combinations), rounds, seed)
     if out is not None:
         _write(result, list(each), Path(out))
@@ -163,7 +163,7 @@ def _compared(table: pd.DataFrame, rounds: Sequence[_Round], seed: int) -> Sweep
     return Sweep(table, models, best, next(row for row, gap in enumerate(gaps) if gap.high >= 0))
 
 
-def _merged(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def merged(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Put values among the options of fit, and those that are none among the settings."""
     known = inspect.signature(fit).parameters
     settings = {name: value for name, value in values.items() if name not in known}
@@ -174,7 +174,7 @@ def _merged(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def _bounds(
+def bounds_of(
     models: Sequence[Trained], source: Source, cells: int, seed: int
 ) -> tuple[NDArray[np.float64], pd.DataFrame]:
     """Return the importance-weighted bound of each fit and held-out cell, and the two terms of the plain bound."""

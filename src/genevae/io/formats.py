@@ -74,6 +74,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "h5ad": Format("AnnData file (.h5ad)", h5ad.is_h5ad, h5ad.open_h5ad, h5ad.read_h5ad),
     "zarr": Format("AnnData folder (.zarr)", h5ad.is_zarr, h5ad.open_zarr, h5ad.read_zarr),
+    "h5mu": Format("MuData file (.h5mu), of which one modality is read", h5ad.is_h5mu, h5ad.open_h5mu, h5ad.read_h5mu),
     "batch": Format("folder of batch files (batch_0000.h5 …)", batch_h5.is_batch, batch_h5.open_batches),
     "10x": Format("10x HDF5 file (.h5)", tenx.is_h5, tenx.open_h5, tenx.read_h5),
     "10x-mtx": Format(
@@ -88,7 +89,7 @@ FORMATS: dict[str, Format] = {
 }
 """All formats, in the order in which they are tried."""
 
-HDF5 = (".h5ad", ".h5", ".hdf5")
+HDF5 = (".h5ad", ".h5mu", ".h5", ".hdf5")
 """Suffixes of HDF5 files."""
 PARTS = ("h5ad", "zarr", "batch", "10x")
 """Formats of which a folder of files is one source, as is a folder of several 10x matrices."""
@@ -101,7 +102,6 @@ _PROGRAMS_FOR = {
     ".7z": "7z x {path}",
     ".rar": "unrar x {path}",
     ".loom": "python -c \"import anndata; anndata.io.read_loom('{path}').write_h5ad('{stem}.h5ad')\"",
-    ".h5mu": "python -c \"import mudata; mudata.read('{path}').mod['rna'].write_h5ad('{stem}.h5ad')\"",
     ".rds": "in R, library(anndataR); write_h5ad(readRDS('{path}'), '{stem}.h5ad')",
     ".h5seurat": "in R, SeuratDisk::Convert('{path}', dest = 'h5ad')",
     ".xlsx": "save the sheet as {stem}.csv in the spreadsheet",
@@ -197,6 +197,8 @@ def _open(files: ReadOptions) -> Source:
             f"{path} is no batch file, and max_cells_per_batch is for batch files. Leave it out, or write batch files: "
             f"genevae data convert {path} --out BATCHES."
         )
+    if files.modality is not None and fmt is not FORMATS["h5mu"]:
+        raise DataError(f"{path} is no MuData file (.h5mu), and has no modalities. Leave out modality (--modality).")
     if not files.names and fmt is not FORMATS["table"]:
         raise DataError(f"{path} has names. Leave out names=False (--no-names), which is for tables of numbers alone.")
     return _transposed(source) if files.transpose and fmt is not FORMATS["table"] else source

@@ -1,11 +1,11 @@
-"""AnnData: h5ad files, zarr folders, and objects in memory."""
+"""AnnData: h5ad files, zarr folders, one modality of MuData files, and objects in memory."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,21 @@ __all__ = [
     "from_anndata",
     "ignore_warnings",
     "is_h5ad",
+    "is_h5mu",
     "is_zarr",
     "matrix",
     "open_h5ad",
+    "open_h5mu",
     "open_zarr",
     "read_h5ad",
+    "read_h5mu",
     "read_zarr",
     "storage_of",
 ]
 
 
+RNA = "rna"
+"""The modality of MuData that is read where none is named."""
 MARKS = ("zarr.json", ".zgroup")
 """The files that identify a zarr store."""
 
@@ -114,6 +119,66 @@ def open_h5ad(path: Path, files: ReadOptions) -> Source:
     with open_hdf5(path) as file:
         _require_tables(path, file)
         return _open(path, file, files, Storage(csr_of, dense_of), read_h5ad, (stamp,))
+
+
+def is_h5mu(path: Path) -> bool:
+    """Return whether a path looks like a MuData file."""
+    return path.suffix == ".h5mu"
+
+
+def open_h5mu(path: Path, files: ReadOptions) -> Source:
+    """Open one modality of a MuData file, with the obs columns of all modalities. Rows are read on demand.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or has no such modality.
+    """
+    stamp = Stamp.of(path)
+    with open_hdf5(path) as file:
+        group = _modality(path, file, files.modality)
+        source = _open(path, group, files, Storage(csr_of, dense_of), lambda _: _read_modality(path, group), (stamp,))
+        return replace(source, obs=_with_shared_columns(path, file, source.obs))  # type: ignore[type-var]
+
+
+def read_h5mu(path: Path) -> AnnData:
+    """Read the RNA modality of a MuData file into memory, with the obs columns of all modalities."""
+    with open_hdf5(path) as file:
+        group = _modality(path, file, None)
+        adata = _read_modality(path, group)
+        adata.obs = _with_shared_columns(path, file, adata.obs)
+        return adata
+
+
+def _modality(path: Path, root: Any, name: str | None) -> Any:
+    """Return the group of a modality: the one that is named, the only one, or rna."""
+    known = list(root["mod"]) if "mod" in root else []
+    chosen = name or (known[0] if len(known) == 1 else RNA)
+    if chosen not in known:
+        raise DataError(
+            f"{path} has no modality '{chosen}'. {nearest(chosen, known)} Name the one with the expression: "
+            "--modality NAME (in Python: modality='NAME')."
+        )
+    _require_tables(path, root["mod"][chosen])
+    return root["mod"][chosen]
+
+
+def _read_modality(path: Path, group: Any) -> AnnData:
+    _require_memory(path, group)
+    adata = _read(path, lambda _: read_elem(group))
+    if not isinstance(adata, AnnData):
+        raise DataError(f"{path} is damaged: its {group.name} is not AnnData. Copy or write it again.")
+    return _with_original_names(adata, group)
+
+
+def _with_shared_columns(path: Path, root: Any, obs: pd.DataFrame) -> pd.DataFrame:
+    """Add the obs columns of the whole file, but those that repeat a column of a modality, as "rna:donor" does."""
+    if "obs" not in root:
+        return obs
+    shared = _read_table(path, root["obs"])
+    shared.index = shared.index.astype(str)
+    added = [name for name in shared if name not in obs and ":" not in str(name)]
+    return obs.join(shared[added]) if added and shared.index.is_unique else obs
 
 
 def open_zarr(path: Path, files: ReadOptions) -> Source:

@@ -26,6 +26,8 @@ class ReadOptions:
         A file, a folder, or a pattern such as ``"atlas/*.h5ad"``. Several files are one source.
     layer
         The layer that holds the expression, or "raw"; X by default.
+    modality
+        The modality of a MuData file (.h5mu) that holds the expression; the only one, or rna, by default.
     format
         Name of the format; by default detected from the path.
     join
@@ -67,6 +69,7 @@ class ReadOptions:
     path: str | Path
     _: KW_ONLY
     layer: str | None = None
+    modality: str | None = None
     format: str | None = None
     join: Literal["inner", "outer"] = "inner"
     metadata: Sequence[str | Path] | Path = ()

@@ -141,7 +141,7 @@ class _CategoryProduct(torch.autograd.Function):
 
 def _gathered(free_chk: Tensor, code_n: Tensor) -> Tensor:
     """Gather the weights of each cell's category; an embedding's gradient is summed faster than an index's."""
-    few = len(free_chk) < len(code_n)
+    few = torch.compiler.is_exporting() or len(free_chk) < len(code_n)  # what is exported takes any number of cells
     flat_cw = non_negative(free_chk.flatten(1)) if few else free_chk.flatten(1)
     flat_nw = nn.functional.embedding(code_n, flat_cw)
     gathered: Tensor = (flat_nw if few else non_negative(flat_nw)).unflatten(1, free_chk.shape[1:])

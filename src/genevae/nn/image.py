@@ -71,7 +71,7 @@ class Layout(nn.Module):
 
     def to_image(self, x_ng: Tensor) -> Tensor:
         """Lay genes out: ``(n, g)`` to ``(n, 1, side, side)``."""
-        image = x_ng.new_zeros(len(x_ng), self.side**2).index_copy(1, self.place_g, x_ng)
+        image = x_ng.new_zeros(x_ng.shape[0], self.side**2).index_copy(1, self.place_g, x_ng)
         return image.view(-1, 1, self.side, self.side)
 
     def from_image(self, image: Tensor) -> Tensor:

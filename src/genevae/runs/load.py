@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from genevae.runs.checkpoint import CHECKPOINTS, is_checkpoint, latest, restore
 from genevae.runs.fit import fit_in
 from genevae.runs.folder import RunFolder
 from genevae.runs.manifest import MANIFEST, START
+from genevae.runs.remote import address_of, downloaded
 from genevae.runs.resume import beginning
 from genevae.runs.signals import StopRequest
 from genevae.runs.trained import Trained, load_finished
@@ -40,7 +42,9 @@ def load(
         A folder that :func:`~genevae.runs.trained.save` or a fit wrote. A checkpoint, such as
         ``run/checkpoints/step_00000500``, the folder of all, or a run whose training is unfinished can be opened too,
         also while it is trained: that is the model as ``fit`` would return it if training had ended there, with the
-        best weights so far. Nothing in the folder is changed.
+        best weights so far. Nothing in the folder is changed. Or the address of a finished model, such as
+        ``https://…``, ``hf://…`` or ``s3://…``: its files are downloaded, checked against the sha256 in its manifest,
+        and not kept.
     device
         The device of the model.
     data
@@ -49,12 +53,15 @@ def load(
     Raises
     ------
     DataError
-        If the data of a checkpoint are not those of the run.
+        If the data of a checkpoint are not those of the run, or an address cannot be read.
     RecipeError
         If a checkpoint was trained on data in memory, and they are not given.
     RunError
         If the folder is missing, damaged, or of a version that this one cannot read.
     """
+    if (address := address_of(path)) is not None:
+        with downloaded(address) as folder:
+            return replace(load_finished(folder, device), folder=None)
     checkpoint = _checkpoint_of(Path(path))
     if checkpoint is None:
         return load_finished(path, device)

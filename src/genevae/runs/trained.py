@@ -162,8 +162,8 @@ class Trained(TaskMethods):
 
     def _summary(self) -> dict[str, str]:
         """Return what a reader wants to know first, by title."""
-        schema, parts = self.schema, self.split.value_counts()
-        cells = ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts)
+        schema = self.schema
+        cells = ", ".join(f"{n:,} {part}" for part, n in self.parts.items())
         given = [f"{c.name} ({len(c.categories)}: {shorten(c.categories, 3)})" for c in schema.categorical]
         given += [f"{c.name} (a number)" for c in schema.continuous]
         best = int(self.facts.get("best_epoch", 0))
@@ -178,6 +178,12 @@ class Trained(TaskMethods):
             "folder": str(self.folder) if self.folder else "not saved: model.save(PATH)",
             "tasks": ", ".join(sorted(name for name in vars(TaskMethods) if not name.startswith("_"))),
         }
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The number of cells that it was trained, validated and tested on; a shared model keeps no more of them."""
+        counts = dict(self.split.value_counts()) or dict(self.facts.get("parts", {}))
+        return {part: int(counts[part]) for part in ("training", "validation", "test") if part in counts}
 
     @property
     def integrates(self) -> bool:

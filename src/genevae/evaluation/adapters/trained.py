@@ -15,11 +15,11 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.data.nesting import one_way
 from genevae.errors import CategoryError, DataError
-from genevae.evaluation.adapters.card import methods_paragraph, model_card
 from genevae.evaluation.model import Decoded, EvaluatedModel, ShiftInterval, dense, from_protocol
 from genevae.metrics.latent import dead_dimensions
 from genevae.models.additive import Additive
 from genevae.models.vae import VAE
+from genevae.runs.card import methods_paragraph, model_card
 from genevae.runs.trained import Trained
 from genevae.tasks.classify import classify
 from genevae.tasks.counterfactual import counterfactual
@@ -85,14 +85,14 @@ def _trained(model: Trained) -> EvaluatedModel:
 
 def _facts(model: Trained) -> dict[str, str]:
     """Return what a reader wants to know of a run, by name."""
-    schema, facts, parts = model.schema, model.facts, model.split.value_counts()
+    schema, facts, parts = model.schema, model.facts, model.parts
     mean_nk = model.reference.mean_nk.cpu().numpy()
     n_dead = dead_dimensions(mean_nk)
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
     return {
         "Recipe": model.recipe.name,
         "Trained on": str(facts.get("data", "unknown data")),
-        "Cells": ", ".join(f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts),
+        "Cells": ", ".join(f"{n:,} {part}" for part, n in parts.items()),
         "Genes": f"{len(schema.genes):,}",
         "Values": f"{schema.kind}, seen as {schema.input_kind}",
         "Conditions": ", ".join(schema.fields) or "none",

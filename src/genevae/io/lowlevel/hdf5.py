@@ -89,6 +89,8 @@ def require_room_of(path: Path, *stored: Any) -> None:
 def declared_bytes(stored: Any) -> int:
     """Return the bytes in memory that a group or array of a store declares."""
     if hasattr(stored, "shape"):
+        if stored.shape is None:  # an element that is None
+            return 0
         is_text = stored.dtype.kind in "OT"
         return int(np.prod(stored.shape, dtype=object)) * (64 if is_text else max(stored.dtype.itemsize, 8))
     return sum(declared_bytes(stored[name]) for name in stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def _intended(model: Trained, n_latent: int) -> str:
 def _limits(model: Trained) -> list[str]:
     """Return what the run itself shows about where its model does not hold."""
     schema = model.schema
-    n_train = int((model.split == "training").sum())
+    n_train = model.parts.get("training", 0)
     found = [f"Only {n_train:,} training cells: details of rare groups are uncertain."] if n_train < FEW_CELLS else []
     n_all, unseen = _unseen(model)
     if unseen:
@@ -121,8 +120,8 @@ def _data(model: Trained) -> str:
 
 
 def _cells(model: Trained) -> str:
-    parts: Mapping[Any, int] = model.split.value_counts().to_dict()
-    known = [f"{parts[part]:,} {part}" for part in ("training", "validation", "test") if part in parts]
+    parts = model.parts
+    known = [f"{n:,} {part}" for part, n in parts.items()]
     return f"{sum(parts.values()):,} cells ({', '.join(known)})"
 
 
