@@ -29,6 +29,9 @@ from genevae.io.gmt import read_gene_sets
 
 SEED, N_GENES, N_NEIGHBOURS, LEAST = 0, 2000, 15, 12
 Row = dict[str, Any]
+RATE: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 128}
+CONSTANT: dict[str, Any] = {"learning_rate_decay": 0.0}
+"""The optimiser of all recipes here, a constant rate, as in scvi-tools; the number of epochs is given too."""
 
 
 def data(name: str) -> ad.AnnData:
@@ -84,7 +87,14 @@ Mapper = Callable[[ad.AnnData], tuple[np.ndarray, np.ndarray]]
 def _map_ours(known: ad.AnnData) -> tuple[Callable[[], np.ndarray], Mapper]:
     """genevae"""  # noqa: D400, D403 - the name in the table
     model = gv.fit(
-        known, "adversarial", batch="batch", condition="label", setting={"category_dropout": 0.1}, epochs=60, folds=0
+        known,
+        "adversarial",
+        batch="batch",
+        condition="label",
+        setting={**CONSTANT, "category_dropout": 0.1},
+        epochs=60,
+        folds=0,
+        **RATE,
     )
 
     def mapped(query: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +208,9 @@ def _at_five(p_g: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _de_ours(cells: ad.AnnData, *, donors: bool) -> tuple[np.ndarray, float]:
-    model = gv.fit(cells, "nb", batch="batch" if "batch" in cells.obs else None, epochs=40, folds=0)
+    model = gv.fit(
+        cells, "nb", batch="batch" if "batch" in cells.obs else None, epochs=40, folds=0, setting=CONSTANT, **RATE
+    )
     started = time.perf_counter()
     table = gv.differential_expression(model, cells, "half", group1="one", replicate="donor" if donors else None)
     seconds = time.perf_counter() - started
@@ -249,7 +261,9 @@ def partly_labelled() -> Iterator[Row]:
 
 def _semi_ours(adata: ad.AnnData, place_nk: np.ndarray, scvi: list[Any]) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG001 - one signature
     """genevae"""  # noqa: D400, D403 - the name in the table
-    model = gv.fit(adata, "semi", labels="label", unlabelled="Unknown", batch="batch", epochs=60, folds=0)
+    model = gv.fit(
+        adata, "semi", labels="label", unlabelled="Unknown", batch="batch", epochs=60, folds=0, setting=CONSTANT, **RATE
+    )
     return gv.classify(model, adata, "label")["label"].to_numpy(), np.asarray(gv.embed(model, adata).obsm["X_genevae"])
 
 
@@ -292,7 +306,7 @@ def programs() -> Iterator[Row]:
         path = Path(os.environ["GENEVAE_DATA"]) / "annot" / f"{source}.gmt"
         sets = {name: genes for name, genes in read_gene_sets(path).items() if np.isin(names, genes).sum() >= LEAST}
         started = time.perf_counter()
-        model = gv.fit(adata, "programs", gene_sets=sets, genes=N_GENES, epochs=40, folds=0)
+        model = gv.fit(adata, "programs", gene_sets=sets, genes=N_GENES, epochs=40, folds=0, setting=CONSTANT, **RATE)
         found = gv.program_scores(model, adata, group_by="condition", group1="stim", group2="ctrl").var
         found = found[~found.index.str.startswith("free")]
         means = {name: log_ng[:, np.isin(names, genes)].mean(1) for name, genes in sets.items()}

@@ -92,6 +92,16 @@ def test_linear_logits_are_the_loadings_times_the_latent(cells):
     np.testing.assert_allclose(*centred, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*gene sets have fewer")
+def test_a_config_file_lists_the_sets_that_a_fit_was_given(model, cells, tmp_path):
+    model.save(tmp_path / "run")
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    main(["fit", str(tmp_path / "cells.h5ad"), "--config", str(tmp_path / "run" / "config.toml"), "--epochs", "1",
+          "--out", str(tmp_path / "again")])  # fmt: skip
+    assert gv.load(tmp_path / "again").schema.programs == model.schema.programs
+
+
+@pytest.mark.filterwarnings("ignore:.*gene sets have fewer")
 def test_mistakes_are_explained(model, cells, tmp_path):
     with pytest.raises(RecipeError, match=r"--gene-sets FILE\.gmt"):
         gv.fit(cells, "programs", **FAST)

@@ -212,7 +212,7 @@ def test_a_number_given_twice_is_an_error(adata):
         fit(adata, setting={"n_latent": 7}, **FAST)
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("hvg", "genes"), ("use_rep", "layer"), ("logs", "callbacks")])
+@pytest.mark.parametrize(("theirs", "ours"), [("use_rep", "layer"), ("logs", "callbacks")])
 def test_a_peers_option_is_answered_with_ours(adata, theirs, ours):
     with pytest.raises(RecipeError, match=f"'{theirs}'; here it is: {ours}"):
         fit(adata, **{theirs: 1}, **FAST)

@@ -100,7 +100,7 @@ def test_cells_unlike_the_reference_have_no_support_and_no_label(reference, quer
     strange.X = rng.poisson(np.where(np.arange(30) % 2, 40.0, 0.1), strange.shape).astype(np.float32)
     found = reference[0].map_query(strange, unknown_above=0.95).query.obs
     usual = reference[0].map_query(query, unknown_above=0.95).query.obs
-    assert found["support"].max() < 0.05 < usual["support"].median()
+    assert found["support"].max() < 0.5 * usual["support"].median()
     assert (found["type_predicted"] == "unknown").mean() > 0.9 > 0.3 > (usual["type_predicted"] == "unknown").mean()
 
 

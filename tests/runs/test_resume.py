@@ -33,6 +33,7 @@ TYPES = {"condition": ["type"]}
 WORDS: dict[str, dict[str, Any]] = {
     "contrastive": {**TYPES, "group": "lane"},
     "adversarial": {**TYPES, "batch": "lane"},
+    "programs": {**TYPES, "gene_sets": {"one": ["G0", "G1", "G2", "G3", "G4"], "two": ["G5", "G6", "G7", "G8", "G9"]}},
     "dose": {"condition": ["drug"], "continuous": ["dose"], "control": {"drug": "ctrl"}},
     "cycle": {"condition": ["type", "drug"], "setting": {"category_dropout": 0.1, "head_scaling": "fitted"}},
     "nb": {**TYPES, "batch": "lane", "setting": {"size": "learned", "prior": "conditional", "category_dropout": 0.2}},

@@ -141,11 +141,11 @@ def progress_of(model: Trained) -> str:
 
     best, n = int(model.facts["best_epoch"]), len(model.history)
     training = model.recipe.training
-    usual = default_epochs(int((model.split == "training").sum()), training.typical_epochs)
-    stopped = n < (training.epochs or usual)
-    if stopped or n >= usual or best < n - max(1, n // 10):
+    default = default_epochs(int((model.split == "training").sum()), training.typical_epochs)
+    stopped = n < (training.epochs or default)
+    if stopped or n >= default or best < n - max(1, n // 10):
         return ""
-    return f"the loss was still falling, so train longer: the default for so many cells is --epochs {usual}"
+    return f"the loss was still falling, so train longer: the default for so many cells is --epochs {default}"
 
 
 def _config_of(model: Trained) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def packed_matrix(x_mk: NDArray[Any], packer: Packer) -> dict[str, Any]:
     """Pack a matrix: small ones as 32-bit floats, others as 16-bit codes with a scale for each row.
 
     w = scale · sign(q) · (q / 32,767)². The largest value of a row has an error of at most 3e-5 of itself, smaller ones
-    of less, in absolute terms. Half floats, of the same size, have 5e-4: too much for a softmax to keep 1e-3.
+    of less, in absolute terms. Half floats are as large, and have up to 5e-4 of each weight.
     """
     shape = {"rows": x_mk.shape[0], "columns": x_mk.shape[1]}
     if x_mk.size <= SMALL:

@@ -36,6 +36,8 @@ PRIOR, STRENGTH = 0.3, 3.0
 """Weight of each simple member without any cells, and how strongly weights are pulled to it."""
 PRIOR_OF_BOUND, STRENGTH_OF_BOUND = (0.9, 0.1), 30.0
 """The same, of the simple members together and the bound."""
+PRIOR_OF_SUMMED = (0.3, 0.7)
+"""The same where the model was trained on cells without a label too, of which the simple members know nothing."""
 LEAST_WEIGHT = 0.02
 """A bound with less weight is left out, which saves its computation."""
 
@@ -123,7 +125,12 @@ class FieldLabels:
         return [_floored(each) for each in found]
 
     def with_bound(
-        self, spaces: Sequence[Space], x_ng: NDArray[np.float32], bound_nc: Numbers, label_n: NDArray[np.int64]
+        self,
+        spaces: Sequence[Space],
+        x_ng: NDArray[np.float32],
+        bound_nc: Numbers,
+        label_n: NDArray[np.int64],
+        prior: tuple[float, float] = PRIOR_OF_BOUND,
     ) -> FieldLabels:
         """Weigh the bound against the simple members on validation cells, which also set the size of the sets.
 
@@ -135,10 +142,12 @@ class FieldLabels:
             The log-probabilities of the bound.
         label_n
             Their labels.
+        prior
+            The weights without any cells.
         """
         simple = self.members(spaces, [space.embed(x_ng) for space in spaces])
         both = [combined(simple, self.weight_m[:BOUND]), _floored(bound_nc)]
-        weights = member_weights(both, label_n, np.array(PRIOR_OF_BOUND), STRENGTH_OF_BOUND)
+        weights = member_weights(both, label_n, np.array(prior), STRENGTH_OF_BOUND)
         weights[1] = weights[1] if weights[1] >= LEAST_WEIGHT else 0.0
         # A chance excess of hard cells shows in the simple members, whose level is known from many more cells.
         hard = float((_of_truth(np.exp(combined(simple, self.weight_m[:BOUND])), label_n) < self.least).mean())
@@ -228,10 +237,13 @@ class Labels:
         measured_ng: NDArray[np.bool_] | None,
         bound_nc: Numbers,
         label_n: NDArray[np.int64],
+        *,
+        summed: bool = False,
     ) -> Labels:
-        """Weigh the bound of a field on validation cells."""
+        """Weigh the bound of a field on validation cells; ``summed`` where the model sums over missing labels."""
         x_ng = filled(x_ng, measured_ng, self.mean_g)
-        found = self.fields[field].with_bound(self.spaces, x_ng, bound_nc, label_n)
+        prior = PRIOR_OF_SUMMED if summed else PRIOR_OF_BOUND
+        found = self.fields[field].with_bound(self.spaces, x_ng, bound_nc, label_n, prior)
         return replace(self, fields={**self.fields, field: found})
 
     def predict(

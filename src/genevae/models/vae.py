@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
 from genevae.models.draws import draw_with_kl
+from genevae.models.prior import LabelPrior
 from genevae.models.protocols import HasGeneEmbeddings, HasLoadings, Likelihood, Posterior, Prior
 from genevae.models.size import LearnedSize
 from genevae.nn.sharding import draw
@@ -99,6 +100,11 @@ class VAE(nn.Module):
     def likelihood(self, z: Tensor, condition: Condition) -> ExpressionDistribution:
         """p(x | z, c), of ``(…, n, g)``."""
         return self._likelihood(z, condition)
+
+    @property
+    def label_field(self) -> str | None:
+        """The field whose missing labels are summed over, if there is one."""
+        return self._prior.field if isinstance(self._prior, LabelPrior) else None
 
     def fix_posterior(self) -> None:
         """Use the posterior as it is: without gradients, dropout or updates of batch norm."""

@@ -14,7 +14,7 @@ from genevae.recipes import DESCRIPTIONS
 from genevae.recipes.bound import Bound, ObjectiveSettings
 from genevae.recipes.nb import NB, CountModel
 from genevae.recipes.recipe import Model
-from genevae.training.settings import check, setting
+from genevae.training.settings import Training, check, setting
 
 __all__ = ["ADVERSARIAL", "AdversarialSettings"]
 
@@ -97,4 +97,7 @@ ADVERSARIAL = replace(
     description=DESCRIPTIONS["adversarial"],
     model=CountModel(encode_condition=False),
     objective=AdversarialSettings(),
+    training=Training(
+        batch_size=128, learning_rate=2e-3, typical_epochs=60
+    ),  # for encoder and discriminator to balance
 )

@@ -23,6 +23,9 @@ from genevae.training.settings import check, setting
 
 __all__ = ["LINEAR", "PROGRAMS", "LassoSettings", "LinearModel", "ProgramsModel"]
 
+START, START_OF_FREE = 0.2, 0.05
+"""The first loading of each gene of a program, and what the first loadings of free factors are multiplied by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel(CountModel):
@@ -71,6 +74,11 @@ class ProgramsModel(CountModel):
             mask_gh[list(places), k] = 1
         likelihood = super().likelihood(decoder, schema)
         likelihood.proportion = CountMean(decoder.n_out, len(schema.genes), mask_gh)
+        n = len(schema.programs)
+        with torch.no_grad():  # programs come first: free factors take what is left
+            weight_gh = likelihood.proportion.logits.weight
+            weight_gh[:, :n] = START * mask_gh[:, :n]
+            weight_gh[:, n : decoder.n_latent] *= START_OF_FREE
         return likelihood
 
 

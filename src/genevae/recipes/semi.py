@@ -15,7 +15,7 @@ from genevae.objectives.labelled import LabelledLatent
 from genevae.objectives.objective import Objective
 from genevae.objectives.views import ThinnedViews
 from genevae.recipes import DESCRIPTIONS
-from genevae.recipes.adversarial import AdversarialSettings
+from genevae.recipes.adversarial import ADVERSARIAL, AdversarialSettings
 from genevae.recipes.bound import Bound, ObjectiveSettings
 from genevae.recipes.nb import NB, CountModel
 from genevae.recipes.recipe import Model
@@ -115,4 +115,5 @@ SEMI = replace(
     description=DESCRIPTIONS["semi"],
     model=LabelledModel(),
     objective=SemiSettings(),
+    training=ADVERSARIAL.training,
 )

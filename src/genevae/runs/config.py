@@ -115,7 +115,8 @@ class Expression:
     layer
         The layer that holds the expression, or "raw"; X by default.
     gene_sets
-        The gene sets of recipe programs: a GMT file, or the genes of each set by its name.
+        The gene sets of recipe programs: a GMT file, or the genes of each set by its name. Those with at least five of
+        the genes to model are dimensions of the latent.
     """
 
     genes: int | str | Path | Sequence[str] | None = None

@@ -289,7 +289,7 @@ def fit(
     )
     if out is None and checkpoint_every is not None:
         raise RecipeError('Checkpoints need a folder: give one with out, as in out="run".')
-    reads = (data, genes if isinstance(genes, str | Path) else None, gene_filter, from_run)
+    reads = (data, *(each for each in (genes, gene_sets, gene_filter, from_run) if isinstance(each, str | Path)))
     folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite, reads=reads)
     return fit_in(folder, data, config, callbacks, progress)
 
@@ -396,7 +396,7 @@ def _train(
         {**facts, "best_epoch": history.best_epoch + 1, "ended": history.ended},
         fields=field_specifications(prepared.source.obs),
         contents=prepared.contents(),
-        labels=fit_labels(loaders.training, loaders.reference.sampler.rows, calibrated),
+        labels=fit_labels(loaders.training, loaders.reference.sampler.rows, calibrated, module.label_field),
         correction=correction_of(reference, schema),
         responses=_responses(module, history.ended, loaders, prepared, config, device, world, stop, progress),
     )

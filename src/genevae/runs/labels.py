@@ -37,7 +37,10 @@ LEAST_CELLS = 20
 
 
 def fit_labels(
-    training: Loader, rows: NDArray[np.int64], calibrated: Mapping[str, tuple[Calibration, Scored]]
+    training: Loader,
+    rows: NDArray[np.int64],
+    calibrated: Mapping[str, tuple[Calibration, Scored]],
+    summed: str | None = None,
 ) -> Labels | None:
     """Fit a label model for every field that is a label: neither a batch, nor a perturbation.
 
@@ -49,6 +52,8 @@ def fit_labels(
         Training cells, some of which are used.
     calibrated
         For each field its calibration, and the bounds of validation cells.
+    summed
+        The field whose missing labels the model sums over, if there is one.
     """
     schema = training.schema
     n_genes = len(schema.genes)
@@ -72,7 +77,8 @@ def fit_labels(
             order = np.argsort(scored.row_n[some])
             row_n, place_n = scored.row_n[some][order], scored.place_n[some][order]
             bound_nc = calibration.probability_nc(torch.from_numpy(scored.score_nc[some][order])).log().numpy()
-            labels = labels.with_bound(name, *_expression(training.over(InOrder(row_n, 512))), bound_nc, place_n)
+            cells = training.over(InOrder(row_n, 512))
+            labels = labels.with_bound(name, *_expression(cells), bound_nc, place_n, summed=name == summed)
     return labels
 
 

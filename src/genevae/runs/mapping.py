@@ -49,6 +49,8 @@ STEPS, BATCH_SIZE = 300, 256
 """Steps in which new embeddings are fitted, and cells in each."""
 LEARNING_RATE, FINE_LEARNING_RATE = 0.05, 3e-4
 """Of new embeddings, and of the whole model where it is fine-tuned; both fall to zero."""
+FILL_STEPS = 2
+"""Times that missing genes are computed from the latent, and the latent from them, in each of these steps."""
 NEW_BATCH = "query"
 """The technical batch of a query that has no column of batches."""
 QUERY_FILE = "query.h5ad"
@@ -337,7 +339,7 @@ def _fit(model: Trained, cells: Loader, rows: Mapping[str, slice] | None, seed: 
         for minibatch in _endless(shuffled, STEPS):
             on_device = minibatch.to(next(module.parameters()).device)
             with torch.no_grad():
-                seen = with_expected_genes(module, on_device)
+                seen = with_expected_genes(module, on_device, FILL_STEPS)
             terms = module.terms(on_device, seen=seen)
             loss = (beta * terms.kl_n - weight * terms.log_px_sn.mean(0)).mean()
             gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)

@@ -85,8 +85,8 @@ def beginning(run: Path, data: Any, device: str | None) -> tuple[Any, FitConfig]
     location = {name: options.pop(name) for name in LOCATION if name in options}
     if "genes" in options:
         options["genes"] = _genes(options["genes"], folder)
-    for name in ("gene_filter", "from_run"):
-        if name in options:
+    for name in ("gene_filter", "gene_sets", "from_run"):
+        if isinstance(options.get(name), str):
             options[name] = folder / options[name]
     if data is None:
         data = _read_options(location, folder)

@@ -30,7 +30,7 @@ N_STEPS = 10
 """Times that missing genes are computed from the latent, and the latent from them."""
 
 
-def with_expected_genes(module: VAE, cells: Cells) -> Cells:
+def with_expected_genes(module: VAE, cells: Cells, n_steps: int = N_STEPS) -> Cells:
     """Return cells with the expected expression of the genes that they lack, where the model has not learned a value.
 
     The latent and the missing genes are computed from each other, beginning with the mean of the prior:
@@ -43,6 +43,8 @@ def with_expected_genes(module: VAE, cells: Cells) -> Cells:
         The network.
     cells
         A minibatch. If all genes were measured, it is returned as it is.
+    n_steps
+        Times that missing genes are computed from the latent, and the latent from them.
     """
     measured_ng = cells.condition.measured_ng
     if measured_ng is None or measured_ng.all() or _has_learned(module):
@@ -50,7 +52,7 @@ def with_expected_genes(module: VAE, cells: Cells) -> Cells:
     x_ng = cells.x.dense()
     filled = cells
     z_nk = module.prior(cells.condition).mean.expand(len(x_ng), -1)
-    for _ in range(N_STEPS):
+    for _ in range(n_steps):
         expected_ng = module.likelihood(z_nk, cells.condition).mean
         filled = replace(cells, x=ExpressionRows.from_dense(torch.where(measured_ng, x_ng, expected_ng)))
         z_nk = module.posterior(filled).mean
