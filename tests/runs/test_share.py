@@ -99,7 +99,8 @@ def test_an_address_is_a_model(shared: Path, make_adata: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "address"), [
-    ("https:/example.org/m", "https://example.org/m"), ("hf://a/b/", "hf://a/b"), ("runs/nb", None), ("C:/runs", None),
+    ("https:/example.org/m", "https://example.org/m"), ("hf://a/b/", "hf://a/b"), ("file:/tmp/m", "file:///tmp/m"),
+    ("runs/nb", None), ("C:/runs", None),
 ])  # fmt: skip
 def test_addresses_are_told_from_paths(path: str, address: str | None) -> None:
     assert address_of(path) == address

@@ -86,4 +86,4 @@ def tune(
         data, recipe, out=out, trials=trials, space=space, metric=metric, test=test, cells=cells, jobs=jobs, seed=seed,
         overwrite=force, progress=gv.settings.progress, **options,
     )  # fmt: skip
-    say(result, f"Wrote {out}: open tuning.html. Train: genevae fit --config {out / 'best.toml'} --out RUN")
+    say(str(result), f"Wrote {out}: open tuning.html. Train: genevae fit --config {out / 'best.toml'} --out RUN")

@@ -27,7 +27,7 @@ from genevae.evaluation.evaluate import evaluate
 from genevae.evaluation.sweep import bounds_of, merged
 from genevae.io.atomic import locked, replace_with, staging_folder
 from genevae.io.formats import open_source
-from genevae.io.overwrite import require_free
+from genevae.io.overwrite import require_free, require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source, fingerprint, select_rows
 from genevae.metrics.bootstrap import paired
@@ -175,6 +175,8 @@ def tune(
     ----------
     Akiba et al., Optuna, KDD (2019); Bergstra et al., NeurIPS (2011), for the sampler.
     """
+    files = [options.get(name) for name in ("genes", "gene_filter", "from_run")]
+    require_separate(Path(out), data, space, *(each for each in files if isinstance(each, str | Path)))
     if find_spec("optuna") is None:
         raise RecipeError(
             "Tuning needs optuna: pip install 'genevae[tune]'. genevae sweep tries all values without it."

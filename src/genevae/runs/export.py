@@ -273,7 +273,9 @@ FORMATS = {
 def _difference(
     part: _Part, example: tuple[Tensor, ...], path: Path, run: Callable[[Path, dict[str, Tensor]], Arrays]
 ) -> float:
-    """Return the largest difference of a file from the model, relative to the value or the mean of its column.
+    """Return the largest difference of a file from the model, relative to the value, or the mean if that is larger.
+
+    The mean is that of the gene, or over all dimensions of a latent, whose origin is no less arbitrary than its axes.
 
     Raises
     ------
@@ -282,7 +284,8 @@ def _difference(
     """
     found = []
     whole = [each.double().numpy() for each in part(*example)]
-    least = [np.maximum(np.abs(x), np.abs(x).mean(0)) + np.finfo(np.float32).tiny for x in whole]
+    means = [np.abs(x).mean(0 if name == "expression" else None) for name, x in zip(part.outputs, whole, strict=True)]
+    least = [np.maximum(np.abs(x), mean) + np.finfo(np.float32).tiny for x, mean in zip(whole, means, strict=True)]
     for n in (N_CELLS, 1):
         theirs = run(path, {name: each[:n] for name, each in zip(part.inputs, example, strict=True)})
         for name, our, their, least_nm in zip(part.outputs, whole, theirs, least, strict=True):

@@ -26,7 +26,8 @@ def address_of(path: str | Path) -> str | None:
     found = ADDRESS.match(str(path))
     if found is None or Path(path).exists():
         return None
-    return f"{found[1]}://{str(path)[found.end() :]}".rstrip("/")
+    root = "/" if found[1] == "file" else ""  # it has no host
+    return f"{found[1]}://{root}{str(path)[found.end() :]}".rstrip("/")
 
 
 @contextmanager

@@ -93,8 +93,8 @@ def share(model: Trained | str | Path, out: str | Path, *, overwrite: bool = Fal
 def _facts(model: Trained) -> dict[str, Any]:
     settings = tomllib.loads(str(model.facts.get("config", "")))
     kept = {name: value for name, value in settings.items() if name in SETTINGS}
-    if isinstance(settings.get("genes"), int):
-        kept["genes"] = settings["genes"]
+    if str(settings.get("genes")).isdigit():
+        kept["genes"] = int(settings["genes"])
     return {
         **{name: value for name, value in model.facts.items() if name in FACTS},
         "data": Path(str(model.facts.get("data", "unknown data"))).name,

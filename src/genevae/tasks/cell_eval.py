@@ -14,7 +14,7 @@ from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.formats import to_anndata
-from genevae.io.overwrite import require_free
+from genevae.io.overwrite import require_free, require_separate
 from genevae.tasks.counterfactual import counterfactual
 from genevae.tasks.inference import TrainedModel, open_cells
 from genevae.tasks.task import task
@@ -93,6 +93,7 @@ def for_cell_eval(
     ----------
     Roohani et al., Virtual Cell Challenge, Cell 188:3370 (2025).
     """
+    require_separate(Path(out), model, data)
     covariate = model.schema.categorical_field(field)
     if covariate.control is None:
         raise CategoryError(
