@@ -8,7 +8,7 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
-from genevae.errors import RecipeError
+from genevae.errors import GenevaeError, RecipeError
 
 FAST = {"epochs": 15, "batch_size": 32, "n_latent": 4, "hidden": [16], "learning_rate": 5e-3, "progress": False}
 
@@ -92,3 +92,12 @@ def test_few_labels_of_blood_cells(shared_data, tmp_path):
 
     found = pd.read_csv(tmp_path / "labels.csv")["label"].to_numpy()
     assert (found == true.to_numpy()).mean() > true.value_counts(normalize=True).iloc[0] + 0.25
+
+
+def test_a_value_for_no_label_that_no_cell_has_is_answered(make_adata):
+    adata = make_adata(60)
+    with pytest.raises(GenevaeError, match="No cell has the value 'Unknwn'"):
+        gv.fit(adata, "semi", labels="type", unlabelled="Unknwn", epochs=1, progress=False)
+    adata.obs["none"] = "Unknown"
+    with pytest.raises(GenevaeError, match="No cell has a label in 'none'"):
+        gv.fit(adata, "semi", labels="none", unlabelled="Unknown", epochs=1, progress=False)

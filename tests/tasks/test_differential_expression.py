@@ -10,7 +10,7 @@ from scipy import sparse
 
 import genevae as gv
 from genevae.cli import main
-from genevae.errors import CategoryError, DataError
+from genevae.errors import CategoryError, DataError, GenevaeWarning
 from genevae.tasks.differential_expression import differential_expression
 
 FAST = {"epochs": 10, "n_latent": 4, "hidden": [16], "progress": False, "folds": 0}
@@ -178,3 +178,13 @@ def test_thinned_genes_of_real_cells_are_found(shared_data, tmp_path, capsys):
     assert len(set(found) - thinned) < 0.1 * len(found)
     assert (tmp_path / "volcano.png").stat().st_size > 5000
     assert "one against rest" in capsys.readouterr().out
+
+
+def test_groups_may_be_numbers_and_small_ones_are_left_out_where_all_are_compared(tiny_model, make_adata):
+    adata = make_adata(90)
+    adata.obs["cluster"] = [0] * 44 + [1] * 44 + [2] * 2
+    one = differential_expression(tiny_model, adata, "cluster", group1=1, group2=0)
+    assert set(one["group1"]) == {"1"}
+    with pytest.warns(GenevaeWarning, match="fewer than .* cells are left out: 2"):
+        every = differential_expression(tiny_model, adata, "cluster")
+    assert set(every["group1"]) == {"0", "1"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import genevae as gv
 from genevae.cli.options import Data, Force, Out, Run, Table, say
 from genevae.cli.table_output import require_table, write_table
+from genevae.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,8 @@ def program_scores(
 
     require_writable(out, force, run, data)
     if table is not None:
+        if table.resolve() == out.resolve():
+            raise DataError(f"--out and --table are one file, {out}. Give the table another name.")
         require_table(table, force, run, data)
     found = gv.program_scores(
         run, data, group_by=group_by, group1=group1, group2=group2, batch_size=batch_size, seed=seed

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from genevae.cells import Condition
-from genevae.data.covariates import UNKNOWN, Categorical, Continuous, category_name, obs_column
+from genevae.data.covariates import UNKNOWN, Categorical, Continuous, category_name, category_names, obs_column
 from genevae.data.nesting import Nesting, nestings
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, Transform
@@ -266,6 +266,13 @@ def fit_covariates(
         for name in names:
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
+    if unlabelled is not None and fields:
+        values = {value for name in fields for value in category_names(obs_column(obs, name).dropna())}
+        if category_name(unlabelled) not in values:
+            raise CategoryError(
+                f"No cell has the value '{unlabelled}', which is to mean no label, in {shorten(fields)}. "
+                f"{nearest(unlabelled, sorted(values))}"
+            )
     categorical = tuple(
         Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine, unlabelled)
         for name in fields

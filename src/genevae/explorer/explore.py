@@ -127,6 +127,8 @@ def explore(
     require_free(out, overwrite, [data, gene_sets, model])
     sets = _gene_sets(gene_sets, model.schema)
     loader = None if data is None else open_cells(model, data, layer, 512)
+    if loader is not None and loader.sampler.n_cells < 3:
+        raise DataError(f"The explorer needs three cells or more, and the data have {loader.sampler.n_cells}.")
     with evaluation_mode(model) as module:
         decoder = decoder_arrays(module, model.schema)
     page = _Page(model, decoder, sets, interval)

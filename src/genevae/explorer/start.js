@@ -158,7 +158,7 @@ function answerShown() {
   if (!answer.shift) { say("answer-note", answer.reason); return; }
   const sure = answer.half ? [...answer.shift].filter((x, g) => Math.abs(x) > answer.half[g]).length : 0;
   const {rows} = answer, from = rows.length === 1 ? `the group ${rows[0].name}, ${rows[0].n.toLocaleString("en")} cells` : `${rows.length} groups, weighted by their cells`;
-  const weights = rows.length === 1 ? Object.entries(answer.table.members[rows[0].row]).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([name, w]) => `${name} ${Math.round(100 * w)} %`).join(", ") : "";
+  const weights = rows.length === 1 ? Object.entries(answer.table.members[rows[0].row]).sort((a, b) => b[1] - a[1]).filter(([, w]) => w >= 0.005).map(([name, w]) => `${name} ${Math.round(100 * w)} %`).join(", ") : "";
   say("answer-note", `${answer.half ? `${sure.toLocaleString("en")} of ${report.genes.length.toLocaleString("en")} genes change, by intervals of ${percent} %.` : "Nothing says how far off this answer is, so that it has no interval."} Answer of ${from}${weights ? `; made of ${weights}` : ""}.`);
 }
 

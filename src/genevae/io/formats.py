@@ -274,7 +274,7 @@ def _with_metadata(source: Source, files: ReadOptions) -> Source:
     return replace(source, obs=obs)  # type: ignore[type-var]
 
 
-def read(path: str | Path, layer: str | None = None) -> AnnData:
+def read(path: str | Path, layer: str | None = None, modality: str | None = None) -> AnnData:
     """Read cells from a file or folder of any known format into memory.
 
     Parameters
@@ -283,12 +283,16 @@ def read(path: str | Path, layer: str | None = None) -> AnnData:
         A file, a folder, or a pattern of several files.
     layer
         The layer to use as ``X``. ``"raw"`` means ``adata.raw``, unless there is a layer of that name.
+    modality
+        The modality of a MuData file.
 
     Raises
     ------
     DataError
         If the path does not exist, has an unknown format or is damaged, or has no such layer.
     """
+    if modality is not None:
+        return to_anndata(open_source(ReadOptions(path, modality=modality), layer))
     fmt = None if expand(path) else find_format(path)
     if fmt is None or fmt.read is None:
         return to_anndata(open_source(path, layer))

@@ -34,6 +34,10 @@ def label_of(schema: Schema) -> Categorical:
     """
     for field in schema.categorical:
         if not (field.technical or field.combined or field.control is not None):
+            if not field.categories:
+                raise RecipeError(
+                    f"No cell has a label in '{field.name}'. The recipe semi needs some; or use adversarial."
+                )
             return field
     raise RecipeError(
         "The recipe semi needs the field of the labels, of which cells may have none. Name its obs column, as in "

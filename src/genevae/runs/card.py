@@ -51,12 +51,13 @@ def methods_paragraph(model: Trained) -> str:
     parts = [f"{model.reference.mean_nk.shape[1]} latent dimensions"]
     if "hidden" in settings:
         parts.append(f"hidden layers of {_listed(list(map(str, settings['hidden'])))} units")
+    n_training = int((model.split == "training").sum())
     controls = [f"'{c.control}' of {c.name}" for c in schema.categorical if c.control is not None]
     best, rate = facts.get("best_epoch", len(model.history)), f"{settings['learning_rate']:g}"
     text = (
         f"We trained a model of the recipe {name} ({model.recipe.description.rstrip('.')}){given}, on {_cells(model)} "
         f"with the expression of {_genes(model)} ({schema.kind}{seen}). It had {_listed(parts)}, and was trained with "
-        f"Adam, minibatches of {settings['batch_size']} cells and a learning rate of {rate}, for "
+        f"Adam, minibatches of {model.recipe.training.minibatch(n_training)} cells and a learning rate of {rate}, for "
         f"{len(model.history)} epochs, of which the best was epoch {best} ({facts.get('ended', 'training ended')})."
     )
     if controls:

@@ -138,7 +138,8 @@ def map_query(
     Mapped
         The mapped cells, ``query``, and the run that knows both, ``model``. ``support`` is the share of the reference
         cells that are farther from their tenth neighbour in the latent than the cell is, or, where that is less, of
-        those that are farther from a label in expression: near zero where no reference cell is similar.
+        those that are farther from a label in expression: near zero where no reference cell is similar; missing after
+        fine-tuning, which moves the latent.
 
     Raises
     ------
@@ -184,6 +185,8 @@ def map_query(
         grown = replace(grown, correction=model.correction.with_batches(mean_nk, code_n, n_batches))
     z_nk = _corrected(grown, mean_nk, condition)
     obs, support_n = known.copy(), _support(grown, z_nk)
+    if fine_tune:  # the latents that the reference keeps are those of the weights before
+        support_n = np.full(len(support_n), np.nan)
     for field in fields:
         predicted = _predicted(grown, source, field, threshold, unknown_above, batch_size, seed)
         support_n = np.minimum(support_n, 1 - predicted[f"{field}_unknown"])

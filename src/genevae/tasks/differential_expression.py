@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genevae.cells import Cells, Condition
-from genevae.data.covariates import category_names
+from genevae.data.covariates import category_name, category_names
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema, obs_column
-from genevae.errors import CategoryError, DataError, nearest, shorten
+from genevae.errors import CategoryError, DataError, nearest, shorten, warn
 from genevae.models.vae import VAE
 from genevae.responses.empirical_bayes import change_posterior, expected_false_share
 from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_test
@@ -73,7 +73,7 @@ def differential_expression(
     difference of means, over ln 2), less that of a typical gene, which a change of composition causes. It is measured
     with the sampling noise of the cells, y ~ N(β, s²), and its prior is a mixture of no change and of changes of
     several sizes, whose weights are fitted to all genes. Genes are called where the expected share of false ones among
-    them, the mean of 1 − P(|β| > change), is ``fdr`` or less.
+    them, the mean of 1 − P(abs(β) > change), is ``fdr`` or less.
 
     The model corrects cells of one technical batch to the mean of all, by the ratio that it expects. Beside the
     measured change stands the model's own: of means of expected expression, over z ~ q(z | x, c) with importance
@@ -117,7 +117,7 @@ def differential_expression(
     -------
     DataFrame
         One row per comparison and gene, the most probable changes first: ``group1``, ``group2``, ``gene``, ``lfc`` (the
-        mean of the posterior), ``lower``, ``upper``, ``probability`` of |β| > change, ``fdr`` (the expected share of
+        mean of the posterior), ``lower``, ``upper``, ``probability`` of abs(β) > change, ``fdr`` (the expected share of
         false ones among the genes up to here), ``called``, ``measured_lfc`` (with that of a typical gene), ``error``
         (its standard error), ``model_lfc``, ``mean1`` and ``mean2`` (measured, for counts in a cell of mean size),
         ``n_cells1``, ``n_cells2``; with replicates also ``p_value`` and ``p_adjusted`` of the t-test.
@@ -178,14 +178,25 @@ def _names(obs: pd.DataFrame, name: str) -> NDArray[np.object_]:
     return np.asarray(category_names(obs_column(obs, name).astype(object)).fillna(""), dtype=object)
 
 
+def _listed(groups: Any) -> list[str]:
+    """Return groups as texts; one may be given alone."""
+    several = isinstance(groups, Iterable) and not isinstance(groups, str)
+    return [str(category_name(each)) for each in (groups if several else [groups])]
+
+
 def _comparisons(
     group_n: NDArray[np.object_], group_by: str, group1: str | Sequence[str] | None, group2: str | Sequence[str] | None
 ) -> list[tuple[str, list[str]]]:
     """Return each group with those that it is compared with."""
     known = sorted(set(group_n) - {""})
-    ones = known if group1 is None else [group1] if isinstance(group1, str) else list(group1)
-    others = None if group2 is None else [group2] if isinstance(group2, str) else list(group2)
     counts = pd.Series(group_n).value_counts()
+    if group1 is None and len(small := [name for name in known if counts[name] < LEAST_GROUP]) < len(known):
+        if small:
+            warn(f"Groups of '{group_by}' with fewer than {LEAST_GROUP} cells are left out: {shorten(small)}.")
+        ones = [name for name in known if name not in small]
+    else:
+        ones = known if group1 is None else _listed(group1)
+    others = None if group2 is None else _listed(group2)
     for name in [*ones, *(others or [])]:
         if name not in known:
             raise CategoryError(f"'{name}' is not a group of '{group_by}'. {nearest(name, known)}")
