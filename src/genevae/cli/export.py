@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +31,16 @@ def export(
     form
         onnx, for onnxruntime and all else that reads ONNX; torch, for torch.export.load.
     """
-    from genevae.runs.export import lines
-
     folder = gv.export(run, out=out, format=form, overwrite=force)
-    say("Wrote:", *lines(folder))
+    say("Wrote:", *_lines(folder))
+
+
+def _lines(folder: Path) -> Iterator[str]:
+    """Say what was exported."""
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for name in ("encoder", "decoder"):
+        part, difference = content[name], content["largest_relative_difference"][name]
+        inputs = ", ".join(each["name"] for each in part["inputs"])
+        yield f"{folder / part['file']}: {inputs} → {', '.join(each['name'] for each in part['outputs'])}"
+        yield f"  largest relative difference from the model, on random cells: {difference:.1g}"
+    yield f"{folder / 'model.json'}: genes, and the code of each category."

@@ -31,6 +31,7 @@ from genevae.io.overwrite import require_free, require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source, fingerprint, select_rows
 from genevae.metrics.bootstrap import paired
+from genevae.progress import say_log
 from genevae.recipes.registry import recipe_named
 from genevae.runs.config_file import read_config, write_config
 from genevae.runs.fit import fit
@@ -303,7 +304,7 @@ def _run(search: _Search, trials: int, jobs: int, executor: Executor | None, pro
         for number in range(n_done, trials):
             said = _trial(search, number)
             if progress:
-                print(f"trial {number + 1} of {trials}: {said}", flush=True)  # noqa: T201 - how it goes
+                say_log(f"trial {number + 1} of {trials}: {said}")
         return
     processes = None if executor else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:

@@ -33,7 +33,7 @@ from genevae.report.packing import Packer
 from genevae.report.records import Map
 from genevae.tasks.condition import GOLDEN
 from genevae.tasks.decode import SIZE
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
+from genevae.tasks.inference import TrainedModel, evaluation_mode, open_cells, posteriors
 from genevae.tasks.task import task
 
 if TYPE_CHECKING:
@@ -216,12 +216,8 @@ def _read_cells(model: TrainedModel, loader: Loader, n: int, seed: int) -> _Cell
     row_n = np.arange(len(loader.source))
     if len(row_n) > n:
         row_n = np.sort(np.random.default_rng(seed).choice(row_n, n, replace=False))
-    latents, conditions = [], []
-    with evaluation_mode(model) as module:
-        for minibatch in on_device(module, loader.over(InOrder(row_n, 512))):
-            latents.append(module.posterior(minibatch).mean.cpu())
-            conditions.append(minibatch.condition.map(lambda t: t.cpu()))
-    return _cells(model, loader.source.obs.iloc[row_n], row_n, torch.cat(latents), Condition.join(conditions))
+    z_nk, _, condition = posteriors(model, loader.over(InOrder(row_n, 512)))
+    return _cells(model, loader.source.obs.iloc[row_n], row_n, z_nk, condition)
 
 
 def kept_obs(model: TrainedModel) -> pd.DataFrame:

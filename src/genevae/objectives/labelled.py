@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from genevae.cells import Cells
 from genevae.models.prior import LabelNormal
 from genevae.models.vae import VAE
-from genevae.objectives.adversary import Adversary, classification
-from genevae.objectives.elbo import ELBO
-from genevae.objectives.objective import Loss, Objective, Progress
-from genevae.objectives.schedules import Schedule
-from genevae.objectives.views import ThinnedViews
+from genevae.objectives.adversary import classification
+from genevae.objectives.objective import Added, Objective
 
 __all__ = ["LabelledLatent"]
 
 
-class LabelledLatent(Objective):
+class LabelledLatent(Added):
     """The loss of another objective − weight · mean log r(y | x) of the cells whose label y is known.
 
     r(y | x) ∝ π_y exp(−KL(q(z | x) ‖ p(z | y))) is the label by the latent, in closed form. ``labels`` is −log r, and
@@ -22,12 +21,10 @@ class LabelledLatent(Objective):
 
     Parameters
     ----------
-    base
-        The other objective.
+    base, weight
+        As for :class:`~genevae.objectives.objective.Added`.
     field
         The labels.
-    weight
-        Of the labels, in nats of the other loss.
 
     References
     ----------
@@ -35,27 +32,14 @@ class LabelledLatent(Objective):
     Molecular Systems Biology 17:e9620 (2021), for single cells.
     """
 
-    def __init__(self, base: ELBO | Adversary | ThinnedViews, field: str, weight: float) -> None:
-        super().__init__()
-        self.base = base
+    def __init__(self, base: Objective, field: str, weight: float) -> None:
+        super().__init__(base, weight)
         self.field = field
-        self.weight = weight
 
-    @property
-    def beta(self) -> Schedule:
-        """The schedule of β."""
-        return self.base.beta
-
-    def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
-        """Return the loss, in nats per cell."""
-        loss = self.base(model, cells, progress)
+    def term(self, model: VAE, cells: Cells) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return −log r of the known labels, and the share of them that is the most probable label."""
         prior = model.prior(cells.condition)
         assert isinstance(prior, LabelNormal)  # noqa: S101 - of the recipe that has this objective
         log_r_1nc = prior.log_labels_nc(model.posterior(cells)).unsqueeze(0)
         entropy, accuracy = classification(log_r_1nc, cells.condition.codes[self.field], cells.shard)
-        named = {**loss.terms, "labels": entropy.detach(), "label_accuracy": accuracy}
-        return Loss(loss.total + self.weight * entropy, named, loss.per_cell_n)
-
-    def settled(self, progress: Progress) -> bool:
-        """Whether the schedules of the other objective have reached their targets."""
-        return self.base.settled(progress)
+        return entropy, {"labels": entropy.detach(), "label_accuracy": accuracy}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
 from genevae.cells import Cells
 from genevae.models.vae import VAE
+from genevae.objectives.schedules import Schedule
 
-__all__ = ["Loss", "Objective", "Progress"]
+__all__ = ["Added", "Loss", "Objective", "Progress"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,41 @@ class Objective(nn.Module):
     def settled(self, progress: Progress) -> bool:
         """Say whether every schedule has reached its target, so that losses can be compared."""
         raise NotImplementedError
+
+
+class Added(Objective):
+    """The loss of another objective plus a weighted term.
+
+    Parameters
+    ----------
+    base
+        The other objective, whose schedules these are.
+    weight
+        Of the term, in nats of the other loss.
+    """
+
+    def __init__(self, base: Objective, weight: float) -> None:
+        super().__init__()
+        self.base: Any = base
+        self.weight = weight
+
+    @property
+    def beta(self) -> Schedule:
+        """The schedule of β."""
+        schedule: Schedule = self.base.beta
+        return schedule
+
+    def term(self, model: VAE, cells: Cells) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is added, and numbers for the history."""
+        raise NotImplementedError
+
+    def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
+        """Return the loss, in nats per cell."""
+        loss = self.base(model, cells, progress)
+        term, named = self.term(model, cells)
+        return Loss(loss.total + self.weight * term, {**loss.terms, **named}, loss.per_cell_n)
+
+    def settled(self, progress: Progress) -> bool:
+        """Whether the schedules of the other objective have reached their targets."""
+        is_settled: bool = self.base.settled(progress)
+        return is_settled

@@ -11,10 +11,7 @@ from torch import Tensor
 from genevae.cells import Cells, ExpressionRows
 from genevae.models.vae import VAE
 from genevae.nn.sharding import all_rows, draw
-from genevae.objectives.adversary import Adversary
-from genevae.objectives.elbo import ELBO
-from genevae.objectives.objective import Loss, Objective, Progress
-from genevae.objectives.schedules import Schedule
+from genevae.objectives.objective import Added
 
 __all__ = ["ThinnedViews", "redundancy", "thin"]
 
@@ -57,7 +54,7 @@ def redundancy(a_nk: Tensor, b_nk: Tensor) -> Tensor:
     return (1 - diagonal_k).square().sum() + BETWEEN * (correlation_kk.square().sum() - diagonal_k.square().sum())
 
 
-class ThinnedViews(Objective):
+class ThinnedViews(Added):
     """The loss of another objective + weight · redundancy of the latents of two thinned views of each cell.
 
     Each view keeps a share of the counts between 0.1 and 0.9, drawn for each cell, so that the latent holds what can be
@@ -65,31 +62,14 @@ class ThinnedViews(Objective):
 
     Parameters
     ----------
-    base
-        The other objective.
-    weight
-        Of the redundancy, in nats of the other loss.
+    base, weight
+        As for :class:`~genevae.objectives.objective.Added`.
     """
 
-    def __init__(self, base: ELBO | Adversary, weight: float) -> None:
-        super().__init__()
-        self.base = base
-        self.weight = weight
-
-    @property
-    def beta(self) -> Schedule:
-        """The schedule of β."""
-        return self.base.beta
-
-    def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
-        """Return the loss, in nats per cell; ``views`` is the redundancy."""
-        loss = self.base(model, cells, progress)
+    def term(self, model: VAE, cells: Cells) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the redundancy, as ``views``."""
         views = redundancy(*(all_rows(self._view_nk(model, cells), cells.shard) for _ in range(2)))
-        return Loss(loss.total + self.weight * views, {**loss.terms, "views": views.detach()}, loss.per_cell_n)
-
-    def settled(self, progress: Progress) -> bool:
-        """Whether the schedules of the other objective have reached their targets."""
-        return self.base.settled(progress)
+        return views, {"views": views.detach()}
 
     def _view_nk(self, model: VAE, cells: Cells) -> Tensor:
         uniform = partial(torch.rand, device=cells.condition.size_n1.device)

@@ -343,14 +343,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for each, level in zip(loggers, levels, strict=True):
             each.setLevel(level)
-
-
-def lines(folder: Path) -> Iterator[str]:
-    """Say what was exported."""
-    content = json.loads((folder / TABLES).read_text(encoding="utf-8"))
-    for name in ("encoder", "decoder"):
-        part, difference = content[name], content["largest_relative_difference"][name]
-        inputs = ", ".join(each["name"] for each in part["inputs"])
-        yield f"{folder / part['file']}: {inputs} → {', '.join(each['name'] for each in part['outputs'])}"
-        yield f"  largest relative difference from the model, on {N_CELLS} random cells: {difference:.1g}"
-    yield f"{folder / TABLES}: genes, and the code of each category."

@@ -32,7 +32,7 @@ from genevae.runs.prepare import MAX_REFERENCE
 from genevae.runs.trained import Trained, facts_of, files_of
 from genevae.tasks.classify import classify
 from genevae.tasks.condition import TargetCondition
-from genevae.tasks.inference import evaluation_mode, on_device, open_cells
+from genevae.tasks.inference import open_cells, posteriors
 from genevae.tasks.missing import with_expected_genes, with_labels
 from genevae.tasks.response import evenly_spaced
 from genevae.tasks.support import support_of
@@ -160,9 +160,12 @@ def map_query(
     fields = _labels(model, labels)
     if out is not None:
         require_place(Path(out), overwrite, [model.folder, data])
-    source = _with_batch(open_for_model(data, layer, model.schema.layer), model, batch)
-    known = source.obs
-    source = replace(source, obs=known.drop(columns=[name for name in fields if name in known]))  # type: ignore[type-var]
+    opened = open_for_model(data, layer, model.schema.layer)
+    if not len(opened):
+        raise DataError(f"{opened.name} has no cells to map.")
+    source = _with_batch(opened, model, batch)
+    known = source.obs.assign(**opened.obs)  # the query's columns stay as they are
+    source = replace(source, obs=source.obs.drop(columns=[name for name in fields if name in source.obs]))  # type: ignore[type-var]
 
     # The model grows by the categories that it does not know, and these are fitted.
     new = _new_categories(model, source.obs)
@@ -179,14 +182,13 @@ def map_query(
         _fit(grown, cells, None if fine_tune else rows, seed)
 
     # The query's latent, corrected as that of the reference, and what follows from it.
-    mean_nk, scale_nk, condition = _posteriors(grown, cells)
+    mean_nk, scale_nk, condition = posteriors(grown, cells)
     if model.correction is not None and model.schema.batch in new:
         code_n, n_batches = condition.codes[str(model.schema.batch)], grown.schema.n_categories[str(model.schema.batch)]
         grown = replace(grown, correction=model.correction.with_batches(mean_nk, code_n, n_batches))
     z_nk = _corrected(grown, mean_nk, condition)
-    obs, support_n = known.copy(), _support(grown, z_nk)
-    if fine_tune:  # the latents that the reference keeps are those of the weights before
-        support_n = np.full(len(support_n), np.nan)
+    # After fine-tuning, the latents that the reference keeps are those of the weights before.
+    obs, support_n = known.copy(), np.full(len(z_nk), np.nan) if fine_tune else _support(grown, z_nk)
     for field in fields:
         predicted = _predicted(grown, source, field, threshold, unknown_above, batch_size, seed)
         support_n = np.minimum(support_n, 1 - predicted[f"{field}_unknown"])
@@ -208,7 +210,7 @@ def _labels(model: Trained, given: str | Sequence[str] | None) -> list[str]:
     names = known if given is None else [given] if isinstance(given, str) else list(given)
     for name in names:
         if name not in known:
-            raise CategoryError(f"'{name}' is not a label of this model (--condition {name}). {nearest(name, known)}")
+            raise CategoryError(f"'{name}' is not a label of this model. {nearest(name, known)}")
     return names
 
 
@@ -372,18 +374,6 @@ def _endless(cells: Loader, n: int) -> Iterator[Any]:
             yield minibatch
             n -= 1
         epoch += 1
-
-
-def _posteriors(model: Trained, cells: Loader) -> tuple[Tensor, Tensor, Condition]:
-    """Return the posterior of every cell of the query, and its condition as reference cells have it."""
-    means, scales, conditions = [], [], []
-    with evaluation_mode(model) as module:
-        for minibatch in on_device(module, cells):
-            q = module.posterior(minibatch)
-            means.append(q.mean.cpu())
-            scales.append(q.scale.cpu())
-            conditions.append(module.sized(minibatch).with_measured(None).map(lambda t: t.cpu()))
-    return torch.cat(means), torch.cat(scales), Condition.join(conditions)
 
 
 def _corrected(model: Trained, mean_nk: Tensor, condition: Condition) -> Tensor:

@@ -139,6 +139,8 @@ def _targets(
     """
     there = [each for each in known if each != control and (label_n == each).any()]
     given = there if targets is None else [targets] if isinstance(targets, str) else [str(each) for each in targets]
+    if control in given:
+        raise CategoryError(f"'{control}' is the control of '{field}', not a perturbation. {nearest('', there)}")
     if absent := [each for each in given if each not in there]:
         raise CategoryError(
             f"No cell has '{field}' = '{shorten(absent)}' in data and model. {nearest(absent[0], there)}"

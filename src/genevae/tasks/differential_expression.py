@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genevae.cells import Cells, Condition
-from genevae.data.covariates import category_name, category_names
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
-from genevae.data.schema import Schema, obs_column
+from genevae.data.schema import Schema
 from genevae.errors import CategoryError, DataError, nearest, shorten, warn
 from genevae.models.vae import VAE
 from genevae.responses.empirical_bayes import change_posterior, expected_false_share
 from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_test
+from genevae.tasks.groups import chosen_groups, group_names, known_groups
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.posterior_expectation import in_blocks, latents_snk
 from genevae.tasks.task import task
@@ -141,8 +141,8 @@ def differential_expression(
             f"{change} and {n_draws}."
         )
     cells = open_cells(model, data, layer, batch_size)
-    group_n = _names(cells.source.obs, group_by)
-    replicate_n = None if replicate is None else _names(cells.source.obs, replicate)
+    group_n = group_names(cells.source.obs, group_by)
+    replicate_n = None if replicate is None else group_names(cells.source.obs, replicate)
     comparisons = _comparisons(group_n, group_by, group1, group2)
     batch = model.schema.batch if average_batches and model.schema.batch != group_by else None
     units = _Units.of(group_n, replicate_n)
@@ -173,33 +173,18 @@ def differential_expression(
     return pd.concat(tables, ignore_index=True)
 
 
-def _names(obs: pd.DataFrame, name: str) -> NDArray[np.object_]:
-    """Return the category of each cell as text, empty where it is missing."""
-    return np.asarray(category_names(obs_column(obs, name).astype(object)).fillna(""), dtype=object)
-
-
-def _listed(groups: Any) -> list[str]:
-    """Return groups as texts; one may be given alone."""
-    several = isinstance(groups, Iterable) and not isinstance(groups, str)
-    return [str(category_name(each)) for each in (groups if several else [groups])]
-
-
 def _comparisons(
     group_n: NDArray[np.object_], group_by: str, group1: str | Sequence[str] | None, group2: str | Sequence[str] | None
 ) -> list[tuple[str, list[str]]]:
     """Return each group with those that it is compared with."""
-    known = sorted(set(group_n) - {""})
-    counts = pd.Series(group_n).value_counts()
-    if group1 is None and len(small := [name for name in known if counts[name] < LEAST_GROUP]) < len(known):
-        if small:
-            warn(f"Groups of '{group_by}' with fewer than {LEAST_GROUP} cells are left out: {shorten(small)}.")
+    known, counts = known_groups(group_n), pd.Series(group_n).value_counts()
+    ones = known if group1 is None else chosen_groups(group1, group_n, group_by)
+    others = None if group2 is None else chosen_groups(group2, group_n, group_by)
+    small = [name for name in known if counts[name] < LEAST_GROUP]
+    if group1 is None and 0 < len(small) < len(known):
+        warn(f"Groups of '{group_by}' with fewer than {LEAST_GROUP} cells are left out: {shorten(small)}.")
         ones = [name for name in known if name not in small]
-    else:
-        ones = known if group1 is None else _listed(group1)
-    others = None if group2 is None else _listed(group2)
     for name in [*ones, *(others or [])]:
-        if name not in known:
-            raise CategoryError(f"'{name}' is not a group of '{group_by}'. {nearest(name, known)}")
         if counts[name] < LEAST_GROUP:
             raise CategoryError(
                 f"The group '{name}' of '{group_by}' has {counts[name]} cells; at least {LEAST_GROUP} are needed. "
@@ -273,10 +258,10 @@ def _summed(module: VAE, schema: Schema, cells: Loader, units: _Units, batch: st
             x_ng, expected_ng = (x_ng / size_n1).double(), (expected_ng / size_n1).double()
             total += float(size_n1.sum())
             measured_ng = block.condition.measured_ng
-            knas_it_is_ng = torch.ones_like(x_ng) if measured_ng is None else measured_ng.double()
+            known_ng = torch.ones_like(x_ng) if measured_ng is None else measured_ng.double()
             unit_m = torch.from_numpy(units.unit_n[block.row_n.cpu().numpy()]).to(x_ng.device)
             of_unit_tn = torch.nn.functional.one_hot(unit_m, len(units.group_t)).double().T
-            parts = (knas_it_is_ng, x_ng * knas_it_is_ng, x_ng.square() * knas_it_is_ng, expected_ng * knas_it_is_ng)
+            parts = (known_ng, x_ng * known_ng, x_ng.square() * known_ng, expected_ng * known_ng)
             for at, part_ng in enumerate(parts):
                 sums[at] += (of_unit_tn @ part_ng).cpu().numpy()
     n, x, square, expected = sums

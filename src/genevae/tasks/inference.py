@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genevae.cells import Cells
+from genevae.cells import Cells, Condition
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
@@ -165,6 +165,21 @@ def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:
         for cells in minibatches.on(device):
             yield with_expected_genes(module, cells.to(device))
             advance(len(cells.row_n))
+
+
+def posteriors(model: TrainedModel, cells: Loader) -> tuple[Tensor, Tensor, Condition]:
+    """Return mean and standard deviation of q(z | x, c) of every cell, cells × latent, and their conditions.
+
+    All are on the CPU. Conditions have the size that the model gives each cell, and say nothing of missing genes.
+    """
+    means, scales, conditions = [], [], []
+    with evaluation_mode(model) as module:
+        for minibatch in on_device(module, cells):
+            q = module.posterior(minibatch)
+            means.append(q.mean.cpu())
+            scales.append(q.scale.cpu())
+            conditions.append(module.sized(minibatch).with_measured(None).map(lambda t: t.cpu()))
+    return torch.cat(means), torch.cat(scales), Condition.join(conditions)
 
 
 def draw_expression(model: TrainedModel, p: ExpressionDistribution, size_n1: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from genevae.data.covariates import category_names
-from genevae.data.schema import obs_column
 from genevae.errors import CategoryError, DataError, nearest
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
+from genevae.tasks.groups import chosen_groups, group_names, known_groups
+from genevae.tasks.inference import TrainedModel, evaluation_mode, open_cells, posteriors
 from genevae.tasks.task import task
 
 if TYPE_CHECKING:
@@ -119,14 +118,11 @@ def program_scores(
     weight_gk, sign_k = _turned(model)
     cells = open_cells(model, data, layer, batch_size)
     obs = cells.source.obs.copy()
+    if group_by is None and (group1 is not None or group2 is not None):
+        raise CategoryError("Give the obs column of the groups too: group_by (--group-by).")
     groups = None if group_by is None else _groups(obs, group_by, group1, group2)
-    means, scales = [], []
-    with evaluation_mode(model) as module:
-        for minibatch in on_device(module, cells):
-            q = module.posterior(minibatch)
-            means.append(q.mean.cpu().numpy())
-            scales.append(q.scale.cpu().numpy())
-    mean_nk, scale_nk = np.concatenate(means) * sign_k, np.concatenate(scales)
+    mean, scale, _ = posteriors(model, cells)
+    mean_nk, scale_nk = mean.numpy() * sign_k, scale.numpy()
     var = pd.DataFrame(index=pd.Index(_names(model), dtype=object))
     var["n_genes"] = (weight_gk != 0).sum(0)
     var["strength"] = np.linalg.norm(weight_gk, axis=0) * mean_nk.std(0)
@@ -163,17 +159,14 @@ def _groups(
     obs: pd.DataFrame, name: str, one: str | None, two: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of the two groups."""
-    group_n = category_names(obs_column(obs, name).astype(object)).fillna("").to_numpy(dtype=object)
-    known = sorted(set(group_n) - {""})
+    group_n = group_names(obs, name)
     if one is None:
-        raise CategoryError(f"Give the group of '{name}' to compare (--group1). {nearest('', known)}")
-    for given in (one, *([two] if two is not None else [])):
-        if given not in known:
-            raise CategoryError(f"'{given}' is not a group of '{name}'. {nearest(given, known)}")
-    others = (group_n == two) if two is not None else (group_n != one) & (group_n != "")
-    rows = np.flatnonzero(group_n == one), np.flatnonzero(others)
+        raise CategoryError(f"Give the group of '{name}' to compare (--group1). {nearest('', known_groups(group_n))}")
+    is_one_n = np.isin(group_n, chosen_groups(one, group_n, name))
+    others = (group_n != "") if two is None else np.isin(group_n, chosen_groups(two, group_n, name))
+    rows = np.flatnonzero(is_one_n), np.flatnonzero(others & ~is_one_n)
     if not len(rows[1]):
-        raise CategoryError(f"All cells are of the group '{one}' of '{name}'. Give data with another group.")
+        raise CategoryError(f"'{one}' of '{name}' has no other group to compare with. Give another with --group2.")
     return rows
 
 
