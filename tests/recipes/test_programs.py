@@ -113,6 +113,10 @@ def test_mistakes_are_explained(model, cells, tmp_path):
         loadings(gv.fit(cells, **{**FAST, "epochs": 1}))
     with pytest.raises(CategoryError, match="'stm' is not a group of 'drug'"):
         program_scores(model, cells, group_by="drug", group1="stm")
+    with pytest.raises(CategoryError, match="--group-by"):
+        program_scores(model, cells, group1="stim")
+    with pytest.raises(CategoryError, match="no other group"):
+        program_scores(model, cells, group_by="drug", group1="stim", group2="stim")
     with pytest.raises(CategoryError, match="--group1"):
         program_scores(model, cells, group_by="drug")
 

@@ -150,6 +150,24 @@ def test_fine_tuning_fits_the_query_better_and_leaves_the_given_model(reference,
     assert again.model.schema == model.schema
 
 
+def test_after_fine_tuning_the_reference_is_the_query(reference, query):
+    tuned = reference[0].map_query(query, fine_tune=True)
+    assert tuned.model.reference.n_cells == query.n_obs
+    assert tuned.query.obs["support"].isna().all()
+
+
+def test_columns_of_the_query_stay_as_they_are(reference, query):
+    mine = query.copy()
+    name = reference[0].schema.batch
+    mine.obs["lab"] = "L1"
+    mine.obs[name] = "mine"
+    found = reference[0].map_query(mine, batch="lab").query
+    assert (found.obs[name] == "mine").all()
+    assert (found.obs["lab"] == "L1").all()
+    with pytest.raises(DataError, match="has no cells to map"):
+        reference[0].map_query(query[:0])
+
+
 def test_mistakes_are_explained(reference, query, make_adata):
     model, _ = reference
     with pytest.raises(CategoryError, match="'lane' is not a label"):

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 import genevae as gv
 from genevae.cli.endings import counterfactual_lines
 from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, assignments, say, target, written
-from genevae.errors import CategoryError
+from genevae.errors import CategoryError, RunError
 
 __all__ = ["counterfactual"]
 
@@ -54,7 +54,9 @@ def counterfactual(
         Cell Challenge reads them. --set is then the column of the perturbation, or FIELD=VALUE,VALUE.
     """
     if purpose is not None:
-        _for_cell_eval(run, data, condition, written(out, None), force, answer, seed)
+        if out is None or into is not None:
+            raise RunError("With --for cell-eval, give the folder to write, --out FOLDER, and no --into.")
+        _for_cell_eval(run, data, condition, out, force, answer, seed)
         return
     path = written(out, into)
     result = gv.counterfactual(

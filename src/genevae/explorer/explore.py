@@ -24,7 +24,7 @@ from genevae.explorer.answers import AnswerTable, Support, answer_tables, dose_l
 from genevae.explorer.decoder import decoder_arrays, require_decoder
 from genevae.explorer.page import packed_matrix, packed_tree, render
 from genevae.io.atomic import replace_with, staging_folder
-from genevae.io.gmt import read_gene_sets
+from genevae.io.gmt import numbered, read_gene_sets
 from genevae.io.overwrite import require_free
 from genevae.metrics.latent import shown_fields
 from genevae.nn.dose import RESOLUTION
@@ -166,14 +166,12 @@ def _map(projection: str, z_nk: NDArray[Any], seed: int) -> NDArray[Any]:
     return xy
 
 
-def _gene_sets(path: str | Path | None, schema: Schema) -> dict[str, list[int]]:
+def _gene_sets(path: str | Path | None, schema: Schema) -> dict[str, tuple[int, ...]]:
     """Read gene sets as the numbers of the model's genes."""
     if path is None:
         return {}
-    place = {gene: number for number, gene in enumerate(schema.genes)}
     read = read_gene_sets(path)
-    found = {name: [place[gene] for gene in genes if gene in place] for name, genes in read.items()}
-    kept = {name: numbers for name, numbers in found.items() if len(numbers) >= FEWEST_GENES}
+    kept = numbered(read, schema.genes, FEWEST_GENES)
     if not kept:
         genes = next(iter(read.values()))
         raise DataError(
@@ -269,7 +267,7 @@ class _Page:
     """The content of the page, as it is collected."""
 
     def __init__(
-        self, model: TrainedModel, decoder: Mapping[str, Any], sets: Mapping[str, list[int]], interval: float
+        self, model: TrainedModel, decoder: Mapping[str, Any], sets: Mapping[str, tuple[int, ...]], interval: float
     ) -> None:
         self.model, self.packer = model, Packer()
         self.content: dict[str, Any] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genevae.errors import DataError
 from genevae.io.tables.text import require_file, unpacked
 
-__all__ = ["read_gene_sets"]
+__all__ = ["numbered", "read_gene_sets"]
 
 
 def read_gene_sets(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -47,6 +48,17 @@ def read_gene_sets(path: str | Path) -> dict[str, tuple[str, ...]]:
     if not sets:
         raise DataError(f"{path} has no gene set. Give one line per set, with name, description and genes.")
     return sets
+
+
+def numbered(sets: Mapping[str, Sequence[str]], genes: Sequence[str], least: int) -> dict[str, tuple[int, ...]]:
+    """Return the gene sets as sorted numbers of genes, those with ``least`` of them or more.
+
+    >>> numbered({"one": ["B", "Z"], "two": ["C", "A"]}, ["A", "B", "C"], least=2)
+    {'two': (0, 2)}
+    """
+    place = {str(gene): number for number, gene in enumerate(genes)}
+    found = {name: tuple(sorted({place[gene] for gene in members if gene in place})) for name, members in sets.items()}
+    return {name: numbers for name, numbers in found.items() if len(numbers) >= least}
 
 
 def _set_of(path: Path, number: int, line: str) -> tuple[str, tuple[str, ...]]:

@@ -188,7 +188,7 @@ def map_query(
         grown = replace(grown, correction=model.correction.with_batches(mean_nk, code_n, n_batches))
     z_nk = _corrected(grown, mean_nk, condition)
     # After fine-tuning, the latents that the reference keeps are those of the weights before.
-    obs, support_n = known.copy(), np.full(len(z_nk), np.nan) if fine_tune else _support(grown, z_nk)
+    obs, support_n = known, np.full(len(z_nk), np.nan) if fine_tune else _support(grown, z_nk)
     for field in fields:
         predicted = _predicted(grown, source, field, threshold, unknown_above, batch_size, seed)
         support_n = np.minimum(support_n, 1 - predicted[f"{field}_unknown"])
@@ -407,19 +407,24 @@ def _predicted(
 def _joined(
     model: Trained, source: Source, mean_nk: Tensor, scale_nk: Tensor, condition: Condition, facts: dict[str, Any]
 ) -> Trained:
-    """Return the model with the query among its reference cells, and among the cells that it was fitted to."""
+    """Return the model with the query among its reference cells, and among the cells that it was fitted to.
+
+    After fine-tuning the query alone is the reference: the latents of the cells before are those of other weights.
+    """
     old = model.reference
     some = torch.from_numpy(evenly_spaced(np.arange(len(mean_nk)), MAX_REFERENCE))
-    reference = Reference(
-        torch.cat([old.mean_nk, mean_nk[some]]),
-        torch.cat([old.scale_nk, scale_nk[some]]),
-        Condition.join([old.condition, condition.map(lambda t: t[some])]),
-        old.hurdle,
-        old.limits,
-        old.clusters and replace(
-            old.clusters, cluster_n=torch.cat([old.clusters.cluster_n, torch.full((len(some),), -1)])
-        ),
-    )  # fmt: skip
+    given = condition.map(lambda t: t[some])
+    reference = Reference(mean_nk[some], scale_nk[some], given, old.hurdle, old.limits, None)
+    if not facts["fine_tuned"]:
+        reference = replace(
+            reference,
+            mean_nk=torch.cat([old.mean_nk, reference.mean_nk]),
+            scale_nk=torch.cat([old.scale_nk, reference.scale_nk]),
+            condition=Condition.join([old.condition, given]),
+            clusters=old.clusters and replace(
+                old.clusters, cluster_n=torch.cat([old.clusters.cluster_n, torch.full((len(some),), -1)])
+            ),
+        )  # fmt: skip
     index = source.obs.index
     contents = pd.Series("", index=index, dtype=object)
     rows = sampled_rows(len(source))

@@ -26,7 +26,7 @@ from genevae.data.value_kind import Kind, probe, sample_rows, typical_total
 from genevae.errors import DataError, GeneError, RecipeError, shorten, warn
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
-from genevae.io.gmt import read_gene_sets
+from genevae.io.gmt import numbered, read_gene_sets
 from genevae.io.source import Source, fingerprint
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
@@ -191,10 +191,9 @@ def _programs(
     if not getattr(recipe.model, "has_programs", False):
         raise RecipeError(f"The recipe {recipe.name} has no gene sets: use the recipe programs, or leave them out.")
     sets = read_gene_sets(given) if isinstance(given, str | Path) else dict(given)
-    places = [{str(gene): at for at, gene in enumerate(names)} for names in (source.genes, *source.aliases.values())]
-    best = max(places, key=lambda place: len(place.keys() & {gene for genes in sets.values() for gene in genes}))
-    found = {name: tuple(sorted({best[gene] for gene in genes if gene in best})) for name, genes in sets.items()}
-    kept = {name: genes for name, genes in found.items() if len(genes) >= LEAST_OF_SET}
+    every = {gene for genes in sets.values() for gene in genes}
+    kinds = (source.genes, *source.aliases.values())
+    kept = numbered(sets, max(kinds, key=lambda names: len(every & set(map(str, names)))), LEAST_OF_SET)
     if not kept:
         raise GeneError(
             f"None of the {len(sets):,} gene sets has {LEAST_OF_SET} of the genes to model, which are such as "
