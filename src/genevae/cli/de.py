@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 import genevae as gv
 from genevae.cli.options import Data, Force, Run, Table, say
-from genevae.cli.table_output import require_picture, require_table, save_picture, write_table
+from genevae.cli.table_output import require_table, save_picture, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +69,7 @@ def de(
     seed
         Of the random draws.
     """
-    require_table(out, force, run, data)
-    if picture is not None:
-        require_picture(picture, force, run, data)
+    require_table(out, force, run, data, picture=picture)
     table = gv.differential_expression(
         run, data, group_by, group1=group1 or None, group2=group2 or None, change=change, fdr=fdr,
         replicate=replicate, average_batches=average_batches, interval=interval, n_draws=n_draws,

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 import genevae as gv
 from genevae.cli.endings import dose_lines
 from genevae.cli.options import Data, FieldValues, Force, Run, Table, numbers, target
-from genevae.cli.table_output import require_picture, require_table, save_picture, save_table
+from genevae.cli.table_output import require_table, save_picture, save_table
 
 __all__ = ["dose_response"]
 
@@ -64,9 +64,7 @@ def dose_response(
     seed
         Of the random draws.
     """
-    require_table(out, force, run, data)
-    if picture is not None:
-        require_picture(picture, force, run, data)
+    require_table(out, force, run, data, picture=picture)
     table = gv.dose_response(
         gv.load(run), data, condition=target(condition) or None, field=field, doses=numbers(doses),
         genes=genes, answer=answer, interval=interval, least_change=least_change, size=size,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import genevae as gv
 from genevae.cli.endings import effect_lines
 from genevae.cli.options import Data, Force, Run, Table, say
-from genevae.cli.table_output import require_picture, require_table, save_picture, write_table
+from genevae.cli.table_output import require_table, save_picture, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +66,7 @@ def effect(
     seed
         Of the random draws.
     """
-    require_table(out, force, run, data)
-    if picture is not None:
-        require_picture(picture, force, run, data)
+    require_table(out, force, run, data, picture=picture)
     model = gv.load(run)
     for nesting in model.schema.nested:
         if nesting.outer == field:

@@ -25,14 +25,16 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 """How a table is written, by the suffix of its name; as JSON, a list of records."""
 
 
-def require_table(path: Path, overwrite: bool, *reads: object) -> None:
-    """Check that a table can be written to a path, before the work that makes it.
+def require_table(path: Path, overwrite: bool, *reads: object, picture: Path | None = None) -> None:
+    """Check that a table, and a picture of it if there is to be one, can be written, before the work that makes them.
 
     Raises
     ------
     RunError
-        If the suffix is unknown, the file exists, or its folder cannot be written.
+        If a suffix is unknown, a file exists, or its folder cannot be written.
     """
+    if picture is not None:
+        require_picture(picture, overwrite, *reads)
     if path.suffix not in WRITERS:
         raise RunError(f"{path} cannot be written as '{path.suffix}'. {nearest(path.suffix, WRITERS)}")
     from genevae.io.write.table import require_pyarrow  # which loads anndata

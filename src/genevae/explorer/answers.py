@@ -198,8 +198,9 @@ def _combinations(model: TrainedModel, names: Sequence[str]) -> Iterator[tuple[i
     known = counts[(counts < pd.Series(model.schema.n_categories)).all(axis=1)] if names else counts
     seen = [tuple(int(c) for c in key) for key in known.value_counts().index] if len(known) and names else []
     yield from seen
+    first = set(seen)
     every = itertools.product(*(range(n) for n in model.schema.n_categories.values()))
-    yield from (codes for codes in every if codes not in set(seen))
+    yield from (codes for codes in every if codes not in first)
 
 
 def dose_levels(column: pd.Series[Any]) -> list[float]:

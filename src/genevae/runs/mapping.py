@@ -175,7 +175,7 @@ def map_query(
     if fine_tune and not new:
         grown = replace(model, module=_copied(model))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GenevaeWarning)  # labels are asked for, so that they are missing is no surprise
+        warnings.simplefilter("ignore", GenevaeWarning)  # labels are predicted here: missing ones need no warning
         source = with_labels(source, grown, ())
     cells = open_cells(grown, source, layer, batch_size)
     if fine_tune or rows:
