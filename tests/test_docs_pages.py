@@ -232,7 +232,7 @@ def stand_in(make_adata: Callable[..., AnnData]) -> Callable[[], AnnData]:
         adata.obs = pd.DataFrame(index=adata.obs_names)
         n = adata.n_obs
         treated = rng.random(n) < 0.5
-        adata.obs["cell_type"] = pd.Categorical(rng.choice(["B", "T", "NK"], n))
+        adata.obs["cell_type"] = pd.Categorical(rng.choice(["B", "T", "NK", "Unknown"], n))
         for name in ("donor", "batch", "lane", "study", "project", "file"):
             adata.obs[name] = pd.Categorical(rng.choice([f"{name}{i}" for i in range(6)], n))
         for name in ("condition", "perturbation", "drug"):
