@@ -62,14 +62,13 @@ def test_quick_runs_are_kept_apart(tmp_path, pool):
     assert jobs.kept(Job("bulk", "first projects", "no dropout", 0, quick=True), tmp_path) is None
 
 
-def test_every_question_has_three_seeds_of_different_jobs():
-    assert settings.SEEDS >= 3
-    every = [
-        job
-        for each in QUESTIONS.values()
-        for s in range(each.n_seeds(settings.SEEDS))
-        for job in each.jobs(s, quick=False)
-    ]
+def test_the_first_method_of_every_question_has_five_seeds_of_different_jobs():
+    assert settings.SEEDS >= 5
+    every = [job for each in QUESTIONS.values() for s in range(settings.SEEDS) for job in each.jobs(s, quick=False)]
+    for each in QUESTIONS.values():
+        assert each.methods[0] in settings.OURS[each.name]
+        first = {(job.data, job.seed) for job in every if job.question == each.name and job.method == each.methods[0]}
+        assert len(first) == len(each.data) * settings.SEEDS
     assert len({str(job) for job in every}) == len(every)
     assert len({job.path(Path()) for job in every}) == len(every)
 

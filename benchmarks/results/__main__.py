@@ -32,14 +32,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two epochs and one seed, as a smoke test")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    seeds = {name: 1 if arguments.quick else each.n_seeds(arguments.seeds) for name, each in QUESTIONS.items()}
-    every = [
-        job
-        for s in range(max(seeds.values()))
-        for name, question in QUESTIONS.items()
-        if s < seeds[name]
-        for job in question.jobs(s, arguments.quick)
-    ]
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    every = [job for s in seeds for question in QUESTIONS.values() for job in question.jobs(s, arguments.quick)]
     chosen = [
         job
         for job in every

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from benchmarks.real import folder
-from benchmarks.results.settings import MAX_CELLS, MAX_GENES, epochs_for
+from benchmarks.results.settings import MAX_CELLS, MAX_GENES, length_of_ours
 from numpy.typing import NDArray
 
 import genevae as gv
@@ -56,7 +56,7 @@ def fitted(
     sample: Sample, recipe: str, question: str, setting: dict[str, Any], quick: bool, **options: Any
 ) -> gv.Trained:
     """Train one of our recipes on the training cells of a sample, and check that it used the same cells."""
-    settings = {"epochs": epochs_for(question, len(sample.split.train), quick), **setting}
+    settings = {**length_of_ours(question, len(sample.split.train), quick), **setting}
     fixed = {"seed": sample.seed, "device": "cpu", "progress": False}
     model = gv.fit(sample.adata, recipe=recipe, setting=settings, **fixed, **sample.how, **options)
     if not np.array_equal(np.flatnonzero(model.split == "training"), sample.split.train):

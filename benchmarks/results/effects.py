@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from benchmarks.real import folder
 from benchmarks.results.jobs import Job, Rows
-from benchmarks.results.settings import epochs_for
+from benchmarks.results.settings import length_of_ours
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
@@ -82,7 +82,7 @@ def _thin(adata: AnnData, label: Called, rng: np.random.Generator) -> Called:
 def _ours(adata: AnnData, job: Job) -> Mapping[str, Called]:
     model = gv.fit(
         adata, "nb", condition=["label"], control={"label": "a"}, context=["donor"], seed=job.seed, validation=0.0,
-        epochs=epochs_for(job.question, adata.n_obs, job.quick), device="cpu", progress=False,
+        setting=length_of_ours(job.question, adata.n_obs, job.quick), device="cpu", progress=False,
     )  # fmt: skip
     table = gv.effect(model, adata, field="label", by=(), interval=LEVEL, replicate="donor")
     table = table.set_index("gene").loc[list(adata.var_names)]

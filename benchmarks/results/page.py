@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from benchmarks.results.facts import PACKAGES
 from benchmarks.results.questions import QUESTIONS
-from benchmarks.results.settings import FEWEST_EPOCHS, MOST_EPOCHS, OURS, VISITS
+from benchmarks.results.settings import FEWEST_EPOCHS, MOST_EPOCHS, OURS, SEEDS_OF_OTHERS, VISITS
 from benchmarks.results.tables import table, table_of
 
 __all__ = ["verdict", "write"]
@@ -52,12 +52,13 @@ def introduction(results: Sequence[Mapping[str, Any]], n_jobs: int) -> list[str]
     made = (
         "Our recipes, other methods and baselines on real data, scored by `gv.evaluate` and its parts. `make results` "
         f"trains them and writes this page: {len(results)} of {n_jobs} jobs, seeds {', '.join(map(str, seeds))}, "
-        f"{hours * 30:.0f} minutes on two cores."
+        f"{hours * 60:.0f} minutes of the processor, half of that on two cores."
     )
     meaning = (
         "Scores are means over seeds ± half the width of a 95 % Student-t interval. The seed sets the split, the "
-        "initial weights and the noise. With three seeds the interval is wide: the t quantile is 4.3. Recipes use "
-        "their default settings unless stated otherwise. Missed targets are in **bold**."
+        "initial weights and the noise. The first recipe of a question has five seeds (t quantile 2.8), other methods "
+        f"have {SEEDS_OF_OTHERS} (12.7). Recipes use their default settings unless stated otherwise. Missed targets "
+        "are in **bold**."
     )
     lines = [made, "", meaning]
     if len(results) < n_jobs:
@@ -79,7 +80,7 @@ def made_with(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     epochs = (
         f"cells visited in training / training cells, between {FEWEST_EPOCHS} and {MOST_EPOCHS}, "
-        "the same for all methods. Cells visited"
+        "for other methods and in *Fit and calibration*; the defaults of our recipes elsewhere. Cells visited"
     )
     return [
         "## Reproducibility",
@@ -88,7 +89,7 @@ def made_with(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"* commit: {every['commit']}; {every['made']}",
         f"* machine: {every['machine']}; two processes of one thread each",
         f"* Python {every['python']}; {versions}",
-        f"* minutes on one core: {', '.join(f'{name} {minutes:.0f}' for name, minutes in by_question.items())}",
+        f"* minutes of the processor: {', '.join(f'{name} {minutes:.0f}' for name, minutes in by_question.items())}",
         f"* settings other than the defaults: {'; '.join(changed)}",
         f"* epochs: {epochs}: {', '.join(f'{question} {n:,}' for question, n in VISITS.items())}",
         "* data: `GENEVAE_DATA`, by default `../shared/data`",

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 from benchmarks.results.jobs import Job, Rows
-from benchmarks.results.settings import SEEDS_OF_OTHERS, SEEDS_OF_WHAT_IF, TRIED
+from benchmarks.results.settings import SEEDS_OF_OTHERS, TRIED
 from benchmarks.results.tables import shown, table, values_of
 
 import genevae as gv
@@ -73,8 +73,6 @@ class Question:
         Whether there is one table per score with a row per data set, rather than the reverse.
     digits
         After the decimal point.
-    seeds
-        Of each job, where not as many as those of other questions.
     deviation
         Whether tables show the standard deviation over seeds, rather than the interval of the mean.
     """
@@ -92,17 +90,12 @@ class Question:
     rows_of: Callable[[Job], Rows] | None = None
     by_data: bool = False
     digits: int = 3
-    seeds: int | None = None
     deviation: bool = False
 
-    def n_seeds(self, usual: int) -> int:
-        """Return the number of seeds, given that of other questions."""
-        return max(usual, self.seeds or (SEEDS_OF_WHAT_IF if self.rows_of is not None else 0))
-
     def jobs(self, seed: int, quick: bool) -> list[Job]:
-        """Return every method on every data set."""
-        others = self.methods[1:] if seed < SEEDS_OF_OTHERS or self.rows_of is None or self.seeds else ()
-        methods = (self.methods[0], *others, *TRIED.get(self.name, {}))
+        """Return every method on every data set; of later seeds the first method, one of our recipes, alone."""
+        others = (*self.methods[1:], *TRIED.get(self.name, {})) if seed < SEEDS_OF_OTHERS else ()
+        methods = (self.methods[0], *others)
         return [Job(self.name, data, method, seed, quick) for data in self.data for method in methods]
 
     def run(self, job: Job) -> Rows:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "SEEDS_OF_OTHERS", "SEEDS_OF_WHAT_IF",
-    "TRIED", "VISITS", "epochs_for",
+    "FEWEST_EPOCHS", "MAX_CELLS", "MAX_GENES", "MOST_EPOCHS", "OURS", "SEEDS", "SEEDS_OF_OTHERS", "TRIED", "VISITS",
+    "epochs_for", "length_of_ours",
 ]  # fmt: skip
 
-SEEDS = 3
-SEEDS_OF_WHAT_IF, SEEDS_OF_OTHERS = 5, 2
-"""Of the questions about other conditions: of our recipe, and of other methods."""
+SEEDS, SEEDS_OF_OTHERS = 5, 2
+"""Of the first method of a question, one of our recipes, and of its other methods."""
 MAX_GENES = 2000
 MAX_CELLS = 5_700
 """Of one data set, so that 4,000 are for training; larger data sets are subsampled."""
@@ -61,13 +60,13 @@ VISITS = {
     "unseen": 100_000,
     "bulk": 100_000,
 }
-"""Cells visited in one training, over all epochs: epochs = visits / training cells, within bounds."""
+"""Cells visited in one training of another method, over all epochs: epochs = visits / training cells, within bounds."""
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 200
 QUICK_EPOCHS = 2
 
 
 def epochs_for(question: str, n_train: int, quick: bool = False) -> int:
-    """Return the epochs of every method of a question.
+    """Return the epochs of other methods.
 
     >>> epochs_for("fit", 1200), epochs_for("fit", 10), epochs_for("fit", 1200, quick=True)
     (100, 200, 2)
@@ -75,3 +74,12 @@ def epochs_for(question: str, n_train: int, quick: bool = False) -> int:
     if quick:
         return QUICK_EPOCHS
     return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(VISITS[question] / n_train)))
+
+
+def length_of_ours(question: str, n_train: int, quick: bool = False) -> dict[str, int]:
+    """Return the epochs of our recipes as a setting: none, for their default; equal to others' where fits are compared.
+
+    >>> length_of_ours("fit", 1200), length_of_ours("types", 1200), length_of_ours("types", 1200, quick=True)
+    ({'epochs': 100}, {}, {'epochs': 2})
+    """
+    return {"epochs": epochs_for(question, n_train, quick)} if quick or question == "fit" else {}

@@ -12,7 +12,7 @@ from benchmarks.real import folder
 from benchmarks.results.data import fitted, sampled
 from benchmarks.results.jobs import Job, Rows, settings_of
 from benchmarks.results.methods import LAST, LatentArithmetic, scvi
-from benchmarks.results.settings import MAX_CELLS, MAX_GENES, epochs_for
+from benchmarks.results.settings import MAX_CELLS, MAX_GENES, length_of_ours
 from numpy.typing import NDArray
 
 import genevae as gv
@@ -197,7 +197,7 @@ def _with_genes(adata: AnnData, train_n: NDArray[np.bool_]) -> tuple[AnnData, An
 
 
 def _fit(train: AnnData, job: Job, recipe: str = "nb", **options: Any) -> gv.Trained:
-    setting = {"epochs": epochs_for(job.question, train.n_obs, job.quick), **settings_of(job)}
+    setting = {**length_of_ours(job.question, train.n_obs, job.quick), **settings_of(job)}
     return gv.fit(train, recipe, setting=setting, seed=job.seed, device="cpu", progress=False, **options)
 
 

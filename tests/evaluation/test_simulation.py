@@ -12,7 +12,7 @@ from genevae.errors import DataError
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.simulation import evaluate as simulation
 from genevae.evaluation.simulation import scores as simulation_scores
-from genevae.metrics.simulation import FOREST_AUC, MEMORISATION, TYPE_SLOPE
+from genevae.metrics.simulation import FOREST_AUC, MEMBERSHIP_AUROC, MEMORISATION, NEIGHBOUR_ACCURACY, TYPE_SLOPE
 from genevae.report.records import Lines, Points, scores_to_frame
 from genevae.runs.fit import fit
 
@@ -61,6 +61,8 @@ def test_training_cells_are_what_real_cells_are(table):
     real = table["training cells (good)"]
     assert abs(real[FOREST_AUC.name] - 0.5) < 0.12
     assert 0.85 < real[MEMORISATION.name] < 1.15
+    assert abs(real[NEIGHBOUR_ACCURACY.name] - 0.5) < 0.12
+    assert abs(real[MEMBERSHIP_AUROC.name] - 0.5) < 0.12
     assert real.filter(like="distance of").max() < 0.35
 
 
@@ -105,6 +107,7 @@ def test_copies_are_called_copies(context):
     alone = EvaluationContext({"good": good}, context.cells, Kind.COUNTS)
     section = simulation.evaluate(alone)
     assert {s.metric: s.value for s in section.scores if s.who == "good"}[MEMORISATION.name] < 0.7
+    assert {s.metric: s.value for s in section.scores if s.who == "good"}[MEMBERSHIP_AUROC.name] > 0.6
     assert any("copies" in verdict.text and verdict.tone == "bad" for verdict in section.verdicts)
 
 

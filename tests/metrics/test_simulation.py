@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import pairwise_distances
 
 from genevae.metrics import simulation
+from genevae.metrics.neighbourhoods import nearest_cells
 from genevae.metrics.response import log_normalised
 
 RNG = np.random.default_rng(0)
@@ -86,3 +87,23 @@ def test_copies_are_found_out_and_new_cells_are_not():
     assert 0.8 < simulation.memorisation(made, held_out, train) < 1.25
     expected = np.median(pairwise_distances(made, train).min(1)) / np.median(pairwise_distances(held_out, train).min(1))
     assert simulation.memorisation(made, held_out, train) == pytest.approx(expected)
+
+
+def test_one_nearest_neighbour_leaves_the_cell_itself_out():
+    real, made = RNG.normal(size=(2, 60, 3))
+    source = np.repeat([0, 1], 60)
+    accuracy = simulation.neighbour_accuracy(nearest_cells(np.concatenate([real, made]), 5), source)
+    distances = pairwise_distances(np.concatenate([real, made]))
+    np.fill_diagonal(distances, np.inf)
+    assert accuracy == pytest.approx((source[distances.argmin(1)] == source).mean())
+    assert simulation.neighbour_accuracy(nearest_cells(np.concatenate([real, real + 100]), 5), source) == 1
+    assert simulation.neighbour_accuracy(nearest_cells(np.concatenate([real, real]), 5), source) == 0
+
+
+def test_copies_give_training_cells_away_and_new_cells_do_not():
+    train, held_out, made = (RNG.normal(size=(200, 4)) for _ in range(3))
+    assert simulation.membership_auroc(train, held_out, train) == 1
+    auroc = simulation.membership_auroc(made, held_out, train)
+    nearest_train, nearest_out = (pairwise_distances(each, made).min(1) for each in (train, held_out))
+    assert auroc == pytest.approx((nearest_train[:, None] < nearest_out).mean())
+    assert abs(auroc - 0.5) < 0.1

@@ -14,17 +14,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from genevae.metrics.distances import nearest_distances
 from genevae.metrics.metric import Metric
+from genevae.metrics.neighbourhoods import Near
 from genevae.metrics.response import pearson
 
 __all__ = [
-    "FOREST_AUC", "MEMORISATION", "PROPERTY_DISTANCES", "TYPE_CORRELATION", "TYPE_SLOPE", "Line", "fold_changes",
-    "ks_distance", "line", "memorisation", "properties", "two_sample_auc",
+    "FOREST_AUC", "MEMBERSHIP_AUROC", "MEMORISATION", "NEIGHBOUR_ACCURACY", "PROPERTY_DISTANCES", "TYPE_CORRELATION",
+    "TYPE_SLOPE", "Line", "fold_changes", "ks_distance", "line", "membership_auroc", "memorisation",
+    "neighbour_accuracy", "properties", "two_sample_auc",
 ]  # fmt: skip
 
 FOREST_AUC = Metric(
     "AUC of a random forest, simulated against real", "closer", 0.5,
     "How well a random forest distinguishes simulated from real cells; 0.5 is chance.",
     "Lopez-Paz and Oquab, ICLR (2017)",
+)  # fmt: skip
+NEIGHBOUR_ACCURACY = Metric(
+    "accuracy of the nearest neighbour, simulated against real", "closer", 0.5,
+    "How often the nearest other cell is of the same source, simulated or real; 0.5 where they mix, 0 for copies.",
+    "Lopez-Paz and Oquab, ICLR (2017)",
+)  # fmt: skip
+MEMBERSHIP_AUROC = Metric(
+    "AUROC of membership in the training cells", "closer", 0.5,
+    "How well the distance to the nearest simulated cell tells training cells from other real ones; 0.5 is private.",
+    "Chen, Yu, Zhang and Fritz, CCS (2020)",
 )  # fmt: skip
 MEMORISATION = Metric(
     "distance to training cells, over that of real cells", "closer", 1,
@@ -158,6 +170,50 @@ def two_sample_auc(
     forest = RandomForestClassifier(n_trees, random_state=seed, min_samples_leaf=2, n_jobs=1)
     folds = StratifiedKFold(min(n_folds, int(np.bincount(y).min())), shuffle=True, random_state=seed)
     return float(roc_auc_score(y, cross_val_predict(forest, x, y, cv=folds, method="predict_proba")[:, 1]))
+
+
+def neighbour_accuracy(near: Near, source_n: ArrayLike) -> float:
+    """Return the share of cells whose nearest other cell has their own source: 1-NN, leaving one out.
+
+    About 0.5 for two equally large samples of one distribution, one where they lie apart, zero where each cell of one
+    source is a copy of a cell of the other.
+
+    Parameters
+    ----------
+    near
+        The nearest cells of each, two or more.
+    source_n
+        The source of each cell, such as real and simulated.
+
+    References
+    ----------
+    Lopez-Paz and Oquab, ICLR (2017), "Revisiting classifier two-sample tests".
+    """
+    source: Any = np.asarray(source_n)
+    first_n = near.is_other_nj.argmax(1)
+    return float((source[near.index_nj[np.arange(len(source)), first_n]] == source).mean())
+
+
+def membership_auroc(made_nk: ArrayLike, held_out_nk: ArrayLike, train_nk: ArrayLike) -> float:
+    """Return how well nearness to made cells tells training cells from held-out ones: the area under the ROC curve.
+
+    The probability that a training cell is nearer to its nearest made cell than a held-out cell is to its own; ties
+    count a half. 0.5 where made cells give nothing away, 1 for copies of all training cells.
+
+    Parameters
+    ----------
+    made_nk, held_out_nk, train_nk
+        Cells in the same space, such as principal components.
+
+    References
+    ----------
+    Chen, Yu, Zhang and Fritz, CCS (2020), "GAN-Leaks".
+    """
+    from sklearn.metrics import roc_auc_score
+
+    groups = [nearest_distances(each, made_nk) for each in (held_out_nk, train_nk)]
+    is_member = np.repeat([0, 1], [len(each) for each in groups])
+    return float(roc_auc_score(is_member, -np.concatenate(groups)))
 
 
 def fold_changes(values_ng: ArrayLike, type_n: ArrayLike, least: int = 1) -> dict[str, NDArray[np.float64]]:

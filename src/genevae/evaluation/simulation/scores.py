@@ -16,7 +16,9 @@ from genevae.metrics.neighbourhoods import SIMULATED_MIXING, lisi_n, nearest_cel
 from genevae.metrics.principal import Principal
 from genevae.metrics.simulation import (
     FOREST_AUC,
+    MEMBERSHIP_AUROC,
     MEMORISATION,
+    NEIGHBOUR_ACCURACY,
     PROPERTY_DISTANCES,
     TYPE_CORRELATION,
     TYPE_SLOPE,
@@ -24,7 +26,9 @@ from genevae.metrics.simulation import (
     fold_changes,
     ks_distance,
     line,
+    membership_auroc,
     memorisation,
+    neighbour_accuracy,
     properties,
     two_sample_auc,
 )
@@ -111,9 +115,11 @@ class Simulated:
         near = nearest_cells(np.concatenate([real, made]), N_NEAR)
         found = {
             FOREST_AUC: two_sample_auc(self.to.real_ng, self.x_ng, self.to.seed, N_TREES),
+            NEIGHBOUR_ACCURACY: neighbour_accuracy(near, source),
             SIMULATED_MIXING: float(lisi_n(near, source).mean()),
             SIMULATED_MMD: mmd(real, made, median_distance(real)),
             MEMORISATION: memorisation(made, real, self.to.training_nk),
+            MEMBERSHIP_AUROC: membership_auroc(made, real, self.to.training_nk),
         }
         if self.to.type_n is not None:
             fit = line(*(fold_changes(x, self.to.type_n, MIN_OF_TYPE) for x in (self.to.real_ng, self.x_ng)))
