@@ -21,6 +21,7 @@ from genevae.cells import Cells, Condition, ExpressionRows
 
 torch.set_num_threads(1)  # the models here are tiny, and threads that wait for each other only slow a busy machine
 os.environ.setdefault("GENEVAE_TRUST_FILES", "1")  # one process less for every file; tests of damage take this back
+os.environ.setdefault("TRITON_INTERPRET", "1")  # where there is no GPU
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("suite")
 

@@ -11,6 +11,7 @@ from genevae.cells import ExpressionRows
 from genevae.distributions import NegativeBinomial, Poisson, ZeroInflated, fused
 from genevae.distributions.deferred import Gathered, SoftmaxMean
 from genevae.distributions.fused import softmax_log_prob_n
+from genevae.kernels.compile import load_triton
 
 N, G, C = 19, 67, 3
 TOLERANCE = 1e-5
@@ -82,20 +83,25 @@ def largest_error(found: Tensor, expected: Tensor, scale: Tensor) -> float:
     return float(((found.double() - expected).abs() / scale).max())
 
 
+def check(example: Example, weight: Tensor) -> None:
+    """Compare values and all gradients in float32 with those of the plain form in float64."""
+    found = example.values_and_gradients(torch.float32, weight)
+    expected = example.values_and_gradients(torch.float64, weight)
+    assert found.keys() == expected.keys()
+    for name, oracle in expected.items():
+        scale = oracle.abs() if name in ("value", "size") else oracle.abs().amax(-1, keepdim=True)
+        if (name, example.kind) == ("logits", "poisson"):  # without counts it vanishes: Σ_g μ_g is the size
+            scale = scale.maximum((weight * example.parameters["size"][:, 0]).abs().unsqueeze(-1) / 10)
+        assert largest_error(found[name], oracle, scale.clamp(min=1e-30)) < TOLERANCE, name
+
+
 @pytest.mark.parametrize("extreme", [False, True], ids=["usual", "extreme"])
 @pytest.mark.parametrize("lead", LEAD.values(), ids=LEAD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_are_those_of_the_plain_form(kind, lead, extreme):
     example = Example(kind, lead, extreme)
     for weight in (example.weight, torch.full_like(example.weight, -1 / example.weight.numel())):
-        found = example.values_and_gradients(torch.float32, weight)
-        expected = example.values_and_gradients(torch.float64, weight)
-        assert found.keys() == expected.keys()
-        for name, oracle in expected.items():
-            scale = oracle.abs() if name in ("value", "size") else oracle.abs().amax(-1, keepdim=True)
-            if (name, kind) == ("logits", "poisson"):  # without counts it vanishes: Σ_g μ_g is the size
-                scale = scale.maximum((weight * example.parameters["size"][:, 0]).abs().unsqueeze(-1) / 10)
-            assert largest_error(found[name], oracle, scale.clamp(min=1e-30)) < TOLERANCE, name
+        check(example, weight)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,3 +163,50 @@ def test_what_is_not_a_number_gives_no_number(name):
     value_n = example.log_prob_n(torch.float32, example.parameters)
     assert value_n[3].isnan()
     assert value_n.isfinite().any() == (name != "bias")
+
+
+# The same in Triton, in its interpreter on the CPU.
+
+
+@pytest.fixture
+def triton(monkeypatch):
+    """Let tensors on the CPU pass for tensors on a GPU; NumPy, which interprets, warns of numbers that are not used."""
+    pytest.importorskip("triton", reason="Triton is not installed: likelihoods for GPUs are not checked")
+    monkeypatch.setattr(fused, "fits", lambda *_: False)
+    monkeypatch.setattr(fused, "_on_gpu", lambda *tensors: all(x.dtype is torch.float32 for x in tensors))
+    fused._works_on.cache_clear()
+    with np.errstate(all="ignore"):
+        yield load_triton("triton_counts")
+    fused._works_on.cache_clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("triton")
+def test_triton_gives_the_values_and_gradients_of_the_plain_form(kind):
+    example = Example(kind, (), extreme=True)
+    check(example, example.weight)
+
+
+def test_triton_takes_rows_longer_than_a_block(triton, monkeypatch):
+    monkeypatch.setattr(triton, "GENES", 64)
+    monkeypatch.setattr(triton, "ENTRIES", 16)
+    example = Example("zinb-category", (2,), extreme=False)
+    check(example, example.weight)
+
+
+def test_triton_is_not_used_on_a_device_where_it_fails_or_is_wrong(triton, monkeypatch, caplog):
+    device, right = torch.device("cpu"), triton.log_prob
+    assert fused._works_on(device)
+
+    def wrong(*arguments):
+        logp_m, *gradients = right(*arguments)
+        return logp_m + 1, *gradients
+
+    def failing(*_):
+        raise RuntimeError("no such instruction")
+
+    for broken, said in ((wrong, "wrong by 1"), (failing, "no such instruction")):
+        fused._works_on.cache_clear()
+        monkeypatch.setattr(triton, "log_prob", broken)
+        assert not fused._works_on(device)
+        assert said in caplog.text

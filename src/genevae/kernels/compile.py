@@ -10,7 +10,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any, TypeVar
 
-__all__ = ["compiled", "exact", "in_parts", "inlined", "load"]
+__all__ = ["compiled", "exact", "in_parts", "inlined", "load", "load_triton"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,6 +26,16 @@ def load(name: str) -> Any:
     except ImportError:
         return None
     return None if numba.config.DISABLE_JIT else import_module(f"genevae.kernels.{name}")
+
+
+@cache
+def load_triton(name: str) -> Any:
+    """Return a module of this folder that is written in Triton, or None where Triton is missing."""
+    try:
+        import_module("triton")
+    except ImportError:
+        return None
+    return import_module(f"genevae.kernels.{name}")
 
 
 def compiled(function: Function) -> Function:

@@ -35,7 +35,7 @@ NEIGHBOUR_ACCURACY = Metric(
 )  # fmt: skip
 MEMBERSHIP_AUROC = Metric(
     "AUROC of membership in the training cells", "closer", 0.5,
-    "How well the distance to the nearest simulated cell tells training cells from other real ones; 0.5 is private.",
+    "How well nearness to simulated cells separates training cells from other real ones; 0.5 is chance.",
     "Chen, Yu, Zhang and Fritz, CCS (2020)",
 )  # fmt: skip
 MEMORISATION = Metric(
@@ -195,7 +195,7 @@ def neighbour_accuracy(near: Near, source_n: ArrayLike) -> float:
 
 
 def membership_auroc(made_nk: ArrayLike, held_out_nk: ArrayLike, train_nk: ArrayLike) -> float:
-    """Return how well nearness to made cells tells training cells from held-out ones: the area under the ROC curve.
+    """Return how well nearness to made cells separates training cells from held-out ones: the area under the ROC curve.
 
     The probability that a training cell is nearer to its nearest made cell than a held-out cell is to its own; ties
     count a half. 0.5 where made cells give nothing away, 1 for copies of all training cells.
