@@ -22,7 +22,7 @@ def test_every_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SHORT)
 
 
-LONG = {"bulk", "integrate_batches", "simulate"}
+LONG = {"bulk", "embed_and_cluster", "integrate_batches", "simulate"}
 """Examples whose tasks other stories run too."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def test_the_counts_are_integers_and_come_back_exactly() -> None:
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "out"
+    short = functools.partial(gv.fit, epochs=3)
     with pytest.MonkeyPatch.context() as patch:  # UMAP is compiled for a quarter of a minute
         patch.setattr("genevae.evaluation.latent.evaluate.has_umap", lambda: False)
+        patch.setattr(gv, "fit", short)
         main(["demo", "--out", str(folder)])
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,9 +148,8 @@ def test_help_describes_every_option(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     main([command, "--help"])
-    lines = [
-        line.strip("│* ") for line in capsys.readouterr().out.splitlines() if line.startswith("│") and "--" in line
-    ]
+    starts = [line for line in capsys.readouterr().out.splitlines() if re.match(r"│ (\* |  )? ?\S", line)]
+    lines = [line.strip("│* ") for line in starts if "--" in line]
     options = [line.split("  ", 1) for line in lines]
     assert options
     for row in options:

@@ -100,7 +100,9 @@ def test_b_bulk_as_genes_by_samples_with_a_table_of_samples(tmp_path: Path) -> N
     assert ad.read_h5ad(tmp_path / "genes.h5ad").n_obs == N_GENES
 
 
-@pytest.mark.parametrize("recipe", ["nb", "zinb", "gaussian"])
+@pytest.mark.parametrize(
+    "recipe", ["nb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zinb", "gaussian"))]
+)
 def test_c_counts_of_cells_by_genes_with_doses(recipe: str, tmp_path: Path) -> None:
     counts, rows = simulate()
     with (tmp_path / "counts.csv").open("w", newline="") as file:

@@ -13,6 +13,7 @@ from genevae.data.value_kind import Kind
 from genevae.errors import DataError, GeneError
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.latent import evaluate as latent
+from genevae.plotting import projections
 from genevae.report.records import Bars, Map, Section, scores_to_frame
 
 pytestmark = pytest.mark.usefixtures("quick_maps")
@@ -94,6 +95,17 @@ def test_runs_of_other_genes_and_dimensions_stand_side_by_side(cells, nb):
     told = {s.who for s in found.scores if s.metric == "silhouette" and s.of == "type"}
     assert told == {"nb", "small", "PCA (3 dimensions)", "PCA (4 dimensions)", "labels at random"}
     assert {s.of for s in found.scores if s.metric == "leakage"} == {"type", "drug", "lane"}
+
+
+def test_maps_are_computed_when_a_page_asks_for_them(cells, nb, monkeypatch):
+    asked = []
+    for name in projections.MAPS:
+        monkeypatch.setitem(projections.MAPS, name, lambda z, seed, name=name: asked.append(name) or z[:, :2])
+    found = latent.evaluate(EvaluationContext({"nb": nb}, cells, Kind.COUNTS, fields=["type"]))
+    (drawn,) = [chart for chart in found.charts if isinstance(chart, Map)]
+    assert not asked
+    assert drawn.spaces["t-SNE"] is drawn.spaces["t-SNE"]
+    assert asked == ["tsne"]
 
 
 def test_new_cells_are_judged_and_baselines_learn_from_them(nb, make_adata):

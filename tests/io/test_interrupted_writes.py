@@ -80,7 +80,7 @@ def killed(name: str, tmp_path, n_kills: int) -> int:
 
 
 def test_a_writer_that_is_killed_leaves_the_old_or_the_new(tmp_path):
-    killed("blocks", tmp_path, 4)
+    killed("blocks", tmp_path, 2)
 
 
 @pytest.mark.slow

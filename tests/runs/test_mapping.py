@@ -41,7 +41,7 @@ def query(cells):
     return cells[(cells.obs["lane"] == "l3").to_numpy()].copy()
 
 
-@pytest.fixture(scope="module", params=["nb", "adversarial"])
+@pytest.fixture(scope="module", params=["nb", pytest.param("adversarial", marks=pytest.mark.slow)])
 def reference(request, cells):
     """Return a model of two lanes; of one recipe, categories may be unknown and the latent is corrected."""
     setting = {"category_dropout": 0.1} if request.param == "adversarial" else {"dispersion": "gene-category"}

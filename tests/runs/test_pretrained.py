@@ -106,7 +106,7 @@ def write_profiles(path: Path, seed: int = 0) -> None:
                 out.writerow([f"s{d}_{i}", f"donor {d}", kind, *map(str, x)])
 
 
-@pytest.mark.parametrize("posterior", ["frozen", "joint"])
+@pytest.mark.parametrize("posterior", ["frozen", pytest.param("joint", marks=pytest.mark.slow)])
 def test_pseudobulk_and_cell_types_find_each_other_through_two_projections(posterior, tmp_path, capsys):
     table, first, second, out = (tmp_path / name for name in ("profiles.csv", "vae", "pairs", "latent.h5ad"))
     write_profiles(table)

@@ -55,7 +55,7 @@ def test_losses_of_half_precision_are_close_and_float32(name, kind, schema, make
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_fit_in_half_precision_comes_to_the_same_loss(kind, make_adata):
     words = {**SMALL, "condition": ["type"], "epochs": 15, "learning_rate": 0.01}
     whole = fit(make_adata(), **words).history

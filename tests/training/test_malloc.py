@@ -28,6 +28,7 @@ with {context}:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(malloc._glibc() is None, reason="the C library is not glibc")
 def test_large_blocks_are_mapped_once():
     def faults(context: str) -> int:

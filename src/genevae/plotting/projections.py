@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from genevae.metrics.principal import Principal
 from genevae.metrics.sampling import subsample
 
-__all__ = ["MAPS", "TITLES", "has_umap", "project_2d"]
+__all__ = ["MAPS", "TITLES", "Projections", "has_umap", "project_2d"]
 
 _Points = NDArray[np.float32]
 N_NEAREST = 3
@@ -84,3 +84,36 @@ def _umap(z: NDArray[Any], seed: int, n: int = 2) -> NDArray[Any]:
 
 MAPS: dict[str, Callable[..., NDArray[Any]]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
 TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+class Projections(Mapping[str, _Points]):
+    """Coordinates of points by title of the map, each computed when it is first asked for.
+
+    UMAP and t-SNE take longer than all scores of a report, and only its page needs them.
+
+    Parameters
+    ----------
+    z_nk, seed, at_most
+        As for :func:`project_2d`.
+    maps
+        Some of :data:`MAPS`.
+    """
+
+    def __init__(self, z_nk: NDArray[Any], seed: int, at_most: int | None, maps: list[str]) -> None:
+        self._points = z_nk, seed, at_most
+        self._names = {TITLES[name]: name for name in maps}
+        self._computed: dict[str, _Points] = {}
+
+    def __getitem__(self, title: str) -> _Points:
+        """Return coordinates of all points in two dimensions."""
+        if title not in self._computed:
+            self._computed[title] = project_2d(self._names[title], *self._points)
+        return self._computed[title]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the titles."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of maps."""
+        return len(self._names)

@@ -22,7 +22,7 @@ from genevae.metrics.latent import (
     shown_fields,
 )
 from genevae.metrics.sampling import subsample
-from genevae.plotting.projections import MAPS, TITLES, has_umap, project_2d
+from genevae.plotting.projections import MAPS, Projections, has_umap
 from genevae.report.records import Bars, Map, Score, Section, Verdict
 
 __all__ = ["evaluate", "unavailable_reason"]
@@ -84,7 +84,7 @@ def _maps(embeddings: Embeddings) -> Iterator[Map]:
     obs = embeddings.context.cells.obs.iloc[rows]
     maps = [each for each in reversed(MAPS) if each != "umap" or has_umap()]
     for name, z in embeddings.latents.items():
-        spaces = {TITLES[each]: project_2d(each, z[shown], embeddings.context.seed, N_PROJECTED) for each in maps}
+        spaces = Projections(z[shown], embeddings.context.seed, N_PROJECTED, maps)
         part = embeddings.context.part_n(name).to_numpy(dtype=object)[rows]
         yield Map(
             title=f"Cells in the latent of {name}",
