@@ -79,7 +79,7 @@ def slurm(
     submit
         Submit it to the queue.
     """
-    command, each = _with_its_own(command, each)
+    command, each = _with_each(command, each)
     arguments, files = _checked(command, each)
     job = Job(
         name=script.stem if script else f"genevae-{command[0]}",
@@ -133,7 +133,7 @@ def _checked(command: Sequence[str], each: Sequence[str]) -> tuple[list[str], li
     return arguments, files
 
 
-def _with_its_own(command: Sequence[str], each: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
+def _with_each(command: Sequence[str], each: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
     """Return --each to a command that has this option itself, as a sweep has, unless it has kept its own."""
     if command[:1] != ("sweep",) or any(word.split("=")[0] == "--each" for word in command):
         return tuple(command), each
