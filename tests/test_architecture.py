@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "session": {"errors"},
     "progress": {"session"},
     "peers": {"errors"},
-    "calls": {"errors", "peers", "io"},
+    "calls": {"errors", "peers", "session", "io"},
     "io": BASE,
     "download": {"errors", "io", "progress"},
     "preprocessing": {*CALLS, "io", "data"},
@@ -42,7 +42,7 @@ LAYERS: dict[str, set[str]] = {
         "plotting",
     },
     "tasks": {*CALLS, "io", "data", "distributions", "nn", "models", "metrics", "labelling", "responses"},
-    "metrics": {"errors"},
+    "metrics": {"errors", "peers"},
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import anndata as ad
@@ -12,7 +13,7 @@ import pytest
 import genevae as gv
 from genevae.cli.spelling import respelled, with_our_options
 from genevae.errors import CategoryError, DataError, GenevaeError, GenevaeWarning, RecipeError
-from genevae.peers import CONVERTED, METHOD_ALIASES, OPTIONS, RENAMED, translated
+from genevae.peers import COMPOSED, CONVERTED, METHOD_ALIASES, NAMESPACES, OPTIONS, RENAMED, translated
 
 QUICK = {"epochs": 1, "progress": False}
 
@@ -89,7 +90,6 @@ def test_converted_values():
     [
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"transform_batch": "a"}, "no option 'transform_batch'"),
-        ({"batch": ["site", "kind"]}, "batch is one obs column"),
         ({"genes": "chosn"}, "chosn"),
         ({"control": "ctrl", "condition": ["kind", "drug"]}, "must be fields with their values"),
         ({"metadata": "table.csv"}, "says how a file is read"),
@@ -107,6 +107,9 @@ def test_a_text_is_one_name_and_a_value_of_the_only_condition(adata):
     assert model.schema.genes == tuple(f"g{i}" for i in range(8))
     assert model.recipe.settings()["hidden"] == (8,)
     assert gv.fit(adata, labels="kind", batch=["site"], **QUICK).schema.fields == ("kind", "site")
+    with pytest.warns(GenevaeWarning, match="batch is one obs column, site: kind are given to the model as conditions"):
+        both = gv.fit(adata, batch=["site", "kind"], **QUICK)
+    assert (both.schema.batch, both.schema.fields) == ("site", ("kind", "site"))
     moved = model.counterfactual(adata, "stim")
     assert (moved.obs["drug"] == "stim").all()
     with pytest.raises(CategoryError, match="Did you mean 'stim'"):
@@ -117,8 +120,8 @@ def test_swapped_and_missing_arguments_say_what_is_expected(shared, tmp_path):
     model, adata = shared
     with pytest.raises(DataError, match=r"genevae\.embed\(model, data\)\. This is AnnData of shape \(60, 12\)"):
         gv.embed(adata)
-    with pytest.raises(DataError, match="missing a required argument: 'data'"):
-        gv.embed(model)
+    with pytest.raises(DataError, match=r"takes a trained model first.*genevae\.generate\(model\)"):
+        gv.generate(n=3)
     with pytest.raises(RecipeError, match="fit takes the data first"):
         gv.fit("nb", adata)
     with pytest.raises(DataError, match="evaluate takes models and then the data"):
@@ -168,12 +171,100 @@ def test_functions_of_other_packages_are_ours_or_answered(shared):
         assert model.impute(adata).shape == (60, 12)
     with pytest.raises(AttributeError, match=r"Here it is genevae\.fit"):
         _ = gv.SCVI
-    with pytest.raises(AttributeError, match=r"Here it is model\.evaluate"):
-        _ = model.get_elbo
+    with pytest.raises(AttributeError, match=r"Here it is model\.map_query"):
+        _ = gv.Trained.load_query_data
     with pytest.raises(AttributeError, match="Did you mean 'embed'"):
         _ = model.embedd
     for ours in METHOD_ALIASES.values():
         assert hasattr(gv.Trained, ours)
+
+
+@pytest.mark.filterwarnings("ignore::genevae.GenevaeWarning")
+def test_functions_that_are_made_of_ours_are_ours(shared, tmp_path):
+    model, adata = shared
+    label_n = gv.classify(model, adata, "kind")
+    assert list(model.predict(adata, "kind")) == list(label_n["label"])
+    soft = model.predict(adata, field="kind", soft=True)
+    assert (soft[["B", "T"]].to_numpy() == label_n[["probability B", "probability T"]].to_numpy()).all()
+    stimulated = gv.counterfactual(model, adata, {"drug": "stim"})
+    for predicted in (gv.predict(model, adata, condition="stim"), model.predict(adata, drug="stim")):
+        assert np.array_equal(predicted.X, stimulated.X)
+    effects = gv.effect(model, adata, "stim", "ctrl")
+    assert gv.contrasts(model, adata, [("stim", "ctrl")]).equals(effects)
+    assert len(gv.top_genes(model, adata, "stim", n=3, control="ctrl")) == 3
+    named = gv.differential_expression(model, adata, "drug", group1="stim", group2="ctrl")
+    assert gv.de(model, adata, "stim", "ctrl").equals(named)
+    assert model.get_elbo(adata) <= model.get_marginal_ll(adata) < 0
+    assert 0 < model.get_reconstruction_error(adata)["reconstruction_loss"] < -model.get_elbo(adata)
+    draws = np.stack([model.posterior_predictive_sample(adata, seed=s) for s in range(30)])
+    assert np.allclose(draws.mean(), model.denoise(adata).X.mean(), rtol=0.1)
+    assert np.array_equal(gv.integrate(model, adata).obsm["X_genevae"], model.embed(adata).obsm["X_genevae"])
+    assert list(gv.transfer_labels(model, adata, labels="kind")["label"]) == list(label_n["label"])
+    assert model.summary() == repr(model)
+    assert np.array_equal(model.history["elbo_train"], model.history["train_loss"])
+    assert gv.metrics.silhouette([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1]) > 0.9
+    table = pd.DataFrame(adata.X, index=adata.obs_names, columns=adata.var_names)
+    table.to_csv(tmp_path / "counts.csv"), adata.obs.to_csv(tmp_path / "cells.csv")
+    assert list(gv.read_csv(tmp_path / "counts.csv", tmp_path / "cells.csv").obs["kind"]) == list(adata.obs["kind"])
+    for one in COMPOSED.keys() - {"from_csv", "read_csv"}:
+        assert callable(getattr(model, one))
+
+
+def test_one_batch_of_expression_is_what_the_model_expects_there(adata):
+    model = gv.fit(adata, batch="site", **QUICK)
+    with pytest.warns(GenevaeWarning):
+        here = model.get_normalized_expression(adata, transform_batch="x")
+    assert here.equals(model.counterfactual(adata, {"site": "x"}, answer="model").to_df("mean"))
+    with pytest.warns(GenevaeWarning):
+        assert gv.correct(model, adata).to_df().equals(model.denoise(adata, average_batches=True).to_df())
+
+
+def test_namespaces_of_scanpy_add_to_the_data(shared):
+    model, adata = shared
+    mine = adata.copy()
+    with pytest.warns(GenevaeWarning, match="takes the model first"):
+        gv.tl.embed(mine, model)
+    assert np.array_equal(mine.obsm["X_genevae"], model.embed(adata).obsm["X_genevae"])
+    gv.pp.highly_variable_genes(mine, n_genes=4)
+    assert list(mine.var_names[mine.var["highly_variable"]]) == gv.highly_variable(adata, 4)
+    assert gv.pp.pseudobulk(mine, by="drug").n_obs == 2
+    with pytest.raises(AttributeError, match=r"scanpy has it: scanpy\.pp\.normalize_total"):
+        gv.pp.normalize_total(mine)
+    for namespace in NAMESPACES.values():
+        assert all(callable(getattr(namespace, name)) for name in dir(namespace))
+
+
+def test_the_data_of_training_are_taken_while_they_are_there(adata):
+    mine = adata.copy()
+    model = gv.fit(mine, condition="drug", **QUICK)
+    with pytest.warns(GenevaeWarning, match="the AnnData that the model was trained on"):
+        z_nk = model.get_latent_representation()
+    assert np.array_equal(z_nk, model.embed(mine).obsm["X_genevae"])
+    with pytest.warns(GenevaeWarning, match="the AnnData that the model was trained on"):
+        assert model.effect("stim", "ctrl").equals(model.effect(mine, "stim", "ctrl"))
+    del mine
+    gc.collect()
+    with pytest.raises(DataError, match=r"give the cells too, as in genevae\.embed"):
+        model.embed()
+
+
+def test_the_seed_of_the_session_is_that_of_functions_without_one(shared, monkeypatch):
+    model, _ = shared
+    monkeypatch.setattr(gv.settings, "seed", 3)
+    of_session, given = gv.generate(model, 5), gv.generate(model, 5, seed=0)
+    monkeypatch.setattr(gv.settings, "seed", None)
+    assert np.array_equal(of_session.X, gv.generate(model, 5, seed=3).X)
+    assert np.array_equal(given.X, gv.generate(model, 5).X)
+
+
+@pytest.mark.filterwarnings("ignore::genevae.GenevaeWarning")
+def test_a_report_may_be_a_page_alone(shared, tmp_path):
+    model, adata = shared
+    options = {"sections": "fit", "cells": 60, "progress": False}
+    found = gv.report(model, adata, tmp_path / "page.html", batch_key="site", **options)
+    assert found.scores.equals(gv.evaluate(model, adata, report=tmp_path / "other.html", **options).scores)
+    for name in ("page.html", "other.html"):
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_model_fits_on_a_screen(shared, tmp_path):
@@ -298,12 +389,13 @@ def test_metrics_have_public_names():
     assert gv.metrics.accuracy(["a", "b"], ["a", "a"]) == 0.5
     assert all(callable(getattr(gv.metrics, name)) for name in gv.metrics.__all__)
     with pytest.raises(AttributeError, match="Did you mean 'silhouette_n'"):
-        _ = gv.metrics.silhouette
+        _ = gv.metrics.silhouett
 
 
 def test_a_model_says_that_it_keeps_no_cells(shared, tmp_path):
+    shared[0].save(tmp_path / "run")
     with pytest.raises(DataError, match="give the cells"):
-        shared[0].get_latent_representation()
+        gv.load(tmp_path / "run").get_latent_representation()
     shared[1].write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(GenevaeError, match="takes the run first, and then the data"):
         gv.embed(tmp_path / "cells.h5ad", shared[1])

@@ -128,10 +128,16 @@ def __getattr__(name: str) -> Any:
 
         return version("genevae")
     if name not in _HOMES:
-        from genevae.peers import ALIASES, alias, peer_name
+        from genevae.peers import ALIASES, NAMESPACES, alias, composed, peer_name
 
+        if name in NAMESPACES:
+            return NAMESPACES[name]
+        if name == "report":
+            return importlib.import_module("genevae.report")
         if (ours := alias(name, ALIASES, "genevae")) is not None:
             return __getattr__(ours)
+        if (function := composed(name, "genevae")) is not None:
+            return function
         hint = "" if name.startswith("_") else f" {peer_name(name, _HOMES, 'genevae')}"
         raise AttributeError(f"module 'genevae' has no attribute '{name}'.{hint}")
     home = importlib.import_module(_HOMES[name])

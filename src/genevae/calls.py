@@ -11,7 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from genevae.errors import DataError, shorten
 from genevae.io.read_options import ReadOptions
+from genevae.peers import READING as READING_OF_PEERS
 from genevae.peers import translated
+from genevae.session import settings
 
 __all__ = ["public"]
 
@@ -35,8 +37,12 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
         reading = {}
         if not passes_on:
             reading = {name: given.pop(name) for name in list(given) if name in READING and name not in known}
+            tables = [name for name in given if name in READING_OF_PEERS and isinstance(given[name], str | Path)]
+            reading |= {READING_OF_PEERS[name]: given.pop(name) for name in tables if name not in known}
         given = given if passes_on else translated(given, known)
         positional: list[Any] = list(arguments)
+        if settings.seed is not None and "seed" in known[len(positional) :]:
+            given.setdefault("seed", settings.seed)
         if reading and "data" in known:
             at = known.index("data")
             if at < len(positional):

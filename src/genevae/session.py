@@ -11,7 +11,6 @@ LOGGER = logging.getLogger("genevae")
 """Where progress goes without a terminal or a notebook, at the level INFO."""
 
 _ELSEWHERE = {
-    "seed": "every function has its own: genevae.fit(adata, seed=1)",
     "batch_size": "every function has its own: genevae.fit(adata, batch_size=256)",
     "n_threads": "num_threads",
     "n_jobs": "num_threads",
@@ -27,10 +26,16 @@ class Settings:
     ----------
     progress
         Whether the progress of long work is shown: a bar on a terminal and in a notebook, else one line a minute.
+    seed
+        The seed of every function that is given none; by default each has its own, 0.
     """
+
+    progress: bool
+    seed: int | None
 
     def __init__(self) -> None:
         object.__setattr__(self, "progress", True)
+        object.__setattr__(self, "seed", None)
 
     @property
     def verbosity(self) -> str:
@@ -55,7 +60,7 @@ class Settings:
         torch.set_num_threads(number)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not hasattr(type(self), name) and name != "progress":
+        if not hasattr(type(self), name) and name not in {"progress", "seed"}:
             raise AttributeError(self._unknown(name))
         object.__setattr__(self, name, value)
 
@@ -65,11 +70,12 @@ class Settings:
     def _unknown(self, name: str) -> str:
         from genevae.errors import nearest
 
-        there = f"It is {_ELSEWHERE[name]}." if name in _ELSEWHERE else ""
-        return f"genevae.settings has no '{name}'. {there or nearest(name, ['progress', 'verbosity', 'num_threads'])}"
+        known = ["progress", "seed", "verbosity", "num_threads"]
+        there = f"It is {_ELSEWHERE[name]}." if name in _ELSEWHERE else nearest(name, known)
+        return f"genevae.settings has no '{name}'. {there}"
 
     def __repr__(self) -> str:
-        return f"genevae.settings: progress={self.progress}, verbosity={self.verbosity!r}"
+        return f"genevae.settings: progress={self.progress}, seed={self.seed}, verbosity={self.verbosity!r}"
 
 
 settings = Settings()

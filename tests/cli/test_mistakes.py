@@ -112,6 +112,8 @@ MISTAKES = {
     "inspect what is not there": ("data inspect nothing.h5ad", "nothing.h5ad"),
     "fields to an unknown kind of table": ("data fields counts.h5ad --out new.xlsx", ".csv, .tsv"),
     "convert to an unknown format": ("data convert counts.h5ad --to loom --out new", '"h5ad", "zarr", "batch"'),
+    "convert to an unknown ending": ("data convert counts.h5ad --out x.xyz", ".h5ad and .zarr"),
+    "cell-eval without a folder": ("counterfactual run counts.h5ad --set cell_type=B --for cell-eval", "--out FOLDER"),
     "convert to one file and many": ("data convert counts.h5ad --cells-per-file 9 --out new.h5ad", "one .h5ad store"),
     "convert to no cells a file": ("data convert counts.h5ad --cells-per-file 0 --out new", "1 or more"),
     "convert over what is there": ("data convert counts.h5ad --out run", "--force"),

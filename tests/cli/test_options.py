@@ -57,6 +57,8 @@ def test_the_help_of_every_command_begins_with_its_line(command: str, capsys) ->
     main([command, "--help"])
     shown = capsys.readouterr().out
     assert " ".join(COMMANDS[command][1].split()[:3]) in shown
+    assert shown.startswith(f"Usage: genevae {command}")
+    assert "ARGS" not in shown.splitlines()[0]
 
 
 def test_the_help_of_no_command_loads_a_heavy_package() -> None:

@@ -149,6 +149,15 @@ def test_every_command_is_known(place, capsys):
     assert all(name in answer for name in COMMANDS.keys() - {"slurm"})
 
 
+@pytest.mark.parametrize("before", [(), ("--each", "seed=0,1", "--")])
+def test_a_sweep_keeps_its_own_values(place, capsys, before):
+    main(["slurm", "--dry-run", *before, "sweep", "x", "--out", "r", "--each", "n_latent=5,10"])
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("srun"))
+    assert "--each n_latent=5,10" in line
+    assert ("array" in read_as_sbatch(text)[0]) == bool(before)
+
+
 def test_an_environment_that_is_activated_first_is_the_one_that_runs(place):
     """Its genevae stands in for one that is installed there, and says how it was called."""
     scripts = place / "venv" / "bin"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -40,6 +42,14 @@ def test_a_program_loads_on_its_genes_alone(model):
         assert set(table.index[table[name] != 0]) == set(SETS[name])
     assert (table["free 1"] != 0).all()
     assert (table.sum() >= 0).all()
+
+
+def test_a_set_that_is_called_as_a_free_factor_keeps_its_name(model, cells):
+    (_, genes), *rest = model.schema.programs
+    called = replace(model, schema=replace(model.schema, programs=(("free 1", genes), *rest)))
+    scores = program_scores(called, cells)
+    assert list(scores.var_names) == ["free 1", *(name for name, _ in rest), "free 2"]
+    assert np.array_equal(scores.X, program_scores(model, cells).X)
 
 
 def test_the_set_of_the_drug_comes_first_and_that_of_nothing_is_weak(model, cells):

@@ -120,6 +120,22 @@ def test_replicates_are_what_is_independent(model):
         differential_expression(model, one, "group", replicate="donor")
 
 
+def test_a_group_of_one_replicate_is_measured_and_the_others_are_tested(model):
+    cells = simulated(400, seed=4)
+    cells.obs["group"] = cells.obs["group"].astype(str).mask((cells.obs["donor"] == "d0").to_numpy(), "rare")
+    with pytest.warns(gv.GenevaeWarning, match="without p-values: rare; fewer than two of 'donor'"):
+        table = differential_expression(model, cells, "group", replicate="donor")
+    rare = table[table["group1"] == "rare"]
+    missing = ["p_value", "p_adjusted", "lfc", "lower", "upper", "probability", "fdr", "error"]
+    assert rare[missing].isna().all().all()
+    assert not rare["called"].any()
+    assert rare[["measured_lfc", "model_lfc", "mean1", "mean2"]].notna().all().all()
+    rest = table[table["group1"] != "rare"]
+    assert rest["p_value"].notna().all()
+    alone = differential_expression(model, cells, "group", group1=["a", "b"], replicate="donor")
+    assert rest.reset_index(drop=True).equals(alone)
+
+
 def test_logarithms_are_differences_of_means(adata):
     cells = adata.copy()
     cells.X = np.log1p(1e4 * cells.X.toarray() / np.asarray(cells.X.sum(1)))

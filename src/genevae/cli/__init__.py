@@ -67,6 +67,16 @@ COMMANDS = {
 """For each command, its file in this folder, and one line of help."""
 RENAMED = {"discover": "cluster", "genes": "gene-embeddings"}
 """Names of earlier versions, which work for one version more."""
+USAGE = {
+    "fit": "--out PATH [OPTIONS] DATA",
+    "generate": "--out PATH [OPTIONS] RUN [N]",
+    "evaluate": "[OPTIONS] RUN... DATA",
+    "explore": "--out PATH [OPTIONS] RUN [DATA]",
+    "plot": "--out PATH [OPTIONS] RUN KIND [DATA]",
+    "recipes": "[NAME]",
+    "slurm": "[OPTIONS] COMMAND...",
+}
+"""What a command is called with, where arguments may be left out, which cyclopts calls ARGS."""
 
 
 def option_name(name: str) -> str:
@@ -84,7 +94,8 @@ app = App(
 )
 for command, (file, line) in COMMANDS.items():
     member = {"data": "app", "map": "map_query"}.get(command, command.replace("-", "_"))
-    app.command(f"genevae.cli.{file}:{member}", name=command, help=line)
+    usage = {"usage": f"Usage: genevae {command} {USAGE[command]}"} if command in USAGE else {}
+    app.command(f"genevae.cli.{file}:{member}", name=command, help=line, **usage)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

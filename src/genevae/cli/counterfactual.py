@@ -54,8 +54,10 @@ def counterfactual(
         Cell Challenge reads them. --set is then the column of the perturbation, or FIELD=VALUE,VALUE.
     """
     if purpose is not None:
-        if out is None or into is not None:
-            raise RunError("With --for cell-eval, give the folder to write, --out FOLDER, and no --into.")
+        if out is None:
+            raise RunError("Say where the files for cell-eval go: give the folder to write, --out FOLDER.")
+        if into is not None:
+            raise RunError("The files for cell-eval are a folder of their own: leave --into out.")
         _for_cell_eval(run, data, condition, out, force, answer, seed)
         return
     path = written(out, into)

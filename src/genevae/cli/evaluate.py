@@ -32,7 +32,8 @@ def evaluate(
     Parameters
     ----------
     out
-        The folder to write: metrics.json, metrics.csv and report.html; by default the scores are printed alone.
+        The folder to write: metrics.json, metrics.csv and report.html; or a page alone, a name that ends in .html. By
+        default the scores are printed alone.
     sections
         Which of fit, latent, response, simulation and labels; all that the data allow by default.
     gene_sets
@@ -60,7 +61,8 @@ def evaluate(
                "cells": cells, "seed": seed}  # fmt: skip
     report = replace(report, command=_command([*runs, data], out, options))
     write_report(report, out)
-    say(f"{report!r}\nWrote {out}: open {out / 'report.html'} in any browser.")
+    page = out if out.suffix == ".html" else out / "report.html"
+    say(f"{report!r}\nWrote {out}: open {page} in any browser.")
 
 
 def _command(runs_and_data: Sequence[str], out: Path, options: Mapping[str, Any]) -> str:

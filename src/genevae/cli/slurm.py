@@ -64,7 +64,7 @@ def slurm(
         Machines; several for fit only.
     each
         A job for every value of an option, as in --each seed=0,1,2 or --each recipe=nb,zinb; of two such, for every
-        combination. The values are added to the name of --out.
+        combination. The values are added to the name of --out. A sweep keeps its own --each, in one job.
     directive
         Any other option of sbatch, as in --directive account=mylab.
     setup
@@ -79,6 +79,7 @@ def slurm(
     submit
         Submit it to the queue.
     """
+    command, each = _with_each(command, each)
     arguments, files = _checked(command, each)
     job = Job(
         name=script.stem if script else f"genevae-{command[0]}",
@@ -130,6 +131,13 @@ def _checked(command: Sequence[str], each: Sequence[str]) -> tuple[list[str], li
         _, bound, _ = app.parse_args([*arguments, *chosen], exit_on_error=False)
         files += [value for value in bound.arguments.values() if not isinstance(value, str)]
     return arguments, files
+
+
+def _with_each(command: Sequence[str], each: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
+    """Return --each to a command that has this option itself, as a sweep has, unless it has kept its own."""
+    if command[:1] != ("sweep",) or any(word.split("=")[0] == "--each" for word in command):
+        return tuple(command), each
+    return (*command, *(word for values in each for word in ("--each", values))), ()
 
 
 def _values(each: Sequence[str]) -> dict[str, list[str]]:

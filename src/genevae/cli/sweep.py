@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, assignments, say
+from genevae.cli.options import Data, FieldValues, Force, assignments, say, target
 from genevae.errors import RecipeError
 
 __all__ = ["sweep"]
@@ -25,6 +25,7 @@ def sweep(
     condition: Sequence[str] | None = None,
     continuous: Sequence[str] | None = None,
     batch: str | None = None,
+    control: FieldValues | None = None,
     group: str | None = None,
     genes: str | None = None,
     epochs: int | None = None,
@@ -50,6 +51,8 @@ def sweep(
         Numeric obs columns that the model is given.
     batch
         The obs column of the technical batch.
+    control
+        The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     group
         The obs column whose categories make pairs of cells.
     genes
@@ -75,8 +78,8 @@ def sweep(
     if any(not all(texts) for texts in values.values()):
         raise RecipeError("Write each setting as NAME=VALUE,VALUE, such as n_latent=5,10,20.")
     given: dict[str, Any] = {
-        "condition": condition, "continuous": continuous, "batch": batch, "group": group, "genes": genes,
-        "epochs": epochs, "setting": assignments(setting), "split_by": split_by,
+        "condition": condition, "continuous": continuous, "batch": batch, "control": target(control),
+        "group": group, "genes": genes, "epochs": epochs, "setting": assignments(setting), "split_by": split_by,
     }  # fmt: skip
     result = gv.sweep(
         data, recipe, each=values, test=test, repeats=repeats, cells=cells, seed=seed, out=out, overwrite=force,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import genevae as gv
-from genevae.cli.options import Data, FieldValues, Force, assignments, say
+from genevae.cli.options import Data, FieldValues, Force, assignments, say, target
 
 __all__ = ["tune"]
 
@@ -56,7 +56,7 @@ def tune(
     batch
         The obs column of the technical batch.
     control
-        The reference level of a condition, as FIELD=VALUE.
+        The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     genes
         Genes to model: the number of highly variable ones, or a file with one name per line; all by default.
     epochs
@@ -77,7 +77,7 @@ def tune(
         auto, cpu, cuda or mps.
     """
     given: dict[str, Any] = {
-        "condition": condition, "continuous": continuous, "batch": batch, "control": assignments(control) or None,
+        "condition": condition, "continuous": continuous, "batch": batch, "control": target(control) or None,
         "genes": int(genes) if genes is not None and genes.isdigit() else genes, "epochs": epochs,
         "setting": assignments(setting) or None, "split_by": split_by, "device": device,
     }  # fmt: skip

@@ -112,8 +112,11 @@ class Categorical:
         try:
             return self.labels.index(self.canonical(category_name(category)))
         except ValueError:
+            numbers = all(_is_number(each) for each in (category, *self.categories))
+            between = " For values between, train with it as a number (--continuous)." if numbers else ""
             raise CategoryError(
-                f"'{category}' is not a category of '{self.name}' in this model. {nearest(category, self.categories)}"
+                f"'{category}' is not a category of '{self.name}' in this model. "
+                f"{nearest(category, self.categories)}{between}"
             ) from None
 
     def encode(self, column: pd.Series[Any]) -> Tensor:
@@ -150,6 +153,14 @@ class Categorical:
             return name
         parts = sorted(name.split(JOIN))
         return next((category for category in self.categories if sorted(category.split(JOIN)) == parts), name)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

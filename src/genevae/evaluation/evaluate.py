@@ -82,7 +82,7 @@ def evaluate(
     layer
         The layer that holds the expression, or "raw"; X by default.
     out
-        The folder to write: metrics.json, metrics.csv and report.html.
+        The folder to write: metrics.json, metrics.csv and report.html; or a page alone, a name that ends in .html.
     overwrite
         Whether a folder that is there is replaced.
     progress
@@ -152,9 +152,13 @@ def require_place(out: Path, overwrite: bool, reads: Iterable[object]) -> None:
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write metrics.json, metrics.csv and report.html into a folder, whole or not at all."""
+    """Write metrics.json, metrics.csv and report.html into a folder, or the page alone; whole or not at all."""
     with staging_folder(out) as folder:
         draft = folder / out.name
+        if out.suffix == ".html":
+            write_page(report, draft)
+            replace_with(draft, out)
+            return
         draft.mkdir()
         write_metrics(report, draft)
         write_page(report, draft / "report.html")

@@ -274,13 +274,13 @@ def _with_metadata(source: Source, files: ReadOptions) -> Source:
     return replace(source, obs=obs)  # type: ignore[type-var]
 
 
-def read(path: str | Path, layer: str | None = None, modality: str | None = None) -> AnnData:
+def read(path: str | Path | ReadOptions, layer: str | None = None, modality: str | None = None) -> AnnData:
     """Read cells from a file or folder of any known format into memory.
 
     Parameters
     ----------
     path
-        A file, a folder, or a pattern of several files.
+        A file, a folder, or a pattern of several files; or ReadOptions, a path with options.
     layer
         The layer to use as ``X``. ``"raw"`` means ``adata.raw``, unless there is a layer of that name.
     modality
@@ -291,6 +291,8 @@ def read(path: str | Path, layer: str | None = None, modality: str | None = None
     DataError
         If the path does not exist, has an unknown format or is damaged, or has no such layer.
     """
+    if isinstance(path, ReadOptions):
+        return to_anndata(open_source(path, layer))
     if modality is not None:
         return to_anndata(open_source(ReadOptions(path, modality=modality), layer))
     fmt = None if expand(path) else find_format(path)

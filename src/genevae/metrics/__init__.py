@@ -42,7 +42,10 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return importlib.import_module(f"genevae.metrics.{name}")
     from genevae.errors import nearest
+    from genevae.peers import composed
 
+    if (function := composed(name, "metrics")) is not None:
+        return function
     hint = "" if name.startswith("_") else f" {nearest(name, __all__, len(__all__))}"
     raise AttributeError(f"module 'genevae.metrics' has no attribute '{name}'.{hint}")
 

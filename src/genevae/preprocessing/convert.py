@@ -118,6 +118,12 @@ def _check_options(path: Path, to: str | None, cells_per_file: int | None, compr
         raise DataError(
             f"{path} is one {path.suffix} store, but the options are for a folder of files. Give the name of a folder."
         )
+    if path.suffix not in STORES and path.suffix[1:].isalpha() and to is None:
+        raise DataError(
+            f"{path} cannot be written: '{path.suffix}' is not the ending of a store, which is one of "
+            f"{' and '.join(STORES)}; a name without an ending is a folder of files. For a folder of this name, say "
+            "which files: --to batch (to=)."
+        )
     if cells_per_file is not None and cells_per_file < 1:
         raise DataError(f"cells_per_file must be 1 or more, not {cells_per_file}.")
 

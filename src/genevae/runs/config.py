@@ -82,7 +82,7 @@ class Covariates:
 
     condition: Sequence[str] = ()
     continuous: Sequence[str] = ()
-    batch: str | None = None
+    batch: str | Sequence[str] | None = None
     control: Mapping[str, str] | None = None
     combine: Sequence[str] = ()
     context: Sequence[str] = ()

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from weakref import ref
 
 import torch
 from numpy.typing import ArrayLike
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from genevae.calls import public
 from genevae.data.loader import Loader
 from genevae.data.split import Split
-from genevae.errors import DataError, RecipeError, nearest
+from genevae.errors import DataError, RecipeError, nearest, warn
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
@@ -38,6 +39,7 @@ from genevae.runs.reference import calibrate, correction_of, reference_posterior
 from genevae.runs.responses import fit_responses
 from genevae.runs.signals import INTERRUPT, NAMES, STOPPED, StopOnSignal, StopRequest, stop_signals
 from genevae.runs.trained import Trained, versions
+from genevae.tasks.task import TRAINED_ON
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import Callback
 from genevae.training.history import History
@@ -67,7 +69,7 @@ def fit(
     factor: float | None = None,
     condition: str | Sequence[str] = (),
     continuous: str | Sequence[str] = (),
-    batch: str | None = None,
+    batch: str | Sequence[str] | None = None,
     control: Mapping[str, str] | str | None = None,
     combine: str | Sequence[str] = (),
     context: str | Sequence[str] = (),
@@ -125,7 +127,7 @@ def fit(
     continuous
         Numeric obs columns that the model is given, such as a dose.
     batch
-        The obs column of the technical batch, which the model is given too.
+        The obs column of the technical batch, which the model is given too; of several, the others are conditions.
     control
         The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     combine
@@ -239,6 +241,11 @@ def fit(
     >>> gv.embed(model, ad.AnnData(counts)).obsm["X_genevae"].shape
     (60, 10)
     """
+    given = data
+    if len(listed(batch)) > 1:
+        batch, *others = listed(batch)
+        warn(f"batch is one obs column, {batch}: {', '.join(others)} are given to the model as conditions.")
+        condition = (*listed(condition), *others)
     if isinstance(labels, str):
         condition, labels = tuple(dict.fromkeys([labels, *listed(condition)])), None
     if labels is not None or factor is not None:
@@ -291,7 +298,10 @@ def fit(
         raise RecipeError('Checkpoints need a folder: give one with out, as in out="run".')
     reads = (data, *(each for each in (genes, gene_sets, gene_filter, from_run) if isinstance(each, str | Path)))
     folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite, reads=reads)
-    return fit_in(folder, data, config, callbacks, progress)
+    model = fit_in(folder, data, config, callbacks, progress)
+    if hasattr(given, "obs_names"):
+        TRAINED_ON[model.module] = ref(given)
+    return model
 
 
 def fit_in(

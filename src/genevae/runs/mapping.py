@@ -73,6 +73,16 @@ class Mapped:
     query: AnnData
     model: Trained
 
+    @property
+    def obs(self) -> pd.DataFrame:
+        """The table of the query's cells."""
+        return self.query.obs
+
+    @property
+    def obsm(self) -> Any:
+        """The latent of the query."""
+        return self.query.obsm
+
     def __repr__(self) -> str:
         facts = self.model.facts["mapped"]
         new = "; ".join(f"{name}: {shorten(values, 3)}" for name, values in facts["new"].items())

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +18,14 @@ from safetensors.torch import load_file
 
 from genevae.calls import public
 from genevae.data.schema import Schema
-from genevae.errors import DataError, RunError, shorten
+from genevae.errors import DataError, RunError, shorten, warn
 from genevae.io.bounded import read_json
 from genevae.labelling.labels import Labels
 from genevae.models.classifier import Calibration
 from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.peers import METHOD_ALIASES, alias, peer_name
+from genevae.peers import LOSSES, METHOD_ALIASES, alias, composed, peer_name
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.responses.answer import Responses
@@ -46,8 +47,30 @@ MAX_LAYERS, MAX_COLUMNS = 1000, 1000
 __all__ = ["Trained", "facts_of", "files_of", "load_finished", "recipe_in", "save", "versions"]
 
 
+class _Class(type):
+    """The class of :class:`Trained`, which answers the class methods of other packages."""
+
+    def __getattr__(cls, name: str) -> Any:
+        hint = "" if name.startswith("_") else f" {peer_name(name, dir(cls), 'model')}"
+        raise AttributeError(f"A trained model of genevae has no '{name}'.{hint}")
+
+
+class _Losses(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
+    """A history, whose columns have the names of other packages too."""
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.DataFrame
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key in LOSSES and key not in self.columns:
+            warn(f"The column {key} of a history is {LOSSES[key]} here.")
+            key = LOSSES[key]
+        return super().__getitem__(key)
+
+
 @dataclass(frozen=True)
-class Trained(TaskMethods):
+class Trained(TaskMethods, metaclass=_Class):
     """A trained model, with all that its tasks need besides new cells.
 
     Every task is a method too: ``model.embed(adata)`` is ``gv.embed(model, adata)``. They are ``classify``,
@@ -104,6 +127,10 @@ class Trained(TaskMethods):
     correction: Correction | None = field(default=None, kw_only=True)
     folder: Path | None = field(default=None, kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Give the history the names that other packages have for its columns."""
+        object.__setattr__(self, "history", _Losses(self.history))
+
     @public
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model to a folder; see :func:`save`."""
@@ -118,13 +145,14 @@ class Trained(TaskMethods):
 
     def get_latent_representation(self, adata: Any = None, **options: Any) -> Any:
         """Return the means of the latent as an array, cells × latent; the name is that of scvi-tools."""
-        if adata is None:
-            raise DataError("A model does not keep its data: give the cells, as in model.embed(adata).")
-        return self.embed(adata, **options).obsm["X_genevae"]
+        return self.embed(*([] if adata is None else [adata]), **options).obsm["X_genevae"]
 
-    def get_normalized_expression(self, adata: Any, **options: Any) -> Any:
-        """Return the expected expression as a table, cells × genes; the name is that of scvi-tools."""
-        return self.denoise(adata, **options).to_df()
+    def get_normalized_expression(self, adata: Any = None, transform_batch: str | None = None, **options: Any) -> Any:
+        """Return the expected expression as a table, cells × genes, in one batch if one is given; as in scvi-tools."""
+        given = [] if adata is None else [adata]
+        if transform_batch is None:
+            return self.denoise(*given, **options).to_df()
+        return self.correct(*given, batch=transform_batch, **options).to_df()
 
     def map_query(self, data: Any, **options: Any) -> Any:
         """Map new cells to the model; see :func:`~genevae.runs.mapping.map_query`."""
@@ -147,6 +175,8 @@ class Trained(TaskMethods):
     def __getattr__(self, name: str) -> Any:
         if (ours := alias(name, METHOD_ALIASES, "model")) is not None:
             return getattr(self, ours)
+        if (function := composed(name, "model")) is not None:
+            return partial(function, self)
         known = [each for each in (*dir(type(self)), *self.__dataclass_fields__) if not each.startswith("_")]
         hint = "" if name.startswith("_") else f" {peer_name(name, known, 'model')}"
         raise AttributeError(f"A trained model of genevae has no '{name}'.{hint}")

@@ -120,12 +120,13 @@ def differential_expression(
         mean of the posterior), ``lower``, ``upper``, ``probability`` of abs(β) > change, ``fdr`` (the expected share of
         false ones among the genes up to here), ``called``, ``measured_lfc`` (with that of a typical gene), ``error``
         (its standard error), ``model_lfc``, ``mean1`` and ``mean2`` (measured, for counts in a cell of mean size),
-        ``n_cells1``, ``n_cells2``; with replicates also ``p_value`` and ``p_adjusted`` of the t-test.
+        ``n_cells1``, ``n_cells2``; with replicates also ``p_value`` and ``p_adjusted`` of the t-test. A group that too
+        few replicates have is there too, with what was measured; the noise and what follows from it are missing.
 
     Raises
     ------
     CategoryError
-        If a group is unknown, or has fewer than three cells, or there are fewer than two replicates.
+        If a group is unknown, or has fewer than three cells, or no group has two replicates.
     DataError
         If genes, columns or categories do not fit the model, or a number is out of range.
 
@@ -148,9 +149,12 @@ def differential_expression(
     units = _Units.of(group_n, replicate_n)
     with evaluation_mode(model) as module, seeded(module, seed):
         units = _summed(module, model.schema, cells, units, batch, n_draws)
-    tables = []
+    tables, untested = [], []
     for one, others in comparisons:
         measured, facts = _measured(units, one, others, model.schema.output_kind.is_count, replicate)
+        if replicate is not None and "p_value" not in facts:
+            untested.append(one)
+            facts |= {"p_value": np.nan, "p_adjusted": np.nan}
         posterior = change_posterior(measured.change_g, measured.error_g)
         names = {"group1": one, "group2": REST if group2 is None else ", ".join(others)}
         is_known_g = np.isfinite(measured.error_g)
@@ -170,7 +174,28 @@ def differential_expression(
         }
         order = np.lexsort((-np.abs(posterior.mean_g), -probability_g))
         tables.append(pd.DataFrame({**names, "gene": list(model.schema.genes), **columns}).iloc[order])
+        if one in untested:
+            tables[-1][["lfc", "lower", "upper", "probability", "fdr", "error"]] = np.nan
+    _explain_untested(untested, len(comparisons), group_by, replicate)
     return pd.concat(tables, ignore_index=True)
+
+
+def _explain_untested(untested: Sequence[str], n: int, group_by: str, replicate: str | None) -> None:
+    """Say which groups have no p-values.
+
+    Raises
+    ------
+    CategoryError
+        If no group has any.
+    """
+    why = f"fewer than two of '{replicate}' have {LEAST_CELLS} cells in them, or in those that they are compared with"
+    if len(untested) == n:
+        raise CategoryError(
+            f"Groups of '{group_by}' cannot be compared between replicates, {shorten(untested, 3)}: {why}. Leave the "
+            "replicate out, or compare others."
+        )
+    if untested:
+        warn(f"Groups of '{group_by}' without p-values: {shorten(untested)}; {why}.")
 
 
 def _comparisons(
@@ -317,10 +342,7 @@ def _measured(
         return measured, facts
     test = _replicate_test(units, is_one_t, is_other_t, counts)
     if test is None:
-        raise CategoryError(
-            f"'{one}' cannot be compared with {shorten(others, 3)} between replicates: fewer than two of "
-            f"'{replicate}' have {LEAST_CELLS} cells of each group. Leave the replicate out, or compare others."
-        )
+        return measured._replace(error_g=np.full_like(measured.error_g, np.inf)), facts
     facts |= {"p_value": test.p_value_g, "p_adjusted": test.fdr_g}
     error_g = np.where(np.isfinite(measured.error_g), test.error_g, np.inf)
     return measured._replace(change_g=test.shift_g, error_g=error_g), facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,8 @@ def _turned(model: TrainedModel) -> tuple[Numbers, Numbers]:
 def _names(model: TrainedModel) -> list[str]:
     programs, n = [name for name, _ in model.schema.programs], model.reference.mean_nk.shape[1]
     kind = "free" if programs else "factor"
-    return [*programs, *(f"{kind} {k + 1}" for k in range(n - len(programs)))]
+    free = (name for k in count(1) if (name := f"{kind} {k}") not in programs)
+    return [*programs, *islice(free, n - len(programs))]
 
 
 def _groups(

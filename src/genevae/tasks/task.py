@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from genevae.calls import public
 from genevae.errors import DataError, warn
@@ -14,7 +15,10 @@ from genevae.errors import DataError, warn
 if TYPE_CHECKING:
     from genevae.tasks.inference import TrainedModel
 
-__all__ = ["add_to", "task"]
+__all__ = ["TRAINED_ON", "add_to", "task"]
+
+TRAINED_ON: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+"""By network, the AnnData in memory that it was trained on; a model keeps no data, and does not hold them."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +44,11 @@ def task(
             arguments = _model_first(arguments, function.__name__)
             model = _model(arguments[0], function.__name__, known)
             arguments = (model, *arguments[1:])
+            if known[1:2] == ["data"] and "data" not in options:
+                arguments = _with_data(arguments, function.__name__)
             options = _covariates_as_condition(options, model.schema.fields, known, function.__name__)
+        elif "model" not in options:
+            _model(None, function.__name__, known)
         if options.get("key_added") is not None:
             _require_anndata(arguments[1] if len(arguments) > 1 else options.get("data"))
             if any(options.get(name) is not None for name in ("out", "into")):
@@ -59,6 +67,26 @@ def _model_first(arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
         return arguments
     warn(f"{name} takes the model first: {name}(model, …).")
     return (arguments[at], *arguments[:at], *arguments[at + 1 :])
+
+
+def _with_data(arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """Put the data of training where none are given, if they are still in memory.
+
+    Raises
+    ------
+    DataError
+        If they are not.
+    """
+    model, *rest = arguments
+    labels = {label for each in model.schema.categorical for label in (each.name, *each.labels)}
+    if rest and not (isinstance(rest[0], str) and rest[0] in labels and not Path(rest[0]).exists()):
+        return arguments
+    kept = TRAINED_ON.get(model.module)
+    data = None if kept is None else kept()
+    if data is None:
+        raise DataError(f"A model does not keep its data: give the cells too, as in genevae.{name}(model, adata).")
+    warn(f"{name} is given no cells: it takes the AnnData that the model was trained on.")
+    return (model, data, *rest)
 
 
 def _is_model(given: Any) -> bool:
