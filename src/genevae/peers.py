@@ -126,6 +126,12 @@ RENAMED: dict[str, str | tuple[str, ...]] = {
     "n_top": "top",
     "n_neighbors": "neighbours",
     "key": "key_added",
+    "covariate_data": "conditions",
+    "perturbation_covariate_reps": "embedding",
+    "perturbation_embeddings": "embedding",
+    "drug_embeddings": "embedding",
+    "pert_embeddings": "embedding",
+    "embeddings": "embedding",
 }
 """Options of theirs that are the same here under another name; they work, with a note."""
 
@@ -210,6 +216,9 @@ NAMES = {
     "LinearSCVI": 'fit(adata, "linear"), then loadings',
     "EXPIMAP": 'fit(adata, "programs", gene_sets="sets.gmt"), then program_scores',
     "VEGA": 'fit(adata, "programs", gene_sets="sets.gmt"), then program_scores',
+    "CPA": 'fit(adata, "dose", condition="drug", continuous="dose", control="DMSO"), then counterfactual',
+    "CellFlow": 'fit(adata, condition="gene", control="ctrl", embedding={"gene": table}), then counterfactual',
+    "GEARS": 'fit(adata, condition="gene", control="ctrl", embedding={"gene": table}), then counterfactual',
     "Model": "fit",
     "get_latent_representation": 'embed(model, adata).obsm["X_genevae"]',
     "get_normalized_expression": "denoise",
