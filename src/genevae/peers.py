@@ -234,13 +234,16 @@ NAMES = {
     "contrasts": "effect for what a model predicts, or differential_expression for what cells show",
     "top_genes": "effect, whose table can be sorted; or counterfactual, in varm",
     "evaluate_counterfactual": 'evaluate(model, adata, sections=["response"])',
+    "plot_history": "pl.training",
+    "plot_umap": "pl.embedding",
+    "volcano": "pl.volcano",
+    "dotplot": "pl.program_scores, or scanpy's pl",
     "autotune": "tune",
     "run_autotune": "tune",
     "from_csv": "read",
     "seed": "fit(adata, seed=1): every function has its own seed",
     "pp": "highly_variable, pseudobulk and inspect; or scanpy's pp",
     "tl": "embed, cluster, classify, effect and the other tasks; with key_added, they add to the given AnnData",
-    "pl": "embed, whose result scanpy's pl draws; evaluate draws a report",
 }
 """For other functions of theirs, what answers them here."""
 
@@ -253,7 +256,7 @@ METHODS = {
     "train": "fit(…), which trains and returns the model",
     "is_trained": "fit(…), which returns trained models only",
     "history_": "history",
-    "plot_history": 'history.plot(x="epoch")',
+    "plot_history": 'history.plot(x="epoch"), or genevae.pl.training(model)',
     "view_anndata_setup": "schema",
     "adata": "schema; a model does not keep its data",
     "registry": "schema",
