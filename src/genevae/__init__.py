@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from genevae.errors import GenevaeWarning as GenevaeWarning
     from genevae.evaluation import adapters as adapters
     from genevae.evaluation.evaluate import evaluate as evaluate
+    from genevae.evaluation.fit.coverage import calibration as calibration
     from genevae.evaluation.sweep import sweep as sweep
     from genevae.evaluation.tune import tune as tune
     from genevae.explorer.explore import explore as explore
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from genevae.io.formats import read as read
     from genevae.io.read_options import ReadOptions as ReadOptions
     from genevae.models import modules as modules
+    from genevae.plotting import pl as pl
     from genevae.preprocessing.example import example as example
     from genevae.preprocessing.hvg import highly_variable as highly_variable
     from genevae.preprocessing.inspect import inspect as inspect
@@ -97,12 +99,15 @@ _HOMES = {
     "program_scores": "genevae.tasks.programs",
     # evaluation
     "adapters": "genevae.evaluation.adapters",
+    "calibration": "genevae.evaluation.fit.coverage",
     "evaluate": "genevae.evaluation.evaluate",
     "explore": "genevae.explorer.explore",
     "sweep": "genevae.evaluation.sweep",
     "tune": "genevae.evaluation.tune",
     # the session
     "settings": "genevae.session",
+    # pictures
+    "pl": "genevae.plotting.pl",
     # plain modules
     "metrics": "genevae.metrics",
     "modules": "genevae.models.modules",
@@ -141,7 +146,7 @@ def __getattr__(name: str) -> Any:
         hint = "" if name.startswith("_") else f" {peer_name(name, _HOMES, 'genevae')}"
         raise AttributeError(f"module 'genevae' has no attribute '{name}'.{hint}")
     home = importlib.import_module(_HOMES[name])
-    return home if name in {"adapters", "metrics", "modules"} else getattr(home, name)
+    return home if name in {"adapters", "metrics", "modules", "pl"} else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -144,6 +144,12 @@ RENAMED: dict[str, str | tuple[str, ...]] = {
     "n_top": "top",
     "n_neighbors": "neighbours",
     "key": "key_added",
+    "covariate_data": "conditions",
+    "perturbation_covariate_reps": "embedding",
+    "perturbation_embeddings": "embedding",
+    "drug_embeddings": "embedding",
+    "pert_embeddings": "embedding",
+    "embeddings": "embedding",
 }
 """Options of theirs that are the same here under another name; they work, with a note."""
 
@@ -229,6 +235,9 @@ NAMES = {
     "LinearSCVI": 'fit(adata, "linear"), then loadings',
     "EXPIMAP": 'fit(adata, "programs", gene_sets="sets.gmt"), then program_scores',
     "VEGA": 'fit(adata, "programs", gene_sets="sets.gmt"), then program_scores',
+    "CPA": 'fit(adata, "dose", condition="drug", continuous="dose", control="DMSO"), then counterfactual',
+    "CellFlow": 'fit(adata, condition="gene", control="ctrl", embedding={"gene": table}), then counterfactual',
+    "GEARS": 'fit(adata, condition="gene", control="ctrl", embedding={"gene": table}), then counterfactual',
     "Model": "fit",
     "get_latent_representation": 'embed(model, adata).obsm["X_genevae"]',
     "get_normalized_expression": "denoise",
@@ -237,10 +246,14 @@ NAMES = {
     "decode": "generate",
     "prepare_query_anndata": "map_query, which matches genes itself; those that the query lacks are missing, not zero",
     "evaluate_counterfactual": 'evaluate(model, adata, sections=["response"])',
+    "plot_history": "pl.training",
+    "plot_umap": "pl.embedding",
+    "volcano": "pl.volcano",
+    "dotplot": "pl.program_scores, or scanpy's pl",
     "autotune": "tune",
     "run_autotune": "tune",
     "seed": "settings.seed, the seed of every function that is given none",
-    "pl": "embed, whose result scanpy's pl draws; evaluate draws a report",
+    "from_csv": "read",
 }
 """For other functions of theirs, what answers them here."""
 
@@ -253,6 +266,7 @@ METHODS = {
     "is_trained": "fit(…), which returns trained models only",
     "history_": "history",
     "load_query_data": "map_query(adata), which learns the new batches of a query and returns a model of both",
+    "plot_history": 'history.plot(x="epoch"), or genevae.pl.training(model)',
     "view_anndata_setup": "schema",
     "adata": "schema; a model does not keep its data",
     "registry": "schema",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_score
 
 from genevae.responses.simple import (
+    RIDGES,
     curve_shift,
+    embedding_neighbours,
+    embedding_ridge,
     line_shift,
     nearest_shift,
     ratio_shift,
@@ -131,3 +136,33 @@ def test_the_curve_is_the_better_isotonic_regression(seed):
         fits = [IsotonicRegression(increasing=up).fit(DOSES, y_d, weight_d).predict(DOSES) for up in (True, False)]
         best = min(fits, key=lambda fit_d: weight_d @ np.square(fit_d - y_d))
         np.testing.assert_allclose(found_dg[:, g], best, atol=1e-9)
+
+
+@settings(max_examples=4)
+@given(seeds)
+def test_the_ridge_on_vectors_is_that_of_scikit_learn_with_the_best_penalty_left_out_in_turn(seed):
+    rng = np.random.default_rng(seed)
+    vector_mf = rng.normal(size=(7, 4))
+    shift_mg = vector_mf @ rng.normal(size=(4, 5)) + rng.normal(size=(7, 5))
+    centred = vector_mf - vector_mf.mean(0)
+    scale = np.square(centred).sum() / len(centred)
+    models = [Ridge(ridge * scale) for ridge in RIDGES[::3]]
+    errors = [
+        -cross_val_score(m, vector_mf, shift_mg, cv=LeaveOneOut(), scoring="neg_mean_squared_error") for m in models
+    ]
+    wanted = rng.normal(size=4)
+    found = embedding_ridge(shift_mg, vector_mf, wanted, RIDGES[::3])
+    # left-out penalties scale with the vectors that are left, which differ a little: one of the two best
+    best = np.argsort([each.mean() for each in errors])[:2]
+    fitted = [models[at].fit(vector_mf, shift_mg).predict(wanted[None])[0] for at in best]
+    assert min(np.abs(found - each).max() for each in fitted) < 1e-8
+
+
+@given(seeds)
+def test_the_same_vector_has_the_same_shift_and_vectors_without_differences_the_mean(seed):
+    rng = np.random.default_rng(seed)
+    vector_mf, shift_mg = 5 * rng.normal(size=(6, 3)), rng.normal(size=(6, 4))
+    np.testing.assert_allclose(embedding_neighbours(shift_mg, vector_mf, vector_mf[2], 1e-6), shift_mg[2], atol=1e-9)
+    same = np.ones((6, 3))
+    for predict in (embedding_neighbours, embedding_ridge):
+        np.testing.assert_allclose(predict(shift_mg, same, same[0]), shift_mg.mean(0), atol=1e-9)

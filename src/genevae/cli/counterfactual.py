@@ -21,7 +21,8 @@ def counterfactual(
     run: Run,
     data: Data,
     *,
-    condition: Annotated[FieldValues, Parameter(name=("--set", "--condition"))],
+    condition: Annotated[FieldValues | None, Parameter(name=("--set", "--condition"))] = None,
+    conditions: Path | None = None,
     out: OutOrInto = None,
     into: Into = None,
     force: Force = False,
@@ -38,6 +39,8 @@ def counterfactual(
     ----------
     condition
         The other condition, as FIELD=VALUE; other fields and the size stay as they are in each cell.
+    conditions
+        A table of conditions instead: a row each, with covariates as columns. All cells are predicted in each.
     answer
         auto: the model and simple methods, weighted by how well each predicted states it had not seen; model, or the
         name of one of them.
@@ -58,11 +61,13 @@ def counterfactual(
             raise RunError("Say where the files for cell-eval go: give the folder to write, --out FOLDER.")
         if into is not None:
             raise RunError("The files for cell-eval are a folder of their own: leave --into out.")
+        if not condition:
+            raise RunError("Give the column of the perturbation with --for cell-eval: --set COLUMN.")
         _for_cell_eval(run, data, condition, out, force, answer, seed)
         return
     path = written(out, into)
     result = gv.counterfactual(
-        gv.load(run), data, condition=target(condition), answer=answer, n_draws=n_draws,
+        gv.load(run), data, condition=target(condition), conditions=conditions, answer=answer, n_draws=n_draws,
         interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
     )  # fmt: skip
     say(*counterfactual_lines(result), f"Wrote {path}")

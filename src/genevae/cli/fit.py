@@ -57,6 +57,7 @@ def fit(
     view: str | None = None,
     labels: str | None = None,
     unlabelled: str | None = None,
+    embedding: FieldValues | None = None,
     genes: str | None = None,
     gene_filter: Path | None = None,
     gene_sets: str | None = None,
@@ -122,6 +123,10 @@ def fit(
     unlabelled
         The value of a condition in cells without a label, besides missing values and "unknown" (scvi-tools:
         unlabeled_category).
+    embedding
+        Vectors of the categories of a condition, as FIELD=FILE: .csv, .tsv or .parquet with the names in the first
+        column, or .npy beside a .txt of names. The model knows a category by its vector, so that counterfactuals
+        answer for categories that only the file has (CPA, CellFlow, GEARS). Needs no row of the control.
     genes
         Genes to model: the number of highly variable ones, names with commas between them, or a file with one name per
         line; all by default.
@@ -191,7 +196,7 @@ def fit(
         "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
         "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
-        "labels": labels, "unlabelled": unlabelled,
+        "labels": labels, "unlabelled": unlabelled, "embedding": _embedding(embedding),
         "genes": _genes(genes), "gene_filter": gene_filter, "setting": assignments(setting),
         "gene_sets": json.loads(gene_sets) if gene_sets and gene_sets.startswith("{") else gene_sets,
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
@@ -206,7 +211,7 @@ def fit(
         return
     if out is None:
         raise RecipeError("Say where the model is to be saved: genevae fit DATA --out RUN.")
-    require_separate(out, data, config)
+    require_separate(out, data, config, *_embedding(embedding).values())
     if _has_started(out):
         _resume(out, device, log, {})
         return
@@ -220,6 +225,11 @@ def _genes(text: str | None) -> Any:
     if text and text.startswith("["):
         return json.loads(text)
     return names([text]) if text and "," in text and not Path(text).exists() else text
+
+
+def _embedding(texts: Sequence[str] | None) -> Any:
+    """Read the embeddings of the command line, or those that a config file has, with their vectors perhaps."""
+    return json.loads(texts[0]) if texts and texts[0].startswith("{") else assignments(texts)
 
 
 def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None, options: dict[str, Any]) -> None:

@@ -169,7 +169,7 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
             reason = peer_option(name) or f"There is no option '{name}'. {nearest(name, known)}"
             raise RecipeError(f"The config file {path}: {reason}")
         if not found[keyword].tokens:
-            is_whole = name in {"genes", "gene_sets"} and isinstance(value, list | dict)
+            is_whole = name in {"genes", "gene_sets", "embedding"} and isinstance(value, list | dict)
             texts = [json.dumps(value)] if is_whole else _texts(value)
             for at, text in enumerate(texts):
                 found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))

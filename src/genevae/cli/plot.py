@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 Draw = Callable[[Path], None]
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-CALIBRATION_CELLS = 300
 
 
 def plot(
@@ -129,34 +127,9 @@ def _dose(request: _Request) -> Draw:
 
 
 def _calibration(request: _Request) -> Draw:
-    import numpy as np
-
-    from genevae.evaluation.cell_selection import missing_requirement, select, usable_n
-    from genevae.evaluation.fit.measurements import Measured
-    from genevae.evaluation.load_cells import load_cells
-    from genevae.io.formats import open_for_model
-    from genevae.metrics.calibration import covered
     from genevae.plotting.bars import calibration_picture
 
-    source = open_for_model(request.data, None, request.model.schema.layer)
-    context, _ = load_cells({"model": request.model}, source, CALIBRATION_CELLS, request.seed)
-    if (reason := missing_requirement(context)) is not None:
-        raise DataError(reason)
-    chosen = select(context, usable_n(context), CALIBRATION_CELLS, CALIBRATION_CELLS)
-    measured = Measured("model", context.models["model"], chosen.training, chosen.evaluation, request.seed)
-    if measured.entries is None:
-        raise DataError(
-            f"The recipe {request.model.recipe.name} has no intervals of single values, so that there is nothing to "
-            "check: its likelihood does not model their noise."
-        )
-    entries = {"model": measured.entries, measured.base_name: measured.base_entries}
-    levels = np.array(LEVELS)
-    shares = {
-        name: np.array([covered(each.below_ng, each.at_ng, level).mean() for level in LEVELS])
-        for name, each in entries.items()
-        if each is not None
-    }
-    return partial(calibration_picture, levels, shares)
+    return partial(calibration_picture, gv.calibration(request.model, request.data, seed=request.seed))
 
 
 def _contributions(request: _Request) -> Draw:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any, Self
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from genevae.data.embedding import Embedding
 from genevae.errors import CategoryError, DataError, nearest, shorten, warn
 
 __all__ = ["UNKNOWN", "Categorical", "Continuous", "category_name", "category_names", "obs_column"]
@@ -45,6 +47,8 @@ class Categorical:
         Whether a cell's category may be unknown. The unknown category then has the last code.
     combined
         Whether categories such as A+B are sums of A and B.
+    embedding
+        Vectors of the categories, where a file has them; a model then knows a category by its vector alone.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Categorical:
     technical: bool = False
     unknown: bool = False
     combined: bool = False
+    embedding: Embedding | None = None
 
     @classmethod
     def fit(
@@ -63,10 +68,12 @@ class Categorical:
         unknown: bool = False,
         combined: bool = False,
         unlabelled: str | None = None,
+        vectors: pd.DataFrame | None = None,
     ) -> Self:
         """Take the categories of a column, sorted by name. If combined, add combinations that are not in the data.
 
-        Where categories may be unknown, cells with the value ``unlabelled`` have none.
+        Where categories may be unknown, cells with the value ``unlabelled`` have none. Where there are vectors of
+        categories, one row each, these are categories too.
         """
         if not unknown:
             _require_complete(column)
@@ -74,10 +81,16 @@ class Categorical:
         _note_numbers(column)
         control = None if control is None else category_name(control)
         without = {UNKNOWN, category_name(unlabelled)} if unknown else set()
-        categories = tuple(sorted(set(category_names(column.dropna())) - without))
+        found = set(category_names(column.dropna())) - without
+        categories = tuple(sorted(found.union(() if vectors is None else vectors.index)))
         if combined:
             categories = _with_pairs(categories, control)
-        covariate = cls(str(column.name), categories, control, technical, unknown, combined)
+        embedding = None
+        if vectors is not None:
+            needed = {part for each in found for part in (each.split(JOIN) if combined else [each])} - {control}
+            _require_vectors(str(column.name), needed, vectors)
+            embedding = Embedding.fit(vectors.drop(index=control, errors="ignore"), categories)
+        covariate = cls(str(column.name), categories, control, technical, unknown, combined, embedding)
         if control is not None:
             covariate.code(control)  # raises if it is not a category
         return covariate
@@ -100,6 +113,29 @@ class Categorical:
             tuple(code for part in label.split(JOIN) for code in codes[part]) if self.combined else (code,)
             for code, label in enumerate(self.labels)
         )
+
+    def vector(self, category: str) -> tuple[float, ...] | None:
+        """Return the vector of a category, where there are vectors: the sum of those of its parts; zero for control."""
+        if self.embedding is None or category not in self.categories:
+            return None
+        parts = category.split(JOIN) if self.combined else [category]
+        rows = [self.embedding.rows[self.categories.index(part)] for part in parts]
+        return tuple(map(sum, zip(*rows, strict=True)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content as JSON values."""
+        content = {name: value for name, value in vars(self).items() if name != "embedding"}
+        return {**content, **({} if self.embedding is None else {"embedding": vars(self.embedding)})}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Restore from JSON values."""
+        categories, embedding = tuple(map(category_name, content["categories"])), content.get("embedding")
+        if embedding is not None:
+            embedding = Embedding(str(embedding["sha256"]), tuple(tuple(map(float, row)) for row in embedding["rows"]))
+            if len(embedding.rows) != len(categories) or len({len(row) for row in embedding.rows}) != 1:
+                raise ValueError(f"The embedding of '{content['name']}' has no vector for each of its categories.")
+        return cls(**{**content, "categories": categories, "embedding": embedding})
 
     def code(self, category: object) -> int:
         """Return the code of a category (or of the unknown one, if allowed).
@@ -261,6 +297,16 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     if isinstance(column, pd.DataFrame):
         raise DataError(f"The data have {column.shape[1]} obs columns called '{name}'. Rename or remove all but one.")
     return column
+
+
+def _require_vectors(name: str, needed: set[str], vectors: pd.DataFrame) -> None:
+    """Raise where categories of the data have no vector."""
+    if lacking := sorted(needed - set(vectors.index)):
+        raise CategoryError(
+            f"The embedding of '{name}' has no vector for {len(lacking):,} of {len(needed):,} categories of the data: "
+            f"{shorten(lacking)}. It has {shorten(list(vectors.index), 3)}. Add rows for them, or leave those cells "
+            f"out: adata[~adata.obs['{name}'].isin({lacking[:3]!r})]. The control level needs none."
+        )
 
 
 def _with_pairs(categories: tuple[str, ...], control: str | None) -> tuple[str, ...]:

@@ -102,6 +102,26 @@ class Schema:
         return {covariate.name: covariate.parts for covariate in self.categorical if covariate.combined}
 
     @property
+    def vectors(self) -> dict[str, tuple[tuple[float, ...] | None, ...]]:
+        """For each field with an embedding: the vector of each code; None for the control and the unknown category."""
+        return {
+            c.name: tuple(
+                None if each is None or label == c.control else each
+                for label, each in ((label, c.vector(label)) for label in c.labels)
+            )
+            for c in self.categorical
+            if c.embedding is not None
+        }
+
+    @property
+    def vectors_by_category(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """The same by the name of the category, without those that have none."""
+        return {
+            name: {label: each for label, each in zip(self[name].labels, rows, strict=True) if each is not None}  # type: ignore[union-attr]
+            for name, rows in self.vectors.items()
+        }
+
+    @property
     def covariates(self) -> tuple[Categorical | Continuous, ...]:
         """All covariates, categorical first."""
         return (*self.categorical, *self.continuous)
@@ -184,11 +204,11 @@ class Schema:
             "genes": list(self.genes),
             "kind": self.kind.value,
             "transform": self.transform.to_json(),
-            "categorical": [vars(covariate) for covariate in self.categorical],
+            "categorical": [covariate.to_json() for covariate in self.categorical],
             "continuous": [vars(covariate) for covariate in self.continuous],
             "missing": self.missing,
-            "group": None if self.group is None else vars(self.group),
-            **({} if self.view is None else {"view": vars(self.view)}),
+            "group": None if self.group is None else self.group.to_json(),
+            **({} if self.view is None else {"view": self.view.to_json()}),
             "nested": [vars(nesting) for nesting in self.nested],
             **({} if self.total is None else {"total": self.total}),
             **({} if self.layer is None else {"layer": self.layer}),
@@ -203,20 +223,16 @@ class Schema:
             tuple(content["genes"]),
             Kind(content["kind"]),
             transform_from_json(content["transform"]),
-            tuple(map(_categorical, content["categorical"])),
+            tuple(map(Categorical.from_json, content["categorical"])),
             tuple(Continuous(**covariate) for covariate in content["continuous"]),
             content.get("missing", False),
-            None if group is None else _categorical(group),
-            None if view is None else _categorical(view),
+            None if group is None else Categorical.from_json(group),
+            None if view is None else Categorical.from_json(view),
             tuple(Nesting(**{**each, "outer_c": tuple(each["outer_c"])}) for each in content.get("nested", [])),
             content.get("total"),
             content.get("layer"),
             tuple((name, tuple(map(int, places))) for name, places in content.get("programs", {}).items()),
         )
-
-
-def _categorical(content: dict[str, Any]) -> Categorical:
-    return Categorical(**{**content, "categories": tuple(map(category_name, content["categories"]))})
 
 
 def fit_covariates(
@@ -231,6 +247,7 @@ def fit_covariates(
     view: str | None = None,
     unknown: bool = False,
     unlabelled: str | None = None,
+    embedding: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
     """Return the covariates of a table, as fields of a :class:`Schema`.
 
@@ -252,6 +269,8 @@ def fit_covariates(
         Whether categories may be unknown.
     unlabelled
         A category that stands for cells without one, where they may be unknown.
+    embedding
+        Vectors of the categories of some categorical columns: a row for each category, also of those that no cell has.
 
     Raises
     ------
@@ -260,9 +279,12 @@ def fit_covariates(
     DataError
         If a column is missing, or has missing values that its role does not allow.
     """
-    control = dict(control or {})
+    control, embedding = dict(control or {}), dict(embedding or {})
     fields = list(dict.fromkeys([*condition, *([batch] if batch else [])]))
-    for what, names in (("A control level was given for", control), ("Combinations were declared for", combine)):
+    for what, names in (
+        ("A control level was given for", control), ("Combinations were declared for", combine),
+        ("An embedding was given for", embedding),
+    ):  # fmt: skip
         for name in names:
             if name not in fields:
                 raise CategoryError(f"{what} '{name}', which is not a condition. {nearest(name, fields)}")
@@ -274,7 +296,15 @@ def fit_covariates(
                 f"{nearest(unlabelled, sorted(values))}"
             )
     categorical = tuple(
-        Categorical.fit(obs_column(obs, name), control.get(name), name == batch, unknown, name in combine, unlabelled)
+        Categorical.fit(
+            obs_column(obs, name),
+            control.get(name),
+            name == batch,
+            unknown,
+            name in combine,
+            unlabelled,
+            embedding.get(name),
+        )
         for name in fields
     )
     return {

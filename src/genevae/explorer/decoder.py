@@ -165,13 +165,14 @@ def _condition(conditioning: Conditioning, schema: Schema, weight_hk: Tensor) ->
     found: Arrays = {"tables": tables, "slopes": slopes}
     if isinstance(conditioning, DosedConditioning):
         effect = conditioning.effect
+        embedding_ck = effect.embedding(torch.arange(len(effect.part_cm), device=weight_hk.device)).double()
         counted = zip(effect.part_cm, effect.counts_cm.bool(), strict=True)
         found["dose"] = {
             "drug": conditioning.drug,
             "dose": conditioning.dose,
             "smallest": conditioning.doses.smallest,
             "parts": [part_m[counts_m].tolist() for part_m, counts_m in counted],
-            "table": _array(effect.embedding.weight.double() @ weight_hk[:, at:].T),
+            "table": _array(embedding_ck @ weight_hk[:, at:].T),
             "response": _response(conditioning.response),
         }
     return found

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from genevae.cells import Condition
 
-__all__ = ["Conditioning", "Deviations", "embedding_width"]
+__all__ = ["Conditioning", "Deviations", "Projected", "Vectors", "embedding_width", "table_of"]
+
+Vectors = Sequence[Sequence[float] | None]
+"""The vector of each category, None where it has none."""
+N_HIDDEN = 32
+"""Hidden units between the vector of a category and its embedding."""
 
 
 def embedding_width(n_categories: int) -> int:
@@ -39,6 +44,8 @@ class Conditioning(nn.Module):
     outer
         Of fields that are nested in others and pooled: the code of the outer category of each of their categories, for
         each field that they are nested in. See :class:`Deviations`.
+    vectors
+        Of fields whose categories are known by a vector: that of each category. See :class:`Projected`.
     """
 
     def __init__(
@@ -48,16 +55,19 @@ class Conditioning(nn.Module):
         widths: Sequence[int] = (),
         parts: Mapping[str, Sequence[Sequence[int]]] | None = None,
         outer: Mapping[str, Sequence[Sequence[int]]] | None = None,
+        vectors: Mapping[str, Vectors] | None = None,
     ) -> None:
         super().__init__()
-        parts, outer = parts or {}, outer or {}
+        parts, outer, vectors = parts or {}, outer or {}, vectors or {}
         self.categorical = tuple(n_categories)
         self.continuous = tuple(continuous)
         rest = [embedding_width(n) for n in list(n_categories.values())[len(widths) :]]
         widths_of = [*widths, *rest][: len(n_categories)]
         self.embeddings = nn.ModuleList(
-            Sums(parts[name], width)
+            Sums(parts[name], width, vectors.get(name))
             if name in parts
+            else Projected(vectors[name], width)
+            if name in vectors
             else Deviations(outer[name], n, width)
             if name in outer
             else nn.Embedding(n, width)
@@ -107,6 +117,46 @@ class Deviations(nn.Module):
         return (self.within_cc @ self.free.weight)[code_n]
 
 
+class Projected(nn.Module):
+    """Embeddings of categories from their vectors v: W₂ tanh(W₁ v + b₁) + b₂. So categories without cells have one too.
+
+    Parameters
+    ----------
+    vectors
+        The vector of each category. One without, such as the control, has an embedding of its own.
+    embedding_dim
+        Width.
+    """
+
+    vector_cf: Tensor
+    free_c: Tensor
+
+    def __init__(self, vectors: Vectors, embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        n_features = max((len(each) for each in vectors if each is not None), default=0)
+        numbers = np.array([[0.0] * n_features if each is None else each for each in vectors], dtype=np.float32)
+        without = np.array([each is None for each in vectors])
+        self.register_buffer("vector_cf", torch.from_numpy(numbers), persistent=False)
+        free_c = np.where(without, np.cumsum(without) - 1, without.sum())
+        self.register_buffer("free_c", torch.from_numpy(free_c), persistent=False)
+        self.free = nn.Embedding(int(without.sum()), embedding_dim)
+        self.network = nn.Sequential(nn.Linear(n_features, N_HIDDEN), nn.Tanh(), nn.Linear(N_HIDDEN, embedding_dim))
+
+    def forward(self, code_n: Tensor) -> Tensor:
+        """Return ``(…, embedding_dim)``."""
+        projected: Tensor = self.network(self.vector_cf[code_n])
+        free_n, n_free = self.free_c[code_n], self.free.num_embeddings
+        if not n_free:
+            return projected
+        return torch.where((free_n < n_free).unsqueeze(-1), self.free(free_n.clamp(max=n_free - 1)), projected)
+
+
+def table_of(n_codes: int, width: int, vectors: Vectors | None = None) -> nn.Module:
+    """Return a free embedding of each category, or one from its vector where there are vectors."""
+    return nn.Embedding(n_codes, width) if vectors is None else Projected(vectors, width)
+
+
 class Sums(nn.Module):
     """Embeddings of categories of which some are the sums of others'.
 
@@ -116,11 +166,13 @@ class Sums(nn.Module):
         The codes that each category is the sum of; its own, for one that is no combination.
     embedding_dim
         Width.
+    vectors
+        The vector of each category, where they have some.
     """
 
     part_cm: Tensor
 
-    def __init__(self, parts: Sequence[Sequence[int]], embedding_dim: int) -> None:
+    def __init__(self, parts: Sequence[Sequence[int]], embedding_dim: int, vectors: Vectors | None = None) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         single = sorted({code for codes in parts for code in codes})
@@ -128,9 +180,16 @@ class Sums(nn.Module):
         most = max(map(len, parts))
         padded = [[place[code] for code in codes] + [len(single)] * (most - len(codes)) for codes in parts]
         self.register_buffer("part_cm", torch.tensor(padded), persistent=False)
-        self.single = nn.Embedding(len(single) + 1, embedding_dim, padding_idx=len(single))
+        self.single: nn.Module
+        if vectors is None:
+            self.single = nn.Embedding(len(single) + 1, embedding_dim, padding_idx=len(single))
+        else:
+            self.single = Projected([*(vectors[code] for code in single), None], embedding_dim)
+        self.n_single = len(single)
 
     def forward(self, code_n: Tensor) -> Tensor:
         """Return ``(n, embedding_dim)``."""
-        embedding_nh: Tensor = self.single(self.part_cm[code_n]).sum(-2)
+        part_nm = self.part_cm[code_n]
+        is_part_nm1 = (part_nm < self.n_single).unsqueeze(-1)
+        embedding_nh: Tensor = (self.single(part_nm) * is_part_nm1).sum(-2)
         return embedding_nh

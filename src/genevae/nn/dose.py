@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genevae.cells import Condition
-from genevae.nn.conditioning import Conditioning, embedding_width
+from genevae.nn.conditioning import Conditioning, Vectors, embedding_width, table_of
 
 __all__ = ["RESOLUTION", "RESPONSES", "DosedConditioning", "Doses", "FreeResponse", "HillResponse", "Response"]
 
@@ -151,7 +151,7 @@ class DosedConditioning(Conditioning):
         Gives the doses back their units.
     response
         h of every code of the drug.
-    n_categories, continuous, widths, parts
+    n_categories, continuous, widths, parts, vectors
         As :class:`Conditioning` takes them, the drug and the dose among them.
     control
         The code of the control, whose effect is zero at every dose.
@@ -168,9 +168,10 @@ class DosedConditioning(Conditioning):
         continuous: Sequence[str] = (),
         widths: Sequence[int] = (),
         parts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+        vectors: Mapping[str, Vectors] | None = None,
         control: int | None = None,
     ) -> None:
-        parts = parts or {}
+        parts, vectors = parts or {}, vectors or {}
         width_of = dict(zip(n_categories, widths, strict=False))
         others = {name: n for name, n in n_categories.items() if name != drug}
         super().__init__(
@@ -178,6 +179,7 @@ class DosedConditioning(Conditioning):
             [name for name in continuous if name != dose],
             [width_of.get(name, embedding_width(n)) for name, n in others.items()],
             {name: codes for name, codes in parts.items() if name != drug},
+            vectors=vectors,
         )
         self.drug, self.dose = drug, dose
         self.doses, self.response = doses, response
@@ -186,6 +188,7 @@ class DosedConditioning(Conditioning):
             parts.get(drug, [(code,) for code in range(n_drugs)]),
             width_of.get(drug, embedding_width(n_drugs)),
             control,
+            vectors.get(drug),
         )
         self.n_out += self.effect.n_out
 
@@ -207,15 +210,19 @@ class DoseEffect(nn.Module):
         Of the embeddings.
     control
         The code that has no effect.
+    vectors
+        The vector of each drug, where they have some.
     """
 
     part_cm: Tensor
     counts_cm: Tensor
 
-    def __init__(self, parts: Sequence[Sequence[int]], width: int, control: int | None) -> None:
+    def __init__(
+        self, parts: Sequence[Sequence[int]], width: int, control: int | None, vectors: Vectors | None = None
+    ) -> None:
         super().__init__()
         self.n_out = width
-        self.embedding = nn.Embedding(len(parts), width)
+        self.embedding = table_of(len(parts), width, vectors)
         most = max(map(len, parts))
         padded = [[*codes, *[0] * (most - len(codes))] for codes in parts]
         counts = [[float(code != control) for code in codes] + [0.0] * (most - len(codes)) for codes in parts]

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from genevae.plotting.embedding import canvas
 from genevae.plotting.literal import literal
 from genevae.plotting.training import PALETTE
 
-__all__ = ["calibration_picture", "contribution_picture"]
+__all__ = ["calibration_picture", "contribution_picture", "draw_bars", "draw_calibration"]
 
 MOST_GENES, MOST_PANELS, N_COLUMNS = 10, 12, 4
 """Genes in a panel, panels, and panels in a row."""
 
 
-def calibration_picture(level_l: NDArray[Any], shares: Mapping[str, NDArray[Any]], path: Path) -> None:
+def calibration_picture(table: pd.DataFrame, path: Path) -> None:
     """Draw the share of values that fall in their central intervals, over the level of the interval.
 
     Parameters
     ----------
-    level_l
-        Levels, from 0 to 1.
-    shares
-        For each name, such as the model and a baseline, the share at each level.
+    table
+        As :func:`~genevae.evaluation.fit.coverage.calibration` returns it.
     path
         The file to write.
     """
     figure = canvas(4.4, 4.2)
-    axis = figure.subplots()
+    draw_calibration(figure.subplots(), table)
+    figure.savefig(path, dpi=150)
+
+
+def draw_calibration(axis: Any, table: pd.DataFrame) -> None:
+    """Draw the share of values in their intervals: the level in the index, a column for the model and each other."""
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfect")
-    for number, (name, share_l) in enumerate(shares.items()):
-        axis.plot(level_l, share_l, color=PALETTE[number], marker="o", markersize=4, label=literal(name))
+    for number, name in enumerate(table):
+        axis.plot(table.index, table[name], color=PALETTE[number], marker="o", markersize=4, label=literal(str(name)))
     axis.set(xlabel="level of the interval", ylabel="share of values in it", xlim=(0, 1), ylim=(0, 1), box_aspect=1)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="upper left")
-    figure.savefig(path, dpi=150)
 
 
 def contribution_picture(table: pd.DataFrame, path: Path) -> None:
@@ -62,12 +63,28 @@ def contribution_picture(table: pd.DataFrame, path: Path) -> None:
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     fields = list(dict.fromkeys(field for (field, _), _ in groups))
     for axis, ((field, category), rows) in zip(axes, groups, strict=False):
-        top = rows.head(MOST_GENES).iloc[::-1]
-        axis.barh(np.arange(len(top)), top["excess"], color=PALETTE[fields.index(field) % len(PALETTE)])
-        axis.set_yticks(np.arange(len(top)), list(map(literal, top["gene"])), fontsize=9)
-        axis.set_title(f"{literal(field)}: {literal(category)}", fontsize=11, loc="left")
-        axis.spines[["top", "right"]].set_visible(False)
+        top, colour = rows.head(MOST_GENES), PALETTE[fields.index(field) % len(PALETTE)]
+        draw_bars(axis, list(top["gene"]), top["excess"], [colour] * len(top), f"{field}: {category}")
     for axis in axes[len(groups) :]:
         axis.set_visible(False)
     figure.supxlabel("contribution beyond the mean of the field", fontsize=10)
     figure.savefig(path, dpi=140)
+
+
+def draw_bars(axis: Any, names: Sequence[str], lengths: Sequence[float], colours: Sequence[Any], title: str) -> None:
+    """Draw bars with their names, from top to bottom.
+
+    Parameters
+    ----------
+    axis
+        Where to draw.
+    names, lengths, colours
+        Of each bar.
+    title
+        Of the axes.
+    """
+    place = np.arange(len(names))[::-1]
+    axis.barh(place, lengths, color=colours)
+    axis.set_yticks(place, [literal(str(name)) for name in names], fontsize=9)
+    axis.set_title(literal(title), fontsize=11, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)

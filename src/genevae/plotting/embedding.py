@@ -18,7 +18,7 @@ from genevae.plotting.training import PALETTE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["canvas", "effect_picture", "field_picture", "map_picture"]
+__all__ = ["canvas", "draw_map", "effect_picture", "field_picture", "map_picture"]
 
 MISSING = "0.85"
 MARKERS = "o^sDv"
@@ -52,14 +52,7 @@ def field_picture(xy: NDArray[Any], fields: Mapping[str, NDArray[Any]], title: s
     figure.suptitle(literal(title), fontsize=14, x=0.01, ha="left")
     axes: list[Any] = list(np.atleast_1d(figure.subplots(n_rows, n_columns, subplot_kw=_projection(xy))).ravel())
     for axis, (name, values) in zip(axes, fields.items(), strict=False):
-        axis.set_title(literal(name), fontsize=11, loc="left")
-        (_numbers if np.issubdtype(values.dtype, np.number) else _categories)(figure, axis, xy, values)
-    for axis in axes:
-        axis.set(xticks=[], yticks=[], box_aspect=(1,) * 3 if xy.shape[1] == 3 else 1)
-        if xy.shape[1] == 3:
-            axis.set_zticks([])
-        else:
-            axis.spines[:].set_visible(False)
+        draw_map(axis, xy, values, name)
     for axis in axes[len(fields) :]:
         axis.set_visible(False)
     figure.savefig(path, dpi=110)
@@ -80,25 +73,50 @@ def map_picture(maps: Mapping[str, NDArray[Any]], labels_n: Sequence[str], path:
     figure = canvas(4.2 * len(maps) + 2.6, 4.0)
     axes = list(np.atleast_1d(figure.subplots(1, len(maps))))
     for axis, (title, xy) in zip(axes, maps.items(), strict=True):
-        _categories(figure, axis, xy, np.asarray(labels_n, dtype=object), legend=axis is axes[-1])
-        axis.set_title(literal(title), fontsize=12, loc="left")
-        axis.set(xticks=[], yticks=[], box_aspect=1)
-        axis.spines[:].set_visible(False)
+        draw_map(axis, xy, np.asarray(labels_n, dtype=object), title, legend=axis is axes[-1])
     figure.savefig(path, dpi=140)
 
 
-def _categories(
-    figure: Figure,  # noqa: ARG001 - as _numbers
-    axis: Any,
-    xy: NDArray[Any],
-    values: NDArray[Any],
+def draw_map(
+    axis: Any, xy: NDArray[Any], values: NDArray[Any], title: str, colours: Mapping[str, Any] | None = None,
     legend: bool = True,
-) -> None:
+) -> None:  # fmt: skip
+    """Draw a map of cells, coloured by numbers or by categories.
+
+    Parameters
+    ----------
+    axis
+        Where to draw.
+    xy
+        Coordinates, cells × 2, or cells × 3 on axes in perspective.
+    values
+        One number or one text per cell; None and NaN are drawn in grey, under the others.
+    title
+        Of the axes.
+    colours
+        The colour of some categories; others have those of the palette.
+    legend
+        Whether categories have a legend.
+    """
+    axis.set_title(literal(title), fontsize=11, loc="left")
+    if np.issubdtype(values.dtype, np.number):
+        _numbers(axis, xy, values)
+    else:
+        _categories(axis, xy, values, colours or {}, legend)
+    axis.set(xticks=[], yticks=[], box_aspect=(1,) * 3 if xy.shape[1] == 3 else 1)
+    if xy.shape[1] == 3:
+        axis.set_zticks([])
+    else:
+        axis.spines[:].set_visible(False)
+
+
+def _categories(axis: Any, xy: NDArray[Any], values: NDArray[Any], colours: Mapping[str, Any], legend: bool) -> None:
     """Draw categories, the rarest on top, with their names where they are, and a legend with their counts."""
     missing = pd.isna(values)
     _dots(axis, xy, missing, MISSING)
     names = sorted(set(values[~missing]), key=lambda name: (int(name) if name.isdecimal() else -1, name))
     styles = {name: (PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE)]) for i, name in enumerate(names)}
+    styles |= {name: (colours[name], "o") for name in names if name in colours}
     for name in sorted(names, key=lambda name: -int((values == name).sum())):
         colour, marker = styles[name]
         _dots(axis, xy, values == name, colour, marker)
@@ -142,7 +160,7 @@ def _name_groups(axis: Any, xy: NDArray[Any], values: NDArray[Any], names: Seque
         axis.text(x, y, literal(text), ha="center", va="center", fontsize=9, weight="bold", path_effects=halo)
 
 
-def _numbers(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:
+def _numbers(axis: Any, xy: NDArray[Any], values: NDArray[Any]) -> None:
     """Draw numbers, between their 1st and 99th percentile, the largest on top."""
     known = np.isfinite(values.astype(float))
     _dots(axis, xy, ~known, MISSING)
@@ -150,7 +168,7 @@ def _numbers(figure: Figure, axis: Any, xy: NDArray[Any], values: NDArray[Any]) 
     low, high = np.nanpercentile(values[known].astype(float), (1, 99)) if known.any() else (0.0, 1.0)
     style: dict[str, Any] = {"c": values[order], "cmap": "cividis", "vmin": low, "vmax": high}
     points = axis.scatter(*xy[order].T, s=_area(len(xy)), linewidths=0, **style)
-    figure.colorbar(points, ax=axis, shrink=0.6, pad=0.02)
+    axis.figure.colorbar(points, ax=axis, shrink=0.6, pad=0.02)
 
 
 def _dots(axis: Any, xy: NDArray[Any], which: NDArray[Any], colour: str, marker: str = "o") -> None:

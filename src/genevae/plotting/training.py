@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement_picture", "gene_picture", "sweep_picture", "training_picture"]
+__all__ = ["agreement_picture", "draw_history", "gene_picture", "sweep_picture", "training_picture"]
 
 PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7",
     "#56B4E9", "#8C6D1F", "#5E3C99", "#333333", "#B3B300",
 )  # fmt: skip
 """Okabe and Ito's colours, which colour-blind readers can distinguish, and four darker ones."""
+
+
+LOSS = "loss per cell"
+LOSSES = {LOSS: {"training": "train_loss", "validation": "validation_loss"}}
 
 
 def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None:
@@ -37,13 +41,12 @@ def training_picture(history: pd.DataFrame, best_epoch: int, path: Path) -> None
     path
         The file to write.
     """
-    panels = {"loss per cell": {"training": "train_loss", "validation": "validation_loss"}}
+    panels = dict(LOSSES)
     panels |= {"mean squared error": {"validation": "validation_mse"}} if "validation_mse" in history else {}
     panels |= {"β": {"mean of the epoch": "beta"}} if "beta" in history else {}
     figure, axes = _figure(len(panels))
-    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        _curves(axis, history, curves, title)
-        axis.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch ({best_epoch})")
+    for axis, panel in zip(axes, panels.items(), strict=True):
+        draw_history(axis, history, best_epoch, *panel)
     axes[0].legend(frameon=False)
     _save(figure, path)
 
@@ -80,8 +83,22 @@ def sweep_picture(table: pd.DataFrame, names: Sequence[str], choice: int, path: 
     _save(figure, path)
 
 
-def _curves(axis: Axes, history: pd.DataFrame, curves: Mapping[str, str], title: str) -> None:
-    """Draw columns of the history; the axis shows all but the highest values, which are those of the first epochs."""
+def draw_history(
+    axis: Axes, history: pd.DataFrame, best_epoch: int, title: str = LOSS, curves: Mapping[str, str] = LOSSES[LOSS]
+) -> None:
+    """Draw columns of the history; the axis shows all but the highest values, which are those of the first epochs.
+
+    Parameters
+    ----------
+    axis
+        Where to draw.
+    history, best_epoch
+        As for :func:`training_picture`.
+    title
+        Of the vertical axis.
+    curves
+        The column of each curve.
+    """
     colours = {"training": PALETTE[0], "validation": PALETTE[1]}
     columns = {label: history[column].to_numpy(float) for label, column in curves.items()}
     for label, y in columns.items():
@@ -92,6 +109,7 @@ def _curves(axis: Axes, history: pd.DataFrame, curves: Mapping[str, str], title:
         low, high = min(end[0] for end in ends), ends[-1][1]
         margin = 0.05 * max(high - low, 1e-3 * abs(high), 1e-9)
         axis.set_ylim(low - margin, max(high, low) + margin)
+    axis.axvline(best_epoch, color="0.5", linestyle=":", label=f"best epoch ({best_epoch})")
 
 
 def agreement_picture(

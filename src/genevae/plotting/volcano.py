@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ import pandas as pd
 from genevae.plotting.embedding import canvas
 from genevae.plotting.literal import literal
 
-__all__ = ["volcano_picture"]
+__all__ = ["draw_volcano", "volcano_picture"]
 
 MOST_PANELS, MOST_NAMES = 9, 12
+CALLED = 0.95
 LEAST = 1e-6
 """Probability of no change at which the axis ends."""
 COLOURS = {False: "#b5b5b5", True: "#b2352c"}
@@ -37,18 +39,35 @@ def volcano_picture(table: pd.DataFrame, path: Path) -> None:
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis, ((one, other), rows) in zip(axes, panels, strict=False):
-        height = -np.log10(np.maximum(1 - rows["probability"].to_numpy(), LEAST))
-        lfc, called = rows["lfc"].to_numpy(), rows["called"].to_numpy()
-        for is_called, colour in COLOURS.items():
-            chosen = called == is_called
-            axis.scatter(lfc[chosen], height[chosen], s=8, color=colour, linewidths=0, alpha=0.8)
-        names = np.flatnonzero(called)[np.argsort(-np.abs(lfc[called]), kind="stable")][:MOST_NAMES]
-        for at in names:
-            axis.annotate(
-                literal(rows["gene"].iloc[at]), (lfc[at], height[at]), fontsize=6.5, xytext=(2, 2),
-                textcoords="offset points",
-            )  # fmt: skip
-        axis.set_title(f"{literal(one)} against {literal(other)}: {called.sum():,} genes", fontsize=9)
-        axis.set(xlabel="log2 fold change", ylabel="−log10 probability of no change")
-        axis.spines[["top", "right"]].set_visible(False)
+        draw_volcano(axis, rows, f"{one} against {other}")
     figure.savefig(path, dpi=130)
+
+
+def draw_volcano(axis: Any, rows: pd.DataFrame, title: str) -> None:
+    """Draw one comparison; the genes that change most have their names.
+
+    Parameters
+    ----------
+    axis
+        Where to draw.
+    rows
+        A row for each gene, with ``gene``, ``lfc``, ``probability``, and perhaps ``called``; without, genes whose
+        probability is 0.95 or more are called.
+    title
+        What is compared.
+    """
+    probability = rows["probability"].to_numpy(dtype=float)
+    height, lfc = -np.log10(np.maximum(1 - probability, LEAST)), rows["lfc"].to_numpy(dtype=float)
+    called = rows["called"].to_numpy(dtype=bool) if "called" in rows else probability >= CALLED
+    for is_called, colour in COLOURS.items():
+        chosen = called == is_called
+        axis.scatter(lfc[chosen], height[chosen], s=8, color=colour, linewidths=0, alpha=0.8)
+    names = np.flatnonzero(called)[np.argsort(-np.abs(lfc[called]), kind="stable")][:MOST_NAMES]
+    for at in names:
+        axis.annotate(
+            literal(rows["gene"].iloc[at]), (lfc[at], height[at]), fontsize=6.5, xytext=(2, 2),
+            textcoords="offset points",
+        )  # fmt: skip
+    axis.set_title(f"{literal(title)}: {called.sum():,} genes" if title else f"{called.sum():,} genes", fontsize=9)
+    axis.set(xlabel="log2 fold change", ylabel="−log10 probability of no change")
+    axis.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class ImageModel(VAESettings):
     hidden
         Width of each dense layer between the convolutions and the latent.
     """
+
+    takes_vectors: ClassVar[bool] = False
 
     pixels: Pixels = ImageIntensities()
     image_size: int | None = setting(None, at_least=1)

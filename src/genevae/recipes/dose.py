@@ -62,6 +62,7 @@ class DoseModel(VAESettings):
             continuous=[field.name for field in schema.continuous],
             widths=self.embedding_widths,
             parts=schema.parts,
+            vectors=schema.vectors,
             control=None if drug.control is None else drug.code(drug.control),
         )
 

@@ -61,6 +61,9 @@ class VAESettings:
     needs_unknown: ClassVar[bool] = False
     """Whether a cell's categories may be unknown even where training replaces none."""
 
+    takes_vectors: ClassVar[bool] = True
+    """Whether categories may be known by a vector of an embedding file."""
+
     n_latent: int = setting(10, at_least=1)
     hidden: tuple[int, ...] = setting((128,), at_least=1, required=True)
     activation: Activation = "relu"
@@ -130,7 +133,7 @@ class VAESettings:
         outer: dict[str, list[tuple[int, ...]]] = {}
         for nesting in one_way(schema.nested) if self.pool_nested else ():
             outer.setdefault(nesting.inner, []).append(nesting.outer_c)
-        return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts, outer)
+        return Conditioning(schema.n_codes, continuous, self.embedding_widths, schema.parts, outer, schema.vectors)
 
     def posterior(self, schema: Schema, n_latent: int, learns_missing: bool) -> nn.Module:
         """Make q(z | x, c)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from genevae.errors import CategoryError, nearest
-from genevae.responses.members import NO_CHANGE, PARTS_JOIN, State, dose_members, members
+from genevae.responses.members import MEAN_SHIFT, NO_CHANGE, PARTS_JOIN, RIDGE, State, dose_members, members
 from genevae.responses.profiles import SEPARATOR, Profiles, View, dose_of, text_of
 from genevae.responses.shrinkage import shrink
 from genevae.responses.simple import similarity
@@ -113,12 +113,16 @@ class Responses:
     left_out
         For each of these states, by its categories: the shift from control that this model predicts, by the name of the
         member.
+    vectors
+        For each field with an embedding, the vector of each level.
     """
 
     profiles: Profiles
     control: Mapping[str, str] = field(default_factory=dict)
     left_out_fields: tuple[str, ...] = ()
     left_out: Mapping[tuple[str, ...], Mapping[str, Shift]] = field(default_factory=dict)
+
+    vectors: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     _predictions: dict[Any, OutOfFold] = field(default_factory=dict, init=False, repr=False)
 
@@ -157,7 +161,8 @@ class Responses:
         usable = self._usable(found) if only is None else [only]
         known = self._out_of_fold(view, request)
         fitted, usable = _common(known, usable)
-        stack = Stack.fit(fitted, usable) if only is None else Stack({only: 1.0}, 1.0)
+        near_q = self._nearness(request, found, fitted)
+        stack = Stack.fit(fitted, usable, near_q) if only is None else Stack({only: 1.0}, 1.0)
         shift_g = stack.shift_g(found)
         residuals = stack.residuals(known, interval)
         state = (request.context, request.target)
@@ -244,12 +249,25 @@ class Responses:
         wanted = (request.context, request.target)
         few = view.few(request.source, request.target, request.context)
         seen = {state: x for state, x in view.mean.items() if state != wanted and state not in few}
-        found = members(seen, request.source, wanted, request.reference_g)
+        found = members(seen, request.source, wanted, request.reference_g, self._vectors(request))
         if "additive" in found:
             found["additive"] = self._additive(view, request)
         if request.dose is not None:
             found |= self._dose_members(view, request)
         return found
+
+    def _vectors(self, request: Request) -> Mapping[str, Sequence[float]]:
+        """Return the vector of each level, where the one field that is set has some."""
+        return self.vectors.get(request.fields[0], {}) if len(request.fields) == 1 else {}
+
+    def _nearness(
+        self, request: Request, found: Mapping[str, Shift], known: Sequence[OutOfFold]
+    ) -> NDArray[np.float64] | None:
+        """Return how near the vectors of states are to that of the wanted level, where it is known by that alone."""
+        vectors = self._vectors(request)
+        if RIDGE not in found or MEAN_SHIFT in found or not all(one.level in vectors for one in known) or not known:
+            return None
+        return similarity([vectors[one.level] for one in known], vectors[request.target], WIDTH)
 
     def _additive(self, view: View, request: Request) -> Shift:
         """Return the sum of the shifts of the parts, each shrunken by its noise."""
@@ -310,6 +328,11 @@ class Responses:
             states = [s for s in states if PARTS_JOIN in s[1]]
         elif len(same) >= FEW_STATES and not is_dose:
             states = same
+        vectors = self._vectors(request)
+        if not same and not is_sum and request.target in vectors:  # those that are nearest to what was never seen
+            states = [s for s in states if s[1] in vectors and s != wanted]
+            off = [np.square(np.subtract(vectors[s[1]], vectors[request.target])).sum() for s in states]
+            states = [states[at] for at in np.argsort(off, kind="stable")[:MAX_STATES]]
         states = [states[i] for i in np.linspace(0, len(states) - 1, min(len(states), MAX_STATES)).round().astype(int)]
         return [self._kept_prediction(view, request, state, source) for state in states if state != wanted]
 
@@ -336,7 +359,7 @@ class Responses:
         found = self._members(view, question)
         found |= self._left_out(request, context, level)
         noise_g = view.variance[state]
-        return OutOfFold(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g)
+        return OutOfFold(found, view.mean[state] - reference_g, noise_g + start_noise_g, noise_g, level)
 
     def _left_out(self, request: Request, context: str, level: str) -> dict[str, Shift]:
         contexts = self._contexts(request)

@@ -12,6 +12,8 @@ from genevae.metrics.principal import Principal
 from genevae.responses.simple import (
     additive_shift,
     curve_shift,
+    embedding_neighbours,
+    embedding_ridge,
     line_shift,
     linear_latent,
     matching_mean,
@@ -24,14 +26,18 @@ from genevae.responses.simple import (
     weighted_shift,
 )
 
-__all__ = ["MEAN_SHIFT", "NO_CHANGE", "PARTS_JOIN", "State", "dose_members", "members"]
+__all__ = ["MEAN_SHIFT", "NEIGHBOURS", "NO_CHANGE", "PARTS_JOIN", "RIDGE", "State", "dose_members", "members"]
 
 NO_CHANGE, MEAN_SHIFT = "no change", "mean shift"
+RIDGE, NEIGHBOURS = "embedding ridge", "embedding neighbours"
 PARTS_JOIN = "+"
 """Joins the parts of a combination, such as A+B."""
 N_FEATURES = 10
 LEAST_PAIRS, MAX_PAIRS = 3, 100
 """Seen shifts for a linear model of them, at least and at most."""
+
+MAX_LEVELS = 300
+"""Levels that one is predicted from by its vector, at most: those whose vectors are nearest."""
 
 State = tuple[str, str]
 """A context, such as a cell type, empty where there is none; and a level of the perturbation."""
@@ -39,7 +45,9 @@ Profile = NDArray[np.float64]
 Profiles = Mapping[State, Profile]
 
 
-def members(seen: Profiles, source: str, wanted: State, reference_g: Profile) -> dict[str, Profile]:
+def members(
+    seen: Profiles, source: str, wanted: State, reference_g: Profile, vectors: Mapping[str, Any] | None = None
+) -> dict[str, Profile]:
     """Return the shift that each simple method predicts for a state, of those that the training cells allow.
 
     Parameters
@@ -52,6 +60,8 @@ def members(seen: Profiles, source: str, wanted: State, reference_g: Profile) ->
         The state.
     reference_g
         The profile of its context in the source level.
+    vectors
+        The vector of each level, where levels have some.
     """
     context, level = wanted
     others = {state: x for state, x in seen.items() if state != wanted and state[1] != source}
@@ -71,7 +81,28 @@ def members(seen: Profiles, source: str, wanted: State, reference_g: Profile) ->
         found["additive"] = additive_shift(_named(pairs), [str(part) for part in parts])
     found |= _means(others, parts if is_sum else [s for s in others if s[1] == level], context, reference_g)
     found |= _linear(pairs, seen, source, wanted, reference_g)
+    if vectors:
+        found |= _by_vector(pairs, wanted, vectors)
     return found
+
+
+def _by_vector(pairs: Profiles, wanted: State, vectors: Mapping[str, Any]) -> dict[str, Profile]:
+    """Predict from the vector of the level, as if the level itself had not been seen, in any context."""
+    context, level = wanted
+    others = {state: x for state, x in pairs.items() if state[1] != level and state[1] in vectors}
+    others = {state: x for state, x in others.items() if state[0] == context} or others
+    levels = sorted({state[1] for state in others})
+    if level not in vectors or len(levels) < LEAST_PAIRS:
+        return {}
+    if len(levels) > MAX_LEVELS:
+        off = [np.square(np.subtract(vectors[one], vectors[level])).sum() for one in levels]
+        levels = [levels[at] for at in np.argsort(off, kind="stable")[:MAX_LEVELS]]
+    shift_mg = np.stack([np.mean([x for state, x in others.items() if state[1] == one], axis=0) for one in levels])
+    vector_mf = np.array([vectors[one] for one in levels], dtype=np.float64)
+    return {
+        RIDGE: embedding_ridge(shift_mg, vector_mf, vectors[level]),
+        NEIGHBOURS: embedding_neighbours(shift_mg, vector_mf, vectors[level]),
+    }
 
 
 def dose_members(

@@ -13,6 +13,8 @@ from genevae.metrics.response import Shift
 __all__ = [
     "additive_shift",
     "curve_shift",
+    "embedding_neighbours",
+    "embedding_ridge",
     "line_shift",
     "linear_latent",
     "matching_mean",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 Profiles = Mapping[str, Any]
+RIDGES = tuple(np.logspace(-2, 3, 16).tolist())
+"""Values of λ to choose from, where the vectors have a mean square of one."""
 
 
 def mean_shift(before: Profiles, after: Profiles) -> Shift:
@@ -287,6 +291,60 @@ def linear_latent(
     g_gk = (loading_kg * scale_k[:, None])[:n_components].T
     w_kf = _ridge(g_gk, ridge) @ g_gk.T @ y_mg.T @ p_mf @ _ridge(p_mf, ridge)
     return np.asarray((np.asarray(wanted_qf, dtype=np.float64) - centre_f) @ w_kf.T @ g_gk.T + b_g)
+
+
+def embedding_ridge(
+    shift_mg: ArrayLike, vector_mf: ArrayLike, wanted_f: ArrayLike, ridges: Sequence[float] = RIDGES
+) -> Shift:
+    """Return a shift that is linear in the vector of the perturbation: y = b + Y k (K + λ I)⁻¹.
+
+    b is the mean of the seen shifts, Y the shifts less b, K the products of the vectors less their mean, divided by
+    their mean square, and k those with the wanted one. λ is the one with the smallest error when each seen
+    perturbation is left out; for large λ the shift is b, as if all perturbations did the same.
+
+    Parameters
+    ----------
+    shift_mg, vector_mf
+        The shift of each seen perturbation, and its vector.
+    wanted_f
+        The vector of the one that is to be predicted.
+    ridges
+        Values of λ to choose from.
+
+    References
+    ----------
+    Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 2nd ed. (2009), 3.4 and 7.10.
+    """
+    y_mg, v_mf = np.asarray(shift_mg, dtype=np.float64), np.asarray(vector_mf, dtype=np.float64)
+    b_g, centre_f, n = y_mg.mean(0), v_mf.mean(0), len(v_mf)
+    y_mg, v_mf = y_mg - b_g, v_mf - centre_f
+    gram_mm = v_mf @ v_mf.T
+    scale = max(np.trace(gram_mm) / n, np.finfo(np.float64).tiny)
+    gram_mm /= scale
+    wanted_m = v_mf @ (np.asarray(wanted_f, dtype=np.float64) - centre_f) / scale
+    value_m, axis_mm = np.linalg.eigh(gram_mm)
+    turned_mg = axis_mm.T @ y_mg
+    errors = []
+    for ridge in ridges:
+        kept_m = value_m.clip(min=0) / (value_m.clip(min=0) + ridge)
+        leverage_m = np.square(axis_mm) @ kept_m + 1 / n
+        left_mg = (y_mg - axis_mm @ (kept_m[:, None] * turned_mg)) / (1 - leverage_m).clip(min=1e-6)[:, None]
+        errors.append(np.square(left_mg).mean())
+    best = ridges[int(np.argmin(errors))]
+    return np.asarray(b_g + (axis_mm.T @ wanted_m / (value_m.clip(min=0) + best)) @ turned_mg)
+
+
+def embedding_neighbours(shift_mg: ArrayLike, vector_mf: ArrayLike, wanted_f: ArrayLike, width: float = 0.3) -> Shift:
+    """Return the mean of the seen shifts, weighted by the similarity of the vectors of their perturbations.
+
+    Parameters
+    ----------
+    shift_mg, vector_mf, wanted_f
+        As for :func:`embedding_ridge`.
+    width
+        As for :func:`similarity`.
+    """
+    return np.asarray(similarity(vector_mf, wanted_f, width) @ np.asarray(shift_mg, dtype=np.float64))
 
 
 def _ends(before: Profiles, after: Profiles) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -18,6 +18,8 @@ PRIOR_STATES = 3.0
 """How many states the prior of the weights counts as."""
 PRIOR_OF_SUMS: Mapping[str, float] = {"model": 0.5, "linear latent": 1.0, "additive": 1.0, "matching mean": 1.0}
 """The same for combinations: the matching mean is half their sum, where they are two and profiles are measured."""
+PRIOR_OF_UNSEEN: Mapping[str, float] = {"perturbed mean": 2.0, "embedding ridge": 1.0}
+"""The same for levels that were never seen, and are known by a vector alone."""
 PRIOR_OF_DOSES: Mapping[str, float] = {"monotone curve": 2.0, "line on log dose": 1.0}
 """The same for doses of a drug of which others were measured in the same context."""
 STATES_OF_DOSES = 30.0
@@ -54,12 +56,15 @@ class OutOfFold:
         The shift that was observed.
     noise_g, target_noise_g
         The sampling variance of that shift, and the part of it that is of the perturbed cells.
+    level
+        The level of the perturbation.
     """
 
     members: Mapping[str, Shift]
     true_g: Shift
     noise_g: Shift
     target_noise_g: Shift
+    level: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,9 @@ class Stack:
     amplitude: float
 
     @classmethod
-    def fit(cls, states: Sequence[OutOfFold], names: Sequence[str]) -> Stack:
+    def fit(
+        cls, states: Sequence[OutOfFold], names: Sequence[str], nearness_q: NDArray[np.float64] | None = None
+    ) -> Stack:
         """Fit to states that were left out in turn.
 
         With P_q the predictions of the members for a state q, y_q its true shift and s_q the mean of y_q²:
@@ -122,14 +129,19 @@ class Stack:
             The states; each has at least the members that are named.
         names
             The members of the state that is to be predicted.
+        nearness_q
+            How near each state is to the one that is to be predicted, where that is known: the sum is weighted by it,
+            and s_q is √(s_q · mean s) instead, since states with a weak response say little of those with a strong one.
         """
         prior_k, n_prior = _prior(names)
         if not states:
             return cls(dict(zip(names, prior_k.tolist(), strict=True)), 1.0)
         gram_kk, product_k = np.zeros((len(names), len(names))), np.zeros(len(names))
-        for one in states:
+        scale_q = np.array([np.square(one.true_g).sum() for one in states]).clip(min=np.finfo(np.float64).tiny)
+        if nearness_q is not None:
+            scale_q = np.sqrt(scale_q * scale_q.mean()) / (nearness_q / nearness_q.mean()).clip(min=1e-12)
+        for one, scale in zip(states, scale_q.tolist(), strict=True):
             p_kg = np.stack([one.members[name] for name in names])
-            scale = max(float(np.square(one.true_g).sum()), np.finfo(np.float64).tiny)
             gram_kk += p_kg @ p_kg.T / scale
             product_k += p_kg @ one.true_g / scale
         if not gram_kk.any():  # no member predicts a change
@@ -203,6 +215,8 @@ def _prior(names: Sequence[str]) -> tuple[NDArray[np.float64], float]:
         prior = PRIOR_OF_SUMS
     elif PRIOR_OF_DOSES.keys() <= set(names):  # nor to a dose between others
         prior, n_states = PRIOR_OF_DOSES, STATES_OF_DOSES
+    elif "embedding ridge" in names and "mean shift" not in names:
+        prior = PRIOR_OF_UNSEEN
     prior_k = np.array([prior.get(name, 0.0) for name in names])
     if not prior_k.any():
         first = next(name for name in (*LAST_RESORT, *names) if name in names)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from genevae.data.embedding import read_embedding
 from genevae.errors import DataError, RecipeError
 from genevae.peers import translated
 from genevae.recipes.registry import Recipe, recipe_of
@@ -51,6 +52,14 @@ def assignments(name: str, value: Any, fields: Sequence[str] = ()) -> Any:
     return value
 
 
+def _vectors(name: str, value: Any) -> Any:
+    """Return the path of an embedding, or its vectors by name, as a config file keeps them."""
+    if isinstance(value, str | Path):
+        return str(value)
+    table = read_embedding(value, name)
+    return dict(zip(table.index, map(tuple, table.to_numpy().tolist()), strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Covariates:
     """The obs columns that the model is given.
@@ -78,6 +87,10 @@ class Covariates:
     unlabelled
         The value of a condition in cells without a label, besides missing values and "unknown"; for recipes that take
         such cells.
+    embedding
+        Vectors of the categories of a condition, as FIELD=FILE (in Python also a table, or vectors by name): .csv, .tsv
+        or .parquet with the names in the first column, or .npy beside a .txt of names. The model knows a category by
+        its vector, so that counterfactuals answer for categories that only the file has. Needs no row of the control.
     """
 
     condition: Sequence[str] = ()
@@ -89,6 +102,7 @@ class Covariates:
     group: str | None = None
     view: str | None = None
     unlabelled: str | None = None
+    embedding: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Make one name a list of one."""
@@ -97,6 +111,8 @@ class Covariates:
             value = getattr(self, name)
             object.__setattr__(self, name, listed(value))
         object.__setattr__(self, "control", assignments("control", self.control, self.condition))
+        if given := assignments("embedding", self.embedding, self.condition):
+            object.__setattr__(self, "embedding", {name: _vectors(name, value) for name, value in given.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

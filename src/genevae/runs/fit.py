@@ -76,6 +76,7 @@ def fit(
     group: str | None = None,
     view: str | None = None,
     unlabelled: str | None = None,
+    embedding: Mapping[str, Any] | str | None = None,
     genes: int | str | Path | Sequence[str] | None = None,
     gene_filter: str | Path | None = None,
     layer: str | None = None,
@@ -143,6 +144,10 @@ def fit(
     unlabelled
         The value of a condition in cells without a label, besides missing values and "unknown"; for recipes that take
         such cells.
+    embedding
+        Vectors of the categories of a condition, as FIELD=FILE (in Python also a table, or vectors by name): .csv, .tsv
+        or .parquet with the names in the first column, or .npy beside a .txt of names. The model knows a category by
+        its vector, so that counterfactuals answer for categories that only the file has. Needs no row of the control.
     genes
         Genes to model: the number of highly variable ones, names, a file with one name per line, or the column of var
         that marks them in an AnnData in memory, such as "highly_variable"; all by default.
@@ -273,6 +278,7 @@ def fit(
             group=group,
             view=view,
             unlabelled=unlabelled,
+            embedding=assignments("embedding", embedding, listed(condition)),
         ),
         expression=Expression(genes=genes, gene_filter=gene_filter, layer=layer, gene_sets=gene_sets),
         split=SplitOptions(
@@ -296,7 +302,8 @@ def fit(
     )
     if out is None and checkpoint_every is not None:
         raise RecipeError('Checkpoints need a folder: give one with out, as in out="run".')
-    reads = (data, *(each for each in (genes, gene_sets, gene_filter, from_run) if isinstance(each, str | Path)))
+    read = (genes, gene_sets, gene_filter, from_run, *(config.covariates.embedding or {}).values())
+    reads = (data, *(each for each in read if isinstance(each, str | Path)))
     folder = None if out is None else RunFolder.of(Path(out), config.run, overwrite, reads=reads)
     model = fit_in(folder, data, config, callbacks, progress)
     if hasattr(given, "obs_names"):
@@ -478,8 +485,17 @@ def _facts(prepared: Prepared, config: FitConfig, device: torch.device) -> dict[
         "data": prepared.source.name,
         "fingerprint": prepared.fingerprint,
         "fingerprint_of_covariates": prepared.fingerprint_of_covariates,
+        **_embedding_facts(prepared, config),
         **provenance(),
     }
+
+
+def _embedding_facts(prepared: Prepared, config: FitConfig) -> dict[str, Any]:
+    """Return the hash of the vectors of each embedding, and where they came from."""
+    found = {c.name: c.embedding.sha256 for c in prepared.schema.categorical if c.embedding is not None}
+    given = config.covariates.embedding or {}
+    files = {name: value if isinstance(value, str) else "a table in memory" for name, value in given.items()}
+    return {"embeddings": {name: {"file": files[name], "sha256": found[name]} for name in found}} if found else {}
 
 
 def resolve_device(name: str) -> torch.device:

@@ -310,9 +310,9 @@ def _require_plain_table(model: Trained, field: Categorical, new: Sequence[str])
             if isinstance(part.embeddings[part.categorical.index(field.name)], nn.Embedding):
                 continue
             raise CategoryError(
-                f"The categories of '{field.name}' are made of each other (combine or pool_nested), so that the new "
-                f"ones, {shorten(new)}, would change the others. Leave their cells out, or train on: genevae fit "
-                "QUERY --from RUN --out NEW."
+                f"The categories of '{field.name}' are made of each other (combine or pool_nested) or of vectors "
+                f"(embedding), so that the new ones, {shorten(new)}, would change the others. Leave their cells out, "
+                "or train on: genevae fit QUERY --from RUN --out NEW."
             )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from genevae.data.contents import contents_of, sampled_rows
 from genevae.data.covariates import category_names
+from genevae.data.embedding import read_embedding
 from genevae.data.genes import match_genes
 from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder, balanced_weights
@@ -152,7 +153,7 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     kind = probe(source)
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
-    fields = _covariates(source.obs, config.covariates, recipe.has_unknown)
+    fields = _covariates(source.obs, config.covariates, recipe)
     source = _filtered(source, config.expression.gene_filter)
     genes = _flagged(data, config.expression.genes)
     source = in_memory_if_fits(_with_genes(source, genes, kind, split), keep)
@@ -169,17 +170,29 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     return prepared
 
 
-def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str, Any]:
+def _covariates(obs: pd.DataFrame, given: Covariates, recipe: Recipe) -> dict[str, Any]:
     """Fit the covariates, and check the columns of contexts, which are none."""
     for name in given.context:
         category_names(obs_column(obs, name))
+    unknown, embedding = recipe.has_unknown, given.embedding or {}
+    if embedding and not getattr(recipe.model, "takes_vectors", False):
+        raise RecipeError(
+            f"The recipe {recipe.name} takes no embedding of '{next(iter(embedding))}': each of its categories has "
+            "weights of its own. Use nb or another recipe with embeddings, or leave the file out."
+        )
+    if given.batch in embedding:
+        raise RecipeError(
+            f"'{given.batch}' is the technical batch, which has no effect to predict for a batch that no cell has. "
+            "Give the embedding of a condition."
+        )
     if given.unlabelled is not None and not unknown:
         raise RecipeError(
             f"This recipe takes no cells without a label ('{given.unlabelled}'). Use the recipe semi, or train with "
             "--setting category_dropout=0.1."
         )
-    roles = {name: value for name, value in vars(given).items() if name != "context"}
-    return fit_covariates(obs, **roles, unknown=unknown)
+    roles = {name: value for name, value in vars(given).items() if name not in ("context", "embedding")}
+    vectors = {name: read_embedding(value, name) for name, value in embedding.items()}
+    return fit_covariates(obs, **roles, unknown=unknown, embedding=vectors)
 
 
 def _programs(

@@ -68,7 +68,7 @@ def responses_in(folder: Path, schema: Schema, n_latent: int) -> Responses:
     fields = tuple(map(str, content["left_out_fields"]))
     _require_left_out(left_out, len(fields), len(schema.genes))
     control = {str(name): str(level) for name, level in content["control"].items()}
-    return Responses(profiles, control, fields, left_out)
+    return Responses(profiles, control, fields, left_out, schema.vectors_by_category)
 
 
 def _require_profiles(profiles: Profiles, n_genes: int, n_latent: int) -> None:

@@ -154,7 +154,8 @@ def folds_of(states: States, schema: Schema, split: Split, n_folds: int) -> list
     """Divide the perturbed states that a model can predict without having seen them.
 
     These are states whose level was also seen in another context, or is a combination of levels that were seen. States
-    of one level are in different folds as far as possible.
+    of one level are in different folds as far as possible. Where a level is known by a vector, any can be predicted,
+    and all states of one level are in one fold: how well a level is predicted that was never seen.
 
     Parameters
     ----------
@@ -174,14 +175,21 @@ def folds_of(states: States, schema: Schema, split: Split, n_folds: int) -> list
     place = {key: m for m, key in enumerate(states.keys)}
     count_m = np.bincount(states.code_n[split.train], minlength=len(states.keys))
     levels = [tuple(states.values(m)[name] for name in fields) for m in range(len(states.keys))]
+    embedded = schema.vectors_by_category.get(fields[0], {}) if len(fields) == 1 else {}
+    vectors = {(level,) for level in embedded}
     n_seen = Counter(level for level, count in zip(levels, count_m, strict=True) if count)
     found: list[LeftOut] = []
     for m, level in enumerate(levels):
         start = place.get(tuple({**states.values(m), **{name: control[name] for name in fields}}.values()), m)
-        if start != m and min(count_m[m], count_m[start]) >= LEAST_CELLS and _predictable(level, n_seen):
+        known = level in vectors or _predictable(level, n_seen)
+        if start != m and min(count_m[m], count_m[start]) >= LEAST_CELLS and known:
             found.append(LeftOut(m, start, fields))
     found.sort(key=lambda one: (tuple(states.values(one.state)[name] for name in fields), states.keys[one.state]))
-    folds = [found[number::n_folds] for number in range(n_folds)]
+    if vectors:
+        order = {level: at for at, level in enumerate(dict.fromkeys(levels[one.state] for one in found))}
+        folds = [[one for one in found if order[levels[one.state]] % n_folds == number] for number in range(n_folds)]
+    else:
+        folds = [found[number::n_folds] for number in range(n_folds)]
     return [fold for fold in folds if fold] if len(found) > 1 else []
 
 
@@ -291,4 +299,4 @@ def fit_responses(
                 break
             left_out |= found
             advance(1)
-    return Responses(profiles, control, states.fields, left_out)
+    return Responses(profiles, control, states.fields, left_out, schema.vectors_by_category)

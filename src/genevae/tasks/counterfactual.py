@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from genevae.cells import Cells
+from genevae.data.covariates import category_name
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
 from genevae.errors import CategoryError, DataError, nearest, warn
+from genevae.io.tables.metadata import read_table
 from genevae.models.vae import VAE
 from genevae.tasks.anchor import Anchor
 from genevae.tasks.condition import TargetCondition, assigned, parse_condition
@@ -23,7 +25,7 @@ from genevae.tasks.output import TaskOutput, free_column, in_columns_of, require
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.quantile_map import quantile_mapped
 from genevae.tasks.response import GroupAnswer, answers_of
-from genevae.tasks.support import SupportByCombination
+from genevae.tasks.support import SupportByCombination, note_never_seen
 from genevae.tasks.task import add_to, task
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ __all__ = ["counterfactual"]
 def counterfactual(
     model: TrainedModel,
     data: AnnData | Source | ReadOptions | str | Path,
-    condition: Mapping[str, str] | str,
+    condition: Mapping[str, str] | str | None = None,
     *,
+    conditions: pd.DataFrame | str | Path | None = None,
     answer: str = "auto",
     n_draws: int = 25,
     interval: float = 0.9,
@@ -67,6 +70,10 @@ def counterfactual(
     condition
         The target condition, as FIELD=VALUE; the value alone where one field has it. Each cell keeps its other
         covariates and its size.
+    conditions
+        Several target conditions instead, as a table or the path of one: a row each, with covariates as columns. Where
+        a field is empty, each cell keeps its own. The result has all cells once for each row, and their names end with
+        the condition.
     answer
         "auto": members (the model, latent arithmetic, and simple methods such as the mean shift of other cell types),
         weighted by how well each predicted states of the training cells that it had not seen; see Notes. The name of
@@ -130,24 +137,36 @@ def counterfactual(
     ----------
     Pearl, *Causality*, 2nd ed. (2009), 7.1; Pawlowski, Castro and Glocker, NeurIPS (2020), for deep models.
     """
-    if not condition:
-        raise CategoryError(f"Give a target condition. {nearest('', model.schema.fields)}")
+    targets = _targets(model.schema, condition, conditions)
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
-    condition = assigned(model.schema, condition)
-    target = parse_condition(model.schema, condition)
     require_writable(out, overwrite, model, data, into=into)
+    if len(targets) > 1 and (into is not None or key_added is not None):
+        raise DataError("Several conditions have several rows for each cell: give out, not into or key_added.")
     cells = open_cells(model, data, layer, batch_size)
-    obs = _target_obs(cells.source.obs, model.schema, condition)
-    for name in target.reassigned:
-        warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
-    with evaluation_mode(model) as module, seeded(module, seed):
-        found = answers_of(model, module, cells, condition, answer, interval)
+    fields, given = list(dict.fromkeys(name for _, one in targets for name in one)), cells.source.obs
+    obs = _joined(
+        [_target_obs(given, model.schema, one, fields, label) for label, one in targets], fields, model.schema
+    )
     support_as = f"obs/{free_column(obs, 'support')}"
-    blocks = _blocks(_Question(model, cells, target, n_draws, interval, seed, support_as, found))
+    questions: list[_Question] = []
+    never_seen, names = list[str](), list[str]()
+    for label, one in targets:
+        target = parse_condition(model.schema, one)
+        for name in set(target.reassigned) - set(names):
+            names.append(name)
+            warn(
+                f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there."
+            )
+        new = note_never_seen(model, one)
+        never_seen += [f"{name}={one[name]}" for name in new]
+        with evaluation_mode(model) as module, seeded(module, seed):
+            found = answers_of(model, module, cells, one, answer, interval)
+        questions.append(_Question(model, cells, target, n_draws, interval, seed, support_as, found, bool(new), label))
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
-    uns["genevae"] |= _members(found) if found else {}
-    shifts = _shifts(found, model.schema.genes)
+    uns["genevae"] |= _members(questions) | ({"never_seen": sorted(set(never_seen))} if never_seen else {})
+    shifts = _shifts(questions, model.schema.genes)
+    blocks = (block for question in questions for block in _blocks(question))
     output = TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts, like=data)
     result = output.to_anndata(out, into, overwrite)
     if key_added is not None:
@@ -168,13 +187,15 @@ class _Question:
     seed: int
     support_as: str
     found: Sequence[GroupAnswer]
+    never_seen: bool = False
+    label: str = ""
 
 
 def _blocks(question: _Question) -> Generator[Block, None, None]:
     model = question.model
     with evaluation_mode(model) as module, seeded(module, question.seed):
         anchor = Anchor(module, question.cells, question.target, question.found) if question.found else None
-        support = SupportByCombination(model.reference, question.target)
+        support = SupportByCombination(model.reference, question.target, question.never_seen)
         for minibatch in on_device(module, question.cells):
             for block in in_blocks(minibatch, question.n_draws):
                 elements = _elements(question, module, block, anchor)
@@ -225,30 +246,81 @@ def _quantiles(x_sng: Tensor, q: Tensor) -> Tensor:
     return torch.lerp(ordered[low], ordered[high], (position - low).view(-1, 1, 1).to(ordered.dtype))
 
 
-def _shifts(found: Sequence[GroupAnswer], genes: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Return the shift of each gene with its interval: a column for each group of cells."""
+def _shifts(questions: Sequence[_Question], genes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the shift of each gene with its interval: a column for each group of cells and condition."""
+    found = [(_titled(question, one), one.answer) for question in questions for one in question.found]
     tables = {}
     for name, end in (("shift", 0), ("shift_lower", -1), ("shift_upper", 1)):
-        columns = {one.name: one.answer.shift_g + end * one.answer.half_width_g for one in found}
+        columns = {title: answer.shift_g + end * answer.half_width_g for title, answer in found}
         tables[name] = pd.DataFrame(columns, index=list(genes))
     return tables if found else {}
 
 
-def _members(found: Sequence[GroupAnswer]) -> dict[str, pd.DataFrame]:
+def _titled(question: _Question, one: GroupAnswer) -> str:
+    return f"{one.name} → {question.label}" if question.label else one.name
+
+
+def _members(questions: Sequence[_Question]) -> dict[str, pd.DataFrame]:
     """Return the weight of each member in the answer for each group of cells, and the number of its cells."""
     rows = [
-        (one.name, len(one.group.row_n), name, float(weight))
-        for one in found
+        (_titled(question, one), len(one.group.row_n), name, float(weight))
+        for question in questions
+        for one in question.found
         for name, weight in one.answer.weights.items()
     ]
-    return {"members": pd.DataFrame(rows, columns=["group", "n_cells", "member", "weight"])}
+    return {"members": pd.DataFrame(rows, columns=["group", "n_cells", "member", "weight"])} if rows else {}
 
 
-def _target_obs(obs: pd.DataFrame, schema: Schema, condition: Mapping[str, str]) -> pd.DataFrame:
+def _targets(
+    schema: Schema, condition: Mapping[str, str] | str | None, conditions: pd.DataFrame | str | Path | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return each target condition, with its name where there is a table of them."""
+    if conditions is None:
+        if not condition:
+            raise CategoryError(f"Give a target condition. {nearest('', schema.fields)}")
+        return [("", assigned(schema, condition))]
+    if condition:
+        raise CategoryError("Give condition (--set) or conditions (--conditions), not both.")
+    what = f"{conditions}" if isinstance(conditions, str | Path) else "The table of conditions"
+    table = conditions if isinstance(conditions, pd.DataFrame) else read_table(conditions)
+    found: dict[str, dict[str, Any]] = {}
+    for at, row in enumerate(table.to_dict("records"), 1):
+        one = {str(name): value for name, value in row.items() if not (pd.isna(value) or value == "")}
+        try:
+            parse_condition(schema, one)
+        except (CategoryError, DataError) as error:
+            raise type(error)(f"{what}, row {at}: {error}") from error
+        label = ", ".join(f"{name}={category_name(value)}" for name, value in one.items())
+        if not one or label in found:
+            raise CategoryError(f"{what}, row {at}, {'is there twice: ' + label if one else 'sets no covariate'}.")
+        found[label] = one
+    if not found:
+        raise CategoryError(f"{what} has no rows: give one for each condition. {nearest('', schema.fields)}")
+    return list(found.items())
+
+
+def _target_obs(
+    obs: pd.DataFrame, schema: Schema, condition: Mapping[str, Any], fields: Sequence[str], label: str
+) -> pd.DataFrame:
     """Return obs with the target condition, and the previous one as ``source_FIELD``."""
     obs = obs.copy()
-    for name, value in condition.items():
-        obs[free_column(obs, f"source_{name}")] = obs.get(name, UNKNOWN)
-        is_categorical = isinstance(schema[name], Categorical)
-        obs[name] = pd.Categorical([value] * len(obs)) if is_categorical else float(value)
+    for name in fields:
+        before = obs.get(name, UNKNOWN)
+        obs[free_column(obs, f"source_{name}")] = before
+        if name in condition:
+            value, is_categorical = condition[name], isinstance(schema[name], Categorical)
+            obs[name] = pd.Categorical([value] * len(obs)) if is_categorical else float(value)
+        elif name not in obs:
+            obs[name] = before
+    return obs.set_axis([f"{cell}-{label}" for cell in obs.index], axis=0) if label else obs
+
+
+def _joined(tables: Sequence[pd.DataFrame], fields: Sequence[str], schema: Schema) -> pd.DataFrame:
+    """Return the rows of several tables, of which some columns differ in their categories."""
+    if len(tables) == 1:
+        return tables[0]
+    obs = pd.concat(tables)
+    for name in fields:
+        if isinstance(schema[name], Categorical):
+            obs[name] = pd.Categorical(obs[name].astype(str))
     return obs

@@ -23,7 +23,7 @@ from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_te
 from genevae.tasks.condition import TargetCondition
 from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, seeded
 from genevae.tasks.response import Group, GroupAnswer, answer_of, evenly_spaced, groups_of
-from genevae.tasks.support import SupportByCombination
+from genevae.tasks.support import SupportByCombination, note_never_seen, seen_categories
 from genevae.tasks.task import task
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def effect(
         The category to compare with; by default the control that was set in training, or else the only category with
         the name of a control, such as "ctrl", with a warning.
     to
-        The categories to predict; by default all others.
+        The categories to predict; by default all others, of those with an embedding file the ones that were seen.
     by
         The conditions, or columns that were named as context in training, that define the groups of cells; by default
         all of them except the technical batch and those that are nested in the perturbation. Cells with an unknown
@@ -138,6 +138,9 @@ def effect(
         field, to = _perturbation(model.schema, field, to)
     to, by = ([each] if isinstance(each, str) else each for each in (to, by))
     contexts = () if model.responses is None else model.responses.profiles.fields
+    covariate = model.schema[field]
+    if to is None and isinstance(covariate, Categorical) and covariate.embedding is not None:
+        to = sorted(seen_categories(model, field))  # not thousands of which nothing but a vector is known
     contrast = _parse_contrast(model.schema, contexts, field, control, to, by, replicate)
     cells = open_cells(model, data, layer, batch_size)
     question = _Question(model, contrast, _control_cells(cells, contrast), answer, interval, change)
@@ -249,6 +252,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
     every = responses.profiles.contexts([name]) if responses is not None and has_profiles else ()
     contexts = tuple(each for each in every if each != contrast.replicate)  # replicates are pooled
     groups = groups_of(question.cells, contexts, [name], contrast.by)
+    new = {code for code in contrast.targets if note_never_seen(question.model, {name: contrast.field.labels[code]})}
     parts: dict[tuple[str, ...], list[Group]] = {}
     numbers: list[int] = []
     for group in groups:
@@ -271,7 +275,7 @@ def _tables(question: _Question, module: VAE) -> Iterator[pd.DataFrame]:
                 columns["p_value"], columns["fdr"] = (np.nan, np.nan) if test is None else test[:2]
             facts = {
                 "n_cells": sum(len(one.group.row_n) for one in found),
-                "support": _support(question, module, parts[key], code),
+                "support": _support(question, module, parts[key], code, code in new),
             }
             genes = list(question.model.schema.genes)
             yield _ranked({**values, **condition, "gene": genes, "rank": 0, **columns, **facts})
@@ -317,11 +321,11 @@ def _effects(found: Sequence[GroupAnswer], counts: bool, change: float) -> dict[
     }
 
 
-def _support(question: _Question, module: VAE, groups: Sequence[Group], code: int) -> float:
+def _support(question: _Question, module: VAE, groups: Sequence[Group], code: int, never_seen: bool) -> float:
     """Return the support of the cells of a group, or of some of them, averaged."""
     contrast, model = question.contrast, question.model
     target = TargetCondition({contrast.field.name: code}, {}, model.schema.nested)
-    support = SupportByCombination(model.reference, target)
+    support = SupportByCombination(model.reference, target, never_seen)
     row_n = evenly_spaced(np.sort(np.concatenate([group.row_n for group in groups])), MAX_SUPPORT)
     scores = [support.score_n(module, cells) for cells in on_device(module, question.cells.over(InOrder(row_n, 512)))]
     return float(torch.cat(scores).mean())

@@ -76,7 +76,7 @@ class TaskOutput:
     def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
         from anndata import AnnData
 
-        var, obsm, colours = _kept(self.like, self.genes)
+        var, obsm, colours = _kept(self.like, self.genes, len(self.obs))
         uns = {**colours, **self.uns}
         columns: defaultdict[str, list[Any]] = defaultdict(list)
         passing = _noting(self.blocks, columns)
@@ -129,8 +129,8 @@ class TaskOutput:
         return element if place == "obsm" or not self.name else f"{place}/{self.name}_{key}"
 
 
-def _kept(data: object, genes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
-    """Return what a result keeps of an AnnData object: var, obsm, and the colours of its categories."""
+def _kept(data: object, genes: Sequence[str], n: int) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """Return what a result keeps of an AnnData object: var, obsm if the cells are the same, and colours."""
     from anndata import AnnData
 
     var = pd.DataFrame(index=list(genes))
@@ -139,7 +139,8 @@ def _kept(data: object, genes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, A
     if len(genes) and data.var_names.is_unique:
         var = data.var.reindex(var.index)
     colours = {key: value for key, value in data.uns.items() if key.endswith("_colors")}
-    return var, {key: rows for key, rows in data.obsm.items() if not key.startswith("X_genevae")}, colours
+    obsm = {key: rows for key, rows in data.obsm.items() if not key.startswith("X_genevae")}
+    return var, obsm if data.n_obs == n else {}, colours
 
 
 def in_columns_of(data: Any, result: AnnData) -> NDArray[np.float32]:

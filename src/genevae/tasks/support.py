@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from genevae.cells import Cells
+from genevae.data.schema import Categorical
+from genevae.errors import shorten, warn
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition
+from genevae.tasks.inference import TrainedModel
 
-__all__ = ["Support", "SupportByCombination", "support_of"]
+__all__ = ["Support", "SupportByCombination", "note_never_seen", "seen_categories", "support_of"]
 
 N_NEIGHBOURS = 10
 MAX_CELLS = 2_000
@@ -69,12 +74,47 @@ def support_of(reference: Reference, target: TargetCondition, codes: dict[str, i
     return Support(cells_mk, distance_m, agreement)
 
 
+def seen_categories(model: TrainedModel, name: str) -> set[str]:
+    """Return the categories of a field that training cells have, as far as the model keeps them."""
+    field = model.schema.categorical_field(name)
+    code_n = model.reference.condition.codes.get(name)
+    found = set() if code_n is None else {field.labels[code] for code in code_n.unique().tolist()}
+    profiles = None if model.responses is None else model.responses.profiles
+    if profiles is not None and name in profiles.fields:
+        found |= {key[profiles.fields.index(name)] for key in profiles.keys}
+    return found
+
+
+def note_never_seen(model: TrainedModel, condition: Mapping[str, object]) -> list[str]:
+    """Return the fields whose category is known by its vector alone, and warn that no training cell has it."""
+    found = []
+    for name in condition:
+        field = model.schema[name]
+        if not isinstance(field, Categorical) or field.embedding is None:
+            continue
+        wanted, seen = field.labels[field.code(condition[name])], seen_categories(model, name)
+        if wanted in seen:
+            continue
+        found.append(name)
+        vectors = model.schema.vectors_by_category[name]
+        off = {one: math.dist(vectors[one], vectors[wanted]) for one in sorted(vectors.keys() & seen)}
+        warn(
+            f"No training cell has '{name}' = '{wanted}': the answer rests on its vector, which is nearest to those of "
+            f"{shorten(sorted(off, key=lambda one: off[one])[:3])}."
+        )
+    return found
+
+
 @dataclass
 class SupportByCombination:
-    """The support of each combination of categories, computed when it first occurs."""
+    """The support of each combination of categories, computed when it first occurs.
+
+    It is zero where a category that is set was seen in no training cell.
+    """
 
     reference: Reference
     target: TargetCondition
+    never_seen: bool = False
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[int, ...], Support] = {}
@@ -85,6 +125,8 @@ class SupportByCombination:
         condition = self.target.apply(cells.condition)
         names = list(condition.codes)
         score_n = z_nk.new_zeros(cells.n_cells)
+        if self.never_seen:
+            return score_n
         if not names:
             return self._support((), names, z_nk.device).score_n(z_nk)
         combinations, combination_n = torch.stack([condition.codes[name] for name in names], -1).unique(
