@@ -87,7 +87,7 @@ TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 class Projections(Mapping[str, _Points]):
-    """Coordinates of points by title of the map, each computed when it is first asked for.
+    """Coordinates of points by title of the map, each computed when it is first needed.
 
     UMAP and t-SNE take longer than all scores of a report, and only its page needs them.
 
