@@ -3,10 +3,9 @@
 A fifth of the cells is held out; at most 2,000 highly variable genes, chosen on the others. Every model is trained from
 the same cells: ours at its defaults and with other numbers of epochs, SCVI (negative binomial) at its defaults, with
 the weights of its last epoch and of its best validation epoch. Seconds are those of the whole call, one thread, by the
-clock and of the processor, which other programs disturb less; SCVI's include a
-validation after each epoch, which finds its best. The
-bound is importance-weighted, in nats per cell, by the same estimator for all. The defaults were chosen on parts of the
-training cells of these sets and of two more, not on the held-out cells: `--inner` repeats that.
+clock and of the processor, which other programs disturb less; SCVI's include a validation after each epoch, which finds
+its best. The bound is importance-weighted, in nats per cell, by the same estimator for all. The defaults were chosen on
+parts of the training cells of these sets and of two more (`--inner` repeats that), not on the held-out cells.
 """
 
 from __future__ import annotations
