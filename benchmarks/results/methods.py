@@ -13,7 +13,6 @@ from anndata import AnnData
 from benchmarks.results.data import Sample
 from benchmarks.results.settings import epochs_for
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsClassifier
 
 import genevae as gv
 from genevae.evaluation.model import EvaluatedModel
@@ -21,7 +20,7 @@ from genevae.metrics.principal import Principal
 from genevae.metrics.response import log_normalised
 from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 
-__all__ = ["BEST", "LAST", "ByNeighbours", "LatentArithmetic", "harmony", "keep_best", "principal", "scanvi", "scvi"]
+__all__ = ["BEST", "LAST", "LatentArithmetic", "harmony", "keep_best", "principal", "scanvi", "scvi"]
 
 BEST, LAST = "SCVI, best epoch", "SCVI, last epoch"
 AT_ONCE = 128
@@ -143,24 +142,6 @@ def harmony(sample: Sample, batch: str, plain_nk: NDArray[Any]) -> NDArray[Any]:
 
     done = harmonypy.run_harmony(plain_nk, sample.adata.obs, batch, verbose=False, random_state=sample.seed, ncores=1)
     return np.asarray(done.Z_corr, dtype=np.float64)
-
-
-class ByNeighbours(_Latent):
-    """Predict a field by the 15 nearest training cells in the latent of a model that is not conditioned on it."""
-
-    def __init__(self, model: gv.Trained, adata: AnnData, field: str, n_neighbours: int = 15) -> None:
-        super().__init__(adata, gv.embed(model, adata).obsm["X_genevae"], model.split)
-        self.kind = model.schema.kind
-        train = adata[(model.split.reindex(adata.obs_names).isin(["training", "validation"])).to_numpy()]
-        label_n = train.obs[field].astype(str).to_numpy()
-        self.labels = {field: sorted(set(label_n))}
-        self.classifier = KNeighborsClassifier(n_neighbours).fit(self.embed(train), label_n)
-
-    def classify(self, cells: AnnData, field: str, seed: int) -> pd.DataFrame:  # noqa: ARG002 - the signature of the verb
-        """Return the commonest label of the neighbours, and its share."""
-        p_nc = self.classifier.predict_proba(self.embed(cells))
-        labels = self.classifier.classes_[p_nc.argmax(1)]
-        return pd.DataFrame({"label": labels, "probability": p_nc.max(1)}, index=cells.obs_names)
 
 
 class LatentArithmetic:

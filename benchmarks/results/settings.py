@@ -40,6 +40,7 @@ OURS: dict[str, dict[str, dict[str, Any]]] = {
 TRIED: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "bulk": {
         "the defaults, without components": ("bulk", {}),
+        "supervised contrast": ("contrastive", {"components": True, "n_latent": 50, "temperature": 0.3}),
         "no genes masked": ("bulk", {"components": True, "n_latent": 50, "mask_low": 0.0, "mask_high": 0.0}),
     },
 }
