@@ -151,5 +151,5 @@ def test_a_target_may_ask_more_of_the_mean():
 def test_a_table_of_results_has_a_row_for_each_score():
     written = json.loads(json.dumps(job_content("bulk", "first projects", "PCA", 0.5)))
     found = tables.table_of([written])
-    assert list(found["score"]) == ["accuracy", "macro-F1"]
+    assert list(found["score"]) == ["accuracy", "macro-F1", bulk.HIDDEN_ERROR.name]
     assert tables.values_of(found, "PCA", "accuracy", "first projects").to_list() == [0.5]
