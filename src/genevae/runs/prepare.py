@@ -152,7 +152,7 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     kind = probe(source)
     check_likelihood(kind, recipe.model.needs_counts, recipe.name, source.name)
     split = _split(source, config.split, config.run.seed)
-    fields = _covariates(source.obs, config.covariates, recipe.has_unknown)
+    fields = _covariates(source.obs, config.covariates, recipe.has_unknown, recipe.has_unknown_batch)
     source = _filtered(source, config.expression.gene_filter)
     genes = _flagged(data, config.expression.genes)
     source = in_memory_if_fits(_with_genes(source, genes, kind, split), keep)
@@ -169,7 +169,7 @@ def prepare(data: AnnData | Source | ReadOptions | str | Path, config: FitConfig
     return prepared
 
 
-def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str, Any]:
+def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool, unknown_batch: bool) -> dict[str, Any]:
     """Fit the covariates, and check the columns of contexts, which are none."""
     for name in given.context:
         category_names(obs_column(obs, name))
@@ -179,7 +179,7 @@ def _covariates(obs: pd.DataFrame, given: Covariates, unknown: bool) -> dict[str
             "--setting category_dropout=0.1."
         )
     roles = {name: value for name, value in vars(given).items() if name != "context"}
-    return fit_covariates(obs, **roles, unknown=unknown)
+    return fit_covariates(obs, **roles, unknown=unknown, unknown_batch=unknown_batch)
 
 
 def _programs(
