@@ -206,6 +206,11 @@ def test_functions_that_are_made_of_ours_are_ours(shared, tmp_path):
     table = pd.DataFrame(adata.X, index=adata.obs_names, columns=adata.var_names)
     table.to_csv(tmp_path / "counts.csv"), adata.obs.to_csv(tmp_path / "cells.csv")
     assert list(gv.read_csv(tmp_path / "counts.csv", tmp_path / "cells.csv").obs["kind"]) == list(adata.obs["kind"])
+    controls = adata[adata.obs["drug"] == "ctrl"]
+    from_controls = model.counterfactual(adata, source="ctrl", target="stim")
+    assert np.array_equal(from_controls.X, model.counterfactual(controls, {"drug": "stim"}).X)
+    with pytest.raises(DataError, match="give the cells to start from"):
+        model.counterfactual(adata, source="control", target="stim")
     for one in COMPOSED.keys() - {"from_csv", "read_csv"}:
         assert callable(getattr(model, one))
 

@@ -74,7 +74,7 @@ def test_fields_and_vocabularies_say_what_the_conditions_were(tiny_model, saved)
     assert vocabularies == {
         "type": {"A": 0, "B": 1, "C": 2},
         "drug": {"ctrl": 0, "stim": 1},
-        "lane": {"l1": 0, "l2": 1},
+        "lane": {"l1": 0, "l2": 1, "unknown": 2},
     }
     for name, codes in vocabularies.items():
         assert {category: tiny_model.schema[name].code(category) for category in codes} == codes

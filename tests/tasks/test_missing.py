@@ -59,8 +59,28 @@ def test_too_few_genes_are_a_mistake(adata, plain):
         plain.embed(adata[:, :6].copy())
 
 
-def test_cells_of_a_new_batch_are_taken_as_of_the_commonest(adata):
+def test_cells_of_a_new_batch_are_of_an_unknown_one(adata):
     model = gv.fit(adata, batch="site", epochs=2, progress=False)
+    unknown = model.schema.unknown["site"]
+    new = adata[:10].copy()
+    del new.obs["site"]
+    with pytest.warns(GenevaeWarning, match="10 cells have no site .* of an unknown one, which the model has learned"):
+        found = model.embed(new).obsm["X_genevae"]
+    new.obs["site"] = "elsewhere"
+    with pytest.warns(GenevaeWarning, match="10 cells are of another site"):
+        assert np.array_equal(model.embed(new).obsm["X_genevae"], found)
+    weights = {name: w for name, w in model.module.named_parameters() if len(w) == unknown + 1}
+    fresh = dict(model.recipe.build(model.schema).named_parameters())
+    assert weights
+    assert not any(w[unknown].equal(fresh[name][unknown]) for name, w in weights.items())
+    adata = adata.copy()
+    adata.obs["site"] = adata.obs["site"].astype(object).where(np.arange(adata.n_obs) > 3)
+    with pytest.raises(CategoryError, match="is empty in 4 of"):
+        gv.fit(adata, batch="site", epochs=1, progress=False)
+
+
+def test_cells_of_a_new_batch_are_taken_as_of_the_commonest(adata):
+    model = gv.fit(adata, batch="site", epochs=2, setting={"batch_dropout": 0}, progress=False)
     known = model.embed(adata[:10]).obsm["X_genevae"]
     new = adata[:10].copy()
     new.obs["site"] = "elsewhere"

@@ -76,7 +76,7 @@ class Categorical:
         categories, one row each, these are categories too.
         """
         if not unknown:
-            _require_complete(column)
+            require_complete(column)
         column = _with_missing(column)
         _note_numbers(column)
         control = None if control is None else category_name(control)
@@ -164,7 +164,7 @@ class Categorical:
             If a value is missing or not one of the model's categories, and the category may not be unknown.
         """
         if not self.unknown:
-            _require_complete(column)
+            require_complete(column)
         names = category_names(_with_missing(column))
         if self.combined:
             names = names.map({name: self.canonical(name) for name in names.dropna().unique()})
@@ -340,7 +340,7 @@ def _with_missing(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.mask(column.astype(str).str.strip().eq("").astype(bool))
 
 
-def _require_complete(column: pd.Series[Any]) -> None:
+def require_complete(column: pd.Series[Any]) -> None:
     missing = int(_with_missing(column).isna().sum())
     if missing:
         kept = ".notna()" if missing == column.isna().sum() else ".astype('string').fillna('').str.strip() != ''"

@@ -10,7 +10,15 @@ import pandas as pd
 import torch
 
 from genevae.cells import Condition
-from genevae.data.covariates import UNKNOWN, Categorical, Continuous, category_name, category_names, obs_column
+from genevae.data.covariates import (
+    UNKNOWN,
+    Categorical,
+    Continuous,
+    category_name,
+    category_names,
+    obs_column,
+    require_complete,
+)
 from genevae.data.nesting import Nesting, nestings
 from genevae.data.transforms.from_json import transform_from_json
 from genevae.data.transforms.transform import AsIs, Transform
@@ -246,6 +254,7 @@ def fit_covariates(
     group: str | None = None,
     view: str | None = None,
     unknown: bool = False,
+    unknown_batch: bool = False,
     unlabelled: str | None = None,
     embedding: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
@@ -267,6 +276,8 @@ def fit_covariates(
         The column of two categories, of which a pair has one each.
     unknown
         Whether categories may be unknown.
+    unknown_batch
+        Whether the technical batch may be unknown in other cells than these.
     unlabelled
         A category that stands for cells without one, where they may be unknown.
     embedding
@@ -295,18 +306,15 @@ def fit_covariates(
                 f"No cell has the value '{unlabelled}', which is to mean no label, in {shorten(fields)}. "
                 f"{nearest(unlabelled, sorted(values))}"
             )
+    if batch and not unknown:
+        require_complete(obs_column(obs, batch))
     categorical = tuple(
         Categorical.fit(
-            obs_column(obs, name),
-            control.get(name),
-            name == batch,
-            unknown,
-            name in combine,
-            unlabelled,
-            embedding.get(name),
+            obs_column(obs, name), control.get(name), name == batch, unknown or (unknown_batch and name == batch),
+            name in combine, unlabelled, embedding.get(name),
         )
         for name in fields
-    )
+    )  # fmt: skip
     return {
         "categorical": categorical,
         "nested": nestings(categorical, obs),

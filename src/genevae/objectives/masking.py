@@ -55,18 +55,19 @@ class CategoryDropout:
     Parameters
     ----------
     share
-        Of the cells, for each field by itself.
+        Of the cells, for each field by itself, or by field.
     unknown
         The code that stands for an unknown category of each field.
     """
 
-    share: float
+    share: float | Mapping[str, float]
     unknown: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, cells: Cells) -> Cells:
         """Replace some categories of some cells."""
+        share = self.share if isinstance(self.share, Mapping) else dict.fromkeys(self.unknown, self.share)
         codes = {
-            name: torch.where(_uniform((cells.n_cells,), known.device, cells.shard) < self.share, code, known)
+            name: torch.where(_uniform((cells.n_cells,), known.device, cells.shard) < share[name], code, known)
             for name, code in self.unknown.items()
             for known in (cells.condition.codes[name],)
         }

@@ -106,6 +106,11 @@ class ObjectiveSettings:
         return False
 
     @property
+    def drops_batches(self) -> bool:
+        """Whether training replaces the technical batch by “unknown”."""
+        return self.drops_categories
+
+    @property
     def masks(self) -> bool:
         """Whether training masks entries of the posterior's input."""
         return False
@@ -173,12 +178,15 @@ class Bound(ObjectiveSettings):
     category_dropout
         Share of the cells whose category is replaced by “unknown” in a step, for each condition; above zero, the model
         can be applied to cells whose category is not known.
+    batch_dropout
+        The same for the technical batch, if it is more: cells of a new batch then have an embedding that was learned.
     """
 
     annealing: Annealing = Annealing()
     masking: Masking | None = None
     reconstruction_weight: float = setting(1.0, at_least=0)
     category_dropout: float = setting(0.0, at_least=0, below=1)
+    batch_dropout: float = setting(0.0, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -190,13 +198,21 @@ class Bound(ObjectiveSettings):
         return self.category_dropout > 0
 
     @property
+    def drops_batches(self) -> bool:
+        """Whether training replaces the technical batch by “unknown”."""
+        return max(self.category_dropout, self.batch_dropout) > 0
+
+    @property
     def masks(self) -> bool:
         """Whether training masks entries of the posterior's input."""
         return self.masking is not None and self.masking.make() is not None
 
     def make(self, schema: Schema, n_epochs: int, model: Model | None = None) -> ELBO:  # noqa: ARG002 - of any model
         """Make the bound."""
-        dropout = CategoryDropout(self.category_dropout, schema.unknown) if schema.unknown else None
+        share = dict.fromkeys(schema.unknown, self.category_dropout)
+        if schema.batch in share:
+            share[schema.batch] = max(self.category_dropout, self.batch_dropout)
+        dropout = CategoryDropout(share, schema.unknown) if share else None
         mask = self.masking.make() if self.masking is not None else None
         beta, invert = self.annealing.schedule(n_epochs), schema.transform.invert
         return ELBO(beta, self.reconstruction_weight, mask=mask, dropout=dropout, invert=invert)

@@ -13,6 +13,7 @@ from genevae.models.likelihoods import Decoder
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.dose import RESPONSES, DosedConditioning, Doses
 from genevae.recipes import DESCRIPTIONS
+from genevae.recipes.bound import Bound
 from genevae.recipes.nb import NB, CountLikelihood, NegativeBinomial
 from genevae.recipes.vae import VAESettings
 from genevae.training.settings import Training
@@ -95,5 +96,6 @@ DOSE = replace(
     name="dose",
     description=DESCRIPTIONS["dose"],
     model=DoseModel(n_latent=4, norm="none"),
+    objective=Bound(),
     training=Training(batch_size=16, learning_rate=5e-3),  # for tens of bulk samples
 )

@@ -86,7 +86,7 @@ NB = Recipe(
     name="nb",
     description=DESCRIPTIONS["nb"],
     model=CountModel(),
-    objective=Bound(),
+    objective=Bound(batch_dropout=0.1),
 )
 ZINB = replace(
     NB,

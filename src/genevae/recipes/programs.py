@@ -117,6 +117,7 @@ LINEAR = replace(
     name="linear",
     description=DESCRIPTIONS["linear"],
     model=LinearModel(),
+    objective=Bound(),
 )
 PROGRAMS = replace(
     NB,

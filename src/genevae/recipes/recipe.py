@@ -69,6 +69,11 @@ class Recipe:
         """Whether a cell's categories may be unknown."""
         return self.model.needs_unknown or self.objective.drops_categories
 
+    @property
+    def has_unknown_batch(self) -> bool:
+        """Whether a cell's technical batch may be unknown."""
+        return self.has_unknown or self.objective.drops_batches
+
     def settings(self) -> dict[str, Any]:
         """Return all settings by name."""
         return {**flat(self.model), **flat(self.objective), **flat(self.training)}

@@ -71,7 +71,7 @@ class Covariates:
     continuous
         Numeric obs columns that the model is given, such as a dose.
     batch
-        The obs column of the technical batch, which the model is given too.
+        The obs column of the technical batch, which the model is given too; of several, the others are conditions.
     control
         The reference level of a condition, as FIELD=VALUE; the value alone where there is one condition.
     combine

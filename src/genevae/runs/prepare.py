@@ -192,7 +192,9 @@ def _covariates(obs: pd.DataFrame, given: Covariates, recipe: Recipe) -> dict[st
         )
     roles = {name: value for name, value in vars(given).items() if name not in ("context", "embedding")}
     vectors = {name: read_embedding(value, name) for name, value in embedding.items()}
-    return fit_covariates(obs, **roles, unknown=unknown, embedding=vectors)
+    return fit_covariates(
+        obs, **roles, unknown=recipe.has_unknown, unknown_batch=recipe.has_unknown_batch, embedding=vectors
+    )
 
 
 def _programs(

@@ -65,7 +65,9 @@ def _has_learned(module: VAE) -> bool:
 
 
 def with_batches(source: Source, schema: Schema, reference: Reference, fill: Sequence[str]) -> Source:
-    """Return data with a known technical batch for every cell: where it is missing or new, the commonest of training.
+    """Return data with a technical batch for every cell: where it is missing or new, the commonest of training.
+
+    A model that has learned to do without takes it as unknown.
 
     Parameters
     ----------
@@ -79,24 +81,27 @@ def with_batches(source: Source, schema: Schema, reference: Reference, fill: Seq
         Fields that the task sets.
     """
     field = next((each for each in schema.categorical if each.technical), None)
-    if field is None or field.unknown or field.name in fill:
+    if field is None or field.name in fill:
         return source
     if field.name not in source.obs:
         names = pd.Series([None] * len(source), index=source.obs.index, dtype=object)
     else:
         column = source.obs[field.name]
         names = category_names(column.astype(object).where(column.notna(), None))
-    is_new = ~names.isin(field.categories).to_numpy()
+    is_new = ~names.isin(field.labels).to_numpy()
     if not is_new.any():
         return source
-    common = _commonest(field, reference)
-    obs = source.obs.copy()
-    obs[field.name] = names.mask(is_new, common).to_numpy(dtype=object)
+    common = None if field.unknown else _commonest(field, reference)
+    assumed = "of an unknown one, which the model has learned" if field.unknown else f"{common}, the commonest"
     what = "have no" if field.name not in source.obs else "are of another"
     warn(
-        f"{int(is_new.sum()):,} cells {what} {field.name} than the training cells: they are treated as {common}, the "
-        "commonest. To learn theirs: genevae map RUN DATA --out NEW."
+        f"{int(is_new.sum()):,} cells {what} {field.name} than the training cells: they are treated as {assumed}. To "
+        "learn theirs: genevae map RUN DATA --out NEW."
     )
+    if field.unknown:
+        return source
+    obs = source.obs.copy()
+    obs[field.name] = names.mask(is_new, common).to_numpy(dtype=object)
     return replace(source, obs=obs)  # type: ignore[type-var]
 
 

@@ -46,6 +46,8 @@ def task(
             arguments = (model, *arguments[1:])
             if known[1:2] == ["data"] and "data" not in options:
                 arguments = _with_data(arguments, function.__name__)
+            if "source" in options and "condition" in known and len(arguments) > 1:
+                arguments = (model, _of_source(arguments[1], options.pop("source"), model), *arguments[2:])
             options = _covariates_as_condition(options, model.schema.fields, known, function.__name__)
         elif "model" not in options:
             _model(None, function.__name__, known)
@@ -87,6 +89,21 @@ def _with_data(arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
         raise DataError(f"A model does not keep its data: give the cells too, as in genevae.{name}(model, adata).")
     warn(f"{name} is given no cells: it takes the AnnData that the model was trained on.")
     return (model, data, *rest)
+
+
+def _of_source(data: Any, source: Any, model: Any) -> Any:
+    """Return the cells of one category, which ``source`` names as other packages do.
+
+    Raises
+    ------
+    DataError
+        If it is no category of one of the model's conditions, or the data are not an AnnData.
+    """
+    fields = [each.name for each in model.schema.categorical if source in each.categories]
+    if len(fields) != 1 or not hasattr(data, "obs_names") or fields[0] not in data.obs:
+        raise DataError(f"source={source!r} is no option: give the cells to start from, and the condition to predict.")
+    warn(f"The cells with {fields[0]} = {source} are taken: give those, instead of a source.")
+    return data[(data.obs[fields[0]].astype(str) == source).to_numpy()]
 
 
 def _is_model(given: Any) -> bool:
