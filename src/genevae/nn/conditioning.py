@@ -17,8 +17,7 @@ Vectors = Sequence[Sequence[float] | None]
 N_HIDDEN, START = 32, 0.1
 """Hidden units between the vector of a category and its embedding, and the size of the embeddings at the start.
 
-They are small, so that what training does not change, such as the embedding of a vector that no cell has, is like that
-of all others: a knock-out that was held out of `papalexi_thp1_sceptre` (ATF2) then has an eighth of the error.
+They are small, since nothing in training corrects the embedding of a vector that no cell has.
 """
 
 
