@@ -125,7 +125,7 @@ def fit(
         unlabeled_category).
     embedding
         Vectors of the categories of a condition, as FIELD=FILE: .csv, .tsv or .parquet with the names in the first
-        column, or .npy beside a .txt of names. The model knows a category by its vector, so that counterfactuals
+        column, or .npy with a .txt of names. The model knows a category by its vector, so that counterfactuals
         answer for categories that only the file has (CPA, CellFlow, GEARS). Needs no row of the control.
     genes
         Genes to model: the number of highly variable ones, names with commas between them, or a file with one name per

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Distribution, Normal, kl_divergence
 
 from genevae.kernels.arrays import array, fits
 from genevae.kernels.compile import load
@@ -18,8 +18,10 @@ from genevae.models.prior import LabelNormal, StandardNormal
 __all__ = ["draw_with_kl"]
 
 
-def draw_with_kl(q: Normal, p: Normal, noise_snk: Tensor) -> tuple[Tensor, Tensor]:
+def draw_with_kl(q: Normal, p: Distribution, noise_snk: Tensor) -> tuple[Tensor, Tensor]:
     """Return μ + σ · noise, and KL(q ‖ p) of each cell; where q is a head and p is N(0, I), in one compiled pass.
+
+    Where the divergence has no closed form, it is the mean of log q(z) − log p(z) over the draws.
 
     Parameters
     ----------
@@ -32,8 +34,10 @@ def draw_with_kl(q: Normal, p: Normal, noise_snk: Tensor) -> tuple[Tensor, Tenso
         noise_snk = noise_snk.expand(-1, len(q.both), -1)
         if fits("layers", q.both, noise_snk):
             return _Draws.apply(q.both, noise_snk)  # type: ignore[no-any-return,no-untyped-call]
-    kl_n = p.kl_n(q) if isinstance(p, LabelNormal) else kl_divergence(q, p).sum(-1)
-    return q.mean + q.scale * noise_snk, kl_n
+    z_snk = q.mean + q.scale * noise_snk
+    if p.event_shape:  # a prior without a closed form
+        return z_snk, (q.log_prob(z_snk).sum(-1) - p.log_prob(z_snk)).mean(0)
+    return z_snk, p.kl_n(q) if isinstance(p, LabelNormal) else kl_divergence(q, p).sum(-1)
 
 
 class _Draws(torch.autograd.Function):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from genevae.cells import Cells
+from genevae.cells import Cells, Shard
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.linear import RowsLinear
 from genevae.nn.mlp import MLP, LayerStyle
@@ -114,5 +114,9 @@ class MLPPosterior(nn.Module):
             h = h + (self.missing_g * ~cells.condition.measured_ng) @ self.expression.weight_gh
         if self.condition is not None:
             h = h + self.condition(self.conditioning(cells.condition))
-        q: Normal = self.head(self.rest(self.after_first(h, cells.shard), cells.shard))
+        return self.after_first_layer(h, cells.shard)
+
+    def after_first_layer(self, h: Tensor, shard: Shard | None = None) -> Normal:
+        """Return q(z | x, c), given what the first layer makes of expression and condition."""
+        q: Normal = self.head(self.rest(self.after_first(h, shard), shard))
         return q

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,11 +13,25 @@ from torch import Tensor, nn
 from torch.distributions.kl import register_kl
 
 from genevae.cells import Condition
-from genevae.models.posterior import NormalHead
+from genevae.models.posterior import MLPPosterior, NormalHead
 from genevae.nn.conditioning import Conditioning
 from genevae.nn.mlp import MLP, LayerStyle
 
-__all__ = ["ConditionalNormalPrior", "LabelNormal", "LabelPrior", "StandardNormalPrior"]
+__all__ = [
+    "ConditionalNormalPrior", "FlowPrior", "LabelNormal", "LabelPrior", "MixturePrior", "StandardNormalPrior",
+    "VampPrior", "log_prior_n",
+]  # fmt: skip
+
+LOG_SCALE = 3.0
+"""|log standard deviation| of a component, and of the factors of a flow, is kept below this."""
+N_MEAN = 512
+"""Draws that the mean of a flow is computed from."""
+
+
+def log_prior_n(p: td.Distribution, z: Tensor) -> Tensor:
+    """Return log p(z | c) of each cell, summed over latent dimensions where these are independent."""
+    log_p: Tensor = p.log_prob(z)
+    return log_p if p.event_shape else log_p.sum(-1)
 
 
 class StandardNormal(td.Normal):
@@ -155,3 +171,180 @@ class LabelPrior(nn.Module):
         """Return p(z | y), of ``z_nk``."""
         scale_ck = self.log_scale_ck.clamp(-3, 3).exp()
         return LabelNormal(self.mean_ck, scale_ck, self.logit_c.log_softmax(-1), condition.codes[self.field])
+
+
+class MixturePrior(nn.Module):
+    """p(z) = Σ_m π_m N(z; μ_m, σ_m²), with shares, means and standard deviations that are learned.
+
+    Parameters
+    ----------
+    n_components
+        Normal distributions.
+    n_latent
+        Latent dimensions.
+
+    References
+    ----------
+    Dilokthanakul et al., arXiv:1611.02648 (2016); Grønbech et al., Bioinformatics 36:4415 (2020), for single cells.
+    """
+
+    def __init__(self, n_components: int, n_latent: int) -> None:
+        super().__init__()
+        self.mean_mk = nn.Parameter(torch.randn(n_components, n_latent))
+        self.log_scale_mk = nn.Parameter(torch.zeros(n_components, n_latent))
+        self.logit_m = nn.Parameter(torch.zeros(n_components))
+
+    def forward(self, condition: Condition) -> td.Distribution:
+        """Return p(z), of ``z_nk`` with dependent dimensions."""
+        scale_mk = self.log_scale_mk.clamp(-LOG_SCALE, LOG_SCALE).exp()
+        return _mixture(self.logit_m, td.Normal(self.mean_mk, scale_mk, validate_args=False), condition.n_cells)
+
+
+class VampPrior(nn.Module):
+    """p(z) = Σ_m π_m q(z | u_m): a mixture of the posteriors of pseudo-inputs, which are learned.
+
+    A pseudo-input is what the first layer of the posterior would have made of a cell.
+
+    Parameters
+    ----------
+    n_components
+        Pseudo-inputs.
+    posterior
+        The posterior; its weights are its own, and are not those of the prior.
+
+    References
+    ----------
+    Tomczak and Welling, AISTATS (2018).
+    """
+
+    def __init__(self, n_components: int, posterior: MLPPosterior) -> None:
+        super().__init__()
+        n_hidden = posterior.expression.bias_h.numel()
+        self.pseudo_mh = nn.Parameter(torch.randn(n_components, n_hidden))
+        self.logit_m = nn.Parameter(torch.zeros(n_components))
+        self._of = (posterior,)  # in a tuple, so that the weights are saved once
+
+    def forward(self, condition: Condition) -> td.Distribution:
+        """Return p(z), of ``z_nk`` with dependent dimensions."""
+        (posterior,) = self._of
+        with _evaluated(posterior):  # cells alone decide the statistics of batch norm
+            q = posterior.after_first_layer(self.pseudo_mh)
+        return _mixture(self.logit_m, q, condition.n_cells)
+
+
+def _mixture(logit_m: Tensor, components: td.Normal, n_cells: int) -> td.Distribution:
+    """Return the same mixture for each cell."""
+    p = td.MixtureSameFamily(
+        td.Categorical(logits=logit_m, validate_args=False),
+        td.Independent(td.Normal(components.mean, components.scale, validate_args=False), 1, validate_args=False),
+        validate_args=False,
+    )
+    expanded: td.Distribution = p.expand(torch.Size([n_cells]))
+    return expanded
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """Put a module and its parts in evaluation mode for a while."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+class FlowPrior(nn.Module):
+    """p(z) = N(T(z); 0, I) |det ∂T/∂z|, with T of affine couplings: half of the dimensions scale and shift the others.
+
+    Parameters
+    ----------
+    n_latent
+        Latent dimensions, two at least.
+    n_layers
+        Couplings; they take turns in which half they change.
+    n_hidden
+        Hidden units of the network of each.
+
+    References
+    ----------
+    Dinh, Sohl-Dickstein and Bengio, ICLR (2017); Chen et al., ICLR (2017), for a prior.
+    """
+
+    def __init__(self, n_latent: int, n_layers: int = 4, n_hidden: int = 64) -> None:
+        super().__init__()
+        if n_latent < 2:
+            raise ValueError("A flow of couplings needs two latent dimensions at least.")
+        self.n_latent = n_latent
+        self.networks = nn.ModuleList(
+            nn.Sequential(nn.Linear(n_latent, n_hidden), nn.Tanh(), nn.Linear(n_hidden, 2 * n_latent))
+            for _ in range(n_layers)
+        )
+        for network in self.networks:  # begins as N(0, I)
+            last: Any = network[-1]  # type: ignore[index]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, condition: Condition) -> td.Distribution:
+        """Return p(z), of ``z_nk`` with dependent dimensions."""
+        return FlowDistribution(self, condition.n_cells)
+
+    def coupling(self, number: int, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the scale, and the shift, of each dimension; zero for those that are kept."""
+        kept_k = (torch.arange(self.n_latent, device=z.device) % 2 == number % 2).to(z.dtype)
+        log_scale, shift = self.networks[number](z * kept_k).chunk(2, -1)
+        return (1 - kept_k) * LOG_SCALE * torch.tanh(log_scale / LOG_SCALE), (1 - kept_k) * shift
+
+
+class FlowDistribution(td.Distribution):
+    """The distribution of a flow, the same for each cell.
+
+    Parameters
+    ----------
+    flow
+        Its layers.
+    n_cells
+        Cells.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 - torch's
+    support = td.constraints.real_vector
+
+    def __init__(self, flow: FlowPrior, n_cells: int) -> None:
+        self.flow = flow
+        super().__init__(torch.Size([n_cells]), torch.Size([flow.n_latent]), validate_args=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z), by the change of variables."""
+        log_det = z.new_zeros(z.shape[:-1])
+        for number in range(len(self.flow.networks)):
+            log_scale, shift = self.flow.coupling(number, z)
+            z, log_det = z * log_scale.exp() + shift, log_det + log_scale.sum(-1)
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) + log_det
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Return draws, with gradients: the couplings are undone from the last to the first."""
+        weight = next(self.flow.parameters())
+        shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
+        return self._undone(torch.randn(shape, device=weight.device, dtype=weight.dtype))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Return draws."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, over draws that are always the same."""
+        weight = next(self.flow.parameters())
+        noise = torch.randn(N_MEAN // 2, self.flow.n_latent, generator=torch.Generator().manual_seed(0)).to(weight)
+        mean_k = self._undone(torch.cat([noise, -noise])).mean(0)
+        return mean_k.expand(self.batch_shape + self.event_shape)
+
+    def _undone(self, z: Tensor) -> Tensor:
+        for number in reversed(range(len(self.flow.networks))):
+            log_scale, shift = self.flow.coupling(number, z)
+            z = (z - shift) * (-log_scale).exp()
+        return z

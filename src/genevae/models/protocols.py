@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal
 
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
@@ -23,8 +23,8 @@ class Posterior(Protocol):
 class Prior(Protocol):
     """p(z | c): the latent of a cell, given its condition."""
 
-    def __call__(self, condition: Condition, /) -> Normal:
-        """Return the distribution of ``z_nk``."""
+    def __call__(self, condition: Condition, /) -> Distribution:
+        """Return the distribution of ``z_nk``; one whose dimensions are dependent has an event of ``k``."""
 
 
 class Likelihood(Protocol):

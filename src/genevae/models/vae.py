@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Distribution, Normal, kl_divergence
 
 from genevae.cells import Cells, Condition
 from genevae.distributions import ExpressionDistribution
@@ -93,7 +93,7 @@ class VAE(nn.Module):
         """q(z | x, c), of ``z_nk``."""
         return self._posterior(cells)
 
-    def prior(self, condition: Condition) -> Normal:
+    def prior(self, condition: Condition) -> Distribution:
         """p(z | c), of ``z_nk``."""
         return self._prior(condition)
 

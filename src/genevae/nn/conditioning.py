@@ -14,8 +14,11 @@ __all__ = ["Conditioning", "Deviations", "Projected", "Vectors", "embedding_widt
 
 Vectors = Sequence[Sequence[float] | None]
 """The vector of each category, None where it has none."""
-N_HIDDEN = 32
-"""Hidden units between the vector of a category and its embedding."""
+N_HIDDEN, START = 32, 0.1
+"""Hidden units between the vector of a category and its embedding, and the size of the embeddings at the start.
+
+They are small, since nothing in training corrects the embedding of a vector that no cell has.
+"""
 
 
 def embedding_width(n_categories: int) -> int:
@@ -142,6 +145,9 @@ class Projected(nn.Module):
         self.register_buffer("free_c", torch.from_numpy(free_c), persistent=False)
         self.free = nn.Embedding(int(without.sum()), embedding_dim)
         self.network = nn.Sequential(nn.Linear(n_features, N_HIDDEN), nn.Tanh(), nn.Linear(N_HIDDEN, embedding_dim))
+        with torch.no_grad():
+            for parameter in (*self.network[-1].parameters(), *self.free.parameters()):
+                parameter.mul_(START)
 
     def forward(self, code_n: Tensor) -> Tensor:
         """Return ``(…, embedding_dim)``."""

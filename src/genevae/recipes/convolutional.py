@@ -145,9 +145,10 @@ class ImageModel(VAESettings):
         decoder = ImageDecoder(
             layout, one_hot, self.n_latent, self.filters, self.kernel, activation, self.decoder_dropout
         )
+        posterior = self.posterior(schema, self.n_latent, learns_missing)
         return VAE(
-            self.posterior(schema, self.n_latent, learns_missing),
-            self.prior_module(schema),
+            posterior,
+            self.prior_module(schema, posterior),
             self.pixels.likelihood(decoder, schema),
             self.learned_size(schema, learns_missing),
         )

@@ -63,7 +63,7 @@ class LabelledModel(CountModel):
         nested = tuple(each for each in schema.nested if label.name not in (each.inner, each.outer))
         return super().conditioning(replace(schema, categorical=others, nested=nested))
 
-    def prior_module(self, schema: Schema) -> nn.Module:
+    def prior_module(self, schema: Schema, posterior: nn.Module) -> nn.Module:  # noqa: ARG002 - as of its base
         """Make p(z | y)."""
         label = label_of(schema)
         return LabelPrior(label.name, len(label.categories), self.n_latent)

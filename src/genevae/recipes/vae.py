@@ -13,9 +13,10 @@ from genevae.data.nesting import one_way
 from genevae.data.schema import Schema
 from genevae.data.transforms.transform import AsIs, Transform
 from genevae.data.value_kind import Kind
+from genevae.errors import RecipeError
 from genevae.models.likelihoods import Decoder
 from genevae.models.posterior import MLPPosterior
-from genevae.models.prior import ConditionalNormalPrior, StandardNormalPrior
+from genevae.models.prior import ConditionalNormalPrior, FlowPrior, MixturePrior, StandardNormalPrior, VampPrior
 from genevae.models.size import LearnedSize
 from genevae.models.vae import VAE
 from genevae.nn.conditioning import Conditioning
@@ -51,7 +52,10 @@ class VAESettings:
         Whether the embedding of a condition that is nested in another, such as the experiments of a perturbation, is
         its deviation from the mean within the other's category.
     prior
-        Standard normal, or a normal that depends on the condition.
+        Standard normal; a normal that depends on the condition; a mixture of normals; a mixture of the posteriors of
+        pseudo-inputs (VampPrior); or a flow of couplings.
+    prior_components
+        Components of a mixture, or pseudo-inputs.
     size
         Whether a cell's size is its observed counts, or a latent to be learned.
     """
@@ -73,7 +77,8 @@ class VAESettings:
     embedding_widths: tuple[int, ...] = setting((), at_least=1)
     encode_condition: bool = True
     pool_nested: bool = False
-    prior: Literal["standard", "conditional"] = "standard"
+    prior: Literal["standard", "conditional", "mixture", "vamp", "flow"] = "standard"
+    prior_components: int = setting(50, at_least=1)
     size: Literal["observed", "learned"] = "observed"
 
     def __post_init__(self) -> None:
@@ -106,9 +111,10 @@ class VAESettings:
         learns_missing = schema.missing or (masked and not self.has_zero_mean)
         style = self.style(self.decoder_dropout)
         decoder = Decoder(self.n_latent, self.conditioning(schema), self.decoder_hidden, style)
+        posterior = self.posterior(schema, self.n_latent, learns_missing)
         return VAE(
-            self.posterior(schema, self.n_latent, learns_missing),
-            self.prior_module(schema),
+            posterior,
+            self.prior_module(schema, posterior),
             self.likelihood(decoder, schema),
             self.learned_size(schema, learns_missing),
         )
@@ -143,8 +149,20 @@ class VAESettings:
             len(schema.genes), conditioning, self.hidden, n_latent, style, self.input_function, learns_missing
         )
 
-    def prior_module(self, schema: Schema) -> nn.Module:
+    def prior_module(self, schema: Schema, posterior: nn.Module) -> nn.Module:
         """Make p(z | c)."""
+        if self.prior == "mixture":
+            return MixturePrior(self.prior_components, self.n_latent)
+        if self.prior == "vamp":
+            if not isinstance(posterior, MLPPosterior):
+                raise RecipeError(
+                    "prior=vamp needs a posterior of dense layers, which this recipe has not. Use prior=mixture."
+                )
+            return VampPrior(self.prior_components, posterior)
+        if self.prior == "flow":
+            if self.n_latent < 2:
+                raise RecipeError("prior=flow needs two latent dimensions or more (--n-latent). Use prior=mixture.")
+            return FlowPrior(self.n_latent)
         if self.prior == "standard" or not schema.fields:
             return StandardNormalPrior(self.n_latent)
         return ConditionalNormalPrior(self.conditioning(schema), self.hidden[-1:], self.n_latent, self.style(0.0))

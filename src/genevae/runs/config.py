@@ -88,8 +88,8 @@ class Covariates:
         The value of a condition in cells without a label, besides missing values and "unknown"; for recipes that take
         such cells.
     embedding
-        Vectors of the categories of a condition, as FIELD=FILE (in Python also a table, or vectors by name): .csv, .tsv
-        or .parquet with the names in the first column, or .npy beside a .txt of names. The model knows a category by
+        Vectors of the categories of a condition, as FIELD=FILE: .csv, .tsv or .parquet with the names in the first
+        column, or .npy with a .txt of names. In Python also a table, or vectors by name. The model knows a category by
         its vector, so that counterfactuals answer for categories that only the file has. Needs no row of the control.
     """
 

@@ -137,10 +137,10 @@ def counterfactual(
     ----------
     Pearl, *Causality*, 2nd ed. (2009), 7.1; Pawlowski, Castro and Glocker, NeurIPS (2020), for deep models.
     """
+    require_writable(out, overwrite, model, data, conditions, into=into)
     targets = _targets(model.schema, condition, conditions)
     if n_draws < 1 or not 0 < interval < 1:
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
-    require_writable(out, overwrite, model, data, into=into)
     if len(targets) > 1 and (into is not None or key_added is not None):
         raise DataError("Several conditions have several rows for each cell: give out, not into or key_added.")
     cells = open_cells(model, data, layer, batch_size)

@@ -18,6 +18,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.errors import CategoryError, DataError, nearest, shorten, warn
+from genevae.models.prior import log_prior_n
 from genevae.models.vae import VAE
 from genevae.responses.empirical_bayes import change_posterior, expected_false_share
 from genevae.responses.replicates import ReplicateTest, paired_test, unpaired_test
@@ -322,7 +323,7 @@ def _importance(module: VAE, cells: Cells, condition: Condition, z_snk: Tensor) 
     """Return the weights w ∝ p(x | z, c) p(z | c) / q(z | x, c) of each cell's samples, which add up to one."""
     q, prior = module.posterior(cells), module.prior(condition)
     log_px_sn = module.likelihood(z_snk, condition).log_prob_n(cells.x, condition.measured_ng)
-    log_sn = log_px_sn + prior.log_prob(z_snk).sum(-1) - q.log_prob(z_snk).sum(-1)
+    log_sn = log_px_sn + log_prior_n(prior, z_snk) - q.log_prob(z_snk).sum(-1)
     weight_sn: Tensor = log_sn.softmax(0)
     return weight_sn
 

@@ -255,7 +255,9 @@ def _expression(module: VAE, cells: Reference, latent: str) -> ExpressionDistrib
     mean, scale = cells.mean_nk, cells.scale_nk
     if latent == "prior":
         p = module.prior(cells.condition)
-        mean, scale = p.mean, p.scale
+        if p.event_shape:
+            return module.likelihood(p.sample(), cells.condition)
+        mean, scale = p.mean, p.stddev
     return module.likelihood(mean + scale * torch.randn_like(mean), cells.condition)
 
 

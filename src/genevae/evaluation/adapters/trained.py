@@ -18,6 +18,7 @@ from genevae.errors import CategoryError, DataError
 from genevae.evaluation.model import Decoded, EvaluatedModel, ShiftInterval, dense, from_protocol
 from genevae.metrics.latent import dead_dimensions
 from genevae.models.additive import Additive
+from genevae.models.prior import log_prior_n
 from genevae.models.vae import VAE
 from genevae.runs.card import methods_paragraph, model_card
 from genevae.runs.trained import Trained
@@ -178,7 +179,7 @@ def _log_weights(model: Trained, cells: AnnData, n_draws: int, seed: int) -> Num
 def _log_weight(module: VAE, cells: Cells, n_draws: int) -> Tensor:
     q, condition = module.posterior(cells), cells.condition
     z_snk = q.sample((n_draws,))
-    log_weight = (module.prior(condition).log_prob(z_snk) - q.log_prob(z_snk)).sum(-1)
+    log_weight = log_prior_n(module.prior(condition), z_snk) - q.log_prob(z_snk).sum(-1)
     if module.size is not None:
         q_size, p_size = module.size.posterior(cells), module.size.prior(condition)
         log_size_n1 = q_size.sample()
