@@ -30,7 +30,7 @@ from genevae.io.gmt import read_gene_sets
 from genevae.tasks.inference import evaluation_mode, open_cells, seeded
 from genevae.tasks.response import answers_of
 
-SEED, N_GENES, N_NEIGHBOURS, LEAST, N_SEEDS = 0, 2000, 15, 12, 2
+SEED, N_GENES, N_NEIGHBOURS, LEAST, N_SEEDS = 0, 2000, 15, 12, 1
 MOST_CELLS = 200
 """Cells of each knock-out that are trained on, at most."""
 Row = dict[str, Any]
