@@ -365,10 +365,17 @@ def test_preprocessing_takes_an_anndata(adata):
         ("fit --condition a cells.h5ad --out run", "fit --condition a cells.h5ad --out run"),
         ("generate run -n 5 -o new.h5ad", "generate run --n 5 --out new.h5ad"),
         ("slurm -o job fit a", "slurm -o job fit a"),
+        ("fit --batch a b cells.h5ad --out run", "fit --batch a --batch b cells.h5ad --out run"),
+        ("predict run cells.h5ad --condition x", "counterfactual run cells.h5ad --condition x"),
+        ("predict run cells.h5ad", "classify run cells.h5ad"),
+        ("effects run cells.h5ad --condition x", "effect run cells.h5ad --to x"),
+        ("embed --model run --data cells.h5ad", "embed --run run --data cells.h5ad"),
+        ("commands", "--help"),
     ],
 )
 def test_command_lines_are_read_as_people_type_them(typed, meant):
-    assert respelled(typed.split(), {"fit", "generate", "slurm"}) == meant.split()
+    known = {"fit", "generate", "slurm", "classify", "counterfactual", "effect", "embed"}
+    assert respelled(typed.split(), known) == meant.split()
 
 
 def test_options_of_other_packages_on_the_command_line(capsys):

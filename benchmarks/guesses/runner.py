@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 import genevae as gv
-from genevae.cli import COMMANDS
+from genevae.cli import COMMANDS, main
 
 DATA = Path(os.environ.get("GENEVAE_DATA", "."))
 FILE = "small.h5ad"
@@ -55,6 +56,15 @@ def mistake(function: Callable[[Case], Any]) -> Callable[[Case], Any]:
     return function
 
 
+def _command(words: list[str]) -> None:
+    """Run a command line; what it prints goes into two files."""
+    for name, stream in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w") for stream in (1, 2))
+    os.environ["COLUMNS"] = "200"
+    main(words)
+
+
 class CommandError(Exception):
     """A command that ended with an error; its message is what it printed."""
 
@@ -81,13 +91,17 @@ class Case:
         """Return the latent of cells."""
         return emb(model.embed(adata), adata)
 
-    def sh(self, *words: str, ok: bool = True, program: tuple[str, ...] = ("-P", "-m", "genevae")) -> Any:
-        """Run a command."""
+    def sh(self, *words: str, ok: bool = True, program: tuple[str, ...] | None = None) -> Any:
+        """Run a command in a process of its own, which has the package loaded; or Python with these words."""
         self.words = [*map(str, words)]
-        done = subprocess.run(
-            [sys.executable, *program, *self.words], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            env={**os.environ, "COLUMNS": "200"}, check=False,
-        )  # fmt: skip
+        if program is None:
+            child = get_context("fork").Process(target=_command, args=(self.words,))
+            child.start()
+            child.join()
+            out, err = (Path(name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+            done = subprocess.CompletedProcess(self.words, child.exitcode, out, err)
+        else:
+            done = subprocess.run([sys.executable, *program, *self.words], capture_output=True, text=True, check=False)
         self.printed = f"{done.stdout}\n{done.stderr}"
         if ok and done.returncode:
             raise CommandError(self.printed)

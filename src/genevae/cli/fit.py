@@ -49,7 +49,7 @@ def fit(
     recipe: str | None = None,
     condition: Sequence[str] | None = None,
     continuous: Sequence[str] | None = None,
-    batch: str | None = None,
+    batch: Sequence[str] | None = None,
     control: FieldValues | None = None,
     combine: Sequence[str] | None = None,
     context: Sequence[str] | None = None,
@@ -193,7 +193,7 @@ def fit(
     }  # fmt: skip
     options = {
         **settings,
-        "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": batch,
+        "recipe": recipe, "condition": names(condition), "continuous": names(continuous), "batch": names(batch) or None,
         "control": target(control), "combine": names(combine),
         "context": names(context), "folds": folds, "group": group, "view": view,
         "labels": labels, "unlabelled": unlabelled, "embedding": _embedding(embedding),

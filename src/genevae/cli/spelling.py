@@ -16,6 +16,10 @@ LISTS = frozenset(
     {"--condition", "--continuous", "--combine", "--context", "--by", "--to", "--covariates", "--conditions"}
 )
 """Options that take several names."""
+OPTIONS = {"effect": {"--condition": "--to"}, "counterfactual": {"--to": "--set"}}
+"""Options of a command that are called otherwise in a command like it."""
+WITHOUT_RUN = frozenset({"data", "demo", "fit", "inspect", "recipes", "sweep", "tune", "evaluate"})
+"""Commands that take no run, or several; all others take it as --run, which people call --model."""
 SUFFIXES = (".h5ad", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".gz", ".npz", ".npy", ".mtx", ".loom", ".parquet")
 """Of files, which are no names."""
 
@@ -32,9 +36,25 @@ def respelled(given: Sequence[str], commands: Collection[str]) -> list[str]:
     if line and line[0] not in commands and (ours := ALIASES.get(line[0], "").replace("_", "-")) in commands:
         _note(f"the command {line[0]} is {ours} here.")
         line[0] = ours
+    if line and line[0] not in commands and (ours := _command_for(line)):
+        _note(f"the command {line[0]} is {ours} here.")
+        line[0] = ours
+    if line[:1] == ["inspect"] and any(Path(each, "manifest.json").is_file() for each in line[1:2]):
+        line[0] = "show"
     if line and line[0] == "slurm":  # the rest is another command, which is respelled when it runs
         return line
-    return list(_spread([SHORT.get(each, each) for each in _run_first(line)]))
+    others = {**SHORT, **OPTIONS.get(line[0] if line else "", {})}
+    if line and line[0] in set(commands) - WITHOUT_RUN:
+        others["--model"] = "--run"
+    return list(_spread([others.get(each, each) for each in _run_first(line)]))
+
+
+def _command_for(line: Sequence[str]) -> str:
+    """Return our command for one that is another, depending on its options; an empty text if there is none."""
+    if line[0] == "predict":
+        is_set = {"--condition", "--set", "--to"} & {each.split("=")[0] for each in line}
+        return "counterfactual" if is_set else "classify"
+    return "--help" if line in (["commands"], ["list"]) else ""
 
 
 def _run_first(line: list[str]) -> list[str]:
@@ -51,10 +71,11 @@ def _run_first(line: list[str]) -> list[str]:
 def _spread(line: Sequence[str]) -> Iterator[str]:
     """Repeat an option before each further name that follows it."""
     option, n_after = "", 0
+    lists = LISTS | {"--batch"} if line[:1] == ["fit"] else LISTS
     for each in line:
         if each.startswith("-"):
             option, n_after = each, 0
-        elif option in LISTS:
+        elif option in lists:
             n_after += 1
             if n_after > 1 and (os.path.exists(each) or each.lower().endswith(SUFFIXES)):  # noqa: PTH110 - a text of the user
                 option = ""
