@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 from genevae.cells import Cells
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.models.vae import VAE
 from genevae.tasks.anchor import Anchor
 from genevae.tasks.condition import TargetCondition, assigned, parse_condition
-from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
+from genevae.tasks.inference import CellPass, TrainedModel, draw_expression, evaluation_mode, open_cells, seeded
 from genevae.tasks.output import TaskOutput, free_column, in_columns_of, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.quantile_map import quantile_mapped
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Block
 
 __all__ = ["counterfactual"]
 
@@ -53,6 +54,7 @@ def counterfactual(
     into: str | Path | None = None,
     key_added: str | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Predict what cells would look like in another condition.
 
@@ -91,6 +93,9 @@ def counterfactual(
         and ``obs[key_added + "_support"]``.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -137,23 +142,37 @@ def counterfactual(
     condition = assigned(model.schema, condition)
     target = parse_condition(model.schema, condition)
     require_writable(out, overwrite, model, data, into=into)
-    cells = open_cells(model, data, layer, batch_size)
-    obs = _target_obs(cells.source.obs, model.schema, condition)
+    plan = Plan(
+        _questions, model=model, data=data, condition=condition, answer=answer, n_draws=n_draws, interval=interval,
+        layer=layer, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    question = plan.here.function
+    obs = _target_obs(question.cells.source.obs, model.schema, condition)
     for name in target.reassigned:
         warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
-    with evaluation_mode(model) as module, seeded(module, seed):
-        found = answers_of(model, module, cells, condition, answer, interval)
-    support_as = f"obs/{free_column(obs, 'support')}"
-    blocks = _blocks(_Question(model, cells, target, n_draws, interval, seed, support_as, found))
+    support_as, found = free_column(obs, "support"), question.found
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
     uns["genevae"] |= _members(found) if found else {}
     shifts = _shifts(found, model.schema.genes)
-    output = TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts, like=data)
-    result = output.to_anndata(out, into, overwrite)
+    output = TaskOutput(
+        obs, model.schema.genes, plan, uns, "counterfactual", shifts, like=data, titles={"support": support_as}
+    )
+    result = output.to_anndata(out, into, overwrite, executor)
     if key_added is not None:
-        support = result.obs[support_as.removeprefix("obs/")].to_numpy()
+        support = result.obs[support_as].to_numpy()
         add_to(data, {f"layers/{key_added}": in_columns_of(data, result), f"obs/{key_added}_support": support})
     return result
+
+
+def _questions(
+    model: TrainedModel, data: Any, condition: Mapping[str, Any], answer: str, n_draws: int, interval: float,
+    layer: str | None, batch_size: int, seed: int,
+) -> CellPass:  # fmt: skip
+    cells = open_cells(model, data, layer, batch_size)
+    with evaluation_mode(model) as module, seeded(module, seed):
+        found = answers_of(model, module, cells, condition, answer, interval)
+    question = _Question(model, cells, parse_condition(model.schema, condition), n_draws, interval, seed, found)
+    return CellPass(model, cells, question, batch_size, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,19 +185,27 @@ class _Question:
     n_draws: int
     interval: float
     seed: int
-    support_as: str
     found: Sequence[GroupAnswer]
 
+    def __call__(self, module: VAE, minibatch: Cells) -> Iterator[Block]:
+        """Answer for a minibatch."""
+        for block in in_blocks(minibatch, self.n_draws):
+            elements = _elements(self, module, block, self.anchor)
+            yield {**elements, "obs/support": to_numpy(self.support.score_n(module, block))}
 
-def _blocks(question: _Question) -> Generator[Block, None, None]:
-    model = question.model
-    with evaluation_mode(model) as module, seeded(module, question.seed):
-        anchor = Anchor(module, question.cells, question.target, question.found) if question.found else None
-        support = SupportByCombination(model.reference, question.target)
-        for minibatch in on_device(module, question.cells):
-            for block in in_blocks(minibatch, question.n_draws):
-                elements = _elements(question, module, block, anchor)
-                yield {**elements, question.support_as: to_numpy(support.score_n(module, block))}
+    @cached_property
+    def anchor(self) -> Anchor | None:
+        """What brings the means of groups to the answers; made where the first minibatch is computed."""
+        if not self.found:
+            return None
+        module = self.model.module
+        with evaluation_mode(self.model), seeded(module, self.seed):
+            return Anchor(module, self.cells, self.target, self.found)
+
+    @cached_property
+    def support(self) -> SupportByCombination:
+        """How near the cells are to training cells in the target condition."""
+        return SupportByCombination(self.model.reference, self.target)
 
 
 def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | None) -> dict[str, Any]:
