@@ -6,6 +6,7 @@ that the result of a pass is the same, to the last bit, for any number of worker
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pickle
@@ -17,9 +18,9 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -83,9 +84,9 @@ class Engine:
         return int(getattr(self.executor, "_max_workers", None) or os.cpu_count() or 1)
 
     def in_order(
-        self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], n_items: int, what: str
+        self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], n_items: int, what: str, ahead: int = 1
     ) -> Iterator[Any]:
-        """Yield the function of each item, in order. At most one more than there are workers is in progress.
+        """Yield the function of each item, in order.
 
         Parameters
         ----------
@@ -94,7 +95,9 @@ class Engine:
         items, n_items
             The arguments of each call, which are made when they are needed, and their number.
         what
-            What the workers do, in messages.
+            What the workers read, in messages.
+        ahead
+            How many items are in progress for each worker, and one more, at most.
 
         Raises
         ------
@@ -108,7 +111,7 @@ class Engine:
         try:
             while True:
                 try:
-                    while len(waiting) <= self.n_workers and (group := list(islice(left, at_once))):
+                    while len(waiting) <= ahead * self.n_workers and (group := list(islice(left, at_once))):
                         waiting.append((group, None))
                         self._submit(function, waiting)
                     if not waiting:
@@ -173,6 +176,8 @@ class _Failed:
 
 def _several(function: Callable[..., Any], group: list[tuple[Any, ...]]) -> list[Any]:
     """Compute several parts on a worker, up to the first that fails."""
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        _keep_freed_memory()
     results: list[Any] = []
     for arguments in group:
         try:
@@ -180,6 +185,19 @@ def _several(function: Callable[..., Any], group: list[tuple[Any, ...]]) -> list
         except GenevaeError as error:
             return [*results, _Failed(error)]
     return results
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let this process use the memory of freed arrays again, up to 128 MiB.
+
+    Dask starts its workers so that they return it to the system at once, which makes every new array slower.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
+    with suppress(AttributeError, OSError):  # a system without mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 2**25)
+        libc.mallopt(trim_threshold, 2**27)
 
 
 def require_workers(workers: Workers | None) -> None:
@@ -466,7 +484,7 @@ def computed_blocks(
             yield from blocks
     else:
         with staging_folder(Path(f"{Path(out).absolute()}.parts")) as folder:
-            for path in found.in_order(partial(_written, function, folder), items, n_items, what):
+            for path in found.in_order(partial(_written, function, folder), items, n_items, what, ahead=2):
                 yield from _read_blocks(path)
                 path.unlink()
 
