@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Into, Run, say, written
+from genevae.cli.options import Data, Executor, Force, Into, Run, say, written
 from genevae.cli.table_output import require_table, save_table
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.overwrite import require_free
@@ -39,6 +39,7 @@ def classify(
     threshold: float = 0.0,
     batch_size: int = 256,
     seed: int = 0,
+    executor: Executor = None,
 ) -> None:
     """Classify cells by a field that the model is conditioned on.
 
@@ -72,7 +73,7 @@ def classify(
         require_table(out, force, run, data)
     table = gv.classify(
         gv.load(run), data, field=field, method=method, threshold=threshold, batch_size=batch_size, seed=seed,
-        into=into, overwrite=force,
+        into=into, overwrite=force, executor=executor,
     )  # fmt: skip
     for line in _summary(table, field or "Labels"):
         say(line)

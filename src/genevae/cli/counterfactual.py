@@ -11,7 +11,19 @@ from cyclopts import Parameter
 
 import genevae as gv
 from genevae.cli.endings import counterfactual_lines
-from genevae.cli.options import Data, FieldValues, Force, Into, OutOrInto, Run, assignments, say, target, written
+from genevae.cli.options import (
+    Data,
+    Executor,
+    FieldValues,
+    Force,
+    Into,
+    OutOrInto,
+    Run,
+    assignments,
+    say,
+    target,
+    written,
+)
 from genevae.errors import CategoryError, RunError
 
 __all__ = ["counterfactual"]
@@ -32,6 +44,7 @@ def counterfactual(
     batch_size: int = 512,
     seed: int = 0,
     purpose: Annotated[Literal["cell-eval"] | None, Parameter(name="--for")] = None,
+    executor: Executor = None,
 ) -> None:
     """Predict what cells would look like in another condition.
 
@@ -69,6 +82,7 @@ def counterfactual(
     result = gv.counterfactual(
         gv.load(run), data, condition=target(condition), conditions=conditions, answer=answer, n_draws=n_draws,
         interval=interval, batch_size=batch_size, seed=seed, out=out, into=into, overwrite=force,
+        executor=executor,
     )  # fmt: skip
     say(*counterfactual_lines(result), f"Wrote {path}")
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from genevae.cli.inspect import inspect
-from genevae.cli.options import Data, Force, say
+from genevae.cli.options import Data, Executor, Force, say
 
 __all__ = ["app"]
 
@@ -19,7 +17,7 @@ app = App(name="data", help="Describe data, convert them, and compute on them, o
 app.command(inspect)
 
 Store = Annotated[Path, Parameter(help="The store to write: .h5ad or .zarr.")]
-Workers = Annotated[int, Parameter(help="Threads that read and add up.")]
+Workers = Annotated[int, Parameter(help="Threads that read and add up, where there is no --executor.")]
 
 
 @app.command
@@ -78,6 +76,7 @@ def convert(
     shuffle: bool = False,
     compression: Literal["gzip", "lzf", "none"] = "gzip",
     seed: int = 0,
+    executor: Executor = None,
 ) -> None:
     """Convert data of any format, in memory that does not depend on the number of cells.
 
@@ -100,7 +99,7 @@ def convert(
 
     left = module.convert(
         data, out, to=to, cells_per_file=cells_per_file, dense=dense, shuffle=shuffle, compression=compression,
-        seed=seed, overwrite=force,
+        seed=seed, overwrite=force, executor=executor,
     )  # fmt: skip
     say(f"Wrote {out}", *_left_out(left))
 
@@ -136,6 +135,7 @@ def hvg(
     flavor: Literal["seurat_v3", "seurat"] = "seurat_v3",
     batch: str | None = None,
     workers: Workers = 1,
+    executor: Executor = None,
 ) -> None:
     """Choose highly variable genes, as scanpy does, and write the list that fit --genes takes.
 
@@ -155,10 +155,11 @@ def hvg(
     from genevae.preprocessing.hvg import highly_variable
 
     require_free(out, force, [data])
-    source = in_memory_if_fits(open_source(data), data.keep)
+    source = open_source(data)
+    if executor is None:  # workers read the file themselves
+        source = in_memory_if_fits(source, data.keep)
     labels = None if batch is None else obs_column(source.obs, batch)
-    with _pool(workers) as executor:
-        genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=executor)
+    genes = highly_variable(source, n_genes, labels, flavor=flavor, executor=_where(executor, workers))
     write_gene_list(genes, out, flavor=flavor, source=source.name)
     say(f"Wrote {out}")
 
@@ -176,6 +177,7 @@ def filter_(
     max_mito: float | None = None,
     min_cells: int | None = None,
     workers: Workers = 1,
+    executor: Executor = None,
 ) -> None:
     """Filter cells and genes by the usual quality numbers, and print what each rule removes.
 
@@ -194,18 +196,19 @@ def filter_(
     min_cells
         Smallest number of cells with a count of a gene.
     """
+    from genevae.engine import engine
     from genevae.io.extras import extras_of
     from genevae.io.write.anndata import require_store
     from genevae.preprocessing.convert import convert as write
     from genevae.preprocessing.filter import filter_cells
 
     require_store(out, force, [data])
-    with _pool(workers) as executor:
+    with engine(_where(executor, workers)) as found:
         filtered = filter_cells(
             data, min_counts=min_counts, max_counts=max_counts, min_genes=min_genes, max_genes=max_genes,
-            max_mito=max_mito, min_cells=min_cells, executor=executor,
+            max_mito=max_mito, min_cells=min_cells, executor=found,
         )  # fmt: skip
-    write(filtered.source, out, overwrite=force)
+        write(filtered.source, out, overwrite=force, executor=found)
     say(str(filtered), f"Wrote {out}", *_left_out(extras_of(data, filtered.source).names))
 
 
@@ -219,6 +222,7 @@ def pseudobulk(
     how: Literal["sum", "mean"] = "sum",
     min_cells: int = 1,
     workers: Workers = 1,
+    executor: Executor = None,
 ) -> None:
     """Add up, or average, all cells of each combination of obs columns, such as donor × cell type.
 
@@ -235,8 +239,7 @@ def pseudobulk(
     from genevae.preprocessing import pseudobulk as module
 
     require_store(out, force, [data])
-    with _pool(workers) as executor:
-        groups = module.pseudobulk(data, by=by, how=how, min_cells=min_cells, executor=executor)
+    groups = module.pseudobulk(data, by=by, how=how, min_cells=min_cells, executor=_where(executor, workers))
     write_anndata(out, groups)
     say(f"Wrote {out}")
 
@@ -254,6 +257,7 @@ def mixtures(
     group: str | None = None,
     seed: int = 0,
     workers: Workers = 1,
+    executor: Executor = None,
 ) -> None:
     """Mix cells of several types at random, and add up their counts.
 
@@ -276,10 +280,10 @@ def mixtures(
     from genevae.preprocessing import pseudobulk as module
 
     require_store(out, force, [data])
-    with _pool(workers) as executor:
-        mixed = module.mixtures(
-            data, by=by, n=n, cells=cells, concentration=concentration, group=group, seed=seed, executor=executor
-        )
+    mixed = module.mixtures(
+        data, by=by, n=n, cells=cells, concentration=concentration, group=group, seed=seed,
+        executor=_where(executor, workers),
+    )  # fmt: skip
     write_anndata(out, mixed)
     say(f"Wrote {out}")
 
@@ -341,10 +345,6 @@ def download(
     say(table.to_string(index=False))
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor | None]:
-    if workers <= 1:
-        yield None
-        return
-    with ThreadPoolExecutor(workers) as executor:
-        yield executor
+def _where(executor: str | None, n_threads: int) -> str | None:
+    """Return the executor of a command: as it was named, or several threads of this process."""
+    return executor or (f"threads:{n_threads}" if n_threads > 1 else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Into, OutOrInto, Run, say, written
+from genevae.cli.options import Data, Executor, Force, Into, OutOrInto, Run, say, written
 
 __all__ = ["denoise"]
 
@@ -20,6 +20,7 @@ def denoise(
     n_draws: int = 10,
     batch_size: int = 512,
     seed: int = 0,
+    executor: Executor = None,
 ) -> None:
     """Denoise cells: E[x | z, c], averaged over q(z | x, c).
 
@@ -39,6 +40,6 @@ def denoise(
     path = written(out, into)
     gv.denoise(
         gv.load(run), data, size=size, average_batches=average_batches, n_draws=n_draws, batch_size=batch_size,
-        seed=seed, out=out, into=into, overwrite=force,
+        seed=seed, out=out, into=into, overwrite=force, executor=executor,
     )  # fmt: skip
     say(f"Wrote {path}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import Data, Force, Into, OutOrInto, Run, say, written
+from genevae.cli.options import Data, Executor, Force, Into, OutOrInto, Run, say, written
 
 __all__ = ["embed"]
 
@@ -21,6 +21,7 @@ def embed(
     force: Force = False,
     correct: Annotated[bool | None, Parameter(negative=None)] = None,
     batch_size: int = 512,
+    executor: Executor = None,
 ) -> None:
     """Embed cells: the mean and standard deviation of q(z | x, c).
 
@@ -32,5 +33,14 @@ def embed(
         Cells in one step.
     """
     path = written(out, into)
-    gv.embed(gv.load(run), data, correct=correct, batch_size=batch_size, out=out, into=into, overwrite=force)
+    gv.embed(
+        gv.load(run),
+        data,
+        correct=correct,
+        batch_size=batch_size,
+        out=out,
+        into=into,
+        overwrite=force,
+        executor=executor,
+    )
     say(f"Wrote {path}")

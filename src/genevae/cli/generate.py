@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 import genevae as gv
-from genevae.cli.options import FieldValues, Force, Out, Run, assignments, say, target
+from genevae.cli.options import Executor, FieldValues, Force, Out, Run, assignments, say, target
 
 __all__ = ["generate"]
 
@@ -26,6 +26,7 @@ def generate(
     mean: bool = False,
     batch_size: int = 512,
     seed: int = 0,
+    executor: Executor = None,
 ) -> None:
     """Generate cells of some conditions.
 
@@ -54,6 +55,7 @@ def generate(
     made = gv.generate(
         gv.load(run), n=n, condition=target(condition), per_category=assignments(per_category), latent=latent,
         copula=copula, size=size, mean=mean, batch_size=batch_size, seed=seed, out=out, overwrite=force,
+        executor=executor,
     )  # fmt: skip
     note = made.uns["genevae"].get("note")
     say(*([f"Note: {note}"] if note else []), f"Wrote {out}")

@@ -18,6 +18,7 @@ from genevae.peers import peer_option
 __all__ = [
     "Data",
     "DataIfAny",
+    "Executor",
     "FieldValues",
     "Force",
     "Into",
@@ -69,6 +70,10 @@ Table = Annotated[Path, Parameter(help="The table to write: .csv, .tsv, .parquet
 _OF_THE_COMMAND_LINE = ("--config", "--out", "--force", "--log", "--resume")
 """Options that a config file cannot set."""
 Force = Annotated[bool, Parameter(help="Replace what is there.")]
+Executor = Annotated[
+    str | None,
+    Parameter(help="Where the cells are computed: processes:N, dask:ADDRESS or submitit:PARTITION; here by default."),
+]
 FieldValues = Sequence[str]
 """FIELD=VALUE, once or several times; :func:`assignments` reads them."""
 

@@ -31,6 +31,7 @@ __all__ = [
     "is_sparse",
     "sample_cells",
     "select_rows",
+    "without_tables",
 ]
 
 Block: TypeAlias = Any
@@ -282,6 +283,28 @@ def select_rows(source: Source, rows: NDArray[np.int64]) -> Source:
     panels = source.panels and replace(source.panels, panel_n=source.panels.panel_n[rows])
     obs = source.obs.iloc[rows]
     return FileSource(source.name, _SelectedRows(source, rows), source.genes, obs, source.aliases, panels)
+
+
+def without_tables(source: Source, rows: NDArray[np.int64]) -> tuple[Source, NDArray[np.int64]]:
+    """Return a source that reads the same rows and has no names and tables, and the numbers of the rows in it.
+
+    It is what a worker needs of a source: it is small where expression is on disk, also that of many files.
+    """
+    if not isinstance(source, FileSource):
+        return source, rows
+    matrix: Any = source.matrix
+    if isinstance(matrix, _SelectedRows):
+        return without_tables(matrix.source, matrix.rows[rows])
+    parts: tuple[Source, ...] = getattr(matrix, "parts", ())
+    if len(parts) == 1:
+        part, rows = without_tables(parts[0], rows)
+        matrix = replace(matrix, parts=(part,))
+    elif parts:
+        of_files = [isinstance(p, FileSource) and not isinstance(p.matrix, _SelectedRows) for p in parts]
+        none = np.empty(0, dtype=np.int64)
+        bare = (without_tables(p, none)[0] if is_file else p for p, is_file in zip(parts, of_files, strict=True))
+        matrix = replace(matrix, parts=tuple(bare))
+    return replace(source, matrix=matrix, genes=(), obs=pd.DataFrame(), aliases={}, panels=None), rows
 
 
 def sample_cells(source: Source, n: int, seed: int) -> MemorySource:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +17,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genevae.data.sampler import BUFFER, InOrder, Shuffled
+from genevae.data.sampler import BUFFER, Shuffled
+from genevae.engine import Plan, Workers, computed_blocks, engine, is_light
 from genevae.errors import DataError, nearest
 from genevae.io.atomic import replace_with, staging_folder, sync
 from genevae.io.batch_h5 import batch_name, write_batch, write_config
 from genevae.io.extras import Extras, extras_of
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.overwrite import require_free
-from genevae.io.source import Source, csr_or_dense, fingerprint, gene_table, is_sparse
+from genevae.io.source import Source, csr_or_dense, fingerprint, gene_table, is_sparse, without_tables
 from genevae.io.write.anndata import STORES, Block, Compression, fill_store, require_store, write_store
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ __all__ = ["convert"]
 FORMATS = ("h5ad", "zarr", "batch")
 COMPRESSIONS = ("gzip", "lzf", "none")
 CELLS_PER_FILE, CELLS_PER_DENSE_FILE = 100_000, 10_000
+AT_ONCE = 1024
+"""Cells of a block."""
 PLAN = "plan.json"
 """The settings of a conversion, so that only the same one is resumed after it was killed."""
 
@@ -48,6 +53,7 @@ def convert(
     compression: Literal["gzip", "lzf", "none"] = "gzip",
     seed: int = 0,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> tuple[str, ...]:
     """Convert data of any format, in memory that does not depend on the number of cells.
 
@@ -73,6 +79,9 @@ def convert(
         Seed of the order.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are read, and the files of a folder written; as for
+        :func:`~genevae.preprocessing.hvg.highly_variable`. The result does not depend on it.
 
     Returns
     -------
@@ -90,24 +99,27 @@ def convert(
     path = Path(out)
     _check_options(path, to, cells_per_file, compression)
     one = path.suffix in STORES
-    parts = _Parts.of(to or "batch", compression)
     require_store(path, overwrite, [data]) if one else require_free(path, overwrite, [data])
-    source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
+    source, extras = _opened(data)
     if source.panels is not None:
         raise DataError(
             f"Some cells of {source.name} lack some of the genes (join='outer'), and the result would have zeros for "
             "them. Keep the genes that all files have (--join inner)."
         )
-    size = len(source) if one else cells_per_file or (CELLS_PER_DENSE_FILE if dense else CELLS_PER_FILE)
-    extras = extras_of(data, source)
-    rows = _order(len(source), shuffle, seed)
     if one:
-        content = _Content(source, extras, rows, dense)
-        write_store(path, *content.parts, compression=compression, others=content.others)
-    else:
-        settings = {"to": to, "compression": compression, "dense": dense, "shuffle": shuffle, "seed": seed}
-        _write_folder(path, source, extras, rows, size, parts, settings)
-    return extras.names if parts.write is _write_batch and not one else extras.left
+        content = _Content(source, extras, _order(len(source), shuffle, seed), dense)
+        with content.blocks(executor, path) as blocks:
+            write_store(path, blocks, *content.tables, compression=compression, others=content.others)
+        return extras.left
+    size = cells_per_file or (CELLS_PER_DENSE_FILE if dense else CELLS_PER_FILE)
+    settings = {"to": to or "batch", "compression": compression, "dense": dense, "shuffle": shuffle, "seed": seed}
+    _write_folder(path, data, source, extras, {**settings, "size": size}, executor)
+    return extras.names if settings["to"] == "batch" else extras.left
+
+
+def _opened(data: Any) -> tuple[Source, Extras]:
+    source = open_source(replace(data, keep="disk") if isinstance(data, ReadOptions) else data)
+    return source, extras_of(data, source)
 
 
 def _check_options(path: Path, to: str | None, cells_per_file: int | None, compression: str) -> None:
@@ -136,16 +148,16 @@ def _order(n_cells: int, shuffle: bool, seed: int) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *(chunk.rows for chunk in chunks)])
 
 
-def _blocks(sources: Mapping[str, Source], rows: NDArray[np.int64], dense: bool) -> Iterator[Block]:
-    """Yield expression in blocks of rows, by the name of the element; X is CSR where it is sparse, unless dense."""
-    as_csr = {name: is_sparse(source) and not (dense and name == "X") for name, source in sources.items()}
-    for chunk in InOrder(rows, 1024, BUFFER).chunks(0):
-        ordered, index = np.unique(chunk.rows, return_inverse=True)
-        read = {name: csr_or_dense(source.read(ordered), as_csr[name]) for name, source in sources.items()}
-        for start, stop in pairwise(chunk.bounds):
-            yield {name: block[index[start:stop]] for name, block in read.items()}
-    if not len(rows):
-        yield {name: csr_or_dense(source.read(rows), as_csr[name]) for name, source in sources.items()}
+def _read(
+    sources: Mapping[str, Source], as_csr: Mapping[str, bool], rows: Mapping[str, NDArray[np.int64]]
+) -> Iterator[Block]:
+    """Read rows of several sources, each once, and yield them in blocks, by the name of the element."""
+    read = {}
+    for name, source in sources.items():
+        ordered, index = np.unique(rows[name], return_inverse=True)
+        read[name] = csr_or_dense(source.read(ordered), as_csr[name]), index
+    for start in range(0, len(next(iter(rows.values()))) or 1, AT_ONCE):
+        yield {name: block[index[start : start + AT_ONCE]] for name, (block, index) in read.items()}
 
 
 @dataclass(frozen=True)
@@ -157,12 +169,30 @@ class _Content:
     rows: NDArray[np.int64]
     dense: bool
 
-    @property
-    def parts(self) -> tuple[Iterator[Block], pd.DataFrame, pd.DataFrame, Mapping[str, Any]]:
-        """The blocks, obs, var and uns of a store."""
+    @contextmanager
+    def blocks(self, workers: Workers | None = None, out: Path | None = None) -> Iterator[Iterator[Block]]:
+        """Yield the expression in blocks of rows; X is CSR where it is sparse, unless it is to be dense."""
         sources = {"X": self.source, **{f"layers/{name}": layer for name, layer in self.extras.layers.items()}}
-        var = gene_table(self.source) if self.extras.var is None else self.extras.var
-        return _blocks(sources, self.rows, self.dense), self.obs, var, self.extras.uns
+        as_csr = {name: is_sparse(source) and not (self.dense and name == "X") for name, source in sources.items()}
+        rows = dict.fromkeys(sources, self.rows)
+        with engine(workers) as given:
+            found = given
+            if found is not None and not found.shares_memory:
+                bare = {name: without_tables(source, self.rows) for name, source in sources.items()}
+                if is_light(each := {name: source for name, (source, _) in bare.items()}):
+                    sources, rows = each, {name: rows for name, (_, rows) in bare.items()}
+                else:
+                    found = None  # the data are in this process, which reads them as fast
+            starts = range(0, len(self.rows) or 1, BUFFER)
+            items = (({name: each[at : at + BUFFER] for name, each in rows.items()},) for at in starts)
+            read = partial(_read, sources, as_csr)
+            with closing(computed_blocks(found, read, items, len(starts), self.source.name, out)) as blocks:
+                yield blocks
+
+    @property
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str, Any]]:
+        """The obs, var and uns of a store."""
+        return self.obs, gene_table(self.source) if self.extras.var is None else self.extras.var, self.extras.uns
 
     @property
     def obs(self) -> pd.DataFrame:
@@ -174,65 +204,102 @@ class _Content:
         """The elements that are written as a whole."""
         return self.extras.others(self.rows)
 
+    def write(self, path: Path, to: str, compression: Compression) -> None:
+        """Write them to a file of a folder."""
+        with self.blocks() as blocks:
+            if to != "batch":
+                fill_store(path, blocks, *self.tables, compression, self.others)
+                return
+            xs = [block["X"] for block in blocks]
+        x = sparse.vstack(xs, format="csr") if sparse.issparse(xs[0]) else np.concatenate(xs)
+        write_batch(path, x, self.source.genes, self.obs)
+
 
 @dataclass(frozen=True)
-class _Parts:
-    """The names of the files of a folder, and the function that writes one."""
+class _Files:
+    """A pass whose parts are the files of a folder: it yields no rows.
 
-    name: Callable[[int], str]
-    write: Callable[[Path, _Content], None]
+    Parameters
+    ----------
+    source, extras, rows
+        The cells, in the order of writing.
+    folder
+        Where files are written, before each is moved to its ``content``.
+    settings
+        The size of a file, and how it is written.
+    """
+
+    source: Source
+    extras: Extras
+    rows: NDArray[np.int64]
+    folder: Path
+    settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, to: str, compression: Compression) -> _Parts:
-        if to == "batch":
-            return cls(batch_name, _write_batch)
+    def of(cls, data: Any, folder: Path, settings: Mapping[str, Any]) -> _Files:
+        """Open the data."""
+        return cls._of(*_opened(data), folder, settings)
 
-        def write(path: Path, content: _Content) -> None:
-            fill_store(path, *content.parts, compression, content.others)
+    @classmethod
+    def _of(cls, source: Source, extras: Extras, folder: Path, settings: Mapping[str, Any]) -> _Files:
+        if settings["to"] == "batch":  # a file of this format has no layers
+            extras = replace(extras, layers={})
+        return cls(source, extras, _order(len(source), settings["shuffle"], settings["seed"]), folder, settings)
 
-        return cls(batch_name if to == "batch" else lambda number: f"cells_{number:04d}.{to}", write)
+    @property
+    def n_parts(self) -> int:
+        """The number of files."""
+        size: int = self.settings["size"]
+        return -(-len(self.rows) // size)
+
+    def blocks(self, parts: range) -> Generator[Block, None, None]:
+        """Write some files, except those that are there."""
+        to, size = self.settings["to"], self.settings["size"]
+        for number in parts:
+            final = self.folder / "content" / (batch_name(number) if to == "batch" else f"cells_{number:04d}.{to}")
+            if not final.exists():
+                draft = self.folder / f"{uuid.uuid4().hex}-{final.name}"
+                rows = self.rows[number * size : (number + 1) * size]
+                content = _Content(self.source, self.extras, rows, self.settings["dense"])
+                content.write(draft, to, self.settings["compression"])
+                sync(draft)
+                _move(draft, final)
+        yield from ()
 
 
-def _write_batch(path: Path, content: _Content) -> None:
-    blocks = [block["X"] for block in _blocks({"X": content.source}, content.rows, content.dense)]
-    x = sparse.vstack(blocks, format="csr") if sparse.issparse(blocks[0]) else np.concatenate(blocks)
-    write_batch(path, x, content.source.genes, content.obs)
+def _move(draft: Path, final: Path) -> None:
+    """Move a file or folder to its place, unless another worker was faster."""
+    try:
+        draft.rename(final)
+    except OSError:
+        if not final.exists():
+            raise
 
 
 def _write_folder(
-    path: Path,
-    source: Source,
-    extras: Extras,
-    rows: NDArray[np.int64],
-    size: int,
-    parts: _Parts,
-    settings: dict[str, Any],
+    path: Path, data: Any, source: Source, extras: Extras, settings: dict[str, Any], executor: Workers | None
 ) -> None:
-    """Write the files one by one, and keep those that a killed run has finished."""
+    """Write the files, and keep those that a killed run has finished."""
     labels = int(pd.util.hash_pandas_object(source.obs.astype(str)).sum())  # includes joined metadata
-    facts = {"size": size, "data": fingerprint(source), "labels": labels, "extras": extras.names}
-    plan = json.dumps({**settings, **facts})
+    plan = json.dumps({**settings, "data": fingerprint(source), "labels": labels, "extras": extras.names})
     with staging_folder(path, resume=True) as folder:
-        content = folder / "content"
         _clear_unless(folder, plan)
+        content = folder / "content"
         content.mkdir(exist_ok=True)
-        for number, start in enumerate(range(0, len(rows), size)):
-            final = content / parts.name(number)
-            if final.exists():
-                continue
-            draft = folder / final.name
-            parts.write(draft, _Content(source, extras, rows[start : start + size], settings["dense"]))
-            sync(draft)
-            draft.rename(final)
-        if parts.write is _write_batch:
-            write_config(content, len(source), len(source.genes), size)
+        files = Plan(_Files.of, data=data, folder=folder.absolute(), settings=settings)
+        files.here = _Files._of(source, extras, folder.absolute(), settings)  # not opened twice
+        for _ in files.blocks(executor):
+            pass
+        if settings["to"] == "batch":
+            write_config(content, len(source), len(source.genes), settings["size"])
         replace_with(content, path)
 
 
 def _clear_unless(folder: Path, plan: str) -> None:
-    """Remove existing files, unless they are of the same conversion."""
+    """Remove what a killed run has left, except the finished files of the same conversion."""
     note = folder / PLAN
-    if note.is_file() and note.read_text(encoding="utf-8") == plan:
-        return
-    shutil.rmtree(folder / "content", ignore_errors=True)
+    kept = {note.name, "content"} if note.is_file() and note.read_text(encoding="utf-8") == plan else set()
+    for entry in folder.iterdir():
+        if entry.name not in kept:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     note.write_text(plan, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.data.genes import match_genes
+from genevae.engine import Workers, engine
 from genevae.errors import DataError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.source import Block, Source, select_rows
@@ -65,7 +65,7 @@ class Filtered:
         )
 
 
-def quality(source: Source, executor: Executor | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def quality(source: Source, executor: Workers | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compute the quality numbers of cells and genes in one pass.
 
     Parameters
@@ -73,7 +73,8 @@ def quality(source: Source, executor: Executor | None = None) -> tuple[pd.DataFr
     source
         The data.
     executor
-        A pool of threads or processes; by default the current thread.
+        Where the cells are read, as for :func:`~genevae.preprocessing.hvg.highly_variable`; by default the current
+        thread.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def filter_cells(
     max_mito: float | None = None,
     min_cells: int | None = None,
     layer: str | None = None,
-    executor: Executor | None = None,
+    executor: Workers | None = None,
 ) -> Filtered:
     """Choose cells and genes by the usual quality numbers.
 
@@ -137,7 +138,8 @@ def filter_cells(
     layer
         The layer that holds the expression, or "raw"; X by default.
     executor
-        A pool of threads or processes; by default the current thread.
+        Where the cells are read, as for :func:`~genevae.preprocessing.hvg.highly_variable`; by default the current
+        thread.
 
     Raises
     ------
@@ -149,21 +151,22 @@ def filter_cells(
     source = open_source(data, layer)
     if source.panels is not None:
         raise DataError(f"{source.name} lacks some genes in some cells (join='outer'): filter it with --join inner.")
-    cells, genes = quality(source, executor)
-    rules: dict[str, Any] = {
-        "min_counts": min_counts is not None and cells["n_counts"] < min_counts,
-        "max_counts": max_counts is not None and cells["n_counts"] > max_counts,
-        "min_genes": min_genes is not None and cells["n_genes"] < min_genes,
-        "max_genes": max_genes is not None and cells["n_genes"] > max_genes,
-        "max_mito": max_mito is not None and cells["mito"] > max_mito,
-    }
-    failing = {rule: np.asarray(fails) for rule, fails in rules.items() if fails is not False}
-    cells["passed"] = ~np.any([np.zeros(len(cells), bool), *failing.values()], axis=0)
-    kept = select_rows(source, np.flatnonzero(cells["passed"]))
-    if min_cells is not None:
-        if len(kept) < len(source):
-            genes["n_cells"] = quality(kept, executor)[1]["n_cells"]
-        failing["min_cells"] = (genes["n_cells"] < min_cells).to_numpy()
+    with engine(executor) as workers:
+        cells, genes = quality(source, workers)
+        rules: dict[str, Any] = {
+            "min_counts": min_counts is not None and cells["n_counts"] < min_counts,
+            "max_counts": max_counts is not None and cells["n_counts"] > max_counts,
+            "min_genes": min_genes is not None and cells["n_genes"] < min_genes,
+            "max_genes": max_genes is not None and cells["n_genes"] > max_genes,
+            "max_mito": max_mito is not None and cells["mito"] > max_mito,
+        }
+        failing = {rule: np.asarray(fails) for rule, fails in rules.items() if fails is not False}
+        cells["passed"] = ~np.any([np.zeros(len(cells), bool), *failing.values()], axis=0)
+        kept = select_rows(source, np.flatnonzero(cells["passed"]))
+        if min_cells is not None:
+            if len(kept) < len(source):
+                genes["n_cells"] = quality(kept, workers)[1]["n_cells"]
+            failing["min_cells"] = (genes["n_cells"] < min_cells).to_numpy()
     genes["passed"] = ~failing.get("min_cells", np.zeros(len(genes), bool))
     removed = {rule: int(fails.sum()) for rule, fails in failing.items()}
     if not cells["passed"].any() or not genes["passed"].any():

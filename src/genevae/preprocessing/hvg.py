@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from scipy import sparse
 from genevae.calls import public
 from genevae.data.covariates import obs_column
 from genevae.data.value_kind import probe
+from genevae.engine import Workers, engine
 from genevae.errors import DataError, GeneError, nearest
 from genevae.io.formats import open_source
 from genevae.io.read_options import ReadOptions
@@ -39,7 +39,7 @@ def highly_variable(
     chunk: int = 4096,
     flavor: Literal["seurat_v3", "seurat"] | None = None,
     layer: str | None = None,
-    executor: Executor | None = None,
+    executor: Workers | None = None,
 ) -> list[str]:
     """Select highly variable genes as scanpy does, without loading the matrix.
 
@@ -65,8 +65,8 @@ def highly_variable(
     flavor
         The method.
     executor
-        A pool of threads or processes, or anything with that interface, such as Dask's ``Client.get_executor()``; by
-        default the current thread. The result does not depend on it.
+        Where the cells are read: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool of Python, a ``Client`` of
+        Dask or an executor of submitit; by default the current thread. The result does not depend on it.
 
     Returns
     -------
@@ -95,8 +95,9 @@ def highly_variable(
         raise DataError(f"Unknown flavor '{flavor}' of highly variable genes. {nearest(flavor, _FLAVORS)}")
     used = np.arange(len(source)) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
     numbers = _batch_numbers(source, used, batch)
-    cells = _without_single(_Cells(source, used, numbers, max(chunk, 1), executor))
-    order = _FLAVORS[flavor](cells, n_genes)
+    with engine(executor) as workers:
+        cells = _without_single(_Cells(source, used, numbers, max(chunk, 1), workers))
+        order = _FLAVORS[flavor](cells, n_genes)
     return [source.genes[gene] for gene in np.sort(order[:n_genes])]
 
 
@@ -108,12 +109,12 @@ class _Cells:
     rows: _Rows
     batch_n: NDArray[np.int32]
     chunk: int
-    executor: Executor | None
+    workers: Workers | None
 
     def sums_bg(self, change: _Change) -> tuple[_Floats, _Floats]:
         """Sum transformed values, and their squares, over the cells of each batch, in one pass."""
         sum_bg, square_bg = np.zeros((2, int(self.batch_n.max()) + 1, len(self.source.genes)))
-        parts = map_chunks(change, self.source, self.rows, self.batch_n.__getitem__, self.chunk, self.executor)
+        parts = map_chunks(change, self.source, self.rows, self.batch_n.__getitem__, self.chunk, self.workers)
         for sums, squares in parts:
             sums.add_to(sum_bg)
             squares.add_to(square_bg)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.calls import public
+from genevae.engine import Workers
 from genevae.errors import CategoryError, DataError, nearest
 from genevae.io.formats import open_source
 from genevae.io.read_options import ReadOptions
@@ -45,7 +45,7 @@ def pseudobulk(
     how: Literal["sum", "mean"] = "sum",
     min_cells: int = 1,
     layer: str | None = None,
-    executor: Executor | None = None,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Sum or average all cells of each combination of obs columns, such as donor × cell type.
 
@@ -65,7 +65,8 @@ def pseudobulk(
     layer
         The layer that holds the expression; ``X`` by default.
     executor
-        A pool of threads or processes, or anything with that interface; by default the current thread.
+        Where the cells are read, as for :func:`~genevae.preprocessing.hvg.highly_variable`; by default the current
+        thread.
 
     Returns
     -------
@@ -104,7 +105,7 @@ def pseudobulk(
     return sums_to_anndata(source, total_bg, obs, {"pseudobulk": how, "by": np.array(by, dtype=object)})
 
 
-def _sum_by_group(source: Source, rows: _Rows, group_n: _Rows, n_groups: int, executor: Executor | None) -> _Floats:
+def _sum_by_group(source: Source, rows: _Rows, group_n: _Rows, n_groups: int, executor: Workers | None) -> _Floats:
     total_bg = np.zeros((n_groups, len(source.genes)))
     for sums in map_chunks(sum_groups, source, rows, group_n.__getitem__, _CHUNK, executor):
         sums.add_to(total_bg)
@@ -121,7 +122,7 @@ def mixtures(
     group: str | None = None,
     layer: str | None = None,
     seed: int = 0,
-    executor: Executor | None = None,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Simulate random mixtures of cell types: sums over randomly sampled cells.
 
@@ -236,7 +237,7 @@ def _sample(random: np.random.Generator, pools: Sequence[_Pool], cells: int, con
     return _Sample(pool.level, np.concatenate(rows), share_t, dirichlet_t)
 
 
-def _sum_samples(source: Source, row_mk: Sequence[_Rows], executor: Executor | None) -> _Floats:
+def _sum_samples(source: Source, row_mk: Sequence[_Rows], executor: Workers | None) -> _Floats:
     """Sum the cells of each mixture, reading every sampled cell once."""
     rows, index_k = np.unique(np.concatenate(row_mk), return_inverse=True)
     mixture_k = np.repeat(np.arange(len(row_mk)), [len(row_k) for row_k in row_mk])

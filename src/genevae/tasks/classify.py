@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from genevae.cells import Cells
 from genevae.data.schema import Schema
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import CategoryError, DataError, nearest, shorten
-from genevae.labelling.labels import LabelPrediction, Labels
 from genevae.models.classifier import Calibration, bounds_nc, reconstructions_nc
 from genevae.models.vae import VAE
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
-from genevae.tasks.output import TaskOutput, require_writable
+from genevae.tasks.inference import CellPass, TrainedModel, open_cells
+from genevae.tasks.output import TaskOutput, joined, require_writable
 from genevae.tasks.response import logged
 from genevae.tasks.task import add_to, task
 
@@ -49,6 +49,7 @@ def classify(
     into: str | Path | None = None,
     key_added: str | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> pd.DataFrame:
     """Classify cells by a field that the model is conditioned on.
 
@@ -85,6 +86,9 @@ def classify(
         "_probability"]`` (or ``"_error"``).
     overwrite
         Whether to replace such columns in the file.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -121,25 +125,20 @@ def classify(
     if not 0 <= threshold <= 1:
         raise DataError(f"threshold must be a probability between 0 and 1, not {threshold}.")
     require_writable(None, overwrite, into=into)
-    cells = open_cells(model, data, layer, batch_size, fill=[field])
-    obs, index = cells.source.obs, cells.source.obs.index.rename("cell")
+    plan = Plan(
+        _scores, model=model, data=data, field=field, method=method, layer=layer, batch_size=batch_size, seed=seed
+    )
+    obs, index = plan.here.cells.source.obs, plan.here.cells.source.obs.index.rename("cell")
     categories = labels_of(model.schema, field, model.calibration[field])
-    with evaluation_mode(model) as module:
-        minibatches = on_device(module, cells)
-        if method == "reconstruction":
-            codes = model.calibration[field].code_c
-            error_nc = [-reconstructions_nc(module, each, field, codes).cpu().numpy() for each in minibatches]
-            table = _table(np.concatenate(error_nc), -1, "error", categories, index)
-        elif method == "stack" and model.labels is not None and field in model.labels.fields:
-            predicted = list(_stacked(model, module, model.labels, minibatches, field, seed))
-            p_nc, in_set_nc, unknown_n = (np.concatenate(each) for each in zip(*predicted, strict=True))
-            table = _table(p_nc, 1, "probability", categories, index)
-            sets = [SEPARATOR.join(c for c, is_in in zip(categories, row, strict=True) if is_in) for row in in_set_nc]
-            table.insert(2, "set", sets)
-            table.insert(3, "unknown", unknown_n)
-        else:
-            p_nc = np.concatenate([_posterior_nc(model, module, each, field, seed) for each in minibatches])
-            table = _table(p_nc, 1, "probability", categories, index)
+    found = joined(plan.blocks(executor, into))
+    if method == "reconstruction":
+        table = _table(found["error"], -1, "error", categories, index)
+    else:
+        table = _table(found["probability"], 1, "probability", categories, index)
+    if "set" in found:
+        sets = [SEPARATOR.join(c for c, is_in in zip(categories, row, strict=True) if is_in) for row in found["set"]]
+        table.insert(2, "set", sets)
+        table.insert(3, "unknown", found["unknown"])
     if method != "reconstruction":
         table.loc[table["probability"] < threshold, "label"] = "unknown"
     if into is not None:
@@ -185,15 +184,27 @@ def _posterior_nc(model: TrainedModel, module: VAE, cells: Cells, field: str, se
     return calibration.probability_nc(score_nc.cpu().double()).numpy()
 
 
-def _stacked(
-    model: TrainedModel, module: VAE, labels: Labels, minibatches: Iterator[Cells], field: str, seed: int
-) -> Iterator[LabelPrediction]:
-    for cells in minibatches:
-        bound_nc = None
-        if labels.uses_bound(field):
-            with np.errstate(divide="ignore"):
-                bound_nc = np.log(_posterior_nc(model, module, cells, field, seed))
-        yield labels.predict(field, *logged_cells(model.schema, cells), bound_nc)
+def _scores(
+    model: TrainedModel, data: Any, field: str, method: str, layer: str | None, batch_size: int, seed: int
+) -> CellPass:
+    """Return the pass that computes the score of each category for each cell."""
+    stacked = method == "stack" and model.labels is not None and field in model.labels.fields
+
+    def scores(module: VAE, cells: Cells) -> Iterator[Block]:
+        if method == "reconstruction":
+            codes = model.calibration[field].code_c
+            yield {"error": -reconstructions_nc(module, cells, field, codes).cpu().numpy()}
+        elif stacked and model.labels is not None:
+            bound_nc = None
+            if model.labels.uses_bound(field):
+                with np.errstate(divide="ignore"):
+                    bound_nc = np.log(_posterior_nc(model, module, cells, field, seed))
+            predicted = model.labels.predict(field, *logged_cells(model.schema, cells), bound_nc)
+            yield dict(zip(("probability", "set", "unknown"), predicted, strict=True))
+        else:
+            yield {"probability": _posterior_nc(model, module, cells, field, seed)}
+
+    return CellPass(model, open_cells(model, data, layer, batch_size, fill=[field]), scores, batch_size, seed)
 
 
 def _table(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from genevae.cells import Cells
 from genevae.data.covariates import category_name
 from genevae.data.schema import UNKNOWN, Categorical, Schema
 from genevae.data.value_kind import Kind
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import CategoryError, DataError, nearest, warn
 from genevae.io.tables.metadata import read_table
 from genevae.models.vae import VAE
 from genevae.tasks.anchor import Anchor
 from genevae.tasks.condition import TargetCondition, assigned, parse_condition
-from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, on_device, open_cells, seeded
+from genevae.tasks.inference import CellPass, Passes, TrainedModel, draw_expression, evaluation_mode, open_cells, seeded
 from genevae.tasks.output import TaskOutput, free_column, in_columns_of, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks, latents_snk
 from genevae.tasks.quantile_map import quantile_mapped
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Block
 
 __all__ = ["counterfactual"]
 
@@ -56,6 +57,7 @@ def counterfactual(
     into: str | Path | None = None,
     key_added: str | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Predict what cells would look like in another condition.
 
@@ -98,6 +100,9 @@ def counterfactual(
         and ``obs[key_added + "_support"]``.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -143,36 +148,48 @@ def counterfactual(
         raise DataError(f"n_draws must be above 0 and interval between 0 and 1, not {n_draws} and {interval}.")
     if len(targets) > 1 and (into is not None or key_added is not None):
         raise DataError("Several conditions have several rows for each cell: give out, not into or key_added.")
-    cells = open_cells(model, data, layer, batch_size)
-    fields, given = list(dict.fromkeys(name for _, one in targets for name in one)), cells.source.obs
+    nested = {name for _, one in targets for name in parse_condition(model.schema, one).reassigned}
+    for name in sorted(nested):
+        warn(f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there.")
+    new = [note_never_seen(model, one) for _, one in targets]
+    plan = Plan(
+        _questions, model=model, data=data, targets=targets, new=[bool(names) for names in new], answer=answer,
+        n_draws=n_draws, interval=interval, layer=layer, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    questions: list[_Question] = [each.function for each in plan.here.passes]
+    fields, given = list(dict.fromkeys(name for _, one in targets for name in one)), questions[0].cells.source.obs
     obs = _joined(
         [_target_obs(given, model.schema, one, fields, label) for label, one in targets], fields, model.schema
     )
-    support_as = f"obs/{free_column(obs, 'support')}"
-    questions: list[_Question] = []
-    never_seen, names = list[str](), list[str]()
-    for label, one in targets:
-        target = parse_condition(model.schema, one)
-        for name in set(target.reassigned) - set(names):
-            names.append(name)
-            warn(
-                f"'{name}' is nested in the condition that is set: each cell takes a category of it that occurs there."
-            )
-        new = note_never_seen(model, one)
-        never_seen += [f"{name}={one[name]}" for name in new]
-        with evaluation_mode(model) as module, seeded(module, seed):
-            found = answers_of(model, module, cells, one, answer, interval)
-        questions.append(_Question(model, cells, target, n_draws, interval, seed, support_as, found, bool(new), label))
+    never_seen = sorted({f"{name}={one[name]}" for (_, one), names in zip(targets, new, strict=True) for name in names})
     uns = values_uns(model.schema, limited=model.reference.limits is not None)
-    uns["genevae"] |= _members(questions) | ({"never_seen": sorted(set(never_seen))} if never_seen else {})
-    shifts = _shifts(questions, model.schema.genes)
-    blocks = (block for question in questions for block in _blocks(question))
-    output = TaskOutput(obs, model.schema.genes, blocks, uns, "counterfactual", shifts, like=data)
-    result = output.to_anndata(out, into, overwrite)
+    uns["genevae"] |= _members(questions) | ({"never_seen": never_seen} if never_seen else {})
+    support_as = free_column(obs, "support")
+    output = TaskOutput(
+        obs, model.schema.genes, plan, uns, "counterfactual", _shifts(questions, model.schema.genes), like=data,
+        titles={"support": support_as},
+    )  # fmt: skip
+    result = output.to_anndata(out, into, overwrite, executor)
     if key_added is not None:
-        support = result.obs[support_as.removeprefix("obs/")].to_numpy()
+        support = result.obs[support_as].to_numpy()
         add_to(data, {f"layers/{key_added}": in_columns_of(data, result), f"obs/{key_added}_support": support})
     return result
+
+
+def _questions(
+    model: TrainedModel, data: Any, targets: Sequence[tuple[str, Mapping[str, Any]]], new: Sequence[bool], answer: str,
+    n_draws: int, interval: float, layer: str | None, batch_size: int, seed: int,
+) -> Passes:  # fmt: skip
+    """Make a pass for each target condition."""
+    cells = open_cells(model, data, layer, batch_size)
+    passes = []
+    for (label, one), never_seen in zip(targets, new, strict=True):
+        with evaluation_mode(model) as module, seeded(module, seed):
+            found = answers_of(model, module, cells, one, answer, interval)
+        target = parse_condition(model.schema, one)
+        question = _Question(model, cells, target, n_draws, interval, seed, found, never_seen, label)
+        passes.append(CellPass(model, cells, question, batch_size, seed))
+    return Passes(passes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,21 +202,29 @@ class _Question:
     n_draws: int
     interval: float
     seed: int
-    support_as: str
     found: Sequence[GroupAnswer]
     never_seen: bool = False
     label: str = ""
 
+    def __call__(self, module: VAE, minibatch: Cells) -> Iterator[Block]:
+        """Answer for a minibatch."""
+        for block in in_blocks(minibatch, self.n_draws):
+            elements = _elements(self, module, block, self.anchor)
+            yield {**elements, "obs/support": to_numpy(self.support.score_n(module, block))}
 
-def _blocks(question: _Question) -> Generator[Block, None, None]:
-    model = question.model
-    with evaluation_mode(model) as module, seeded(module, question.seed):
-        anchor = Anchor(module, question.cells, question.target, question.found) if question.found else None
-        support = SupportByCombination(model.reference, question.target, question.never_seen)
-        for minibatch in on_device(module, question.cells):
-            for block in in_blocks(minibatch, question.n_draws):
-                elements = _elements(question, module, block, anchor)
-                yield {**elements, question.support_as: to_numpy(support.score_n(module, block))}
+    @cached_property
+    def anchor(self) -> Anchor | None:
+        """What brings the means of groups to the answers; made where the first minibatch is computed."""
+        if not self.found:
+            return None
+        module = self.model.module
+        with evaluation_mode(self.model), seeded(module, self.seed):
+            return Anchor(module, self.cells, self.target, self.found)
+
+    @cached_property
+    def support(self) -> SupportByCombination:
+        """How near the cells are to training cells in the target condition."""
+        return SupportByCombination(self.model.reference, self.target, self.never_seen)
 
 
 def _elements(question: _Question, module: VAE, cells: Cells, anchor: Anchor | None) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from genevae.cells import Cells, Condition
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import CategoryError, DataError
 from genevae.models.vae import VAE
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells, require_size, seeded
+from genevae.tasks.inference import CellPass, TrainedModel, open_cells, require_size
 from genevae.tasks.output import TaskOutput, in_columns_of, require_writable, to_numpy, values_uns
 from genevae.tasks.posterior_expectation import expectations_sng, in_blocks
 from genevae.tasks.task import add_to, task
@@ -20,10 +21,8 @@ from genevae.tasks.task import add_to, task
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Block
 
 __all__ = ["denoise"]
 
@@ -43,6 +42,7 @@ def denoise(
     into: str | Path | None = None,
     key_added: str | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Denoise cells: return the expected expression of each.
 
@@ -75,6 +75,9 @@ def denoise(
         Also add the result to the given AnnData, as the layer of this name, NaN for genes that the model lacks.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -92,27 +95,33 @@ def denoise(
     if n_draws < 1:
         raise DataError(f"n_draws must be 1 or more, not {n_draws}.")
     require_writable(out, overwrite, model, data, into=into)
-    cells = open_cells(model, data, layer, batch_size)
-    blocks = _blocks(model, cells, size, _batch_codes(model) if average_batches else None, n_draws, seed)
-    obs, genes = cells.source.obs.copy(), model.schema.genes
-    output = TaskOutput(obs, genes, blocks, values_uns(model.schema), "denoised", like=data)
-    result = output.to_anndata(out, into, overwrite)
+    plan = Plan(
+        _denoised, model=model, data=data, size=size, average_batches=average_batches, n_draws=n_draws, layer=layer,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    obs, genes = plan.here.cells.source.obs.copy(), model.schema.genes
+    output = TaskOutput(obs, genes, plan, values_uns(model.schema), "denoised", like=data)
+    result = output.to_anndata(out, into, overwrite, executor)
     if key_added is not None:
         add_to(data, {f"layers/{key_added}": in_columns_of(data, result)})
     return result
 
 
-def _blocks(
-    model: TrainedModel, cells: Loader, size: float | None, batch: tuple[str, int] | None, n_draws: int, seed: int
-) -> Generator[Block, None, None]:
-    with evaluation_mode(model) as module, seeded(module, seed):
-        for minibatch in on_device(module, cells):
-            for block in in_blocks(minibatch, n_draws):
-                target = module.sized(block)
-                if size is not None:
-                    target = target.with_size(torch.full_like(target.size_n1, size))
-                expected_ng = _expected(module, block, target, batch, n_draws)
-                yield {"X": to_numpy(model.schema.transform.invert(expected_ng, target.size_n1))}
+def _denoised(
+    model: TrainedModel, data: Any, size: float | None, average_batches: bool, n_draws: int, layer: str | None,
+    batch_size: int, seed: int,
+) -> CellPass:  # fmt: skip
+    batch = _batch_codes(model) if average_batches else None
+
+    def expected(module: VAE, minibatch: Cells) -> Iterator[Block]:
+        for block in in_blocks(minibatch, n_draws):
+            target = module.sized(block)
+            if size is not None:
+                target = target.with_size(torch.full_like(target.size_n1, size))
+            expected_ng = _expected(module, block, target, batch, n_draws)
+            yield {"X": to_numpy(model.schema.transform.invert(expected_ng, target.size_n1))}
+
+    return CellPass(model, open_cells(model, data, layer, batch_size), expected, batch_size, seed)
 
 
 def _batch_codes(model: TrainedModel) -> tuple[str, int]:

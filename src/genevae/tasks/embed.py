@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import RunError, warn
-from genevae.tasks.inference import TrainedModel, evaluation_mode, on_device, open_cells
+from genevae.tasks.inference import CellPass, TrainedModel, open_cells
 from genevae.tasks.output import TaskOutput, require_writable, to_numpy
 from genevae.tasks.task import add_to, task
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from genevae.data.loader import Loader
     from genevae.io.read_options import ReadOptions
     from genevae.io.source import Source
-    from genevae.io.write.anndata import Block
     from genevae.models.correction import Correction
+    from genevae.models.vae import VAE
 
 __all__ = ["embed"]
 
@@ -37,6 +38,7 @@ def embed(
     into: str | Path | None = None,
     key_added: str | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Embed cells in the latent space.
 
@@ -69,6 +71,9 @@ def embed(
         ``obsm[key_added + "_scale"]``.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -85,9 +90,11 @@ def embed(
     """
     correction = _correction(model, correct)
     require_writable(out, overwrite, model, data, into=into)
-    cells = open_cells(model, data, layer, batch_size)
-    output = TaskOutput(cells.source.obs.copy(), (), _posteriors(model, cells, correction), like=data)
-    result = output.to_anndata(out, into, overwrite)
+    plan = Plan(_posteriors, model=model, data=data, correct=correct, layer=layer, batch_size=batch_size)
+    cells = plan.here.cells
+    if correction is not None:
+        _warn_of_uncorrected(correction, cells, str(model.schema.batch))
+    result = TaskOutput(cells.source.obs.copy(), (), plan, like=data).to_anndata(out, into, overwrite, executor)
     if key_added is not None:
         kept = {"": "X_genevae", "_scale": "X_genevae_scale"}
         add_to(data, {f"obsm/{key_added}{end}": result.obsm[name] for end, name in kept.items()})
@@ -104,26 +111,31 @@ def _correction(model: TrainedModel, correct: bool | None) -> Correction | None:
     return model.correction if correct or (correct is None and model.integrates) else None
 
 
-def _posteriors(model: TrainedModel, cells: Loader, correction: Correction | None) -> Generator[Block, None, None]:
-    n_uncorrected = 0
+def _posteriors(model: TrainedModel, data: Any, correct: bool | None, layer: str | None, batch_size: int) -> CellPass:
+    correction = _correction(model, correct)
+    if correction is not None:
+        correction = correction.to(next(model.module.parameters()).device)
     view = model.schema.view.name if model.schema.view else None
-    with evaluation_mode(model) as module:
-        correction = correction and correction.to(next(module.parameters()).device)
-        for minibatch in on_device(module, cells):
-            q = module.posterior(minibatch)
-            mean_nk = q.mean
-            if correction is not None:
-                code_n = minibatch.condition.codes[str(model.schema.batch)]
-                n_uncorrected += int((~correction.covers(code_n)).sum())
-                mean_nk = correction(mean_nk, code_n)
-            block = {"obsm/X_genevae": to_numpy(mean_nk), "obsm/X_genevae_scale": to_numpy(q.scale)}
-            if module.projection is not None:
-                block["obsm/X_genevae_projected"] = to_numpy(_projected(module.projection, q.mean, minibatch, view))
-            yield block
+
+    def posteriors(module: VAE, minibatch: Cells) -> Iterator[Block]:
+        q = module.posterior(minibatch)
+        mean_nk = q.mean
+        if correction is not None:
+            mean_nk = correction(mean_nk, minibatch.condition.codes[str(model.schema.batch)])
+        block = {"obsm/X_genevae": to_numpy(mean_nk), "obsm/X_genevae_scale": to_numpy(q.scale)}
+        if module.projection is not None:
+            block["obsm/X_genevae_projected"] = to_numpy(_projected(module.projection, q.mean, minibatch, view))
+        yield block
+
+    return CellPass(model, open_cells(model, data, layer, batch_size), posteriors, batch_size)
+
+
+def _warn_of_uncorrected(correction: Correction, cells: Loader, batch: str) -> None:
+    n_uncorrected = int((~correction.covers(cells.codes(batch))).sum())
     if n_uncorrected:
         warn(
-            f"{n_uncorrected:,} cells are of a {model.schema.batch} that no training cell has: their latent is not "
-            "corrected. To learn its correction: genevae map RUN DATA --out NEW."
+            f"{n_uncorrected:,} cells are of a {batch} that no training cell has: their latent is not corrected. To "
+            "learn its correction: genevae map RUN DATA --out NEW."
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from genevae.cells import Condition
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.distributions import ExpressionDistribution
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import CategoryError, DataError, nearest, shorten
 from genevae.io.ram import available_bytes
 from genevae.models.marginals import Marginals
@@ -21,14 +23,20 @@ from genevae.models.mixture import Mixture
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
 from genevae.tasks.condition import TargetCondition, all_combinations, assigned, parse_condition
-from genevae.tasks.inference import TrainedModel, draw_expression, evaluation_mode, require_size, seeded
+from genevae.tasks.inference import (
+    PART,
+    TrainedModel,
+    draw_expression,
+    evaluation_mode,
+    require_size,
+    seed_of_part,
+    seeded,
+)
 from genevae.tasks.output import TaskOutput, csr_or_dense, free_column, require_writable, values_uns
 from genevae.tasks.task import task
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from genevae.io.write.anndata import Block
 
 __all__ = ["generate"]
 
@@ -54,6 +62,7 @@ def generate(
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
+    executor: Workers | None = None,
 ) -> AnnData:
     """Generate cells in given conditions.
 
@@ -106,6 +115,9 @@ def generate(
         batch file; or .mtx, a folder in Cell Ranger's format.
     overwrite
         Whether to replace an existing result.
+    executor
+        Where the cells are computed: "processes:4", "dask:ADDRESS", "submitit:PARTITION", a pool, a ``Client`` of Dask
+        or an executor of submitit; by default this process. The result does not depend on it.
 
     Returns
     -------
@@ -128,6 +140,19 @@ def generate(
     targets = _targets(model.schema, n, assigned(model.schema, condition or {}), per_category or {})
     require_writable(out, overwrite, model)
     _require_room(model, sum(count for _, count in targets), written=out is not None)
+    plan = Plan(
+        _generated, model=model, targets=targets, latent=latent, copula=copula, size=size, mean=mean,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    obs = _condition_obs(model.schema, plan.here.cells.condition)
+    uns = values_uns(model.schema, limited=not mean and model.reference.limits is not None)
+    return TaskOutput(obs, model.schema.genes, plan, uns).to_anndata(out, executor=executor)
+
+
+def _generated(
+    model: TrainedModel, targets: Sequence[tuple[TargetCondition, int]], latent: str, copula: bool, size: float | None,
+    mean: bool, batch_size: int, seed: int,
+) -> _Generation:  # fmt: skip
     exact = model.schema.output_kind.is_count and not model.schema.has_noise_model  # counts that add up to the size
     mapped = latent == "mixture" and copula and not mean and size is None and not exact
     with seeded(model.module, seed):
@@ -144,29 +169,57 @@ def generate(
     mean_nk, scale_nk = (torch.cat([getattr(cells, name) for cells, _ in starts]) for name in ("mean_nk", "scale_nk"))
     cluster_n = torch.cat([cluster_n for _, cluster_n in starts])
     cells = Reference(mean_nk, scale_nk, new)
-    blocks = _blocks(model, cells, latent, mean, batch_size, seed, mixture if mapped else None, cluster_n)
-    obs = _condition_obs(model.schema, new)
-    uns = values_uns(model.schema, limited=not mean and model.reference.limits is not None)
-    return TaskOutput(obs, model.schema.genes, blocks, uns).to_anndata(out)
+    return _Generation(model, cells, latent, mean, batch_size, seed + 1, mixture if mapped else None, cluster_n)
 
 
-def _blocks(
-    model: TrainedModel, cells: Reference, latent: str, mean: bool, batch_size: int, seed: int,
-    mixture: Mixture | None, cluster_n: Tensor,
-) -> Generator[Block, None, None]:  # fmt: skip
-    as_csr = None
-    at_once = max(batch_size, MAX_VALUES // len(model.schema.genes)) if mixture is not None else batch_size
-    with evaluation_mode(model) as module, seeded(module, seed + 1):  # `seed` sampled the reference cells
-        for rows in torch.arange(cells.n_cells).split(at_once):
-            if mixture is None:
-                p = _expression(module, cells.take(rows), latent)
-                size_n1 = cells.condition.size_n1[rows]
-                x_ng = _expected(model.schema, p, size_n1) if mean else draw_expression(model, p, size_n1)
-            else:
-                x_ng = _as_observed(model, module, mixture, cells.take(rows), cluster_n[rows], batch_size)
-            as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
-            for part in x_ng.split(batch_size):
-                yield {"X": csr_or_dense(part, as_csr)}
+@dataclass(frozen=True, eq=False)
+class _Generation:
+    """New cells before they have expression: their latents and conditions, and how expression is sampled.
+
+    A part is the cells that are sampled together. Its seed is another than that of the latents.
+    """
+
+    model: TrainedModel
+    cells: Reference
+    latent: str
+    mean: bool
+    batch_size: int
+    seed: int
+    mixture: Mixture | None
+    cluster_n: Tensor
+
+    @property
+    def at_once(self) -> int:
+        """Cells of a part: with a mixture as many as fit, because those of one cluster are sampled together."""
+        if self.mixture is None:
+            return max(1, PART // self.batch_size) * self.batch_size
+        return max(self.batch_size, MAX_VALUES // len(self.model.schema.genes))
+
+    @property
+    def n_parts(self) -> int:
+        """The number of parts."""
+        return -(-self.cells.n_cells // self.at_once)
+
+    def blocks(self, parts: range) -> Generator[Block, None, None]:
+        """Yield the cells of some parts; as CSR where most values of a part are zero."""
+        with evaluation_mode(self.model) as module, seeded(module, self.seed):
+            for number in parts:
+                torch.manual_seed(seed_of_part(self.seed, number))
+                rows = torch.arange(self.cells.n_cells)[number * self.at_once : (number + 1) * self.at_once]
+                as_csr = None
+                for x_ng in self._expression(module, rows):
+                    as_csr = bool((x_ng == 0).float().mean() > 0.5) if as_csr is None else as_csr
+                    for part in x_ng.split(self.batch_size):
+                        yield {"X": csr_or_dense(part, as_csr)}
+
+    def _expression(self, module: VAE, rows: Tensor) -> Iterator[Tensor]:
+        if self.mixture is not None:
+            cells, cluster_n = self.cells.take(rows), self.cluster_n[rows]
+            yield _as_observed(self.model, module, self.mixture, cells, cluster_n, self.batch_size)
+            return
+        for at in rows.split(self.batch_size):
+            p, size_n1 = _expression(module, self.cells.take(at), self.latent), self.cells.condition.size_n1[at]
+            yield _expected(self.model.schema, p, size_n1) if self.mean else draw_expression(self.model, p, size_n1)
 
 
 def _as_observed(

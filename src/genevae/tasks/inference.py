@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,7 @@ from genevae.data.sampler import InOrder
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind, require_same_values
 from genevae.distributions import ExpressionDistribution
+from genevae.engine import Block
 from genevae.errors import DataError, warn
 from genevae.io.formats import ReadOptions, open_for_model
 from genevae.io.source import Source
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
+    "CellPass",
+    "Passes",
     "TrainedModel",
     "draw_expression",
     "evaluation_mode",
@@ -41,9 +45,12 @@ __all__ = [
     "on_device",
     "open_cells",
     "require_size",
+    "seed_of_part",
     "seeded",
 ]
 
+PART = 2**13
+"""Cells of a part, about: what one worker computes at a time, with random numbers of its own."""
 
 MAX_MISSING = 0.75
 """The share of the model's genes that data may lack without an option that says so."""
@@ -156,6 +163,84 @@ def _with_genes(source: Source, schema: Schema, expected: bool) -> Source:
 def lacks_genes(data: object) -> bool:
     """Return whether data may lack genes of a model, by their option ``join``."""
     return isinstance(data, ReadOptions) and data.join == "outer"
+
+
+@dataclass(frozen=True, eq=False)
+class CellPass:
+    """A pass over cells: a function of each minibatch.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    cells
+        The cells, as minibatches in order.
+    function
+        Returns the blocks of a minibatch; it is given the module, in evaluation mode.
+    batch_size
+        Cells in a minibatch.
+    seed
+        Seed of all parts. Each has its own random numbers, so that they do not depend on the worker.
+    """
+
+    model: TrainedModel
+    cells: Loader
+    function: Callable[[VAE, Cells], Iterable[Block]]
+    batch_size: int
+    seed: int = 0
+
+    @property
+    def per_part(self) -> int:
+        """Minibatches in a part."""
+        return max(1, PART // self.batch_size)
+
+    @property
+    def n_parts(self) -> int:
+        """The number of parts."""
+        return -(-len(self.cells) // self.per_part)
+
+    def blocks(self, parts: range) -> Generator[Block, None, None]:
+        """Yield the blocks of some parts, in order."""
+        size = self.per_part * self.batch_size
+        rows = self.cells.sampler.rows[parts.start * size : parts.stop * size]
+        with evaluation_mode(self.model) as module, seeded(module, self.seed):
+            minibatches = on_device(module, self.cells.over(InOrder(rows, self.batch_size)))
+            for number, cells in enumerate(minibatches):
+                if number % self.per_part == 0:
+                    torch.manual_seed(seed_of_part(self.seed, parts.start + number // self.per_part))
+                yield from self.function(module, cells)
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """Passes one after the other.
+
+    Parameters
+    ----------
+    passes
+        Each has all its parts before those of the next.
+    """
+
+    passes: Sequence[CellPass]
+
+    @property
+    def n_parts(self) -> int:
+        """The number of parts of all."""
+        return sum(each.n_parts for each in self.passes)
+
+    def blocks(self, parts: range) -> Generator[Block, None, None]:
+        """Yield the blocks of some parts, in order."""
+        start = 0
+        for each in self.passes:
+            first, last = max(parts.start, start), min(parts.stop, start + each.n_parts)
+            if first < last:
+                yield from each.blocks(range(first - start, last - start))
+            start += each.n_parts
+
+
+def seed_of_part(seed: int, number: int) -> int:
+    """Return the seed of a part; that of the first is the seed itself."""
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def on_device(module: VAE, minibatches: Loader) -> Iterator[Cells]:

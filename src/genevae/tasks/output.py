@@ -17,13 +17,12 @@ from torch import Tensor
 
 from genevae.data.genes import gene_columns
 from genevae.data.schema import Schema
+from genevae.engine import Block, Plan, Workers
 from genevae.errors import RunError, warn
 from genevae.io.formats import open_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from genevae.io.write.anndata import Block
 
 __all__ = [
     "LIMITED",
@@ -31,6 +30,7 @@ __all__ = [
     "csr_or_dense",
     "free_column",
     "in_columns_of",
+    "joined",
     "require_writable",
     "to_numpy",
     "values_uns",
@@ -48,7 +48,7 @@ class TaskOutput:
     genes
         The columns of X; empty if there is no X.
     blocks
-        Rows of the elements that the task computes. They can be iterated over once.
+        Rows of the elements: how they are computed, or the rows themselves, which can be iterated over once.
     uns
         Unstructured annotation.
     name
@@ -58,28 +58,42 @@ class TaskOutput:
     like
         The data that the task was given. Of an AnnData object the result keeps the columns of var, obsm, and the
         colours of categories.
+    titles
+        Other names of obs columns that the pass computes.
     """
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
-    blocks: Generator[Block, None, None]
+    blocks: Plan | Generator[Block, None, None]
     uns: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     varm: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     like: object = None
+    titles: Mapping[str, str] = field(default_factory=dict)
 
-    def to_anndata(self, out: str | Path | None, into: str | Path | None = None, overwrite: bool = False) -> AnnData:
+    def to_anndata(
+        self,
+        out: str | Path | None,
+        into: str | Path | None = None,
+        overwrite: bool = False,
+        executor: Workers | None = None,
+    ) -> AnnData:
         """Return an AnnData object. With ``out`` or ``into``, write the result, and return its tables only."""
-        with closing(self.blocks):  # also where writing fails: they are computed without gradients, until they end
-            return self._collected(out, into, overwrite)
+        blocks = self.blocks
+        if isinstance(blocks, Plan):
+            blocks = blocks.blocks(executor, out if into is None else into)
+        with closing(blocks):  # also where writing fails: they are computed without gradients, until they end
+            return self._collected(blocks, out, into, overwrite)
 
-    def _collected(self, out: str | Path | None, into: str | Path | None, overwrite: bool) -> AnnData:
+    def _collected(
+        self, blocks: Iterable[Block], out: str | Path | None, into: str | Path | None, overwrite: bool
+    ) -> AnnData:
         from anndata import AnnData
 
         var, obsm, colours = _kept(self.like, self.genes, len(self.obs))
         uns = {**colours, **self.uns}
         columns: defaultdict[str, list[Any]] = defaultdict(list)
-        passing = _noting(self.blocks, columns)
+        passing = self._noting(blocks, columns)
         if into is not None:
             self._write_into(passing, Path(into), overwrite)
             return AnnData(obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm))
@@ -90,12 +104,7 @@ class TaskOutput:
             others |= {f"obsm/{name}": rows for name, rows in obsm.items()}
             write_output(Path(out), passing, self.obs, var, uns, others)
             return AnnData(obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm))
-        blocks: defaultdict[str, list[Any]] = defaultdict(list)
-        for block in passing:
-            for name, rows in block.items():
-                if not name.startswith("obs/"):
-                    blocks[name].append(rows)
-        elements = {name: _stack(rows) for name, rows in blocks.items()}
+        elements = {name: rows for name, rows in joined(passing).items() if not name.startswith("obs/")}
         adata = AnnData(
             elements.pop("X", None), obs=self._with(columns), var=var, uns=uns, varm=dict(self.varm), obsm=obsm
         )
@@ -103,6 +112,22 @@ class TaskOutput:
             mapping, key = name.split("/", 1)
             getattr(adata, mapping)[key] = rows
         return adata
+
+    def _noting(self, blocks: Iterable[Block], columns: defaultdict[str, list[Any]]) -> Iterator[Block]:
+        """Pass blocks on, elements in the format of their first rows; note obs columns, which the tables have too."""
+        is_csr: dict[str, bool] = {}
+        for block in blocks:
+            named = {}
+            for element, rows in block.items():
+                place, _, key = element.partition("/")
+                if place == "obs":
+                    title = self.titles.get(key, key)
+                    columns[title].append(rows)
+                    named[f"obs/{title}"] = rows
+                else:
+                    csr = is_csr.setdefault(element, sparse.issparse(rows))
+                    named[element] = rows if sparse.issparse(rows) == csr else _other_format(rows)
+            yield named
 
     def _with(self, columns: Mapping[str, list[Any]]) -> pd.DataFrame:
         """Return obs with the columns that blocks had."""
@@ -163,13 +188,17 @@ def _any_layer(path: Path) -> str | None:
         return None if "X" in file else next(iter(file.get("layers", {})), None)
 
 
-def _noting(blocks: Iterable[Block], columns: defaultdict[str, list[Any]]) -> Iterator[Block]:
-    """Pass blocks on, and note the obs columns among them: they belong to the tables that are returned."""
+def _other_format(rows: Any) -> Any:
+    return rows.toarray() if sparse.issparse(rows) else sparse.csr_matrix(rows)
+
+
+def joined(blocks: Iterable[Block]) -> dict[str, Any]:
+    """Join the rows of all blocks, by element."""
+    rows_of: defaultdict[str, list[Any]] = defaultdict(list)
     for block in blocks:
-        for element, rows in block.items():
-            if element.startswith("obs/"):
-                columns[element.removeprefix("obs/")].append(rows)
-        yield block
+        for name, rows in block.items():
+            rows_of[name].append(rows)
+    return {name: _stack(rows) for name, rows in rows_of.items()}
 
 
 def _stack(rows: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ GAP = 2**14
 """Unused entries that are read to join two ranges: about as many as can be read in the time of one call."""
 LONGEST = 2**22
 """Largest number of entries in a range."""
-N_THREADS = 2
-"""Ranges to read in parallel."""
+N_THREADS = min(max(2, os.cpu_count() or 1), 8)
+"""Ranges to read in parallel: reading, decompressing and checking a chunk leave other threads running."""
 
 
 @dataclass(frozen=True)

@@ -277,14 +277,14 @@ def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
     if len(place_c4) != -(-len(dataset) // length) or place_c4[:, 3].any():
         return None  # some chunks were never written, or are compressed differently
     file_c = np.zeros(len(place_c4), dtype=np.int64)
-    unpack = _unpack_of(filters, dataset.dtype)
+    unpack = _unpack_of(filters, dataset.dtype, length)
     return Chunks(dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack)
 
 
-def _inflated(packed: Any) -> bytes:
-    """Decompress the output of the gzip filter."""
+def _inflated(packed: Any, n_bytes: int) -> bytes:
+    """Decompress the output of the gzip filter, about so many bytes: room for them is made once."""
     try:
-        return zlib.decompress(packed)
+        return zlib.decompress(packed, bufsize=min(n_bytes, 2**24))
     except zlib.error as error:
         raise ValueError(str(error)) from error
 
@@ -296,17 +296,17 @@ def _intact(packed: Any) -> Any:
     return Fletcher32().decode(packed)
 
 
-_UNPACKERS: dict[int, Callable[[np.dtype[Any]], Unpack]] = {
-    h5py.h5z.FILTER_SHUFFLE: lambda dtype: partial(unshuffled, dtype=dtype),
-    h5py.h5z.FILTER_DEFLATE: lambda _: _inflated,
-    h5py.h5z.FILTER_FLETCHER32: lambda _: _intact,
+_UNPACKERS: dict[int, Callable[[np.dtype[Any], int], Unpack]] = {
+    h5py.h5z.FILTER_SHUFFLE: lambda dtype, _: partial(unshuffled, dtype=dtype),
+    h5py.h5z.FILTER_DEFLATE: lambda dtype, length: partial(_inflated, n_bytes=length * dtype.itemsize + 8),
+    h5py.h5z.FILTER_FLETCHER32: lambda *_: _intact,
 }
 """The inverse of each filter."""
 
 
-def _unpack_of(filters: Sequence[int], dtype: np.dtype[Any]) -> Unpack | None:
+def _unpack_of(filters: Sequence[int], dtype: np.dtype[Any], length: int) -> Unpack | None:
     """Return the inverse of these filters in sequence."""
-    steps = [_UNPACKERS[number](dtype) for number in reversed(filters)]
+    steps = [_UNPACKERS[number](dtype, length) for number in reversed(filters)]
     return (lambda packed: reduce(lambda content, step: step(content), steps, packed)) if steps else None
 
 

@@ -11,32 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chunks", "Ranges", "ReadsInto", "Unpack", "read_into", "unshuffled"]
+__all__ = ["Chunks", "Ranges", "Unpack", "read_into", "unshuffled"]
 
 Unpack = Callable[[Any], Any]
 """Decompresses the bytes of a chunk."""
 
 
-@runtime_checkable
-class ReadsInto(Protocol):
-    """A stored array that can be read into an existing array of the same type."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The data type."""
-
-    def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Read ``len(out)`` values from ``start`` on."""
-
-
 def read_into(stored: Any, start: int, out: NDArray[Any]) -> None:
-    """Read a range of a stored array into an existing array, directly if possible."""
-    if isinstance(stored, ReadsInto) and stored.dtype == out.dtype:
+    """Read a range of a stored array into an existing array, directly if it can and its type is the same."""
+    if hasattr(stored, "read_into") and stored.dtype == out.dtype:
         stored.read_into(start, out)
     else:
         out[:] = stored(start, start + len(out))
@@ -94,8 +82,8 @@ class Chunks:
             if self.unpack is None:
                 self._read(chunk, skipped * self.dtype.itemsize, part.view(np.uint8).data)
             else:
-                packed = bytearray(int(self.n_bytes_c[chunk]))
-                self._read(chunk, 0, memoryview(packed))
+                packed = np.empty(int(self.n_bytes_c[chunk]), np.uint8)
+                self._read(chunk, 0, packed.data)
                 part[:] = np.frombuffer(self.unpack(packed), self.dtype, len(part), skipped * self.dtype.itemsize)
             done += len(part)
 
