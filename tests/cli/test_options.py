@@ -90,7 +90,7 @@ def test_the_folder_of_a_run_may_come_after_the_data(tmp_path, monkeypatch):
 
 def test_arguments_that_are_too_many_say_which_options_take_several(capsys):
     with pytest.raises(SystemExit):
-        main(["fit", "--batch", "donor", "subset", "cells.h5ad"])
+        main(["fit", "--split-by", "donor", "subset", "cells.h5ad"])
     message = capsys.readouterr().err
     assert "Too many arguments: cells.h5ad" in message
     assert "--condition a,b" in message

@@ -167,7 +167,7 @@ def _explain(error: CycloptsError) -> None:
 def _of_too_many(tokens: Sequence[str]) -> str:
     """Explain arguments that no parameter takes."""
     return (
-        f"Too many arguments: {' '.join(tokens)}. An option takes one value, as --batch does. --condition, "
+        f"Too many arguments: {' '.join(tokens)}. An option takes one value, as --split-by does. --condition, "
         "--continuous, --combine, --context, --by and --to take several, as in --condition a b or --condition a,b."
     )
 
