@@ -27,7 +27,7 @@ PASSES = ("hvg", "pseudobulk", "convert", "embed", "open", "join", "train")
 SERIAL = {"hvg": ("open",), "pseudobulk": ("open",), "convert": ("open",), "embed": ("open", "join")}
 """What no further worker makes faster: each opens the table of all cells, and one process joins parts."""
 GROWING = ("hvg", "embed", "train")
-"""Passes whose memory is measured."""
+"""Passes whose memory is measured; training keeps expression in memory where it fits."""
 LIGHT = ("open", "join")
 """Passes that are so fast that their rates are measured on a hundred times as many cells."""
 RATED, FEW = 10_240, 1_024
