@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.training.processes import free_port
 
 import genevae as gv
 from genevae.cli import main
@@ -27,6 +28,18 @@ SRUN = """#!/bin/bash
 # As srun: leave out my own options, and start the rest.
 while [[ "$1" == --* ]]; do echo "srun: $1" >&2; shift; done
 if [ -n "$EXIT_WITH" ]; then exit "$EXIT_WITH"; fi
+if [ "${SLURM_NTASKS:-1}" -gt 1 ]; then  # a task on each machine
+    for ((rank = 0; rank < SLURM_NTASKS; rank++)); do
+        SLURM_PROCID=$rank SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost "$@" &
+    done
+    if [ -n "$KILL_WHEN" ]; then
+        while [ ! -e "$KILL_WHEN" ]; do sleep 0.05; done
+        kill -KILL $!
+    fi
+    status=0
+    for task in $(jobs -p); do wait "$task" || status=$?; done
+    exit $status
+fi
 if [ -z "$WARN_WHEN" ]; then exec "$@"; fi
 "$@" &
 while [ ! -e "$WARN_WHEN" ]; do sleep 0.05; done
@@ -264,3 +277,20 @@ def test_a_fit_that_is_warned_queues_again_and_goes_on(place, make_adata):
     done = run(place / "genevae-fit.sbatch", SLURM_RESTART_COUNT="1")
     assert done.returncode == 0, done.stderr
     assert gv.load(place / "run").facts["ended"]
+
+
+@pytest.mark.slow
+def test_a_fit_on_two_nodes_trains_and_goes_on_where_one_of_them_died(place, make_adata):
+    make_adata(200).write_h5ad(place / "cells.h5ad")
+    words = ["--epochs", "30", "--batch-size", "20", "--device", "cpu", "--cpus", "1", "--checkpoint-every", "5"]
+    main(["slurm", "fit", "cells.h5ad", "--out", "run", "--nodes", "2", *words])
+    nodes = {"SLURM_NTASKS": "2", "MASTER_PORT": free_port()}
+    dead = run(place / "genevae-fit.sbatch", KILL_WHEN=str(place / "run" / "checkpoints"), **nodes)
+    assert dead.returncode not in (0, 75), dead.stderr
+    assert "Another process of this job has ended" in dead.stderr
+    assert "--resume" in dead.stderr
+    assert list((place / "run" / "checkpoints").iterdir())
+    main(["slurm", "fit", "--resume", "run", "--nodes", "2", "--cpus", "1", "--script", "again.sbatch"])
+    done = run(place / "again.sbatch", SLURM_NTASKS="2", MASTER_PORT=free_port())
+    assert done.returncode == 0, done.stderr
+    assert len(gv.load(place / "run").history) == 30

@@ -143,7 +143,8 @@ def collective() -> Iterator[None]:
         raise TrainingError(
             "Another process of this job has ended, or did not answer in time, and training needs all of them. Its "
             "message, here or in its log, is the cause; without a message it was killed, often because memory ran "
-            "out. This process ends too. Start the job again; with --checkpoint-every it continues from its last "
-            f"checkpoint. (Process {distributed.get_rank()} of {distributed.get_world_size()}: "
+            "out. This process ends too. With --checkpoint-every, training continues from the last checkpoint, in any "
+            "number of processes: genevae fit --resume RUN. Otherwise start the job again. "
+            f"(Process {distributed.get_rank()} of {distributed.get_world_size()}: "
             f"{str(error).splitlines()[0][:160]})"
         ) from error
