@@ -22,6 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "session": {"errors"},
     "progress": {"session"},
     "peers": {"errors"},
+    "peer_functions": {"errors", "peers"},
     "calls": {"errors", "peers", "session", "io"},
     "engine": {"errors", "io"},
     "io": BASE,
@@ -38,12 +39,12 @@ LAYERS: dict[str, set[str]] = {
     "labelling": {"metrics"},
     "responses": {"errors", "metrics"},
     "runs": {
-        *CALLS, "io", "download", "preprocessing", "labelling", "responses", "tasks",
+        *CALLS, "peer_functions", "io", "download", "preprocessing", "labelling", "responses", "tasks",
         "data", "distributions", "nn", "models", "objectives", "training", "recipes",
         "plotting",
     },
     "tasks": {*CALLS, "engine", "io", "data", "distributions", "nn", "models", "metrics", "labelling", "responses"},
-    "metrics": {"errors", "peers"},
+    "metrics": {"errors", "peer_functions"},
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {

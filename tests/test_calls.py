@@ -13,7 +13,8 @@ import pytest
 import genevae as gv
 from genevae.cli.spelling import respelled, with_our_options
 from genevae.errors import CategoryError, DataError, GenevaeError, GenevaeWarning, RecipeError
-from genevae.peers import COMPOSED, CONVERTED, METHOD_ALIASES, NAMESPACES, OPTIONS, RENAMED, translated
+from genevae.peer_functions import COMPOSED, NAMESPACES
+from genevae.peers import CONVERTED, METHOD_ALIASES, OPTIONS, RENAMED, translated
 
 QUICK = {"epochs": 1, "progress": False}
 

@@ -133,7 +133,8 @@ def __getattr__(name: str) -> Any:
 
         return version("genevae")
     if name not in _HOMES:
-        from genevae.peers import ALIASES, NAMESPACES, alias, composed, peer_name
+        from genevae.peer_functions import NAMESPACES, composed
+        from genevae.peers import ALIASES, alias, peer_name
 
         if name in NAMESPACES:
             return NAMESPACES[name]

@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return importlib.import_module(f"genevae.metrics.{name}")
     from genevae.errors import nearest
-    from genevae.peers import composed
+    from genevae.peer_functions import composed
 
     if (function := composed(name, "metrics")) is not None:
         return function

@@ -25,7 +25,8 @@ from genevae.models.classifier import Calibration
 from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.peers import LOSSES, METHOD_ALIASES, alias, composed, peer_name
+from genevae.peer_functions import composed
+from genevae.peers import LOSSES, METHOD_ALIASES, alias, peer_name
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.responses.answer import Responses
