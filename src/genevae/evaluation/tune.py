@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -25,6 +24,7 @@ from genevae.data.covariates import obs_column
 from genevae.errors import GenevaeError, RecipeError, RunError, nearest
 from genevae.evaluation.evaluate import evaluate
 from genevae.evaluation.sweep import bounds_of, merged
+from genevae.evaluation.tuning_page import write_page
 from genevae.io.atomic import locked, replace_with, staging_folder
 from genevae.io.formats import open_source
 from genevae.io.overwrite import require_free, require_separate
@@ -61,6 +61,11 @@ SPACE: dict[str, Any] = {
 STARTUP, WARMUP = 5, 3
 """Trials, and epochs of each, before any is ended early."""
 BEGINNING, LOG, TABLE, BEST, PAGE = "tuning.json", "trials.log", "trials.csv", "best.toml", "tuning.html"
+FILES = {
+    PAGE: "The page",
+    BEST: "The best settings: genevae fit --config best.toml --out RUN",
+    TABLE: "All trials",
+}
 
 
 @dataclass(frozen=True)
@@ -419,7 +424,7 @@ def _finished(search: _Search) -> Tuning:
     (search.out / BEST).write_text(write_config(kept), encoding="utf-8")
     for name, model in models.items():
         save(model, search.out / name, overwrite=True)
-    (search.out / PAGE).write_text(_page(result, search), encoding="utf-8")
+    write_page(result, search.recipe, search.metric, FILES)
     return result
 
 
@@ -462,30 +467,6 @@ def _decoded(given: Any, value: Any) -> Any:
 def _listed(values: Mapping[str, Any]) -> str:
     texts = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in values.items()}
     return ", ".join(f"{name}={text}" for name, text in texts.items())
-
-
-def _page(result: Tuning, search: _Search) -> str:
-    """Return the page: what was found, what mattered, and all trials."""
-    sentences = "".join(f"<p>{escape(line)}</p>" for line in str(result).splitlines())
-    bars = "".join(
-        f"<tr><th>{escape(name)}</th><td><div style='width:{30 * share:.2f}em'></div></td><td>{share:.0%}</td></tr>"
-        for name, share in result.importance.items()
-    )
-    ranked = result.table.sort_values("value", ascending=False, kind="stable").to_html(
-        index=False, na_rep="–", border=0
-    )
-    compared = result.comparison.to_html(border=0, float_format="{:.3f}".format) if len(result.comparison) else ""
-    title = f"Tuning of {escape(search.recipe)}"
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>body{{font:16px/1.5 "
-        "system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
-        "th,td{text-align:left;padding:.1em .8em .1em 0}td div{background:#3b6fb6;height:1em}</style>"
-        f"<h1>{title}</h1>{sentences}<h2>What mattered</h2><table>{bars}</table><h2>Beside the defaults</h2>{compared}"
-        f"<h2>Trials, the best first</h2><p>value: {escape(search.metric)} on held-out cells; higher is better.</p>"
-        f"{ranked}<p>Train with the best settings: genevae fit --config "
-        f"{escape(str(result.folder / BEST))} --out RUN</p>"
-        "</html>\n"
-    )
 
 
 def _optuna() -> Any:

@@ -43,6 +43,8 @@ class Gallery:
         A table of scores.
     pictures
         Pictures in the same folder.
+    heading
+        Of the table.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Gallery:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     pictures: Sequence[Picture]
+    heading: str = "What the models reach"
 
 
 def gallery_page(gallery: Gallery) -> str:
@@ -84,7 +87,7 @@ img-src 'self' file: data:; base-uri 'none'; form-action 'none'">
 <header><p class="brand">genevae</p><h1>{escape(gallery.title)}</h1><p class="sub">{escape(gallery.lead)}</p></header>
 <main>
 <nav class="cards" aria-label="Pages">{links}</nav>
-<section><h2>What the models reach</h2><div class="scroll" tabindex="0" role="region" aria-label="Scores"><table>
+<section><h2>{escape(gallery.heading)}</h2><div class="scroll" tabindex="0" role="region" aria-label="Scores"><table>
 <thead><tr>{head}</tr></thead><tbody>
 {rows}</tbody></table></div></section>
 <section><h2>Pictures</h2><div class="pictures">
