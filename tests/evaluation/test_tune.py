@@ -26,7 +26,7 @@ def _with_optuna(request: Any) -> None:
 
 
 def test_a_search_that_was_killed_continues(
-    make_adata: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    make_adata: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_adata(160).write_h5ad(tmp_path / "cells.h5ad")
     space = (
@@ -60,8 +60,9 @@ def test_a_search_that_was_killed_continues(
             main(command)
     assert not (tmp_path / "out" / "best.toml").exists()
     capsys.readouterr()
+    caplog.clear()
     main(command)
-    shown = capsys.readouterr().out
+    shown = "".join(capsys.readouterr()) + caplog.text
     assert "trial 3 of 7" in shown
     assert "trial 2 of 7" not in shown
     table = pd.read_csv(tmp_path / "out" / "trials.csv")
