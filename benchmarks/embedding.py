@@ -61,12 +61,13 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", help="GMT files")
     parser.add_argument("--column", default="perturbation", help="of obs")
     parser.add_argument("--control", required=True, help="its value in control cells")
+    parser.add_argument("--also", nargs="*", default=[], help="more perturbations, which no cell has")
     parser.add_argument("--out", required=True, help="the CSV file")
     given = parser.parse_args()
     adata = gv.read(given.data)
     level = adata.obs[given.column].astype(str)
     sets = {name: genes for path in given.sets for name, genes in read_gene_sets(path).items()}
-    targets = sorted(set(level) - {given.control})
+    targets = sorted({*level, *given.also} - {given.control})
     gene_vectors(targets, adata[(level == given.control).to_numpy()], sets).to_csv(given.out)
 
 

@@ -218,9 +218,14 @@ def test_functions_that_are_made_of_ours_are_ours(shared, tmp_path):
 
 def test_one_batch_of_expression_is_what_the_model_expects_there(adata):
     model = gv.fit(adata, batch="site", **QUICK)
-    with pytest.warns(GenevaeWarning):
-        here = model.get_normalized_expression(adata, transform_batch="x")
+    here = model.get_normalized_expression(adata, transform_batch="x", library_size="latent")
     assert here.equals(model.counterfactual(adata, {"site": "x"}, answer="model").to_df("mean"))
+    shares = model.get_normalized_expression(adata, gene_list=adata.var_names[:3])
+    assert list(shares) == list(adata.var_names[:3])
+    np.testing.assert_allclose(model.get_normalized_expression(adata, library_size=1e4).sum(axis=1), 1e4, rtol=1e-5)
+    with pytest.warns(GenevaeWarning) as told:
+        assert model.get_elbo() == model.get_elbo(adata)
+    assert any("given no cells" in str(each.message) for each in told)
     with pytest.warns(GenevaeWarning):
         assert gv.correct(model, adata).to_df().equals(model.denoise(adata, average_batches=True).to_df())
 
@@ -228,14 +233,15 @@ def test_one_batch_of_expression_is_what_the_model_expects_there(adata):
 def test_namespaces_of_scanpy_add_to_the_data(shared):
     model, adata = shared
     mine = adata.copy()
-    with pytest.warns(GenevaeWarning, match="takes the model first"):
-        gv.tl.embed(mine, model)
+    gv.tl.embed(mine, model)
     assert np.array_equal(mine.obsm["X_genevae"], model.embed(adata).obsm["X_genevae"])
     gv.pp.highly_variable_genes(mine, n_genes=4)
     assert list(mine.var_names[mine.var["highly_variable"]]) == gv.highly_variable(adata, 4)
     assert gv.pp.pseudobulk(mine, by="drug").n_obs == 2
     with pytest.raises(AttributeError, match=r"scanpy has it: scanpy\.pp\.normalize_total"):
         gv.pp.normalize_total(mine)
+    with pytest.raises(AttributeError, match=r"scanpy has it: scanpy\.tl\.leiden"):
+        gv.tl.leiden(mine)
     for namespace in NAMESPACES.values():
         assert all(callable(getattr(namespace, name)) for name in dir(namespace))
 

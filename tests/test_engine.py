@@ -248,7 +248,9 @@ def test_workers_need_a_model_and_data_that_they_can_open(tiny_model, run, make_
         gv.embed(run, make_adata(20_000), executor=dask)
 
 
-@pytest.mark.parametrize("name", ["processes", "processes:0", "processes:x", "dask:", "slurm:gpu", ""])
+@pytest.mark.parametrize(
+    "name", ["processes", "processes:0", "processes:x", f"processes:{10**22}", "dask:", "slurm:gpu", "", 4]
+)
 def test_a_name_that_is_no_executor_is_answered_with_those_there_are(run, file, name):
     with pytest.raises(DataError, match=r"There is no executor.*dask:ADDRESS"):
         gv.embed(run, file, executor=name)

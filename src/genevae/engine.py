@@ -45,6 +45,7 @@ _Waiting: TypeAlias = "deque[tuple[list[tuple[Any, ...]], Any]]"
 
 RETRIES = 3
 """How often a part is computed again whose worker died."""
+MOST_WORKERS = 4096
 JOBS = 64
 """Jobs of submitit in one pass, at most: each has several parts."""
 _LIGHT = 2**20
@@ -68,6 +69,7 @@ class Engine:
     def __init__(self, executor: Any, renew: Callable[[], Executor] | None = None) -> None:
         self.executor = executor
         self._renew = renew
+        self._n_done = 0
 
     @property
     def shares_memory(self) -> bool:
@@ -125,6 +127,7 @@ class Engine:
                     self._after_death(waiting, n_lost, what, error)
                     continue
                 n_lost = 0
+                self._n_done += 1
                 waiting.popleft()
                 for result in results:
                     if isinstance(result, _Failed):
@@ -146,8 +149,11 @@ class Engine:
         """Let the lost parts be computed again, or raise."""
         is_over = isinstance(error, BrokenExecutor) and self._renew is None  # the user's own pool, which stays broken
         if n_lost > RETRIES or is_over:
+            script = "" if self._n_done or is_over else (
+                ' Or new processes start your script again: put the call under `if __name__ == "__main__":`.'
+            )  # fmt: skip
             raise DataError(
-                f"A worker died while it read {what}, probably because it ran out of memory. Use fewer workers."
+                f"A worker died while it read {what}, probably because it ran out of memory. Use fewer workers.{script}"
             ) from error
         warn(f"A worker died while it read {what}: its part is computed again.")
         if isinstance(error, BrokenExecutor) and self._renew is not None:
@@ -210,9 +216,11 @@ def require_workers(workers: Workers | None) -> None:
     """
     if isinstance(workers, str):
         kind, _, where = workers.partition(":")
-        is_number = where.isdecimal() and int(where) > 0
+        is_number = where.isdecimal() and 0 < int(where) <= MOST_WORKERS
         if kind not in _BY_NAME or not where or (kind in {"processes", "threads"} and not is_number):
-            raise DataError(f"There is no executor '{workers}'. There are {_FORMS}.")
+            raise DataError(f"There is no executor '{workers}'. There are {_FORMS}, with N up to {MOST_WORKERS:,}.")
+    elif workers is not None and not isinstance(workers, Engine) and not hasattr(workers, "submit"):
+        raise DataError(f"There is no executor {workers!r}. There are {_FORMS}, and objects with a method submit.")
 
 
 @contextmanager
@@ -246,7 +254,7 @@ def _processes(number: str) -> Iterator[Engine]:
     n_threads = max(1, (os.cpu_count() or 1) // int(number))
 
     def started() -> Executor:
-        return ProcessPoolExecutor(int(number), get_context("spawn"), _limit_threads, (n_threads,))
+        return ProcessPoolExecutor(int(number), get_context("spawn"), _begin, (n_threads,))
 
     found = Engine(started(), started)
     try:
@@ -255,9 +263,12 @@ def _processes(number: str) -> Iterator[Engine]:
         found.executor.shutdown(cancel_futures=True)
 
 
-def _limit_threads(number: int) -> None:
-    """Let a process that begins compute with so many threads."""
-    os.environ["OMP_NUM_THREADS"] = str(number)
+def _begin(n_threads: int) -> None:
+    """Let a process compute with so many threads, unless the user has set their number, and end with its parent."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+    end_with_parent, kill = 1, 9  # PR_SET_PDEATHSIG of Linux, SIGKILL
+    with suppress(AttributeError, OSError):  # another system
+        ctypes.CDLL(None).prctl(end_with_parent, kill)
 
 
 @contextmanager
@@ -286,6 +297,11 @@ def _submitit(partition: str) -> Iterator[Engine]:
     folder = Path(tempfile.mkdtemp(prefix=".genevae-jobs-", dir=Path.cwd()))  # which all nodes see
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster="local" if partition == "local" else None)
+        if partition != "local" and executor.cluster != "slurm":
+            raise RunError(
+                f"There is no Slurm here for the partition '{partition}': sbatch was not found. Use processes:N on "
+                "this machine, or submitit:local."
+            )
         executor.update_parameters(timeout_min=24 * 60)
         if partition != "local":
             executor.update_parameters(slurm_partition=partition)
@@ -349,7 +365,8 @@ class Plan:
             shared = found is not None and found.shares_memory
             work: Callable[..., Any] = partial(_blocks_here, self) if shared else _Sent.of(self)
             n_parts = self.here.n_parts
-            what = str(self.inputs.get("data", "the model"))
+            data = self.inputs.get("data", "the model")
+            what = str(getattr(data, "path", data))
             yield from computed_blocks(found, work, ((number,) for number in range(n_parts)), n_parts, what, out)
 
 

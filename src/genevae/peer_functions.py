@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genevae.errors import CategoryError, RecipeError, nearest, warn
@@ -56,13 +57,20 @@ class Namespace:
             return _highly_variable_genes
         ours = ALIASES.get(name, name)
         if ours not in self._keys:
-            there = f"scanpy has it: scanpy.{self._name}.{name}. " if self._name == "pp" else ""
+            scanpys = getattr(import_module("scanpy"), self._name)
+            there = f"scanpy has it: scanpy.{self._name}.{name}. " if hasattr(scanpys, name) else ""
             raise AttributeError(f"genevae.{self._name} has no '{name}'. {there}{nearest(name, self._keys, 40)}")
         function, key = getattr(genevae, ours), self._keys[ours]
-        return function if key is None else partial(function, key_added=key)
+        return function if key is None else partial(_added, function, key)
 
     def __dir__(self) -> list[str]:
         return sorted(self._keys)
+
+
+def _added(function: Callable[..., Any], key: str, data: Any, *arguments: Any, **options: Any) -> Any:
+    """Call one of our functions with the data first, and add its result to them."""
+    model, *rest = arguments or (options.pop("model", None),)
+    return function(*((data,) if model is None else (model, data)), *rest, **{"key_added": key, **options})
 
 
 def _highly_variable_genes(adata: AnnData, *arguments: Any, **options: Any) -> None:
@@ -166,45 +174,49 @@ def _top_genes(model: Any, data: Any, to: str, n: int = 10, **options: Any) -> l
     return list(genevae.effect(model, data, to, by=(), **options)["gene"].head(n))
 
 
-def _bound(model: Any, data: Any, seed: int, n_draws: int = 10) -> Any:
+def _cells(model: Any, data: Any, name: str) -> Any:
+    """Return the cells, or those of training where none are given."""
+    return data if data is not None else _ours().tasks.task.data_of_training(model, name)
+
+
+def _bound(model: Any, data: Any, seed: int, n_draws: int, name: str) -> Any:
     genevae = _ours()
 
-    log_w_sn = genevae.adapters.as_evaluated(model).log_weights(data, n_draws, seed)
+    log_w_sn = genevae.adapters.as_evaluated(model).log_weights(_cells(model, data, name), n_draws, seed)
     if log_w_sn is None:
         raise RecipeError("This recipe has no bound: its latent is a point.")
     return log_w_sn
 
 
-def _get_elbo(model: Any, data: Any, seed: int = 0) -> float:
+def _get_elbo(model: Any, data: Any = None, seed: int = 0) -> float:
     """Return the evidence lower bound, averaged over cells; the higher, the better."""
-    return float(_bound(model, data, seed).mean())
+    return float(_bound(model, data, seed, 10, "get_elbo").mean())
 
 
-def _get_marginal_ll(model: Any, data: Any, seed: int = 0, n_draws: int = 100) -> float:
+def _get_marginal_ll(model: Any, data: Any = None, seed: int = 0, n_draws: int = 100) -> float:
     """Return the importance-weighted bound of log p(x), averaged over cells."""
-    genevae = _ours()
+    log_w_sn = _bound(model, data, seed, n_draws, "get_marginal_ll")
+    return float(_ours().metrics.importance_weighted_bound(log_w_sn).mean())
 
-    return float(genevae.metrics.importance_weighted_bound(_bound(model, data, seed, n_draws)).mean())
 
-
-def _get_reconstruction_error(model: Any, data: Any, seed: int = 0) -> dict[str, float]:
+def _get_reconstruction_error(model: Any, data: Any = None, seed: int = 0) -> dict[str, float]:
     """Return −log p(x | z, c), averaged over draws of z and cells."""
     import numpy as np
 
     genevae = _ours()
 
-    each = genevae.adapters.as_evaluated(model).likelihoods(data, 10, seed)
+    each = genevae.adapters.as_evaluated(model).likelihoods(_cells(model, data, "get_reconstruction_error"), 10, seed)
     log_px_n = np.concatenate([d.p.log_prob_n(d.x, d.measured_ng).mean(0).cpu().numpy() for d in each])
     return {"reconstruction_loss": -float(log_px_n.mean())}
 
 
-def _posterior_predictive_sample(model: Any, data: Any, seed: int = 0) -> NDArray[np.float32]:
+def _posterior_predictive_sample(model: Any, data: Any = None, seed: int = 0) -> NDArray[np.float32]:
     """Return one sample of each cell, z ~ q(z | x, c), x ~ p(x | z, c)."""
     import numpy as np
 
     genevae = _ours()
 
-    each = genevae.adapters.as_evaluated(model).likelihoods(data, 1, seed)
+    each = genevae.adapters.as_evaluated(model).likelihoods(_cells(model, data, "posterior_predictive_sample"), 1, seed)
     return np.concatenate([model.schema.transform.draw(d.p, d.size_n1)[0].cpu().numpy() for d in each])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -250,7 +251,10 @@ NAMES = {
 }
 """For other functions of theirs, what answers them here."""
 
-_NO_METHODS = {"RECIPES", "fit", "from_arrays", "highly_variable", "inspect", "load", "pseudobulk", "read"}
+_NO_METHODS = {
+    "RECIPES", "fit", "from_arrays", "highly_variable", "inspect", "load", "pl", "pseudobulk", "read", "settings",
+    "tune",
+}  # fmt: skip
 METHOD_ALIASES = {name: ours for name, ours in ALIASES.items() if ours not in _NO_METHODS}
 """Methods of theirs that are the same here under another name; they work, with a note."""
 METHODS = {
@@ -384,4 +388,7 @@ def peer_name(name: str, valid: Iterable[str], where: str) -> str:
     'Here it is model.schema.'
     """
     known = METHODS if where == "model" else NAMES
-    return f"Here it is {where}.{known[name]}." if name in known else nearest(name, valid, 40)
+    if name not in known:
+        return nearest(name, valid, 40)
+    first = re.split(r"\W", known[name], maxsplit=1)[0]
+    return f"Here it is {'genevae' if first in _NO_METHODS else where}.{known[name]}."

@@ -94,6 +94,9 @@ def test_categories_have_the_colours_of_the_data() -> None:
     assert with_gene.get_title(loc="left") == "0"
     assert gv.pl.embedding(cells(), "size").collections[-1].get_array() is not None
     assert gv.pl.embedding(cells()).get_legend() is None
+    many = cells()
+    many.obs["guide"] = [f"g{i % 97}" for i in range(many.n_obs)]
+    assert gv.pl.embedding(many, "guide").get_legend() is not None
 
 
 def test_one_comparison_is_drawn_and_the_others_are_named() -> None:

@@ -70,3 +70,11 @@ def test_a_combination_that_was_never_seen_has_the_models_values(make_adata):
     unseen = {"type": "A", "drug": "stim"}
     plain, mapped = (dense(gv.generate(model, n=50, condition=unseen, copula=copula)) for copula in (False, True))
     assert np.array_equal(plain, mapped)
+
+
+def test_a_category_of_one_cell_has_cells_like_it(make_adata):
+    adata = make_adata(120)
+    adata.obs["type"] = adata.obs["type"].astype(str)
+    adata.obs.iloc[0, adata.obs.columns.get_loc("type")] = "rare"
+    model = gv.fit(adata, condition="type", epochs=2, progress=False, validation=0)
+    assert np.isfinite(dense(gv.generate(model, n=6, condition={"type": "rare"}))).all()

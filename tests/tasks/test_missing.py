@@ -64,10 +64,13 @@ def test_cells_of_a_new_batch_are_of_an_unknown_one(adata):
     unknown = model.schema.unknown["site"]
     new = adata[:10].copy()
     del new.obs["site"]
-    with pytest.warns(GenevaeWarning, match="10 cells have no site .* of an unknown one, which the model has learned"):
+    with pytest.warns(GenevaeWarning, match="10 cells have no site: .* of an unknown one, which the model has learned"):
         found = model.embed(new).obsm["X_genevae"]
     new.obs["site"] = "elsewhere"
-    with pytest.warns(GenevaeWarning, match="10 cells are of another site"):
+    with pytest.warns(GenevaeWarning, match="10 cells have another site than the training cells"):
+        assert np.array_equal(model.embed(new).obsm["X_genevae"], found)
+    new.obs["site"] = np.nan
+    with pytest.warns(GenevaeWarning, match="10 cells have no site: they are"):
         assert np.array_equal(model.embed(new).obsm["X_genevae"], found)
     weights = {name: w for name, w in model.module.named_parameters() if len(w) == unknown + 1}
     fresh = dict(model.recipe.build(model.schema).named_parameters())
@@ -84,7 +87,7 @@ def test_cells_of_a_new_batch_are_taken_as_of_the_commonest(adata):
     known = model.embed(adata[:10]).obsm["X_genevae"]
     new = adata[:10].copy()
     new.obs["site"] = "elsewhere"
-    with pytest.warns(GenevaeWarning, match="10 cells are of another site .* treated as x"):
+    with pytest.warns(GenevaeWarning, match="10 cells have another site .* treated as x"):
         assert np.array_equal(model.embed(new).obsm["X_genevae"], known)
     del new.obs["site"]
     with pytest.warns(GenevaeWarning, match="10 cells have no site"):

@@ -179,3 +179,19 @@ def test_a_table_of_conditions_has_the_results_of_each_alone(model, controls, tm
     written = gv.read(tmp_path / "both.h5ad")
     np.testing.assert_allclose(written.X, both.X)
     assert list(written.obs["target"].astype(str)) == list(both.obs["target"].astype(str))
+
+
+def test_cells_of_all_perturbations_are_of_those_that_were_seen(model):
+    seen = gv.generate(model, per_category={"target": 2}).obs["target"]
+    assert HELD_OUT not in set(seen)
+    assert len(seen) == 2 * KNOWN
+    with pytest.warns(GenevaeWarning, match=f"No training cell has 'target' = '{HELD_OUT}'"):
+        assert gv.generate(model, n=2, condition={"target": HELD_OUT}).n_obs == 2
+
+
+def test_numbers_as_categories_have_vectors_however_they_are_written(adata):
+    numbered = adata.copy()
+    numbered.obs["target"] = numbered.obs["target"].map(lambda x: 0.0 if x == "ctrl" else 1.0 + int(x[1:]))
+    vectors = pd.DataFrame(np.eye(20), index=[f"{i}.0" for i in range(1, 21)])
+    fitted = gv.fit(numbered, condition="target", control="0", embedding={"target": vectors}, epochs=1, progress=False)
+    assert fitted.schema.categorical_field("target").vector("3") is not None

@@ -82,13 +82,14 @@ class Categorical:
         control = None if control is None else category_name(control)
         without = {UNKNOWN, category_name(unlabelled)} if unknown else set()
         found = set(category_names(column.dropna())) - without
+        vectors = None if vectors is None else vectors.set_axis(vectors.index.map(category_name), axis=0)
         categories = tuple(sorted(found.union(() if vectors is None else vectors.index)))
         if combined:
             categories = _with_pairs(categories, control)
         embedding = None
         if vectors is not None:
             needed = {part for each in found for part in (each.split(JOIN) if combined else [each])} - {control}
-            _require_vectors(str(column.name), needed, vectors)
+            _require_vectors(str(column.name), needed, vectors, control is not None)
             embedding = Embedding.fit(vectors.drop(index=control, errors="ignore"), categories)
         covariate = cls(str(column.name), categories, control, technical, unknown, combined, embedding)
         if control is not None:
@@ -299,13 +300,16 @@ def obs_column(obs: pd.DataFrame, name: str) -> pd.Series[Any]:
     return column
 
 
-def _require_vectors(name: str, needed: set[str], vectors: pd.DataFrame) -> None:
-    """Raise where categories of the data have no vector."""
+def _require_vectors(name: str, needed: set[str], vectors: pd.DataFrame, has_control: bool) -> None:
+    """Raise where categories of the data have no vector, or several."""
+    if twice := sorted(set(vectors.index[vectors.index.duplicated()])):
+        raise CategoryError(f"The embedding of '{name}' has {shorten(twice)} more than once, as the same number.")
     if lacking := sorted(needed - set(vectors.index)):
+        control = "" if has_control else f" If one of them is the control, say so (--control {name}=VALUE)."
         raise CategoryError(
             f"The embedding of '{name}' has no vector for {len(lacking):,} of {len(needed):,} categories of the data: "
-            f"{shorten(lacking)}. It has {shorten(list(vectors.index), 3)}. Add rows for them, or leave those cells "
-            f"out: adata[~adata.obs['{name}'].isin({lacking[:3]!r})]. The control level needs none."
+            f"{shorten(lacking)}. It has {shorten(list(vectors.index), 3)}.{control} Add rows for them, or leave those "
+            f"cells out: adata[~adata.obs['{name}'].isin({lacking[:3]!r})]. The control level needs none."
         )
 
 

@@ -50,13 +50,15 @@ class Embedding:
         given = np.ascontiguousarray(vectors, dtype=np.float64)
         sha256 = hashlib.sha256("\n".join(map(str, vectors.index)).encode() + given.tobytes()).hexdigest()
         off_cf = given - given.mean(0)
-        value_k, axis_fk = np.linalg.eigh(off_cf.T @ off_cf)
-        kept = np.flatnonzero(value_k > 1e-9 * max(value_k[-1], 1e-300))[::-1][:MAX_FEATURES]
-        if not len(kept):
+        scale = np.abs(off_cf).max()
+        if not scale:
             raise DataError(
                 "The vectors of an embedding are all the same, so that its categories cannot be distinguished."
             )
-        axis_fk = axis_fk[:, kept]
+        off_cf /= scale
+        _, value_k, axis_kf = np.linalg.svd(off_cf, full_matrices=False)
+        kept = np.flatnonzero(np.square(value_k) > 1e-9 * value_k[0] ** 2)[:MAX_FEATURES]
+        axis_fk = axis_kf[kept].T
         axis_fk *= np.sign(axis_fk[np.abs(axis_fk).argmax(0), np.arange(len(kept))])
         place_ck = off_cf @ axis_fk
         place_ck /= np.sqrt(np.square(place_ck).mean())
@@ -90,9 +92,13 @@ def read_embedding(given: Any, field: str) -> pd.DataFrame:
     if isinstance(given, str | Path):
         table, what = _read(Path(given)), f"{given}, the embedding of '{field}',"
     elif isinstance(given, Mapping):
-        if len(lengths := {len(vector) for vector in given.values()}) != 1:
-            raise DataError(f"{what} has vectors of several lengths: {shorten(sorted(map(str, lengths)))}.")
-        table = pd.DataFrame.from_dict({str(name): list(vector) for name, vector in given.items()}, orient="index")
+        lengths = {np.shape(vector) for vector in given.values()}
+        if len(lengths) != 1 or len(next(iter(lengths))) != 1:
+            raise DataError(
+                f"{what} needs a vector for each category, all of one length; it has "
+                f"{shorten(sorted({'a number' if not each else f'{each[0]} numbers' for each in lengths})) or 'none'}."
+            )
+        table = pd.DataFrame.from_dict({name: list(vector) for name, vector in given.items()}, orient="index")
     elif isinstance(given, pd.DataFrame):
         table = given
     else:

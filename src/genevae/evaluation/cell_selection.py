@@ -126,4 +126,4 @@ def _among(field: Categorical, column: pd.Series[Any]) -> NDArray[np.bool_]:
 
     values = column.astype(object)
     known = {value: is_known(value) for value in values.dropna().unique()}
-    return np.asarray([bool(known.get(value, False)) for value in values])
+    return np.asarray([bool(known.get(value, False)) for value in values], dtype=bool)

@@ -63,7 +63,13 @@ class Mixture:
         from sklearn.covariance import ledoit_wolf
 
         if number not in self._normals:
-            both_nk = self._both_nk[self.clusters.cluster_n == number]
+            here_n = self.clusters.cluster_n == number
+            both_nk = self._both_nk[here_n]
+            if len(both_nk) == 1:  # one cell: its own posterior, and its size
+                spread_nk = torch.nn.functional.pad(self.reference.scale_nk[here_n].double(), (0, 1)).clamp(min=1e-6)
+                mean_nk = torch.cat([self.reference.mean_nk[here_n].double(), both_nk[:, -1:]], 1)
+                self._normals[number] = MultivariateNormal(mean_nk[0], torch.diag(spread_nk[0].square()))
+                return self._normals[number]
             scale_k = both_nk.std(0).clamp(min=1e-6)
             correlation = torch.from_numpy(ledoit_wolf(((both_nk - both_nk.mean(0)) / scale_k).numpy())[0])
             covariance = (correlation + 1e-6 * torch.eye(len(correlation))) * torch.outer(scale_k, scale_k)

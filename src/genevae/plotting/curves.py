@@ -72,6 +72,10 @@ def draw_doses(axis: Any, table: pd.DataFrame, genes: Sequence[str]) -> None:
         if math.isfinite(half := rows["ec50"].iloc[0]):
             alone = {"color": "0.4", "label": f"EC50 {half:.3g}"} if len(genes) == 1 else {"color": colour}
             axis.axvline(half, linestyle=":", **alone)
+    if len(genes) == 1:
+        axis.set_title(literal(genes[0]), fontsize=11, loc="left")
+    elif table.loc[list(genes), "ec50"].notna().any():
+        axis.plot([], [], color="0.4", linestyle=":", label="EC50")
     if axis.get_legend_handles_labels()[1]:
         axis.legend(frameon=False, fontsize=8)
     axis.set_xscale("symlog", linthresh=lowest, linscale=1)

@@ -115,7 +115,8 @@ def _categories(axis: Any, xy: NDArray[Any], values: NDArray[Any], colours: Mapp
     missing = pd.isna(values)
     _dots(axis, xy, missing, MISSING)
     names = sorted(set(values[~missing]), key=lambda name: (int(name) if name.isdecimal() else -1, name))
-    styles = {name: (PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE)]) for i, name in enumerate(names)}
+    n = len(PALETTE)
+    styles = {name: (PALETTE[i % n], MARKERS[i // n % len(MARKERS)]) for i, name in enumerate(names)}
     styles |= {name: (colours[name], "o") for name in names if name in colours}
     for name in sorted(names, key=lambda name: -int((values == name).sum())):
         colour, marker = styles[name]

@@ -205,10 +205,12 @@ def influence(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     _require(table, ("category", "influence"), "influence")
     fields = list(dict.fromkeys(table.index))
-    names = [str(f) if c == "all" else f"    {c}" for f, c in zip(table.index, table["category"], strict=True)]
+    names = [str(f) if c == "all" else f"– {c}" for f, c in zip(table.index, table["category"], strict=True)]
     ax = _axes(ax, 4.8, 0.28 * len(table) + 1.2)
     colours = [PALETTE[fields.index(field) % len(PALETTE)] for field in table.index]
     draw_bars(ax, names, list(table["influence"]), colours, "influence")
+    for label, category in zip(ax.get_yticklabels(), table["category"], strict=True):
+        label.set_fontweight("bold" if category == "all" else "normal")
     ax.set_xlabel("norm of the contribution / norm of the sum")
     return ax
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from genevae.plotting.literal import literal
 
 __all__ = ["draw_volcano", "volcano_picture"]
 
-MOST_PANELS, MOST_NAMES = 9, 12
+MOST_PANELS, MOST_NAMES, N_STEPS = 9, 12, 5
 CALLED = 0.95
 LEAST = 1e-6
 """Probability of no change at which the axis ends."""
@@ -63,11 +64,17 @@ def draw_volcano(axis: Any, rows: pd.DataFrame, title: str) -> None:
         chosen = called == is_called
         axis.scatter(lfc[chosen], height[chosen], s=8, color=colour, linewidths=0, alpha=0.8)
     names = np.flatnonzero(called)[np.argsort(-np.abs(lfc[called]), kind="stable")][:MOST_NAMES]
-    for at in names:
+    end, n_at_end = -math.log10(LEAST), 0
+    for at in sorted(names, key=lambda at: lfc[at]):
+        step = n_at_end % N_STEPS if height[at] >= end else 0  # names at the end of the axis would overlap
+        n_at_end += height[at] >= end
         axis.annotate(
-            literal(rows["gene"].iloc[at]), (lfc[at], height[at]), fontsize=6.5, xytext=(2, 2),
-            textcoords="offset points",
+            literal(rows["gene"].iloc[at]), (lfc[at], height[at]), fontsize=6.5, xytext=(0, 3 + 8 * step),
+            textcoords="offset points", ha="center", annotation_clip=False,
         )  # fmt: skip
+    if n_at_end:
+        axis.axhline(end, color="0.8", linewidth=0.8, zorder=0)
+        axis.set_ylim(top=end * (1 + 0.06 * min(n_at_end, N_STEPS)))
     axis.set_title(f"{literal(title)}: {called.sum():,} genes" if title else f"{called.sum():,} genes", fontsize=9)
-    axis.set(xlabel="log2 fold change", ylabel="−log10 probability of no change")
+    axis.set(xlabel="log2 fold change", ylabel=f"−log10 probability of no change, at most {end:.0f}")
     axis.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -25,7 +25,7 @@ from genevae.models.classifier import Calibration
 from genevae.models.correction import Correction
 from genevae.models.reference import Reference
 from genevae.models.vae import VAE
-from genevae.peer_functions import composed
+from genevae.peer_functions import COMPOSED, composed
 from genevae.peers import LOSSES, METHOD_ALIASES, alias, peer_name
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
@@ -148,12 +148,23 @@ class Trained(TaskMethods, metaclass=_Class):
         """Return the means of the latent as an array, cells × latent; the name is that of scvi-tools."""
         return self.embed(*([] if adata is None else [adata]), **options).obsm["X_genevae"]
 
-    def get_normalized_expression(self, adata: Any = None, transform_batch: str | None = None, **options: Any) -> Any:
-        """Return the expected expression as a table, cells × genes, in one batch if one is given; as in scvi-tools."""
+    def get_normalized_expression(
+        self, adata: Any = None, transform_batch: str | None = None, gene_list: Sequence[str] | None = None,
+        library_size: float | str = 1.0, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Return the expected expression as a table, cells × genes, in one batch if one is given; as in scvi-tools.
+
+        Counts of each cell sum to ``library_size``, or to the cell's own size ("latent"). Of the table, the columns of
+        ``gene_list`` are returned; all by default.
+        """
         given = [] if adata is None else [adata]
         if transform_batch is None:
-            return self.denoise(*given, **options).to_df()
-        return self.correct(*given, batch=transform_batch, **options).to_df()
+            table = self.denoise(*given, **options).to_df()
+        else:
+            table = COMPOSED["correct"][1](self, *given, batch=transform_batch, **options).to_df()
+        if self.schema.output_kind.is_count and library_size != "latent":
+            table = table.div(table.sum(axis=1), axis=0).mul(float(library_size))
+        return table if gene_list is None else table[list(gene_list)]
 
     def map_query(self, data: Any, **options: Any) -> Any:
         """Map new cells to the model; see :func:`~genevae.runs.mapping.map_query`."""

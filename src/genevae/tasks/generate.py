@@ -33,6 +33,7 @@ from genevae.tasks.inference import (
     seeded,
 )
 from genevae.tasks.output import TaskOutput, csr_or_dense, free_column, require_writable, values_uns
+from genevae.tasks.support import note_never_seen, seen_categories
 from genevae.tasks.task import task
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def generate(
         raise DataError(f"batch_size must be 1 or more, not {batch_size}.")
     if latent not in LATENTS:
         raise DataError(f"Unknown latent '{latent}'. {nearest(latent, LATENTS)}")
-    targets = _targets(model.schema, n, assigned(model.schema, condition or {}), per_category or {})
+    targets = _targets(model, n, assigned(model.schema, condition or {}), per_category or {})
     require_writable(out, overwrite, model)
     _require_room(model, sum(count for _, count in targets), written=out is not None)
     plan = Plan(
@@ -254,18 +255,31 @@ def _expected(schema: Schema, p: ExpressionDistribution, size_n1: Tensor) -> Ten
 
 
 def _targets(
-    schema: Schema, n: int, condition: Mapping[str, str | Sequence[str]], per_category: Mapping[str, int | str]
+    model: TrainedModel, n: int, condition: Mapping[str, str | Sequence[str]], per_category: Mapping[str, int | str]
 ) -> list[tuple[TargetCondition, int]]:
-    """Return the target conditions, and the number of cells of each."""
+    """Return the target conditions, and the number of cells of each.
+
+    All categories of a field are those that training cells have; others are known by their vectors alone, and must be
+    named.
+    """
+    schema = model.schema
     if twice := set(condition) & set(per_category):
         raise CategoryError(
             f"{shorten(sorted(twice))} is in both condition (--set) and per_category (--per-category). Choose one."
         )
+    for name, values in condition.items():
+        for value in [values] if isinstance(values, str) else values:
+            note_never_seen(model, {name: value})
     options: list[tuple[Mapping[str, object], int]] = [
-        ({**condition, name: schema.categorical_field(name).categories}, _count(count, name))
-        for name, count in per_category.items()
+        ({**condition, name: _all_of(model, name)}, _count(count, name)) for name, count in per_category.items()
     ] or [(condition, _count(n, "n"))]
     return [(parse_condition(schema, each), count) for values, count in options for each in all_combinations(values)]
+
+
+def _all_of(model: TrainedModel, name: str) -> list[str]:
+    field = model.schema.categorical_field(name)
+    seen = set(field.categories) if field.embedding is None else seen_categories(model, name)
+    return [category for category in field.categories if category in seen]
 
 
 def _require_room(model: TrainedModel, n: int, written: bool) -> None:

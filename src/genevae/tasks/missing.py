@@ -93,10 +93,12 @@ def with_batches(source: Source, schema: Schema, reference: Reference, fill: Seq
         return source
     common = None if field.unknown else _commonest(field, reference)
     assumed = "of an unknown one, which the model has learned" if field.unknown else f"{common}, the commonest"
-    what = "have no" if field.name not in source.obs else "are of another"
+    what = f"have no {field.name}"
+    if names[is_new].notna().any():
+        what = f"have another {field.name} than the training cells, or none"
     warn(
-        f"{int(is_new.sum()):,} cells {what} {field.name} than the training cells: they are treated as {assumed}. To "
-        "learn theirs: genevae map RUN DATA --out NEW."
+        f"{int(is_new.sum()):,} cells {what}: they are treated as {assumed}. To learn theirs: map_query(model, data) "
+        "(genevae map RUN DATA --out NEW)."
     )
     if field.unknown:
         return source

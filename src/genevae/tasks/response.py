@@ -16,6 +16,7 @@ from genevae.data.loader import Loader
 from genevae.data.sampler import InOrder
 from genevae.data.schema import Categorical, Schema
 from genevae.data.states import dose_text, state_table
+from genevae.errors import DataError
 from genevae.metrics.response import log_normalised
 from genevae.models.vae import VAE
 from genevae.responses.answer import MODEL_MEMBERS, Answer, Request, Responses
@@ -212,6 +213,8 @@ def groups_of(cells: Loader, contexts: Sequence[str], fields: Sequence[str], by:
     by
         More columns in which the cells of a group agree.
     """
+    if not cells.sampler.n_cells:
+        raise DataError(f"{cells.source.name} has no cells.")
     more = [name for name in by if name not in contexts]
     table = state_table(cells.source.obs, cells.schema, [*contexts, *fields, *more]).iloc[cells.sampler.rows]
     code_n, keys = pd.factorize(pd.MultiIndex.from_frame(table))

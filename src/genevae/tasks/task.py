@@ -15,7 +15,7 @@ from genevae.errors import DataError, warn
 if TYPE_CHECKING:
     from genevae.tasks.inference import TrainedModel
 
-__all__ = ["TRAINED_ON", "add_to", "task"]
+__all__ = ["TRAINED_ON", "add_to", "data_of_training", "task"]
 
 TRAINED_ON: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 """By network, the AnnData in memory that it was trained on; a model keeps no data, and does not hold them."""
@@ -32,7 +32,9 @@ def task(
     Where only one thing can be meant, it is done, with a note: ``embed(adata, model)`` is ``embed(model, adata)``, and
     ``generate(model, cell_type="B")`` is ``generate(model, condition={"cell_type": "B"})``.
     """
-    known = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    known = list(parameters)
+    needs_data = known[1:2] == ["data"] and parameters["data"].default is inspect.Parameter.empty
 
     inner = public(function)
 
@@ -44,7 +46,7 @@ def task(
             arguments = _model_first(arguments, function.__name__)
             model = _model(arguments[0], function.__name__, known)
             arguments = (model, *arguments[1:])
-            if known[1:2] == ["data"] and "data" not in options:
+            if needs_data and "data" not in options:
                 arguments = _with_data(arguments, function.__name__)
             if "source" in options and "condition" in known and len(arguments) > 1:
                 arguments = (model, _of_source(arguments[1], options.pop("source"), model), *arguments[2:])
@@ -83,12 +85,23 @@ def _with_data(arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     labels = {label for each in model.schema.categorical for label in (each.name, *each.labels)}
     if rest and not (isinstance(rest[0], str) and rest[0] in labels and not Path(rest[0]).exists()):
         return arguments
+    return (model, data_of_training(model, name), *rest)
+
+
+def data_of_training(model: Any, name: str) -> Any:
+    """Return the AnnData that a model was trained on, with a note, for a function that is given no cells.
+
+    Raises
+    ------
+    DataError
+        If it is no longer in memory, or never was.
+    """
     kept = TRAINED_ON.get(model.module)
     data = None if kept is None else kept()
     if data is None:
         raise DataError(f"A model does not keep its data: give the cells too, as in genevae.{name}(model, adata).")
     warn(f"{name} is given no cells: it takes the AnnData that the model was trained on.")
-    return (model, data, *rest)
+    return data
 
 
 def _of_source(data: Any, source: Any, model: Any) -> Any:
