@@ -65,9 +65,10 @@ def test_a_search_that_was_killed_continues(
     shown = "".join(capsys.readouterr()) + caplog.text
     assert "trial 3 of 7" in shown
     assert "trial 2 of 7" not in shown
+    assert "7 trials: " in shown
     table = pd.read_csv(tmp_path / "out" / "trials.csv")
-    assert (table["state"] != "fail").sum() == 7
-    assert table.loc[table["state"] == "fail", "trial"].tolist() == [2]
+    assert (table["state"] != "interrupted").sum() == 7
+    assert table.loc[table["state"] == "interrupted", "trial"].tolist() == [2]
     np.testing.assert_allclose(table["value"][:2], seen)
     settings = tomllib.loads((tmp_path / "out" / "best.toml").read_text())
     best = table.loc[table["value"].idxmax()]

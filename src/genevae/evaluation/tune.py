@@ -76,7 +76,7 @@ class Tuning:
     ----------
     table
         One row per trial: its settings; ``value``, its metric on cells that were held out of all trials' training;
-        ``state``, complete, pruned (ended early) or fail.
+        ``state``, complete, pruned (ended early), fail, or interrupted, with the whole search.
     importance
         The share of each setting in what made trials differ; they sum to one.
     best
@@ -100,7 +100,8 @@ class Tuning:
         states = self.table["state"].value_counts()
         counted = ", ".join(f"{n} {state}" for state, n in states.items())
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.importance.items())
-        found = [f"{len(self.table)} trials: {counted}.", f"Best: {_listed(self.best)}."]
+        n_trials = len(self.table) - int(states.get("interrupted", 0))
+        found = [f"{n_trials} trials: {counted}.", f"Best: {_listed(self.best)}."]
         found += [f"What mattered: {shares}."] if shares else []
         if len(self.comparison):
             best = self.comparison.loc["best"]
@@ -443,10 +444,16 @@ def _comparison(models: Mapping[str, Trained], aside: Source, search: _Search) -
 def _table(study: Any) -> pd.DataFrame:
     rows = [
         {"trial": trial.number, **{n: v if not isinstance(v, str) else v.strip('"') for n, v in trial.params.items()},
-         "value": trial.value if trial.state.name == "COMPLETE" else math.nan, "state": trial.state.name.lower()}
+         "value": trial.value if trial.state.name == "COMPLETE" else math.nan, "state": _state(trial)}
         for trial in study.get_trials(deepcopy=False)
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _state(trial: Any) -> str:
+    """Return how a trial ended; one that failed without an error was interrupted, with the whole search."""
+    failed = trial.state.name == "FAIL"
+    return "interrupted" if failed and "error" not in trial.user_attrs else trial.state.name.lower()
 
 
 def _importance(study: Any) -> pd.Series[float]:
