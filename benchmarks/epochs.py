@@ -90,7 +90,7 @@ def theirs(training: AnnData, held_out: AnnData, seed: int) -> Iterator[str]:
     adata = training.copy()
     scvi.model.SCVI.setup_anndata(adata)
     model = scvi.model.SCVI(adata, gene_likelihood="nb")
-    keeper = keep_best()
+    keeper = keep_best(after_warm_up=False)  # its default warm-up lasts for all epochs
     timed = stopwatch()
     model.train(
         accelerator="cpu", enable_progress_bar=False, logger=False, check_val_every_n_epoch=1, callbacks=[keeper]

@@ -85,10 +85,10 @@ def _train(model: Any, sample: Sample, epochs: int, ramp: float) -> Any:
     return keeper
 
 
-def keep_best() -> Any:
+def keep_best(after_warm_up: bool = True) -> Any:
     """Make a Lightning callback that keeps the weights of the epoch with the best validation bound.
 
-    Epochs during the warm-up of β do not count, as in our recipes: their losses are not comparable.
+    By default epochs during the warm-up of β do not count, as in our recipes.
     """
     from lightning.pytorch.callbacks import Callback
 
@@ -97,7 +97,7 @@ def keep_best() -> Any:
 
         def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             loss = float(trainer.callback_metrics.get("elbo_validation", float("nan")))
-            if pl_module.kl_weight >= 1 and loss < self.lowest:
+            if (pl_module.kl_weight >= 1 or not after_warm_up) and loss < self.lowest:
                 self.lowest, self.weights = loss, copy.deepcopy(pl_module.module.state_dict())
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - the signature of Lightning
