@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "progress": {"session"},
     "peers": {"errors"},
     "peer_functions": {"errors", "peers"},
-    "calls": {"errors", "peers", "session", "io"},
+    "calls": {"errors", "peers", "progress", "session", "io"},
     "engine": {"errors", "io"},
     "io": BASE,
     "download": {"errors", "io", "progress"},

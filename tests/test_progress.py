@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from genevae.calls import public
 from genevae.progress import SECONDS_BETWEEN_LINES, progress
 from genevae.session import Settings, settings
 
@@ -14,6 +15,12 @@ from genevae.session import Settings, settings
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch):
+    """Work of other tests that was never ended does not count."""
+    monkeypatch.setattr("genevae.progress._ACTIVE", [])
 
 
 @pytest.fixture
@@ -138,3 +145,20 @@ def test_settings_set_the_level_and_the_threads():
         logging.getLogger("genevae").setLevel(level)
         settings.num_threads = threads
     assert repr(settings).startswith("genevae.settings: progress=")
+
+
+def test_work_that_was_abandoned_does_not_silence_later_calls(lines):
+    def abandoned():
+        with progress("cells", 2):
+            yield
+
+    @public
+    def work() -> None:
+        with progress("epoch", 1) as advance:
+            advance(1)
+
+    kept = abandoned()
+    next(kept)
+    work()
+    assert lines()[-1] == "epoch 1/1"
+    kept.close()

@@ -13,12 +13,15 @@ from genevae.errors import DataError, shorten
 from genevae.io.read_options import ReadOptions
 from genevae.peers import READING as READING_OF_PEERS
 from genevae.peers import translated
+from genevae.progress import forget_abandoned
 from genevae.session import settings
 
 __all__ = ["public"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_RUNNING: list[str] = []
+"""Public functions that are under way: those that others call are inside them."""
 READING = frozenset(each.name for each in fields(ReadOptions)) - {"path"}
 
 
@@ -55,7 +58,13 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
             signature.bind(*positional, **given)
         except TypeError as error:
             raise DataError(f"{function.__name__}: {error}. Its arguments are: {shorten(known, 40)}.") from None
-        return function(*positional, **given)
+        if not _RUNNING:
+            forget_abandoned()
+        _RUNNING.append(function.__name__)
+        try:
+            return function(*positional, **given)
+        finally:
+            _RUNNING.pop()
 
     return called
 

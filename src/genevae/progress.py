@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from genevae.session import LOGGER, settings
 
-__all__ = ["Advance", "progress", "say_log"]
+__all__ = ["Advance", "forget_abandoned", "progress", "say_log"]
 
 SECONDS_BETWEEN_LINES = 60.0
 """In a log."""
@@ -63,7 +63,13 @@ def progress(
             with _shown(title, total, done, after, written) as advance:
                 yield advance
     finally:
-        _ACTIVE.remove(token)
+        if token in _ACTIVE:
+            _ACTIVE.remove(token)
+
+
+def forget_abandoned() -> None:
+    """Forget work whose progress was never ended, such as a generator that an error left where it was."""
+    _ACTIVE.clear()
 
 
 @contextmanager
