@@ -52,7 +52,6 @@ class Namespace:
 
     def __getattr__(self, name: str) -> Any:
         genevae = _ours()
-
         if self._name == "pp" and name in {"highly_variable", "highly_variable_genes"}:
             return _highly_variable_genes
         ours = ALIASES.get(name, name)
@@ -76,7 +75,6 @@ def _added(function: Callable[..., Any], key: str, data: Any, *arguments: Any, *
 def _highly_variable_genes(adata: AnnData, *arguments: Any, **options: Any) -> None:
     """Mark highly variable genes in ``adata.var["highly_variable"]``, as scanpy does."""
     genevae = _ours()
-
     adata.var["highly_variable"] = adata.var_names.isin(genevae.highly_variable(adata, *arguments, **options))
 
 
@@ -98,10 +96,10 @@ NAMESPACES = {
 def _predict(model: Any, *arguments: Any, soft: bool = False, **options: Any) -> Any:
     """Return labels, as scvi-tools' SCANVI does; or, where a condition is given, cells in it, as scGen does."""
     genevae = _ours()
-
     model = genevae.load(model) if not hasattr(model, "schema") else model
     fields = model.schema.fields
-    if {"condition", "stim_key", "to", "target", *fields} & set(options) or arguments[1:2] not in ((), *zip(fields)):
+    is_value = len(arguments) > 1 and arguments[1] not in fields
+    if is_value or {"condition", "stim_key", "to", "target", *fields} & set(options):
         return genevae.counterfactual(model, *arguments, **options)
     table = genevae.classify(model, *arguments, **options)
     start = "probability "
@@ -112,7 +110,6 @@ def _predict(model: Any, *arguments: Any, soft: bool = False, **options: Any) ->
 def _integrate(first: Any, *rest: Any, **options: Any) -> AnnData:
     """Embed cells without their technical batch; data without a model are fitted first."""
     genevae = _ours()
-
     if rest or hasattr(first, "schema"):
         return genevae.embed(first, *rest, **options)
     return genevae.embed(genevae.fit(first, **{"recipe": "adversarial", **options}), first)
@@ -121,7 +118,6 @@ def _integrate(first: Any, *rest: Any, **options: Any) -> AnnData:
 def _transfer_labels(first: Any, query: Any, *, labels: str | None = None, **options: Any) -> pd.DataFrame:
     """Label a query by a model, or by data with labels, which are fitted first."""
     genevae = _ours()
-
     if not hasattr(first, "schema"):
         first = genevae.fit(first, labels=labels, **options)
         options = {}
@@ -131,7 +127,6 @@ def _transfer_labels(first: Any, query: Any, *, labels: str | None = None, **opt
 def _correct(model: Any, data: Any = None, batch: str | None = None, **options: Any) -> AnnData:
     """Return expected expression in one technical batch; averaged over all, where none is given."""
     genevae = _ours()
-
     model = genevae.load(model) if not hasattr(model, "schema") else model
     given = () if data is None else (data,)
     if batch is None:
@@ -146,7 +141,6 @@ def _correct(model: Any, data: Any = None, batch: str | None = None, **options: 
 def _de(model: Any, *arguments: Any, **options: Any) -> pd.DataFrame:
     """Compare groups that are named without their column: ``de(model, adata, "stim", "ctrl")``."""
     genevae = _ours()
-
     data, *groups = arguments or (None,)
     obs = getattr(data, "obs", None)
     if groups and obs is not None and groups[0] not in obs:
@@ -163,14 +157,12 @@ def _contrasts(model: Any, data: Any, pairs: Iterable[Sequence[str]], **options:
     import pandas as pd
 
     genevae = _ours()
-
     return pd.concat([genevae.effect(model, data, to, control, **options) for to, control in pairs], ignore_index=True)
 
 
 def _top_genes(model: Any, data: Any, to: str, n: int = 10, **options: Any) -> list[str]:
     """Return the genes of the largest effects of a perturbation."""
     genevae = _ours()
-
     return list(genevae.effect(model, data, to, by=(), **options)["gene"].head(n))
 
 
@@ -181,7 +173,6 @@ def _cells(model: Any, data: Any, name: str) -> Any:
 
 def _bound(model: Any, data: Any, seed: int, n_draws: int, name: str) -> Any:
     genevae = _ours()
-
     log_w_sn = genevae.adapters.as_evaluated(model).log_weights(_cells(model, data, name), n_draws, seed)
     if log_w_sn is None:
         raise RecipeError("This recipe has no bound: its latent is a point.")
@@ -204,7 +195,6 @@ def _get_reconstruction_error(model: Any, data: Any = None, seed: int = 0) -> di
     import numpy as np
 
     genevae = _ours()
-
     each = genevae.adapters.as_evaluated(model).likelihoods(_cells(model, data, "get_reconstruction_error"), 10, seed)
     log_px_n = np.concatenate([d.p.log_prob_n(d.x, d.measured_ng).mean(0).cpu().numpy() for d in each])
     return {"reconstruction_loss": -float(log_px_n.mean())}
@@ -215,7 +205,6 @@ def _posterior_predictive_sample(model: Any, data: Any = None, seed: int = 0) ->
     import numpy as np
 
     genevae = _ours()
-
     each = genevae.adapters.as_evaluated(model).likelihoods(_cells(model, data, "posterior_predictive_sample"), 1, seed)
     return np.concatenate([model.schema.transform.draw(d.p, d.size_n1)[0].cpu().numpy() for d in each])
 
@@ -223,13 +212,11 @@ def _posterior_predictive_sample(model: Any, data: Any = None, seed: int = 0) ->
 def _read_csv(path: Any, metadata: Any = None, **options: Any) -> AnnData:
     """Read a table, with the table of its cells."""
     genevae = _ours()
-
     return genevae.read(genevae.ReadOptions(path, metadata=metadata, **options))
 
 
 def _silhouette(z_nk: Any, label_n: Any) -> float:
     genevae = _ours()
-
     return float(genevae.metrics.silhouette_n(z_nk, label_n).mean())
 
 

@@ -84,18 +84,10 @@ class _SoftmaxLogProb(torch.autograd.Function):
     """Log p(x) of each cell; gradients are made in the forward pass, for the weight that a mean over cells gives."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        bias_g: Tensor,
-        size_n1: Tensor,
-        theta: Tensor | None,
-        gate_logits: Tensor | None,
-        code_n: Tensor | None,
-        rows: ExpressionRows,
-        grad: bool,
-    ) -> Tensor:
-        parameters = (logits, bias_g, size_n1, theta, gate_logits)
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        *parts, code_n, rows, grad = given
+        parameters: Parameters = tuple(parts)
+        logits = parameters[0]
         ctx.save_for_backward(*parameters)
         ctx.code_n, ctx.rows = code_n, rows
         m = logits.shape[:-1].numel()
@@ -192,17 +184,8 @@ class _SoftmaxLogProbOnGPU(torch.autograd.Function):
     """The same in Triton: gradients of each row are made in the forward pass, and weighed in the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        bias_g: Tensor,
-        size_n1: Tensor,
-        theta: Tensor | None,
-        gate_logits: Tensor | None,
-        code_n: Tensor | None,
-        rows: ExpressionRows,
-        grad: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        logits, bias_g, size_n1, theta, gate_logits, code_n, rows, grad = given
         n_genes, m, n = logits.shape[-1], logits.shape[:-1].numel(), len(size_n1)
         theta_cg, gate_mg = (None if x is None else x.reshape(-1, n_genes).contiguous() for x in (theta, gate_logits))
         if code_n is not None:

@@ -278,7 +278,9 @@ def _targets(
 
 def _all_of(model: TrainedModel, name: str) -> list[str]:
     field = model.schema.categorical_field(name)
-    seen = set(field.categories) if field.embedding is None else seen_categories(model, name)
+    if field.embedding is None:
+        return list(field.categories)
+    seen = seen_categories(model, name)
     return [category for category in field.categories if category in seen]
 
 
