@@ -69,11 +69,9 @@ class Conditioning(nn.Module):
         self.embeddings = nn.ModuleList(
             Sums(parts[name], width, vectors.get(name))
             if name in parts
-            else Projected(vectors[name], width)
-            if name in vectors
             else Deviations(outer[name], n, width)
-            if name in outer
-            else nn.Embedding(n, width)
+            if name in outer and name not in vectors
+            else table_of(n, width, vectors.get(name))
             for (name, n), width in zip(n_categories.items(), widths_of, strict=True)
         )
         self.n_out = sum(widths_of) + len(self.continuous)
