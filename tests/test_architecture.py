@@ -48,8 +48,8 @@ LAYERS: dict[str, set[str]] = {
     "plotting": {"errors", "metrics"},
     "report": {"errors", "metrics", "plotting", "io"},
     "evaluation": {
-        *CALLS, "io", "preprocessing", "data", "distributions", "models", "training", "recipes", "runs", "tasks",
-        "metrics", "responses", "plotting", "report",
+        *CALLS, "engine", "io", "preprocessing", "data", "distributions", "models", "training", "recipes", "runs",
+        "tasks", "metrics", "responses", "plotting", "report",
     },
     "explorer": {
         *CALLS, "io", "data", "distributions", "nn", "models", "tasks", "metrics", "responses", "plotting", "report",

@@ -241,6 +241,27 @@ def test_tasks_with_random_numbers_are_the_same_on_dask(run, file, dask, monkeyp
     dask.run(exec, "import genevae.tasks.inference as i; i.PART = 2**13")
 
 
+def test_an_evaluation_on_dask_is_the_same(run, file, dask):
+    words = {"sections": ["fit", "simulation", "labels"], "progress": False}
+    here = gv.evaluate({"nb": run, "again": run}, file, **words)
+    there = gv.evaluate({"nb": run, "again": run}, file, **words, executor=dask)
+    pd.testing.assert_frame_equal(there.scores, here.scores, check_exact=True)
+    assert [section.name for section in there.sections] == [section.name for section in here.sections]
+    assert there.skipped == here.skipped
+    assert there.sampling == here.sampling
+
+
+def test_a_model_of_another_library_is_evaluated_here_only(file, dask, make_adata):
+    class Zeros:
+        genes = tuple(make_adata(1).var_names)
+
+        def embed(self, cells):
+            return np.zeros((cells.n_obs, 2))
+
+    with pytest.raises(RunError, match=r"model of another library\. Leave out the executor"):
+        gv.evaluate(Zeros(), file, executor=dask, progress=False)
+
+
 def test_workers_need_a_model_and_data_that_they_can_open(tiny_model, run, make_adata, dask):
     with pytest.raises(RunError, match=r"model\.save\(PATH\)"):
         gv.embed(tiny_model, make_adata(20), executor=dask)

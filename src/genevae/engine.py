@@ -401,8 +401,7 @@ class _Sent:
         if _OPENED[:1] != [self.name]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", GenevaeWarning)  # the client has told them
-                models = {name: each.opened() for name, each in self.inputs.items() if isinstance(each, _Model)}
-                _OPENED[:] = self.name, self.make(**{**self.inputs, **models})
+                _OPENED[:] = self.name, self.make(**{name: _as_opened(given) for name, given in self.inputs.items()})
         made: Pass = _OPENED[1]
         return made
 
@@ -424,6 +423,13 @@ class _Model:
         return model
 
 
+def _as_opened(given: Any) -> Any:
+    """Return an input as a worker uses it."""
+    if isinstance(given, dict):
+        return {name: _as_opened(each) for name, each in given.items()}
+    return given.opened() if isinstance(given, _Model) else given
+
+
 def _as_sent(name: str, given: Any) -> Any:
     """Return what is sent to workers in place of an input, which they open themselves.
 
@@ -439,11 +445,18 @@ def _as_sent(name: str, given: Any) -> Any:
                 "open it: model.save(PATH), genevae.load(PATH)."
             )
         return _Model(given.folder, given.facts["sha256"], str(next(given.module.parameters()).device))
+    if isinstance(given, dict):
+        return {each: _as_sent(name, value) for each, value in given.items()}
     if isinstance(given, ReadOptions):
         paths = {each.name: _absolute(getattr(given, each.name)) for each in fields(given) if each.name in _PATHS}
         return replace(given, **paths)
     if name == "data":
         given = _absolute(given)
+    if not is_light(given) and name != "data":
+        raise RunError(
+            f"The workers of an executor cannot be sent what is in memory alone ({type(given).__name__}), such as a "
+            "model of another library. Leave out the executor."
+        )
     if not is_light(given):
         raise DataError(
             f"The workers of an executor open the data themselves, and these are in memory ({type(given).__name__}). "

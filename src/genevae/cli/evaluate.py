@@ -16,6 +16,11 @@ from genevae.errors import RunError
 
 __all__ = ["evaluate"]
 
+SectionExecutor = Annotated[
+    str | None,
+    Parameter(help="Where sections are computed: processes:N, dask:ADDRESS or submitit:PARTITION; here by default."),
+]
+
 
 def evaluate(
     *runs_and_data: Annotated[str, Parameter(help="One run folder or more, and then the data.")],
@@ -25,6 +30,7 @@ def evaluate(
     gene_sets: Path | None = None,
     cells: int = 5000,
     seed: int = 0,
+    executor: SectionExecutor = None,
     reading: OptionalData = DataIfAny(),  # noqa: B008 - it is frozen
 ) -> None:
     """Evaluate trained models on data, every score beside its baselines.
@@ -52,8 +58,9 @@ def evaluate(
     if out is not None:
         require_place(out, force, (runs, replace(reading, path=data), gene_sets))
     report = gv.evaluate(
-        _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells, seed=seed
-    )
+        _named(runs), replace(reading, path=data), sections=names(sections), gene_sets=gene_sets, cells=cells,
+        seed=seed, executor=executor,
+    )  # fmt: skip
     if out is None:
         say(f"{report}\nFor the report with pictures, give a folder: --out DIR.")
         return

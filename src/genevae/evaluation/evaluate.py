@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import platform
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genevae.calls import public
+from genevae.engine import Block, Plan, Workers, require_workers
 from genevae.errors import DataError, GenevaeError, nearest, warn
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.context import EvaluationContext
 from genevae.evaluation.load_cells import load_cells
+from genevae.evaluation.model import EvaluatedModel
 from genevae.evaluation.overview import facts_of_data, findings_of_data, training
 from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.formats import ReadOptions, open_for_model
@@ -58,6 +62,7 @@ def evaluate(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    executor: Workers | None = None,
 ) -> Report:
     """Evaluate trained models on data, every score beside its baselines.
 
@@ -87,6 +92,10 @@ def evaluate(
         Whether a folder that is there is replaced.
     progress
         Whether to show which section is being computed.
+    executor
+        Where the sections are computed, each by one worker that reads the cells itself: "processes:4", "dask:ADDRESS",
+        "submitit:PARTITION", a pool, a ``Client`` of Dask or an executor of submitit; by default this process. Models
+        and data must be in files.
 
     Returns
     -------
@@ -116,14 +125,17 @@ def evaluate(
         models = {Path(models).resolve().name if isinstance(models, str | Path) else "model": models}
     if not models:
         raise DataError("There is no model to evaluate: give one or more, by name.")
-    opened = {str(name): as_evaluated(load(m) if isinstance(m, str | Path) else m) for name, m in models.items()}
-    trained_on = {model.schema.layer for model in opened.values()}
-    source = open_for_model(data, layer, trained_on.pop() if len(trained_on) == 1 else None)
-    context, sampling = load_cells(opened, source, cells, seed, gene_sets)
-    inspection = inspect(source, seed=seed)
-    found, skipped = _computed(context, chosen, progress)
+    require_workers(executor)
+    given = {str(name): load(model) if isinstance(model, str | Path) else model for name, model in models.items()}
+    gene_sets = None if gene_sets is None else Path(gene_sets).absolute()
+    plan = Plan(
+        _SectionPass.of, models=given, data=data, layer=layer, cells=cells, seed=seed, gene_sets=gene_sets, names=chosen
+    )
+    opened: dict[str, EvaluatedModel] = plan.here.context.models
+    inspection = inspect(plan.here.source, seed=seed)
+    found, skipped = _computed(plan, chosen, progress, executor)
     report = Report(
-        data=Path(source.name).name,
+        data=Path(plan.here.source.name).name,
         runs={name: model.facts for name, model in opened.items()},
         cards={name: model.card for name, model in opened.items() if model.card},
         methods={name: model.methods for name, model in opened.items() if model.methods},
@@ -132,7 +144,7 @@ def evaluate(
         skipped=skipped,
         inspection=facts_of_data(inspection),
         findings=findings_of_data(inspection),
-        sampling=sampling,
+        sampling=plan.here.sampling,
         seed=seed,
         versions=_versions(),
     )
@@ -172,22 +184,69 @@ def _chosen(sections: Sequence[str]) -> list[str]:
     return [name for name in SECTIONS if name in sections] or list(SECTIONS)
 
 
-def _computed(context: EvaluationContext, names: Sequence[str], progress: bool) -> tuple[list[Section], dict[str, str]]:
-    """Compute sections one after the other; an error of ours becomes the reason why one was skipped."""
+@dataclass(frozen=True, eq=False)
+class _SectionPass:
+    """The sections of a report, each a part of the pass.
+
+    Parameters
+    ----------
+    source
+        The data.
+    context
+        What sections are computed from.
+    sampling
+        How its cells were chosen, in sentences.
+    names
+        The sections.
+    """
+
+    source: Source
+    context: EvaluationContext
+    sampling: list[str]
+    names: Sequence[str]
+
+    @classmethod
+    def of(
+        cls, models: Mapping[str, Any], data: Any, layer: str | None, cells: int, seed: int, gene_sets: Path | None,
+        names: Sequence[str],
+    ) -> _SectionPass:  # fmt: skip
+        """Open the data, and sample cells."""
+        opened = {name: as_evaluated(model) for name, model in models.items()}
+        trained_on = {model.schema.layer for model in opened.values()}
+        source = open_for_model(data, layer, trained_on.pop() if len(trained_on) == 1 else None)
+        context, sampling = load_cells(opened, source, cells, seed, gene_sets)
+        return cls(source, context, sampling, names)
+
+    @property
+    def n_parts(self) -> int:
+        """The number of sections."""
+        return len(self.names)
+
+    def blocks(self, parts: range) -> Generator[Block, None, None]:
+        """Yield each section, or the reason why it is skipped; an error of ours is such a reason."""
+        for part in parts:
+            module = importlib.import_module(SECTIONS[self.names[part]])
+            try:
+                reason = module.unavailable_reason(self.context)
+                yield {"section": module.evaluate(self.context)} if reason is None else {"skipped": reason}
+            except GenevaeError as error:
+                yield {"skipped": f"It could not be computed: {error}"}
+
+
+def _computed(
+    plan: Plan, names: Sequence[str], progress: bool, workers: Workers | None
+) -> tuple[list[Section], dict[str, str]]:
+    """Compute sections, and the reasons why some are skipped."""
     sections: list[Section] = []
     skipped: dict[str, str] = {}
-    with shown_progress("evaluating", len(names), progress) as advance:
+    with shown_progress("evaluating", len(names), progress) as advance, closing(plan.blocks(workers)) as blocks:
         for name in names:
             advance(0, name)
-            module = importlib.import_module(SECTIONS[name])
-            try:
-                reason = module.unavailable_reason(context)
-                if reason is None:
-                    sections.append(module.evaluate(context))
-            except GenevaeError as error:
-                reason = f"It could not be computed: {error}"
-            if reason is not None:
-                skipped[name] = reason
+            block = next(blocks)
+            if "section" in block:
+                sections.append(block["section"])
+            else:
+                skipped[name] = block["skipped"]
             advance(1)
     return sections, skipped
 

@@ -24,6 +24,7 @@ from genevae.io.formats import ReadOptions, open_source
 from genevae.io.h5ad import from_anndata, matrix, storage_of
 from genevae.io.source import Source
 from genevae.io.tables.orientation import describes_samples
+from genevae.preprocessing.reading_time import reading_time
 
 __all__ = ["Finding", "Inspection", "check_likelihood", "detect_kind", "inspect"]
 
@@ -225,6 +226,7 @@ def inspect(
         *_of_shape(source, rows),
         *_of_gene_names(source.genes),
         *_of_storage(storage),
+        *_of_reading(source, seed),
         *_of_obs(source.obs),
         *_of_layers(layers, kind),
     ]
@@ -475,6 +477,13 @@ def _of_storage(storage: str | None) -> Iterator[Finding]:
         yield Finding(
             "note", "the matrix is stored by columns (CSC): it is converted; save it as CSR to open it faster."
         )
+
+
+def _of_reading(source: Source, seed: int) -> Iterator[Finding]:
+    """Yield that an epoch would read much less long from a converted store."""
+    found = reading_time(source, seed)
+    if found is not None and found.is_worth_it:
+        yield Finding("note", str(found))
 
 
 def _of_obs(obs: pd.DataFrame) -> Iterator[Finding]:
