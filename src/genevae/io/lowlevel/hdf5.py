@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from isal import isal_zlib
 
 from genevae.errors import DataError
 from genevae.io.bounded import require_room
@@ -50,6 +51,7 @@ HDF5_ERRORS = (
 )
 """Errors that h5py, zarr and anndata raise for damaged files."""
 
+_InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stub calls it an instance
 _CACHE = 2**20
 """Bytes of HDF5's chunk cache per array; small, because many files are open at once."""
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -284,8 +286,8 @@ def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
 def _inflated(packed: Any, n_bytes: int) -> bytes:
     """Decompress the output of the gzip filter, about so many bytes: room for them is made once."""
     try:
-        return zlib.decompress(packed, bufsize=min(n_bytes, 2**24))
-    except zlib.error as error:
+        return isal_zlib.decompress(packed, bufsize=min(n_bytes, 2**24))
+    except _InflateError as error:
         raise ValueError(str(error)) from error
 
 
