@@ -17,6 +17,8 @@ __all__ = ["verdict", "write"]
 
 EARLIER = Path(__file__).with_name("measured_earlier.md")
 """Scores of removed scripts."""
+TRIED = Path(__file__).with_name("tried")
+"""For some questions, what was tried where a target was missed, measured once while the recipe was developed."""
 
 
 def write(path: Path, results: Sequence[Mapping[str, Any]], n_jobs: int) -> None:
@@ -26,6 +28,8 @@ def write(path: Path, results: Sequence[Mapping[str, Any]], n_jobs: int) -> None
     for question in QUESTIONS.values():
         some = found[found["question"] == question.name]
         body = ["Not run."] if some.empty else question.body(some)
+        if (tried := TRIED / f"{question.name}.md").exists():
+            body = [*body, "", tried.read_text(encoding="utf-8").rstrip()]
         bodies += [f"## {question.title}", "", *body, ""]
         summary.append([question.title, question.target.text, verdict(question.verdicts(some))])
     summaries = table(["question", "target", "verdict"], summary, "---")
