@@ -68,7 +68,7 @@ def test_an_interrupted_fit_of_a_layer_is_resumed(stored: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "genes", [["G1"], ["G1", "G3"], np.array(["G1", "G3"]), pd.Index(["G1"]), np.int64(5)], ids=str
+    "genes", ["all", ["G1"], ["G1", "G3"], np.array(["G1", "G3"]), pd.Index(["G1"]), np.int64(5)], ids=str
 )
 def test_genes_are_kept_as_they_were_given(genes: Any, stored: Path, tmp_path: Path) -> None:
     gv.fit(stored, genes=genes, epochs=1, out=tmp_path / "a", progress=False)

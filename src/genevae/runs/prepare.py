@@ -291,7 +291,7 @@ def _flagged(data: object, genes: Any) -> Any:
 
 def _with_genes(source: Source, genes: int | str | Path | Sequence[str] | None, kind: Kind, split: Split) -> Source:
     """Choose the genes to model."""
-    if genes is None:
+    if genes is None or (isinstance(genes, str) and genes == "all"):
         return source
     if isinstance(genes, int) or (isinstance(genes, str) and genes.isdigit()):
         flavor: Literal["seurat_v3", "seurat"] = "seurat_v3" if kind.is_count else "seurat"
