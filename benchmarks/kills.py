@@ -1,8 +1,8 @@
 """Kill workers, the command that started them, and one process of several that train, and see whether anything is lost.
 
-`python benchmarks/kills.py --kills 20`. Moments are random, from the start of a command to the time that a whole one
-takes. A run counts as right where its result has the same bits as one that nobody disturbed, nothing else is left
-beside it, and no process goes on; where the command itself was killed, after the same command again.
+`python benchmarks/kills.py --kills 20`. Moments are random, from the start of a command or of its workers to the time
+that a whole one takes. A run counts as right where its result has the same bits as one that nobody disturbed, nothing
+else is left beside it, and no process goes on; where the command itself was killed, after the same command again.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def worker_killed(folder: Path) -> Trial:
         place = folder / "worker"
         place.mkdir(exist_ok=True)
         process = begin(*words, place / "out.zarr")
-        time.sleep(rng.uniform(0, whole))
+        while process.poll() is None and not workers_of(process.pid):
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, whole / 2))
         victims = workers_of(process.pid)
         if not victims:
             return None if process.wait() == 0 and same(place, expected) else False

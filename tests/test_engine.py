@@ -234,6 +234,7 @@ def test_embed_on_dask_is_the_same_also_where_a_worker_is_killed(run, file, dask
 
 def test_tasks_with_random_numbers_are_the_same_on_dask(run, file, dask, monkeypatch):
     monkeypatch.setattr("genevae.tasks.inference.PART", 32)
+    dask.wait_for_workers(2)  # one was killed
     dask.run(exec, "import genevae.tasks.inference as i; i.PART = 32")
     for name in ("denoise", "counterfactual"):
         task = partial(TASKS[name], run, file, batch_size=16)
