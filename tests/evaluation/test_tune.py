@@ -13,7 +13,7 @@ import pytest
 
 import genevae as gv
 from genevae.cli import main
-from genevae.errors import RecipeError, RunError
+from genevae.errors import GenevaeWarning, RecipeError, RunError
 from genevae.evaluation import tune as tuning
 
 FAST = {"epochs": 4, "batch_size": 32, "device": "cpu", "progress": False}
@@ -131,6 +131,21 @@ def test_a_bad_trial_ends_early() -> None:
 def test_mistakes_are_answered(make_adata: Any, tmp_path: Path, space: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         gv.tune(make_adata(80), out=tmp_path / "out", space=space, **FAST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_was_cut_short_is_continued_and_a_damaged_one_is_named(make_adata: Any, tmp_path: Path) -> None:
+    words = {"out": tmp_path / "out", "space": {"n_latent": [2, 3]}, **FAST}
+    gv.tune(make_adata(80), trials=1, **words)
+    log = tmp_path / "out" / tuning.LOG
+    entries = log.read_bytes()
+    log.write_bytes(entries + b'{"op_code":4,"wor')
+    with pytest.warns(GenevaeWarning, match=r"last entry of .*trials\.log was cut short"):
+        found = gv.tune(make_adata(80), trials=2, **words)
+    assert found.table["state"].tolist() == ["complete"] * 2
+    log.write_bytes(b"?" + entries)
+    with pytest.raises(RunError, match=r"trials\.log is damaged in line 1 of"):
+        gv.tune(make_adata(80), trials=2, **words)
 
 
 def test_without_optuna_it_says_how_to_get_it(make_adata: Any, tmp_path: Path, monkeypatch: Any) -> None:

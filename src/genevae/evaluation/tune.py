@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ import pandas as pd
 
 from genevae.calls import public
 from genevae.data.covariates import obs_column
-from genevae.errors import GenevaeError, RecipeError, RunError, nearest
+from genevae.errors import GenevaeError, RecipeError, RunError, nearest, warn
 from genevae.evaluation.evaluate import evaluate
 from genevae.evaluation.sweep import bounds_of, merged
 from genevae.evaluation.tuning_page import write_page
@@ -196,8 +198,13 @@ def tune(
     chosen = default_space(recipe) if space is None else _checked_space(space)
     search = _Search(data, recipe, chosen, metric, test, cells, seed, options, out)
     with locked(out), _quiet():
-        search.begin(overwrite)
-        _run(search, trials, jobs, executor, progress)
+        is_new = search.begin(overwrite)
+        try:
+            _run(search, trials, jobs, executor, progress)
+        except (RecipeError, TypeError):  # of an option or a setting
+            if is_new and not any(trial.state.name == "COMPLETE" for trial in search.study().get_trials()):
+                shutil.rmtree(out)
+            raise
         return _finished(search)
 
 
@@ -221,14 +228,15 @@ class _Search:
     options: Mapping[str, Any]
     out: Path
 
-    def begin(self, overwrite: bool) -> None:
-        """Make the folder, or check that it holds this search."""
+    def begin(self, overwrite: bool) -> bool:
+        """Make the folder, or check that it holds this search; return whether it is new."""
         source = self.source()
         here = json.loads(json.dumps({
             "recipe": self.recipe, "space": self.space, "metric": self.metric, "test": self.test, "cells": self.cells,
             "seed": self.seed, "options": dict(self.options), "data": fingerprint(source),
         }, default=str))  # fmt: skip
-        if (self.out / BEGINNING).is_file() and not overwrite:
+        is_new = overwrite or not (self.out / BEGINNING).is_file()
+        if not is_new:
             there = json.loads((self.out / BEGINNING).read_text(encoding="utf-8"))
             if differ := [name for name in here if there.get(name) != here[name]]:
                 name = differ[0]
@@ -237,6 +245,7 @@ class _Search:
                     "the same to continue, another folder, or --force (overwrite=True) to start again."
                 )
             (self.out / f"{LOG}.lock").unlink(missing_ok=True)  # of a process that was killed; ours hold the folder
+            _cut_to_entries(self.out / LOG)
         else:
             require_free(self.out, overwrite, [self.data], [BEGINNING])
             with staging_folder(self.out) as folder:
@@ -247,6 +256,7 @@ class _Search:
         for trial in self.study().get_trials(deepcopy=False):
             if not trial.state.is_finished():  # the process that ran it has ended
                 self.study().tell(trial.number, state=_optuna().trial.TrialState.FAIL)
+        return is_new
 
     def source(self) -> Source:
         """Return the data."""
@@ -301,6 +311,31 @@ class _Search:
         return (
             value if better == "higher" else -value if better == "lower" else -abs(value - float(rows["ideal"].iloc[0]))
         )
+
+
+def _cut_to_entries(log: Path) -> None:
+    """Cut a log after its last whole entry, where a machine stopped while it was written.
+
+    Raises
+    ------
+    RunError
+        If an entry before the last is damaged.
+    """
+    content = log.read_bytes() if log.exists() else b""
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            whole = line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        except ValueError:
+            whole = False
+        if not whole and number < len(lines):
+            raise RunError(
+                f"{log} is damaged in line {number:,} of {len(lines):,}, so that the search cannot go on. Copy it "
+                "again, or start again in another folder; --force (overwrite=True) starts again in this one."
+            )
+        if not whole:
+            os.truncate(log, len(content) - len(line))
+            warn(f"The last entry of {log} was cut short, and is left out: its trial counts as interrupted.")
 
 
 def _run(search: _Search, trials: int, jobs: int, executor: Executor | None, progress: bool) -> None:
