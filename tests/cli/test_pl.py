@@ -122,6 +122,12 @@ def test_what_cannot_be_drawn_is_named(call: Callable[[], object], words: str) -
         call()
 
 
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_wrong_object_is_answered_with_what_to_give(name: str) -> None:
+    with pytest.raises(DataError, match=r"Give .* gv\..*, not an int\."):
+        PICTURES[name][0](3)
+
+
 def test_the_picture_of_a_model_is_that_of_its_history(tiny_model: gv.Trained) -> None:
     ax = gv.pl.training(tiny_model)
     best = tiny_model.facts["best_epoch"]

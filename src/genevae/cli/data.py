@@ -347,4 +347,4 @@ def download(
 
 def _where(executor: str | None, n_threads: int) -> str | None:
     """Return the executor of a command: as it was named, or several threads of this process."""
-    return executor or (f"threads:{n_threads}" if n_threads > 1 else None)
+    return executor if executor is not None else (f"threads:{n_threads}" if n_threads > 1 else None)

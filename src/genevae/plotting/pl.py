@@ -56,6 +56,8 @@ def embedding(adata: AnnData, color: str | None = None, *, basis: str = "X_genev
     ax
         Where to draw.
     """
+    if not hasattr(adata, "obsm"):
+        raise DataError(f"Give cells, such as gv.embed returns them, not {_article(type(adata).__name__)}.")
     key = basis if basis in adata.obsm else f"X_{basis}"
     if key not in adata.obsm:
         raise DataError(f"obsm has no '{basis}'. {nearest(basis, list(adata.obsm))}")
@@ -102,7 +104,8 @@ def training(model: Any, *, ax: Axes | None = None) -> Axes:
     ax
         Where to draw.
     """
-    history = model if isinstance(model, pd.DataFrame) else model.history
+    history: pd.DataFrame = model if isinstance(model, pd.DataFrame) else getattr(model, "history", model)
+    _require(history, ("epoch", "validation_loss"), "load(…).history")
     of_validation = history["validation_loss"].to_numpy()
     best = int(history["epoch"].iloc[int(np.nanargmin(of_validation))]) if np.isfinite(of_validation).any() else 0
     best = best if isinstance(model, pd.DataFrame) else int(model.facts.get("best_epoch", best))
@@ -167,6 +170,7 @@ def calibration(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax
         Where to draw.
     """
+    _require(table, (), "calibration")
     ax = _axes(ax, 4.4, 4.2)
     draw_calibration(ax, table)
     return ax
@@ -184,8 +188,8 @@ def program_scores(adata: AnnData, n: int = 15, *, ax: Axes | None = None) -> Ax
     ax
         Where to draw.
     """
-    by = "log_bayes_factor" if "log_bayes_factor" in adata.var else "strength"
-    _require(adata.var, (by,), "program_scores")
+    by = "log_bayes_factor" if "log_bayes_factor" in getattr(adata, "var", ()) else "strength"
+    _require(getattr(adata, "var", adata), (by,), "program_scores")
     top = adata.var[by].sort_values(key=np.abs, ascending=False, kind="stable").head(n)
     ax = _axes(ax, 6.0, 0.28 * len(top) + 1.2)
     draw_bars(ax, list(top.index), list(top), [UP if x > 0 else DOWN for x in top], "programs")
@@ -246,10 +250,17 @@ def _one_of(names: list[str], given: str | None, what: str) -> str:
     raise DataError(f"Give one {what} of the table{f', not {given!r}' if given else ''}. {nearest(given or '', names)}")
 
 
-def _require(table: pd.DataFrame, columns: Iterable[str], source: str) -> None:
+def _require(table: Any, columns: Iterable[str], source: str) -> None:
+    """Check that something is the table of a function."""
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"Give the table of gv.{source}, not {_article(type(table).__name__)}.")
     for name in columns:
         if name not in table:
             raise DataError(f"The table has no column '{name}': give that of gv.{source}.")
+
+
+def _article(name: str) -> str:
+    return f"a{'n' * (name[0].lower() in 'aeiou')} {name}"
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
