@@ -1,9 +1,10 @@
 # Each target sets up all that it needs on a machine with Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV ?= .venv
+NEWER ?= python3.13
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all cases docs lint format bench bench-scale bench-systems results clean
+.PHONY: help demo test test-all cases docs lint format bench bench-scale bench-annbatch bench-systems results clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +62,13 @@ bench: $(VENV)-bench/ready  ## Measure agreement with SciPy and scvi-tools, and 
 bench-scale: $(VENV)-bench/ready  ## Write an atlas of a million cells (12 GB in build/), and measure loading and streaming
 	$(VENV)-bench/bin/python benchmarks/loading.py
 	$(VENV)-bench/bin/python benchmarks/streaming.py
+	@if $(NEWER) --version > /dev/null 2>&1; then $(MAKE) bench-annbatch; else echo 'no $(NEWER): annbatch is left out'; fi
+
+bench-annbatch:  ## The same beside annbatch, in an environment of a newer Python (NEWER=python3.13)
+	test -e $(VENV)-annbatch || $(NEWER) -m venv $(VENV)-annbatch
+	$(VENV)-annbatch/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(VENV)-annbatch/bin/pip install --quiet --disable-pip-version-check --editable '.[annbatch]'
+	$(VENV)-annbatch/bin/python benchmarks/loading.py --annbatch
 
 bench-systems: $(VENV)-bench/ready  ## Measure the speed of recipes beside their plain forms, and effects of nested conditions
 	$(VENV)-bench/bin/python benchmarks/convolution.py
@@ -71,4 +79,4 @@ results: $(VENV)-bench/ready  ## Train our recipes and others on real data, and 
 	$(VENV)-bench/bin/python -m benchmarks.results $(RESULTS)
 
 clean:  ## Remove the virtual environments, the demo and all caches
-	rm -rf $(VENV) $(VENV)-bench demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-annbatch demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--fast", type=int, default=32_768, help="cells that a loader with a buffer hands out a round")
     parser.add_argument("--slow", type=int, default=2_048, help="cells that a loader without one hands out a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--annbatch", action="store_true", help="beside annbatch alone, which needs Python 3.12 or newer"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")
@@ -58,10 +61,13 @@ def main() -> None:
     shard = sorted(folders["h5ad"].glob("*.h5ad"))[7]
     packed = packed_copy(shard, arguments.folder / "gzip.h5ad")
     print(f"{os.cpu_count()} cores, minibatches of {BATCH_SIZE}; warm page cache")
+    if arguments.annbatch:
+        store = sorted(folders["zarr"].glob("*.zarr"))[7]
+        compare("one zarr store", loaders_of_zarr(store), {"file": shard, "zarr": store}, arguments)
+        return
     compare("the whole store", loaders_of_all(folders), folders, arguments)
     compare("one h5ad file", loaders_of_one(shard), {"file": shard}, arguments)
     compare("one h5ad file, gzip", loaders_of_one(packed), {"file": packed}, arguments)
-    print("annbatch needs Python 3.12 or newer, and is left out")
 
 
 Loaders = dict[str, tuple[Callable[[], Minibatches], bool]]
@@ -90,6 +96,11 @@ def loaders_of_one(path: Path) -> Loaders:
         "backed AnnData, random rows": (partial(random_rows, [path]), False),
         "AnnLoader": (partial(annloader, [path]), False),
     }
+
+
+def loaders_of_zarr(path: Path) -> Loaders:
+    """Name the loaders that read a zarr store without AnnData."""
+    return {"genevae zarr": (ours_of(path), True), "annbatch zarr": (partial(annbatch, path), True)}
 
 
 def compare(title: str, loaders: Loaders, folders: dict[str, Path], arguments: argparse.Namespace) -> None:
@@ -183,6 +194,22 @@ def scdataset(paths: list[Path], n_workers: int) -> Minibatches:
     ahead = {"num_workers": n_workers, "prefetch_factor": fetch_factor + 1} if n_workers else {}
     for _, label in DataLoader(dataset, batch_size=None, **ahead):
         yield label.numpy()
+
+
+def annbatch(path: Path) -> Minibatches:
+    """Run annbatch with our block and buffer, and with zarrs, as its documentation advises."""
+    import annbatch as package
+    import zarr
+    from anndata.io import read_elem, sparse_dataset
+
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        store = zarr.open_group(path, mode="r")
+        opened = anndata.AnnData(X=sparse_dataset(store["X"]), obs=read_elem(store["obs"])[[LABEL]])
+        loader = package.Loader(
+            batch_size=BATCH_SIZE, chunk_size=BLOCK, preload_nchunks=BUFFER // BLOCK, shuffle=True, to="torch"
+        )
+        for cells in loader.add_adata(opened):
+            yield cells["obs"][LABEL].astype(str).str[-2:].astype(int).to_numpy()
 
 
 def random_rows(paths: list[Path]) -> Minibatches:
