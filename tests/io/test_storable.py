@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata
@@ -21,6 +22,7 @@ from genevae.cli.table_output import write_table
 from genevae.errors import DataError, RunError
 from genevae.io.formats import ReadOptions, open_source
 from genevae.io.gene_lists import read_gene_list, write_gene_list
+from genevae.io.h5ad import layers_of
 from genevae.io.storable import storable, store_keys
 from genevae.io.write.anndata import write_anndata
 from genevae.io.write.by_suffix import write_output
@@ -265,3 +267,8 @@ def test_of_another_layer_x_is_left_and_of_raw_its_genes_are_kept(tmp_path) -> N
     assert {"X", "layers['spliced']", "varm['PCs']"} == set(left) - {"layers['scaled']"}
     assert gv.read(tmp_path / "b.h5ad").n_vars == 8
     assert "X_pca" in gv.read(tmp_path / "b.h5ad").obsm
+
+
+def test_x_is_no_layer_also_where_anndata_has_it_among_them():
+    """anndata 0.13 does, under None."""
+    assert layers_of(SimpleNamespace(layers={None: 1, "counts": 2})) == {"counts": 2}

@@ -60,7 +60,7 @@ def require_same(found: AnnData, expected: AnnData) -> None:
     assert list(found.var_names) == list(expected.var_names)
     assert list(found.obs.columns) == list(expected.obs.columns)
     for name in expected.obs:
-        if isinstance(expected.obs[name].dtype, pd.CategoricalDtype) or expected.obs[name].dtype == object:
+        if not pd.api.types.is_numeric_dtype(expected.obs[name]):
             assert found.obs[name].astype(str).tolist() == expected.obs[name].astype(str).tolist()
         else:
             np.testing.assert_array_equal(found.obs[name], expected.obs[name])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from genevae.errors import DataError
 from genevae.io.formats import FORMATS, expand, find_format, open_source
-from genevae.io.h5ad import from_anndata, ignore_warnings
+from genevae.io.h5ad import from_anndata, ignore_warnings, layers_of
 from genevae.io.lowlevel.hdf5 import open_hdf5
 from genevae.io.lowlevel.zarr import open_group
 from genevae.io.read_options import ReadOptions
@@ -81,7 +81,7 @@ def extras_of(data: AnnData | Source | ReadOptions | str | Path, source: Source)
         The source.
     """
     if isinstance(data, AnnData):
-        layers = {str(name): partial(from_anndata, data, name) for name in data.layers}
+        layers = {str(name): partial(from_anndata, data, name) for name in layers_of(data)}
         held = {place: dict(getattr(data, place)) for place in READ}
         left = [f"{place}['{key}']" for place in ("obsp", "varp") for key in getattr(data, place)]
         return _extras(held, layers, data.var, source, [*left, *(["raw"] if data.raw is not None else [])])
@@ -112,7 +112,7 @@ def matrices_of(
     if isinstance(data, AnnData):
         shapes = {str(key): tuple(np.shape(value)) for key, value in data.obsm.items()}
         names = [
-            *map(str, data.layers),
+            *layers_of(data),
             *(["raw"] if data.raw is not None else []),
             *(["X"] if data.X is not None else []),
         ]

@@ -39,6 +39,7 @@ __all__ = [
     "is_h5ad",
     "is_h5mu",
     "is_zarr",
+    "layers_of",
     "matrix",
     "open_h5ad",
     "open_h5mu",
@@ -357,6 +358,11 @@ def from_anndata(adata: AnnData, layer: str | None = None, name: str = "the AnnD
     return MemorySource(name, _in_rows(x, name), tuple(map(str, genes)), obs, aliases_of(_var_of(adata, layer)))
 
 
+def layers_of(adata: AnnData) -> dict[str, Any]:
+    """Return the layers by name, without X, which anndata has among them under None since version 0.13."""
+    return {str(name): x for name, x in adata.layers.items() if name is not None}
+
+
 def matrix(adata: AnnData, layer: str | None, name: str) -> tuple[Any, pd.Index]:
     """Return the matrix of a layer, as stored, and the names of its columns."""
     with ignore_warnings():
@@ -375,7 +381,7 @@ def _var_of(adata: AnnData, layer: str | None) -> pd.DataFrame:
 
 
 def _layers(adata: AnnData) -> list[str]:
-    return [*map(str, adata.layers), *(["raw"] if adata.raw is not None else [])]
+    return [*layers_of(adata), *(["raw"] if adata.raw is not None else [])]
 
 
 def storage_of(x: Any) -> str:

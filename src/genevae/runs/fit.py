@@ -150,7 +150,7 @@ def fit(
         its vector, so that counterfactuals answer for categories that only the file has. Needs no row of the control.
     genes
         Genes to model: the number of highly variable ones, names, a file with one name per line, or the column of var
-        that marks them in an AnnData in memory, such as "highly_variable"; "all" by default.
+        that marks them in an AnnData in memory, such as "highly_variable"; all by default.
         Ensembl ids match with or without their version, and symbols where the data have them.
     gene_filter
         A GTF file, whose protein-coding genes are kept, or a list of genes, of which the data may lack some; the

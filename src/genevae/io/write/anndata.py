@@ -18,7 +18,7 @@ from scipy import sparse
 
 from genevae.errors import RunError, nearest
 from genevae.io.atomic import replace_with, staging_folder
-from genevae.io.h5ad import ignore_warnings
+from genevae.io.h5ad import ignore_warnings, layers_of
 from genevae.io.lowlevel.hdf5 import write_hdf5
 from genevae.io.overwrite import require_free
 from genevae.io.storable import NAMES, storable, store_keys
@@ -109,7 +109,7 @@ def write_anndata(path: Path, adata: AnnData) -> None:
 def fill_anndata(draft: Path, adata: AnnData) -> None:
     """Write an AnnData object to a path where nothing is."""
     block = {} if adata.X is None else {"X": adata.X}
-    block |= {f"layers/{name}": x for name, x in adata.layers.items()}
+    block |= {f"layers/{name}": x for name, x in layers_of(adata).items()}
     others = {f"{place}/{name}": x for place in ("obsm", "varm") for name, x in getattr(adata, place).items()}
     fill_store(draft, [block], adata.obs, adata.var, adata.uns, others=others)
 
