@@ -169,7 +169,7 @@ class Categorical:
         names = category_names(_with_missing(column))
         if self.combined:
             names = names.map({name: self.canonical(name) for name in names.dropna().unique()})
-        codes = pd.Categorical(names, categories=list(self.categories)).codes
+        codes = pd.Index(list(self.categories), dtype=object).get_indexer(pd.Index(names, dtype=object))
         if self.unknown:
             return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
         if (codes < 0).any():

@@ -42,6 +42,10 @@ NEEDED = (
 """Files that every trained model has."""
 CORRECTION = "correction.safetensors"
 """The file of the correction, which models with two batches or more have."""
+EXACT: dict[str, Any] = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
+"""What lets pandas read every float exactly; it does so by default since 3.1."""
 MAX_LAYERS, MAX_COLUMNS = 1000, 1000
 """Of hidden layers, and of columns in a table of the run."""
 
@@ -427,7 +431,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         head = file.readline(2**20)
     if head.count(",") > MAX_COLUMNS:
         raise ValueError(f"{path.name} has more than {MAX_COLUMNS} columns.")
-    return pd.read_csv(path, float_precision="round_trip") if head.strip() else pd.DataFrame()
+    return pd.read_csv(path, **EXACT) if head.strip() else pd.DataFrame()
 
 
 def _fields_in(path: Path) -> pd.DataFrame:
