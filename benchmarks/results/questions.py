@@ -20,6 +20,7 @@ from genevae.metrics.distances import SIMULATED_MMD
 from genevae.metrics.integration import SCIB, integration_scores
 from genevae.metrics.labels import ACCURACY, CALIBRATION_ERROR, MACRO_F1, SET_COVERAGE, UNSEEN_AUROC
 from genevae.metrics.metric import Metric
+from genevae.metrics.ranking import DISCRIMINATION
 from genevae.metrics.sampling import subsample
 from genevae.metrics.simulation import (
     FOREST_AUC,
@@ -171,8 +172,9 @@ MEMBERS = ("mean shift", "weighted shift", "slope", "ratio", "saturation", "line
 OWN = ("model (a member)", "latent arithmetic (a member)")
 HOW = (
     "Pearson-Δ: Pearson correlation over genes between the predicted and the true shift of mean log-normalised "
-    "expression. E-distance: between predicted and true cells, on 50 principal components. MSE: of the shift. Slope: "
-    "of the true shift on the predicted one. Coverage: share of the genes whose true shift is within its 90 % interval."
+    "expression. E-distance: between predicted and true cells, on 50 principal components, and in all genes. MSE: of "
+    "the shift. Slope: of the true shift on the predicted one. Coverage: share of the genes whose true shift is within "
+    "its 90 % interval."
 )
 
 
@@ -325,7 +327,7 @@ KNOCK_OUTS = Question(
     data=what_if.REPLICATES,
     methods=("nb",),
     rows_of=what_if.run_of,
-    scores={**what_if.SCORES, "harmed": (what_if.HARMED, "")},
+    scores={**what_if.SCORES, "harmed": (what_if.HARMED, ""), "discrimination": (DISCRIMINATION, "")},
     rows=("nb", what_if.ALONE, *OWN, "mean shift", "slope", "linear latent", "matching mean", "perturbed mean",
           "no change", "split halves"),
     by_data=True,
@@ -345,8 +347,9 @@ KNOCK_OUTS = Question(
     introduction=(
         "`papalexi_thp1_sceptre`, 299 genes: all knock-outs of one replicate are held out, and predicted from its "
         "control cells and the other two replicates. Scores are means over knock-outs with 20 cells or more. "
-        "*harmed*: the share of them with a larger error than the perturbed mean has. The matching and the perturbed "
-        "mean are profiles less those of the same control cells from which the true shift is measured: the noise "
+        "*harmed*: the share of them with a larger error than the perturbed mean has. Discrimination: 1 less the "
+        "share of other knock-outs whose true shift is nearer to the prediction, ties at mid-rank; 0.5 is chance. The "
+        "matching and the perturbed mean are profiles less those of the same control cells from which the true shift is measured: the noise "
         f"of the controls is in both, and raises their correlation. {HOW}"
     ),
 )  # fmt: skip

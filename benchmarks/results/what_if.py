@@ -21,9 +21,10 @@ from genevae.evaluation.model import dense
 from genevae.evaluation.response.scores import Prediction, Truth
 from genevae.evaluation.scale import logged
 from genevae.io.formats import open_source
-from genevae.metrics.distances import E_DISTANCE
+from genevae.metrics.distances import E_DISTANCE, e_distance
 from genevae.metrics.metric import Metric
 from genevae.metrics.principal import Principal
+from genevae.metrics.ranking import discrimination
 from genevae.metrics.response import SHIFT_COVERAGE, SHIFT_MSE, SHIFT_PEARSON, log_normalised
 from genevae.metrics.sampling import subsample
 from genevae.preprocessing.hvg import highly_variable
@@ -55,18 +56,24 @@ REPLICATES = ("rep_1", "rep_2", "rep_3")
 CONTROL = {"condition": "ctrl"}
 ALONE, CYCLE = "nb, model alone", "cycle"
 LEAST = 20
-SAME_TYPE = "same type in other donors"
+SAME_TYPE, TRUE = "same type in other donors", "the true cells"
 
 SLOPE = Metric("slope", "closer", 1, "Of the true shift on the predicted one, over genes.")
+E_ALL_GENES = Metric(
+    "E-distance in all genes", "lower", 0, "As the E-distance, in log-normalised genes, of at most 300 cells of each.",
+)  # fmt: skip
 HARMED = Metric("harmed", "lower", 0, "Share of the states with a larger squared error than the perturbed mean has.")
 SCORES: dict[str, tuple[Metric, str]] = {
     "Pearson-Δ": (SHIFT_PEARSON, ""),
     "E-distance": (E_DISTANCE, ""),
+    "E-distance, all genes": (E_ALL_GENES, ""),
     "MSE × 1,000": (SHIFT_MSE, ""),
     "slope": (SLOPE, ""),
     "coverage": (SHIFT_COVERAGE, ""),
 }
 KNOCK_OUTS = "perturbed mean"
+MOST_IN_GENES = 300
+"""Cells that distances in all genes are of, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +222,14 @@ def _scored(trial: Trial) -> Rows:
     some = np.flatnonzero(trial.trained_n)
     space = Principal.fit(log_ng[np.random.default_rng(trial.seed).permutation(some)[:1500]], 50)
     found: dict[str, list[dict[str, float]]] = {}
+    shifts: dict[str, list[NDArray[np.float64]]] = {}
     for state in trial.states:
         truth = Truth(log_ng[state.control_n], log_ng[state.true_n], None, space)
-        scores = {name: _scores(truth, predicted) for name, predicted in _predictions(trial, state, truth)}
+        scores = {}
+        for name, predicted in _predictions(trial, state, truth):
+            scores[name] = _scores(truth, predicted, trial.seed)
+            shifts.setdefault(name, []).append(predicted.mean_g - truth.reference_g)
+        shifts.setdefault(TRUE, []).append(truth.shift_g)
         if truth.x_ng.shape[0] >= LEAST:
             ceiling = truth.ceiling(trial.seed)
             scores["split halves"] = {
@@ -230,7 +242,12 @@ def _scored(trial: Trial) -> Rows:
         for who, each in scores.items():
             found.setdefault(who, []).append(each)
     complete = {who: each for who, each in found.items() if len(each) == len(trial.states)}
-    return {who: _mean(each) for who, each in complete.items()}
+    rows = {who: _mean(each) for who, each in complete.items()}
+    if KNOCK_OUTS in rows:
+        for who in rows.keys() & shifts.keys():
+            ranks = discrimination(np.stack(shifts[who]), np.stack(shifts[TRUE]))
+            rows[who]["discrimination"] = float(np.mean(ranks))
+    return rows
 
 
 def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str, Prediction]]:
@@ -259,8 +276,9 @@ def _predictions(trial: Trial, state: State, truth: Truth) -> Iterator[tuple[str
                 yield named, Prediction.shifted(truth.control_ng, np.asarray(shift_g))
 
 
-def _scores(truth: Truth, predicted: Prediction) -> dict[str, float]:
-    table = truth.scores(predicted)
+def _scores(truth: Truth, predicted: Prediction, seed: int) -> dict[str, float]:
+    few = [x_ng[subsample(np.ones(len(x_ng)), MOST_IN_GENES, seed)] for x_ng in (truth.x_ng, predicted.x_ng)]
+    table = {**truth.scores(predicted), E_ALL_GENES: e_distance(*few)}
     shift_g = predicted.mean_g - truth.reference_g
     power = float(shift_g @ shift_g)
     slope = float(shift_g @ truth.shift_g) / power if power else np.nan
