@@ -349,8 +349,8 @@ KNOCK_OUTS = Question(
         "control cells and the other two replicates. Scores are means over knock-outs with 20 cells or more. "
         "*harmed*: the share of them with a larger error than the perturbed mean has. Discrimination: 1 less the "
         "share of other knock-outs whose true shift is nearer to the prediction, ties at mid-rank; 0.5 is chance. The "
-        "matching and the perturbed mean are profiles less those of the same control cells from which the true shift is measured: the noise "
-        f"of the controls is in both, and raises their correlation. {HOW}"
+        "matching and the perturbed mean are profiles less those of the same control cells from which the true shift "
+        f"is measured: the noise of the controls is in both, and raises their correlation. {HOW}"
     ),
 )  # fmt: skip
 
