@@ -330,7 +330,7 @@ def _cut_to_entries(log: Path) -> None:
             whole = False
         if not whole and number < len(lines):
             raise RunError(
-                f"{log} is damaged in line {number:,} of {len(lines):,}, so that the search cannot go on. Copy it "
+                f"{log} is damaged in line {number:,} of {len(lines):,}, so the search cannot continue. Copy it "
                 "again, or start again in another folder; --force (overwrite=True) starts again in this one."
             )
         if not whole:

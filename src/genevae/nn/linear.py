@@ -28,9 +28,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Map ``(…, n_in)`` to ``(…, n_out)``."""
-        is_small = input.ndim == 2 and len(input) * self.weight.numel() <= SMALL
-        is_plain = self.training and input.is_cpu and not torch.is_autocast_enabled("cpu")
-        if not (is_small and is_plain) or torch.get_num_threads() == 1 or torch.compiler.is_compiling():
+        if not self.training or torch.compiler.is_compiling() or torch.get_num_threads() == 1:
+            return super().forward(input)
+        is_plain = input.is_cpu and input.ndim == 2 and not torch.is_autocast_enabled("cpu")
+        if not is_plain or len(input) * self.weight.numel() > SMALL:
             return super().forward(input)
         return _SmallLinear.apply(input, self.weight, self.bias)  # type: ignore[no-any-return,no-untyped-call]
 
