@@ -138,3 +138,14 @@ def test_where_all_cells_were_trained_on_half_of_them_stand_for_real_ones(contex
     seen = EvaluationContext({"good": context.given["good"]}, trained, Kind.COUNTS)
     assert simulation.unavailable_reason(seen) is None
     assert any("Half of the training cells" in note for note in simulation.evaluate(seen).notes)
+
+
+def test_axes_of_training_cells_do_not_set_these_apart():
+    """Of many genes and few cells, training cells lie farther out than others in components fitted to them."""
+    rng = np.random.default_rng(0)
+    made_ng, real_ng, training_ng = (rng.normal(size=(150, 600)) for _ in range(3))
+    to = simulation_scores.Likeness.of(real_ng, None, training_ng, None, 0)
+    shown = simulation_scores.Simulated("made", "run", to, made_ng, None)
+    assert abs(shown.scores[MEMBERSHIP_AUROC] - 0.5) < 0.1
+    copies = simulation_scores.Simulated("copies", "run", to, training_ng + 0.1 * made_ng, None)
+    assert copies.scores[MEMBERSHIP_AUROC] > 0.99

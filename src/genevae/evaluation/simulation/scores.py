@@ -63,10 +63,10 @@ class Likeness:
         Whether there are counts.
     type_n
         A category of each, to compare differences between types; None where there is no such field.
+    training_ng
+        Training cells.
     space
-        Principal components of training cells.
-    training_nk
-        Where those lie in it.
+        Their principal components.
     genes
         Places of the genes whose correlations count.
     seed
@@ -77,8 +77,8 @@ class Likeness:
     properties: Mapping[str, Values]
     has_counts: bool
     type_n: NDArray[Any] | None
+    training_ng: Values
     space: Principal
-    training_nk: Values
     genes: NDArray[np.int64]
     seed: int
 
@@ -89,7 +89,12 @@ class Likeness:
         """Fit the space to training cells, and take the properties of real ones."""
         space, genes = Principal.fit(training_ng, N_AXES, seed), common_genes(real_ng)
         known = properties(real_ng, counts_ng, genes)
-        return cls(real_ng, known, counts_ng is not None, type_n, space, space.embed(training_ng), genes, seed)
+        return cls(real_ng, known, counts_ng is not None, type_n, training_ng, space, genes, seed)
+
+    @cached_property
+    def training_nk(self) -> Values:
+        """Where training cells lie in the space."""
+        return self.space.embed(self.training_ng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +124,21 @@ class Simulated:
             SIMULATED_MIXING: float(lisi_n(near, source).mean()),
             SIMULATED_MMD: mmd(real, made, median_distance(real)),
             MEMORISATION: memorisation(made, real, self.to.training_nk),
-            MEMBERSHIP_AUROC: membership_auroc(made, real, self.to.training_nk),
+            MEMBERSHIP_AUROC: self._membership(),
         }
         if self.to.type_n is not None:
             fit = line(*(fold_changes(x, self.to.type_n, MIN_OF_TYPE) for x in (self.to.real_ng, self.x_ng)))
             found |= {TYPE_SLOPE: fit.slope, TYPE_CORRELATION: fit.correlation}
         known = self.to.properties
         return found | {PROPERTY_DISTANCES[name]: ks_distance(known[name], self.properties[name]) for name in known}
+
+    def _membership(self) -> float:
+        """Compare distances of training and held-out cells in components of the simulated ones.
+
+        Training cells lie farther out than others in components that were fitted to them.
+        """
+        space = Principal.fit(self.x_ng, N_AXES, self.to.seed)
+        return membership_auroc(*(space.embed(x_ng) for x_ng in (self.x_ng, self.to.real_ng, self.to.training_ng)))
 
 
 @dataclass(frozen=True, eq=False)
