@@ -432,7 +432,7 @@ SIMULATION = Question(
         "50 PCs, is of the same source. KS: Kolmogorov–Smirnov distances between the "
         "distributions of each property. Slope: of simulated on real differences between types. Distance: of a "
         "simulated cell to the nearest training cell, over that of a held-out cell. Membership: how well the distance "
-        "to the nearest simulated cell tells training cells from held-out ones. Models are conditioned on the "
+        "to the nearest simulated cell separates training cells from held-out ones. Models are conditioned on the "
         "type, and draw from the mixture of clusters, with the copula. *training cells* are the ceiling."
     ),
 )  # fmt: skip
