@@ -1,8 +1,8 @@
 """`make results`: train our recipes and others on real data, and write docs/results.md.
 
 Finished jobs are kept in build/results, so that an interrupted run can be continued; remove the folder to start
-again. A quick run (`--quick`) trains each method for two epochs with one seed, as a smoke test; its page goes
-to build/results/quick.md.
+again. A quick run (`--quick`) trains each method for two epochs with one seed on three data sets of a question at most,
+as a smoke test; its page goes to build/results/quick.md.
 """
 
 from __future__ import annotations
