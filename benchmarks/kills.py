@@ -81,14 +81,19 @@ def embedding(folder: Path) -> tuple[list[object], Path, float]:
     return words, expected, time.monotonic() - started
 
 
+def begin_in(place: Path, words: list[object]) -> subprocess.Popen[bytes]:
+    """Start an embedding whose result is to be alone in a folder."""
+    place.mkdir(exist_ok=True)
+    return begin(*words, place / "out.zarr")
+
+
 def worker_killed(folder: Path) -> Trial:
     """Return a trial in which a worker is killed, and the command goes on."""
     words, expected, whole = embedding(folder)
+    place = folder / "worker"
 
     def trial(rng: random.Random) -> bool | None:
-        place = folder / "worker"
-        place.mkdir(exist_ok=True)
-        process = begin(*words, place / "out.zarr")
+        process = begin_in(place, words)
         while process.poll() is None and not workers_of(process.pid):
             time.sleep(0.05)
         time.sleep(rng.uniform(0, whole / 2))
@@ -104,11 +109,10 @@ def worker_killed(folder: Path) -> Trial:
 def command_killed(folder: Path) -> Trial:
     """Return a trial in which the command is killed, and given again."""
     words, expected, whole = embedding(folder)
+    place = folder / "command"
 
     def trial(rng: random.Random) -> bool | None:
-        place = folder / "command"
-        place.mkdir(exist_ok=True)
-        process = begin(*words, place / "out.zarr")
+        process = begin_in(place, words)
         time.sleep(rng.uniform(0, whole))
         if process.poll() is not None:
             return None if same(place, expected) else False

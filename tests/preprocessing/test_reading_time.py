@@ -13,6 +13,7 @@ from genevae.cli import main
 from genevae.errors import GenevaeWarning
 from genevae.io.formats import open_source
 from genevae.io.source import FileSource
+from genevae.preprocessing import inspect as inspection
 from genevae.preprocessing import reading_time as module
 from genevae.preprocessing.reading_time import ReadingTime, reading_time
 
@@ -71,7 +72,9 @@ def test_a_conversion_is_worth_it_where_it_saves_a_third_and_seconds(now, conver
 def test_inspect_and_fit_name_the_command_and_it_works(source, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "LEAST_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
-    (note,) = (str(each) for each in gv.inspect(slow(source, 1e-3)).findings if "an epoch reads" in each.text)
+    monkeypatch.setattr(inspection, "reading_time", lambda opened, seed: reading_time(slow(opened, 1e-3), seed))
+    on_disk = gv.ReadOptions(source.name, keep="disk")
+    (note,) = (str(each) for each in gv.inspect(on_disk).findings if "an epoch reads" in each.text)
     assert note.startswith("note: an epoch reads 320 cells in about ")
     command = note.partition("To convert: genevae ")[2]
     main(command.split())
@@ -82,4 +85,11 @@ def test_inspect_and_fit_name_the_command_and_it_works(source, monkeypatch, tmp_
 
 
 def test_nothing_is_said_where_little_would_be_saved(source):
+    on_disk = gv.ReadOptions(source.name, keep="disk")
+    assert not any("an epoch reads" in each.text for each in gv.inspect(on_disk).findings)
+
+
+def test_data_that_were_open_before_are_not_measured_again(source, monkeypatch):
+    """As those of an evaluation, in whose report an epoch of training has no place."""
+    monkeypatch.setattr(inspection, "reading_time", lambda opened, seed: ReadingTime("cells.h5ad", 320, 1e3, 1.0))
     assert not any("an epoch reads" in each.text for each in gv.inspect(source).findings)

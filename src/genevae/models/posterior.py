@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from genevae.cells import Cells, Shard
 from genevae.nn.conditioning import Conditioning
-from genevae.nn.linear import Linear, RowsLinear
+from genevae.nn.linear import RowsLinear
 from genevae.nn.mlp import MLP, LayerStyle
 
 __all__ = ["LIMIT", "HeadNormal", "MLPPosterior", "NormalHead"]
@@ -59,7 +59,7 @@ class NormalHead(nn.Module):
 
     def __init__(self, n_hidden: int, n_latent: int) -> None:
         super().__init__()
-        self.both = Linear(n_hidden, 2 * n_latent)
+        self.both = nn.Linear(n_hidden, 2 * n_latent)
 
     def forward(self, h: Tensor) -> Normal:
         """Return the distribution of ``(…, k)``."""
@@ -102,7 +102,7 @@ class MLPPosterior(nn.Module):
         self.conditioning = conditioning
         self.expression = RowsLinear(n_genes, hidden[0])
         self.missing_g = nn.Parameter(torch.zeros(n_genes)) if missing else None
-        self.condition = Linear(conditioning.n_out, hidden[0], bias=False) if conditioning.n_out else None
+        self.condition = nn.Linear(conditioning.n_out, hidden[0], bias=False) if conditioning.n_out else None
         self.after_first = style.after(hidden[0])
         self.rest = MLP(hidden[0], hidden[1:], style)
         self.head = NormalHead(self.rest.n_out, n_latent)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,55 +15,7 @@ from genevae.cells import ExpressionRows
 from genevae.kernels.arrays import array, fits, run
 from genevae.kernels.compile import load
 
-__all__ = ["Linear", "RowsLinear", "product"]
-
-SMALL = 2**22
-"""Multiplications of a product that is faster in one thread: more threads wait longer for each other than they save."""
-
-
-class Linear(nn.Linear):
-    """torch's linear layer; in training on the CPU, small products are computed in one thread."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Map ``(…, n_in)`` to ``(…, n_out)``."""
-        if not self.training or torch.compiler.is_compiling() or torch.get_num_threads() == 1:
-            return super().forward(input)
-        is_plain = input.is_cpu and input.ndim == 2 and not torch.is_autocast_enabled("cpu")
-        if not is_plain or len(input) * self.weight.numel() > SMALL:
-            return super().forward(input)
-        return _SmallLinear.apply(input, self.weight, self.bias)  # type: ignore[no-any-return,no-untyped-call]
-
-
-class _SmallLinear(torch.autograd.Function):
-    """X Wᵀ + b."""
-
-    @staticmethod
-    def forward(ctx: Any, x_nk: Tensor, weight_hk: Tensor, bias_h: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x_nk, weight_hk)
-        ctx.has_bias = bias_h is not None
-        with _one_thread():
-            return F.linear(x_nk, weight_hk, bias_h)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x_nk, weight_hk = ctx.saved_tensors
-        with _one_thread():
-            return (
-                grad_nh @ weight_hk if ctx.needs_input_grad[0] else None,
-                grad_nh.T @ x_nk if ctx.needs_input_grad[1] else None,
-                grad_nh.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None,
-            )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
+__all__ = ["RowsLinear", "product"]
 
 
 class RowsLinear(nn.Module):

@@ -10,7 +10,6 @@ from typing import cast
 from torch import Tensor, nn
 
 from genevae.cells import Shard
-from genevae.nn.linear import Linear
 from genevae.nn.norm import BatchNorm, Dropout, norm_relu
 
 __all__ = ["ACTIVATIONS", "MLP", "NORMS", "AfterLinear", "LayerStyle", "identity"]
@@ -97,7 +96,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [n_in, *hidden]
         self.layers = nn.Sequential(
-            *(nn.Sequential(Linear(n, m), style.after(m)) for n, m in itertools.pairwise(widths))
+            *(nn.Sequential(nn.Linear(n, m), style.after(m)) for n, m in itertools.pairwise(widths))
         )
         self.n_out = widths[-1]
 

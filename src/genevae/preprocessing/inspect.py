@@ -226,7 +226,7 @@ def inspect(
         *_of_shape(source, rows),
         *_of_gene_names(source.genes),
         *_of_storage(storage),
-        *_of_reading(source, seed),
+        *_of_reading(data, source, seed),
         *_of_obs(source.obs),
         *_of_layers(layers, kind),
     ]
@@ -479,9 +479,9 @@ def _of_storage(storage: str | None) -> Iterator[Finding]:
         )
 
 
-def _of_reading(source: Source, seed: int) -> Iterator[Finding]:
-    """Yield that an epoch would read much less long from a converted store."""
-    found = reading_time(source, seed)
+def _of_reading(data: object, source: Source, seed: int) -> Iterator[Finding]:
+    """Yield that an epoch would read much less long from a converted store; of what was open before, nothing."""
+    found = None if data is source else reading_time(source, seed)
     if found is not None and found.is_worth_it:
         yield Finding("note", str(found))
 
