@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.engine.workers import Engine
@@ -84,26 +87,38 @@ def _written(function: Callable[..., Iterable[Block]], folder: Path, *item: Any)
 
 
 def _write_block(file: Any, block: Block) -> None:
-    """Append a block: a line of JSON with the width of each CSR element, and then the arrays."""
-    widths = {name: int(rows.shape[1]) if sparse.issparse(rows) else None for name, rows in block.items()}
-    file.write(json.dumps(widths).encode() + b"\n")
-    for name, width in widths.items():
-        rows = block[name]
-        if width is None:
-            np.save(file, np.asarray(rows), allow_pickle=False)
-        else:
-            for array in (rows.data, rows.indices, rows.indptr):
-                np.save(file, array, allow_pickle=False)
+    """Append a block: a line of JSON with the shape of each element and its arrays, and then their bytes.
+
+    The format of NumPy has a header for each array, which takes longer than the few rows of a block.
+    """
+    arrays = {name: _arrays(rows) for name, rows in block.items()}
+    head = {
+        name: (rows.shape if sparse.issparse(rows) else None, [(a.dtype.str, a.shape) for a in arrays[name]])
+        for name, rows in block.items()
+    }
+    file.write(json.dumps(head).encode() + b"\n")
+    for array in chain.from_iterable(arrays.values()):
+        file.write(array.data)
+
+
+def _arrays(rows: Any) -> list[NDArray[Any]]:
+    if sparse.issparse(rows):
+        return [np.ascontiguousarray(array) for array in (rows.data, rows.indices, rows.indptr)]
+    dense = np.ascontiguousarray(rows)
+    if dense.dtype.hasobject:
+        raise TypeError("A part of a result has values that are not numbers or text of NumPy.")
+    return [dense]
 
 
 def _read_blocks(path: Path) -> Iterator[Block]:
     with path.open("rb") as file:
         while line := file.readline():
             block: dict[str, Any] = {}
-            for name, width in json.loads(line).items():
-                if width is None:
-                    block[name] = np.load(file, allow_pickle=False)
-                else:
-                    data, indices, indptr = (np.load(file, allow_pickle=False) for _ in range(3))
-                    block[name] = sparse.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, width))
+            for name, (csr_shape, described) in json.loads(line).items():
+                arrays = [_read_array(file, *each) for each in described]
+                block[name] = arrays[0] if csr_shape is None else sparse.csr_matrix(tuple(arrays), shape=csr_shape)
             yield block
+
+
+def _read_array(file: BinaryIO, dtype: str, shape: list[int]) -> NDArray[Any]:
+    return np.fromfile(file, dtype, count=math.prod(shape)).reshape(shape)

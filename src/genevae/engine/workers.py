@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
@@ -85,11 +87,14 @@ class Engine:
         at_once = -(-n_items // JOBS) if _is_submitit(self.executor) else 1
         left = iter(items)
         waiting: _Waiting = deque()
-        n_lost = 0
+        n_lost = n_at_most = 0
+        n_known_until = -math.inf
         try:
             while True:
                 try:
-                    while len(waiting) <= ahead * self.n_workers and (group := list(islice(left, at_once))):
+                    if time.monotonic() > n_known_until:  # a cluster may grow, and its scheduler takes time to answer
+                        n_at_most, n_known_until = ahead * self.n_workers + 1, time.monotonic() + 1.0
+                    while len(waiting) < n_at_most and (group := list(islice(left, at_once))):
                         waiting.append((group, None))
                         self._submit(function, waiting)
                     if not waiting:

@@ -53,7 +53,7 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
     names = unique(_text(name) for name in table.columns)
     columns = {name: _column(table.iloc[:, at]) for at, name in enumerate(names)}
     title = None if table.index.name is None else _text(table.index.name)
-    index = pd.Index([_text(cell) for cell in table.index], dtype=object)
+    index = pd.Index(_names(table.index), dtype=object)
     index.name = None if title in columns or title in RESERVED else title
     return pd.DataFrame(columns, index=index)
 
@@ -139,6 +139,18 @@ def _text(value: Any) -> str:
     """Return text that can be encoded; HDF5 and readers in C end a text at a null character."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _names(index: pd.Index) -> Any:
+    """Return names as text; those of an atlas are all text that can be encoded, which is found out at once."""
+    names = index.to_numpy(object)
+    try:
+        together = "".join(names)
+        if "\0" not in together and together.encode():
+            return names
+    except (TypeError, UnicodeEncodeError):  # some are not text, or cannot be encoded
+        pass
+    return [_text(name) for name in names]
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
