@@ -18,21 +18,21 @@ print(model.history["cells_per_second"].median())
 BUSY = "while True: pass"
 
 
-def pace(n_threads: int, policy: str) -> float:
+def pace(n_threads: int, **policy: str) -> float:
     """Return the cells per second of a process of its own."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - a text for the environment
-    environment = {**os.environ, "OMP_WAIT_POLICY": policy, "PYTHONPATH": here}
+    environment = {**os.environ, **policy, "PYTHONPATH": here}
     command = [sys.executable, "-c", CODE, str(n_threads)]
     return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
     """Print the table."""
-    print("two threads sleep while they wait (the default here) | spin (the default of OpenMP) | one thread")
-    for title, n_busy in (("alone", 0), ("beside two busy processes", 2)):
+    print("two threads: as here by default | sleep while they wait | spin while they wait | one thread")
+    for title, n_busy in (("alone", 0), ("beside one busy process", 1), ("beside two", 2)):
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n_busy)]
         try:
-            found = [pace(2, "PASSIVE"), pace(2, "ACTIVE"), pace(1, "PASSIVE")]
+            found = [pace(2), pace(2, OMP_WAIT_POLICY="PASSIVE"), pace(2, OMP_WAIT_POLICY="ACTIVE"), pace(1)]
         finally:
             for each in others:
                 each.kill()

@@ -79,7 +79,7 @@ class ExpressionRows:
     indptr_n
         Sparse only: the start of each row in ``values``, and the end of the last (n + 1 integers).
     gene_e
-        Sparse only: the column of each stored entry. A column occurs at most once per row.
+        Sparse only: the column of each stored entry (int32 from a source). A column occurs at most once per row.
     """
 
     values: Tensor

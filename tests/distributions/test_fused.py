@@ -105,13 +105,15 @@ def test_values_and_gradients_are_those_of_the_plain_form(kind, lead, extreme):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bits_do_not_depend_on_threads(kind):
+def test_bits_do_not_depend_on_threads_nor_on_how_they_are_started(kind, monkeypatch):
     example = Example(kind, (2,), extreme=False)
     before = torch.get_num_threads()
     try:
         results = []
-        for n_threads in (1, 2, 5):
+        for n_threads, has_openmp in ((1, True), (2, True), (5, True), (3, False)):
             torch.set_num_threads(n_threads)
+            if not has_openmp:
+                monkeypatch.setattr("genevae.kernels.threads._openmp", lambda: None)
             results.append(example.values_and_gradients(torch.float32, example.weight))
     finally:
         torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from genevae.cells import Cells, Condition, ExpressionRows
@@ -115,7 +116,7 @@ class Loader:
         blocks = map(self._block, chunks) if self._n_threads == 1 else mapped(self._block, chunks, self._n_threads)
         for chunk, index, block in blocks:
             for start, stop in pairwise(chunk.bounds):
-                yield self._cells(block[index[start:stop]], chunk.rows[start:stop])
+                yield self._cells(_taken(block, index[start:stop]), chunk.rows[start:stop])
             del block  # before the next is read, because a buffer is large
 
     def _block(self, chunk: Chunk) -> tuple[Chunk, NDArray[np.int64], csr_matrix | NDArray[np.float32]]:
@@ -147,6 +148,16 @@ class Loader:
         )
 
 
+def _taken(block: csr_matrix | NDArray[np.float32], rows: NDArray[np.int64]) -> csr_matrix | NDArray[np.float32]:
+    """Return rows of a buffer, without copying them if they are next to each other."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if isinstance(block, np.ndarray) or last - first != len(rows) or (np.diff(rows) != 1).any():
+        return block[rows]
+    at = slice(*block.indptr[[first, last]])
+    indptr = block.indptr[first : last + 1] - block.indptr[first]
+    return sparse.csr_matrix((block.data[at], block.indices[at], indptr), shape=(len(rows), block.shape[1]), copy=False)
+
+
 def to_rows(x: csr_matrix | NDArray[np.float32]) -> ExpressionRows:
     """Convert rows of a source, without copying the entries."""
     if isinstance(x, np.ndarray):
@@ -155,5 +166,5 @@ def to_rows(x: csr_matrix | NDArray[np.float32]) -> ExpressionRows:
         torch.from_numpy(np.asarray(x.data, dtype=np.float32)),
         int(x.shape[1]),
         torch.from_numpy(x.indptr.astype(np.int64)),
-        torch.from_numpy(x.indices.astype(np.int64)),
+        torch.from_numpy(x.indices.astype(np.int32, copy=False)),
     )

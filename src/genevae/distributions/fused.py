@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from genevae.cells import ExpressionRows
 from genevae.distributions.deferred import Deferred, Gathered, SoftmaxMean, tensor_of
-from genevae.kernels.arrays import array, fits, run
+from genevae.kernels.arrays import array, fits, integers
 from genevae.kernels.compile import PARTS, load, load_triton
 
 __all__ = ["softmax_log_prob_n"]
@@ -117,7 +117,7 @@ def _run(
     grad: bool,
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     """Return log-probabilities, and gradients of logits, bias, size, θ and gate, in arrays as the loops write them."""
-    kernels = load("counts")
+    kernels, run = load("counts"), load("threads").run
     logits, bias_g, size_n1, theta, gate_logits = parameters
     n_genes = logits.shape[-1]
     logits_mg = array(logits).reshape(-1, n_genes)
@@ -125,7 +125,7 @@ def _run(
     indptr_n, gene_e = rows.csr()
     logp_m, dsize_m, dbias_pg = _empty(m), _empty(m), _empty(PARTS, n_genes)
     dlogits_mg = _empty(m if grad else 0, n_genes)
-    data = (array(size_n1).reshape(-1), array(indptr_n), array(gene_e), array(rows.values))
+    data = (array(size_n1).reshape(-1), array(indptr_n), integers(gene_e), array(rows.values))
     arguments = (logits_mg, array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
     if theta is None:
         run(kernels.poisson, *arguments)

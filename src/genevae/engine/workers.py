@@ -48,6 +48,7 @@ class Engine:
         self.executor = executor
         self._renew = renew
         self._n_done = 0
+        self._counted, self._counted_until = 1, -math.inf
 
     @property
     def shares_memory(self) -> bool:
@@ -58,7 +59,10 @@ class Engine:
     def n_workers(self) -> int:
         """The number of workers; the number of processors where it is not known."""
         if _is_dask(self.executor):
-            return sum(self.executor.nthreads().values()) or 1
+            if time.monotonic() > self._counted_until:  # a cluster may grow, and its scheduler takes time to answer
+                self._counted = sum(self.executor.nthreads().values()) or 1
+                self._counted_until = time.monotonic() + 1.0
+            return self._counted
         if _is_submitit(self.executor):
             return JOBS
         return int(getattr(self.executor, "_max_workers", None) or os.cpu_count() or 1)
@@ -87,14 +91,11 @@ class Engine:
         at_once = -(-n_items // JOBS) if _is_submitit(self.executor) else 1
         left = iter(items)
         waiting: _Waiting = deque()
-        n_lost = n_at_most = 0
-        n_known_until = -math.inf
+        n_lost = 0
         try:
             while True:
                 try:
-                    if time.monotonic() > n_known_until:  # a cluster may grow, and its scheduler takes time to answer
-                        n_at_most, n_known_until = ahead * self.n_workers + 1, time.monotonic() + 1.0
-                    while len(waiting) < n_at_most and (group := list(islice(left, at_once))):
+                    while len(waiting) <= ahead * self.n_workers and (group := list(islice(left, at_once))):
                         waiting.append((group, None))
                         self._submit(function, waiting)
                     if not waiting:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from genevae.kernels.compile import compiled
+from genevae.kernels.compile import PARTS, compiled, inlined
+from genevae.kernels.threads import doubles, floats, in_parts, next_part
 
-__all__ = ["step", "sum_of_squares"]
+__all__ = ["step", "step_in_parts", "sum_of_squares"]
 
 F = np.float32
 BLOCK = 4096
@@ -27,12 +28,32 @@ def sum_of_squares(x_i: Any) -> Any:
     return total
 
 
+@in_parts
+def step_in_parts(args: Any) -> None:
+    """Take a step with many numbers; scale, number of the step and settings are together in an array."""
+    x_i, gradient_i, mean_i, square_i = floats(args, 0), floats(args, 1), floats(args, 2), floats(args, 3)
+    s, n = doubles(args, 4), len(x_i)
+    part = next_part(args)
+    while part < PARTS:
+        at = slice(part * n // PARTS, (part + 1) * n // PARTS)
+        _step(x_i[at], gradient_i[at], mean_i[at], square_i[at], s[0], int(s[1]), s[2], s[3], s[4], s[5], s[6])
+        part = next_part(args)
+
+
 @compiled
 def step(
     x_i: Any, gradient_i: Any, mean_i: Any, square_i: Any, scale: Any, n_steps: Any, rate: Any, decay: Any, beta1: Any,
     beta2: Any, epsilon: Any,
 ) -> None:  # fmt: skip
     """Take a step with some numbers, whose gradient is multiplied by a scale first."""
+    _step(x_i, gradient_i, mean_i, square_i, scale, n_steps, rate, decay, beta1, beta2, epsilon)
+
+
+@inlined
+def _step(
+    x_i: Any, gradient_i: Any, mean_i: Any, square_i: Any, scale: Any, n_steps: Any, rate: Any, decay: Any, beta1: Any,
+    beta2: Any, epsilon: Any,
+) -> None:  # fmt: skip
     old1, new1, old2, new2 = F(beta1), F(1.0 - beta1), F(beta2), F(1.0 - beta2)
     rate32, root = F(rate / (1.0 - beta1**n_steps)), F(1.0 / math.sqrt(1.0 - beta2**n_steps))
     scale32, decay32, epsilon32 = F(scale), F(decay), F(epsilon)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genevae.kernels.compile import in_parts, load
+from genevae.kernels.compile import load
 
-__all__ = ["array", "fits", "run"]
+__all__ = ["array", "fits", "integers"]
 
-TYPES = {torch.float32: "=f4", torch.int64: "=i8"}
+TYPES = {torch.float32: "=f4", torch.int32: "=i4", torch.int64: "=i8"}
 
 
 def fits(name: str, *tensors: Tensor | None) -> bool:
@@ -43,6 +42,6 @@ def array(x: Any) -> Any:
     return np.asarray(_Memory(x if x.is_contiguous() else x.detach().contiguous()))
 
 
-def run(loop: Callable[..., Any], *arguments: Any) -> None:
-    """Call a loop for all parts, in as many threads as torch has."""
-    in_parts(loop, torch.get_num_threads(), *arguments)
+def integers(x: Tensor) -> Any:
+    """Return int32 numbers of a tensor on the CPU, which those of sources are already."""
+    return array(x).astype(np.int32, copy=False)

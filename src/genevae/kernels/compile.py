@@ -1,16 +1,16 @@
-"""What makes a loop of a function, and in how many threads loops run."""
+"""What makes a compiled loop of a function."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
 from typing import Any, TypeVar
 
-__all__ = ["compiled", "exact", "in_parts", "inlined", "load", "load_triton"]
+__all__ = ["PARTS", "compiled", "exact", "inlined", "load", "load_triton"]
+
+PARTS = 8
+"""Into how many parts rows are divided, whatever the number of threads, which is at most this."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -65,26 +65,3 @@ def _compile(function: Function, **options: Any) -> Function:
     except RuntimeError:  # no folder to keep it in
         made = numba.njit(error_model="numpy", **options)(function)
     return made
-
-
-PARTS = 8
-"""Into which rows are divided, and so the largest number of threads."""
-
-
-def in_parts(loop: Callable[..., Any], n_threads: int, *arguments: Any) -> None:
-    """Call ``loop(first, last, *arguments)`` for consecutive parts, from 0 to 8, in some threads.
-
-    The loop finds the bounds of its parts, which depend on the number of rows alone. So what it sums up in each part is
-    the same for any number of threads.
-    """
-    n_threads = min(n_threads, PARTS)
-    bounds = [thread * PARTS // n_threads for thread in range(n_threads + 1)]
-    others = [_pool(n_threads, os.getpid()).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
-    loop(0, bounds[1], *arguments)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(n_threads: int, pid: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a forked process has none of the threads
-    return ThreadPoolExecutor(n_threads - 1, thread_name_prefix="genevae-loop")

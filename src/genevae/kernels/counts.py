@@ -17,7 +17,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from genevae.kernels.compile import PARTS, compiled, exact, inlined
+from genevae.kernels.compile import PARTS, exact, inlined
+from genevae.kernels.threads import flag, floats, in_parts, ints, longs, matrix, next_part
 
 __all__ = ["negative_binomial", "poisson"]
 
@@ -173,15 +174,22 @@ def _log_mean(mean: Any, logit: Any, offset: Any) -> Any:
     return math.log(mean) if mean > TINY else logit + offset
 
 
-@compiled
-def poisson(
-    first: Any, last: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
-    weight_m: Any, grad: Any, logp_m: Any, dlogits_mg: Any, dbias_pg: Any, dsize_m: Any,
-) -> None:  # fmt: skip
-    """Write the log-probabilities of some rows, and their gradients times the rows' weights."""
+@in_parts
+def poisson(args: Any) -> None:
+    """Write the log-probabilities of all rows, and their gradients times the rows' weights.
+
+    The arguments are ``logits_mg``, ``bias_g``, ``size_n``, the ``indptr_n``, ``gene_e`` and ``x_e`` of the counts,
+    ``weight_m``, ``grad`` (whether gradients are written), and what is written: ``logp_m``, ``dlogits_mg``,
+    ``dbias_pg`` and ``dsize_m``.
+    """
+    logits_mg, bias_g, size_n = matrix(args, 0), floats(args, 1), floats(args, 2)
+    indptr_n, gene_e, x_e, weight_m = longs(args, 3), ints(args, 4), floats(args, 5), floats(args, 6)
+    grad, logp_m, dlogits_mg = flag(args, 7), floats(args, 8), matrix(args, 9)
+    dbias_pg, dsize_m = matrix(args, 10), floats(args, 11)
     n, n_genes = logits_mg.shape
     mean_g, slope_g = np.empty(n_genes, F), np.empty(n_genes, F)
-    for part in range(first, last):
+    part = next_part(args)
+    while part < PARTS:
         dbias_pg[part, :] = F(0.0)
         for i in range(part * n // PARTS, (part + 1) * n // PARTS):
             row = i % len(size_n)
@@ -201,6 +209,7 @@ def poisson(
             if grad:
                 total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
                 dsize_m[i] = weight_m[i] * total / size
+        part = next_part(args)
 
 
 @inlined
@@ -304,23 +313,27 @@ def _put_not_inflated(gene_e: Any, x_e: Any, gate_g: Any, dgate_g: Any, grad: An
     return logp
 
 
-@compiled
-def negative_binomial(
-    first: Any, last: Any, logits_mg: Any, bias_g: Any, size_n: Any, indptr_n: Any, gene_e: Any, x_e: Any,
-    weight_m: Any, grad: Any, logp_m: Any, dlogits_mg: Any, dbias_pg: Any, dsize_m: Any,
-    theta_cg: Any, code_m: Any, dtheta_pg: Any, gate_mg: Any, dgate_mg: Any,
-) -> None:  # fmt: skip
-    """Write the log-probabilities of some rows, and their gradients times the rows' weights.
+@in_parts
+def negative_binomial(args: Any) -> None:
+    """Write the log-probabilities of all rows, and their gradients times the rows' weights.
 
-    ``code_m`` is the row of θ of each row; one θ for all has its gradient summed by part, others by row. ``gate_mg``
-    has the logits of zero inflation, or no rows.
+    The arguments are those of :func:`poisson`, and then ``theta_cg``, ``code_m``, ``dtheta_pg``, ``gate_mg`` and
+    ``dgate_mg``. ``code_m`` is the row of θ of each row; one θ for all has its gradient summed by part, others by row.
+    ``gate_mg`` has the logits of zero inflation, or no rows.
     """
+    logits_mg, bias_g, size_n = matrix(args, 0), floats(args, 1), floats(args, 2)
+    indptr_n, gene_e, x_e, weight_m = longs(args, 3), ints(args, 4), floats(args, 5), floats(args, 6)
+    grad, logp_m, dlogits_mg = flag(args, 7), floats(args, 8), matrix(args, 9)
+    dbias_pg, dsize_m = matrix(args, 10), floats(args, 11)
+    theta_cg, code_m, dtheta_pg = matrix(args, 12), longs(args, 13), matrix(args, 14)
+    gate_mg, dgate_mg = matrix(args, 15), matrix(args, 16)
     n, n_genes = logits_mg.shape
     shared, inflated = len(theta_cg) == 1, len(gate_mg) > 0
     mean_g, slope_g, logp_g = np.empty(n_genes, F), np.empty(n_genes, F), np.empty(n_genes, F)
     dtheta_g, inverse_g = np.empty(n_genes, F), np.empty(n_genes, F)
     value_e, dtheta_e = np.empty(n_genes), np.empty(n_genes)
-    for part in range(first, last):
+    part = next_part(args)
+    while part < PARTS:
         dbias_pg[part, :] = F(0.0)
         start = part * n // PARTS
         if shared:
@@ -350,6 +363,7 @@ def negative_binomial(
                 _add(weight_m[i], dtheta_g, dtheta_pg[part if shared else i])
                 if inflated:
                     _scale(weight_m[i], dgate_mg[i])
+        part = next_part(args)
 
 
 @inlined

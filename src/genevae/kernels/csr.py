@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from genevae.kernels.compile import PARTS, compiled, inlined
+from genevae.kernels.threads import floats, in_parts, ints, longs, matrix, next_part
 
 __all__ = ["by_gene", "category_product", "category_product_gradient", "product"]
 
@@ -29,14 +30,19 @@ def _add_rows(values: Any, rows: Any, matrix: Any, out: Any) -> None:
             out[h] += a * w[h]
 
 
-@compiled
-def product(first: Any, last: Any, indptr_n: Any, gene_e: Any, value_e: Any, weight_gh: Any, out_nh: Any) -> None:
-    """Write some rows of x W."""
+@in_parts
+def product(at: Any) -> None:
+    """Write x W, for the ``indptr_n``, ``gene_e`` and ``value_e`` of x, ``weight_gh`` and ``out_nh``."""
+    indptr_n, gene_e, value_e = longs(at, 0), ints(at, 1), floats(at, 2)
+    weight_gh, out_nh = matrix(at, 3), matrix(at, 4)
     n = len(out_nh)
-    for i in range(first * n // PARTS, last * n // PARTS):
-        out_nh[i, :] = F(0.0)
-        at = slice(indptr_n[i], indptr_n[i + 1])
-        _add_rows(value_e[at], gene_e[at], weight_gh, out_nh[i])
+    part = next_part(at)
+    while part < PARTS:
+        for i in range(part * n // PARTS, (part + 1) * n // PARTS):
+            out_nh[i, :] = F(0.0)
+            stored = slice(indptr_n[i], indptr_n[i + 1])
+            _add_rows(value_e[stored], gene_e[stored], weight_gh, out_nh[i])
+        part = next_part(at)
 
 
 @compiled

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from genevae.cells import ExpressionRows
-from genevae.kernels.arrays import array, fits, run
+from genevae.kernels.arrays import array, fits, integers
 from genevae.kernels.compile import load
 
 __all__ = ["RowsLinear", "product"]
@@ -85,7 +85,12 @@ class _CSRProduct(torch.autograd.Function):
         ctx.x, ctx.values_e = x, values_e
         indptr_n, gene_e = x.csr()
         return F.embedding_bag(
-            gene_e, weight_gh, indptr_n, mode="sum", per_sample_weights=values_e, include_last_offset=True
+            gene_e,
+            weight_gh,
+            indptr_n.to(gene_e.dtype),
+            mode="sum",
+            per_sample_weights=values_e,
+            include_last_offset=True,
         )
 
     @staticmethod
@@ -100,7 +105,7 @@ class _CompiledProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: ExpressionRows) -> Tensor:
         indptr_n, gene_e = x.csr()
-        ctx.arrays = array(indptr_n), array(gene_e), array(values_e)
+        ctx.arrays = array(indptr_n), integers(gene_e), array(values_e)
         ctx.n_genes = x.n_genes
         return _sums(x.n_cells, *ctx.arrays, array(weight_gh))
 
@@ -108,7 +113,7 @@ class _CompiledProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor, None, None]:
         value_e = ctx.arrays[-1]
-        indptr_g, cell_e = np.empty(ctx.n_genes + 1, np.int64), np.empty(len(value_e), np.int64)
+        indptr_g, cell_e = np.empty(ctx.n_genes + 1, np.int64), np.empty(len(value_e), np.int32)
         sorted_e = np.empty_like(value_e)
         load("csr").by_gene(*ctx.arrays, indptr_g, cell_e, sorted_e)
         return _sums(ctx.n_genes, indptr_g, cell_e, sorted_e, array(grad_nh)), None, None
@@ -116,5 +121,5 @@ class _CompiledProduct(torch.autograd.Function):
 
 def _sums(n: int, *arrays: Any) -> Tensor:
     out = np.empty((n, arrays[-1].shape[1]), np.float32)
-    run(load("csr").product, *arrays, out)
+    load("threads").run(load("csr").product, *arrays, out)
     return torch.from_numpy(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ __all__ = ["Adam"]
 PLAIN = {"amsgrad": False, "maximize": False, "capturable": False, "differentiable": False,
          "decoupled_weight_decay": False}  # fmt: skip
 """Options of Adam that the compiled step knows."""
+FEW = 2**15
+"""Parameters of fewer numbers are changed by one thread."""
 
 
 class Adam(torch.optim.Adam):
@@ -59,14 +62,19 @@ class Adam(torch.optim.Adam):
         if not self._compiled or closure is not None:
             return self._plain_step(closure)
         scale, self._scale = self._scale, 1.0
-        loop = load("adam").step
+        loops, run = load("adam"), load("threads").run
         for group in self.param_groups:
             options = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     step, numbers, *moments = self._arrays_of(parameter)
                     step += 1
-                    loop(numbers, _flat(_laid_out(parameter.grad, parameter)), *moments, scale, int(step), *options)
+                    gradient = _flat(_laid_out(parameter.grad, parameter))
+                    if len(numbers) < FEW:
+                        loops.step(numbers, gradient, *moments, scale, int(step), *options)
+                    else:
+                        settings = np.array([scale, float(step), *options])
+                        run(loops.step_in_parts, numbers, gradient, *moments, settings)
         return None
 
     def _plain_step(self, closure: Any) -> Any:
