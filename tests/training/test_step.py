@@ -53,7 +53,7 @@ class Pair:
     def __init__(self) -> None:
         torch.manual_seed(0)
         kernel = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
-        tensors = [torch.randn(7, 5), torch.randn(5), kernel, torch.randn(1, 6), torch.randn(()), torch.randn(FEW + 7, 1)]
+        tensors = [torch.randn(7, 5), torch.randn(5), kernel, torch.randn(1, 6), torch.randn(()), torch.randn(FEW + 7)]
         self.parameters = [[torch.nn.Parameter(t.clone()) for t in tensors] for _ in range(2)]
         self.optimizers = [
             make([{"params": mine[:2]}, {"params": mine[2:], "lr": 1e-3}], **OPTIONS)

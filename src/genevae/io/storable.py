@@ -145,8 +145,8 @@ def _names(index: pd.Index) -> Any:
     """Return names as text; those of an atlas are all text that can be encoded, which is found out at once."""
     names = index.to_numpy(object)
     try:
-        together = "".join(names)
-        if "\0" not in together and together.encode():
+        joined = "".join(names)
+        if "\0" not in joined and joined.encode():
             return names
     except (TypeError, UnicodeEncodeError):  # some are not text, or cannot be encoded
         pass
