@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "peer_functions": {"errors", "peers"},
     "calls": {"errors", "peers", "progress", "session", "io"},
     "engine": {"errors", "io"},
-    "io": BASE,
+    "io": {*BASE, "kernels"},
     "download": {"errors", "io", "progress"},
     "preprocessing": {*CALLS, "engine", "io", "data"},
     "data": {*BASE, "io"},

@@ -141,3 +141,18 @@ def test_unshuffling_puts_bytes_back(numbers):
     values = np.array(numbers, dtype=np.int32)
     shuffled = values.view(np.uint8).reshape(-1, 4).T.tobytes()
     np.testing.assert_array_equal(unshuffled(shuffled, values.dtype), values)
+
+
+@pytest.mark.parametrize("n_words", [1, 2, 255, 256, 257, 360, 1000, 70_000])
+@pytest.mark.parametrize("kind", ["random", "zeros", "all bits", "one bit"])
+def test_the_compiled_checksum_is_that_of_hdf5(tmp_path, n_words, kind):
+    fletcher32 = pytest.importorskip("genevae.kernels.checksum", reason="numba is not installed").fletcher32
+    words = np.zeros(n_words, np.uint16)
+    if kind == "random":
+        words = np.random.default_rng(n_words).integers(0, 2**16, n_words).astype(np.uint16)
+    elif kind != "zeros":
+        words[-1 if kind == "one bit" else slice(None)] = 1 if kind == "one bit" else 2**16 - 1
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        stored = file.create_dataset("x", data=words, chunks=(n_words,), fletcher32=True)
+        _, chunk = stored.id.read_direct_chunk((0,))
+    assert int(fletcher32(words)) == int(np.frombuffer(chunk[-4:], "<u4")[0])
