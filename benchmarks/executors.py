@@ -60,6 +60,9 @@ def measure(model: Any, cells: Repeated, folder: Path) -> None:
     import genevae as gv
 
     print(f"{len(cells):,} cells × {len(cells.genes):,} genes; load of the machine before: {os.getloadavg()[0]:.1f}")
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        for n in (20_000, len(cells) // 2):  # the first is for the start
+            halves = list(pool.map(half, [model.folder] * 2, [cells.path] * 2, [n] * 2))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -73,9 +76,6 @@ def measure(model: Any, cells: Repeated, folder: Path) -> None:
         free = timed(lambda: gv.embed(model, cells, out=folder / "free.zarr"))
         print(f"one process, all cores      {line(free, len(cells))}, {ratio(alone, free)}", flush=True)
 
-        with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-            for n in (20_000, len(cells) // 2):  # the first is for the start
-                halves = list(pool.map(half, [model.folder] * 2, [cells.path] * 2, [n] * 2))
         apart = max(seconds for seconds, _ in halves), sum(processor for _, processor in halves)
         print(f"two processes, half each    {line(apart, len(cells))}, {ratio(alone, apart)}", flush=True)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "to_rows"]
 
 
-DEPTH = 32
-"""Minibatches that are prefetched if expression is read from disk."""
+AHEAD = 2**12
+"""Cells that are prefetched if expression is read from disk: more would not stay in the processor's cache."""
 BLOCK_SIZE = 32
 """Minibatches whose rows are gathered together if expression is in memory."""
 
@@ -94,7 +94,11 @@ class Loader:
         minibatches = self._gather(number, first) if in_memory else self._read(number, first)
         if self._pins:
             minibatches = (cells.pin_memory() for cells in minibatches)
-        yield from minibatches if in_memory and not self._pins else prefetched(minibatches, DEPTH)
+        if in_memory and not self._pins:
+            yield from minibatches
+        else:
+            batch_size = max(1, self.sampler.n_cells // max(1, len(self)))
+            yield from prefetched(minibatches, max(2, AHEAD // batch_size))
 
     def __iter__(self) -> Iterator[Cells]:
         """Yield the minibatches of the first epoch."""

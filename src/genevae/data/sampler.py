@@ -76,7 +76,7 @@ class InOrder:
     batch_size
         Cells in one minibatch.
     buffer
-        Maximum number of rows to read at once.
+        Maximum number of rows to read at once; few, so that they stay in the processor's cache until they are used.
     rank, n_ranks
         The part of each minibatch for this process. A last minibatch with fewer cells than processes is merged into the
         previous one.
@@ -84,7 +84,7 @@ class InOrder:
 
     rows: _Rows
     batch_size: int
-    buffer: int = 2**12
+    buffer: int = 2**10
     rank: int = 0
     n_ranks: int = 1
 
