@@ -214,7 +214,7 @@ class Repeated:
 
     def read(self, rows: np.ndarray) -> Any:
         died = Path(f"{self.path}.died")
-        if self.fatal in rows and len(rows) > 2000 and not died.exists():
+        if self.fatal in rows and len(rows) > 1000 and not died.exists():  # not in a sample
             died.touch()
             os._exit(9)
         return self.source.read(rows % len(self.source))
