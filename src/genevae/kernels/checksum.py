@@ -25,14 +25,14 @@ def fletcher32(word_i: Any) -> Any:
     n = len(word_i)
     first, second = np.uint64(0), np.uint64(0)
     for start in range(0, n, BLOCK):
-        words = word_i[start : start + BLOCK]
-        total, placed = np.uint32(0), np.uint32(0)
-        for i in range(len(words)):
-            word = np.uint32(words[i])
+        block = word_i[start : start + BLOCK]
+        total, by_place = np.uint32(0), np.uint32(0)
+        for i in range(len(block)):
+            word = np.uint32(block[i])
             total += word
-            placed += np.uint32(i) * word
+            by_place += np.uint32(i) * word
         first += np.uint64(total)
-        second = (second + np.uint64(n - start) * np.uint64(total) - np.uint64(placed)) % np.uint64(MODULUS)
+        second = (second + np.uint64(n - start) * np.uint64(total) - np.uint64(by_place)) % np.uint64(MODULUS)
     if first == 0:
         return np.uint32(0)
     low = np.uint32(np.uint64(256) * (first % np.uint64(MODULUS)) % np.uint64(MODULUS))
