@@ -18,10 +18,11 @@ def _set_waiting() -> None:
 
     By default they spin for longer than most steps take, and two threads beside other busy processes train fifty times
     slower. Where they sleep at once, they are woken so often that two threads are hardly faster than one. So they spin
-    for about 0.2 ms on a machine that has little else to do, and a tenth of that on one that has.
+    for about 0.2 ms on a machine that has little else to do, and a tenth of that on one that has; so do processes that
+    this one starts.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000" if _is_busy() else "20000")
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "2000" if _is_busy() else "20000"
 
 
 def _is_busy() -> bool:
@@ -29,7 +30,7 @@ def _is_busy() -> bool:
     try:
         with open("/proc/loadavg") as file:  # noqa: PTH123 - pathlib is not needed otherwise
             one_minute, _, _, running, *_ = file.read().split()
-    except OSError:  # not Linux
+    except (OSError, ValueError):  # not Linux
         return False
     others = max(float(one_minute), int(running.partition("/")[0]) - 1)
     return others >= 0.5 * (os.cpu_count() or 1)

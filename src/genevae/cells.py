@@ -77,7 +77,7 @@ class ExpressionRows:
     n_genes
         Number of columns.
     indptr_n
-        Sparse only: the start of each row in ``values``, and the end of the last (n + 1 integers).
+        Sparse only: the start of each row in ``values``, and the end of the last (n + 1 integers, int64 from a source).
     gene_e
         Sparse only: the column of each stored entry (int32 from a source). A column occurs at most once per row.
     """

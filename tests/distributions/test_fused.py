@@ -11,7 +11,7 @@ from genevae.cells import ExpressionRows
 from genevae.distributions import NegativeBinomial, Poisson, ZeroInflated, fused
 from genevae.distributions.deferred import Gathered, SoftmaxMean
 from genevae.distributions.fused import softmax_log_prob_n
-from genevae.kernels.compile import load_triton
+from genevae.kernels.compile import load, load_triton
 
 N, G, C = 19, 67, 3
 TOLERANCE = 1e-5
@@ -212,3 +212,32 @@ def test_triton_is_not_used_on_a_device_where_it_fails_or_is_wrong(triton, monke
         monkeypatch.setattr(triton, "log_prob", broken)
         assert not fused._works_on(device)
         assert said in caplog.text
+
+
+def test_loops_take_no_other_types_and_indices_of_either_width():
+    example = Example("nb-gene", (), extreme=False)
+    rows = example.rows
+    narrow = ExpressionRows(rows.values, rows.n_genes, rows.indptr_n.int(), rows.gene_e.int())
+    expected = example.values_and_gradients(torch.float32, example.weight)
+    example.rows = narrow
+    found = example.values_and_gradients(torch.float32, example.weight)
+    assert all(torch.equal(found[name], one) for name, one in expected.items())
+
+    threads, csr = load("threads"), load("csr")
+    good = (np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros((3, 4), np.float32))
+    out = np.ones((1, 4), np.float32)
+    threads.run(csr.product, *good, out)
+    assert not out.any()
+    for number, bad in ((0, good[0].astype(np.int32)), (2, np.zeros(0)), (3, good[3].T)):
+        with pytest.raises(TypeError, match="a loop was given"):
+            threads.run(csr.product, *good[:number], bad, *good[number + 1 :], out)
+
+
+def test_a_loop_that_has_no_room_says_so():
+    def takes_no_part(at):
+        return
+
+    threads = load("threads")
+    loop = threads.in_parts()(takes_no_part)
+    with pytest.raises(MemoryError, match="takes_no_part"):
+        threads.run(loop)

@@ -125,7 +125,8 @@ def _run(
     indptr_n, gene_e = rows.csr()
     logp_m, dsize_m, dbias_pg = _empty(m), _empty(m), _empty(PARTS, n_genes)
     dlogits_mg = _empty(m if grad else 0, n_genes)
-    data = (array(size_n1).reshape(-1), array(indptr_n), integers(gene_e), array(rows.values))
+    stored = integers(indptr_n, np.int64), integers(gene_e, np.int32), array(rows.values)
+    data = array(size_n1).reshape(-1), *stored
     arguments = (logits_mg, array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
     if theta is None:
         run(kernels.poisson, *arguments)

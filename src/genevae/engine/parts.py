@@ -98,15 +98,15 @@ def _write_block(file: Any, block: Block) -> None:
     }
     file.write(json.dumps(head).encode() + b"\n")
     for array in chain.from_iterable(arrays.values()):
-        file.write(array.data)
+        file.write(array.reshape(-1).view(np.uint8))
 
 
 def _arrays(rows: Any) -> list[NDArray[Any]]:
     if sparse.issparse(rows):
         return [np.ascontiguousarray(array) for array in (rows.data, rows.indices, rows.indptr)]
     dense = np.ascontiguousarray(rows)
-    if dense.dtype.hasobject:
-        raise TypeError("A part of a result has values that are not numbers or text of NumPy.")
+    if dense.dtype.kind in "OV":
+        raise TypeError(f"a part of a result has values of the type {dense.dtype}, which files of parts cannot hold")
     return [dense]
 
 

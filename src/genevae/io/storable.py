@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -144,12 +145,12 @@ def _text(value: Any) -> str:
 def _names(index: pd.Index) -> Any:
     """Return names as text; those of an atlas are all text that can be encoded, which is found out at once."""
     names = index.to_numpy(object)
-    try:
-        joined = "".join(names)
+    if set(map(type, names)) != {str}:
+        return [_text(name) for name in names]
+    joined = "".join(names)
+    with suppress(UnicodeEncodeError):
         if "\0" not in joined and joined.encode():
             return names
-    except (TypeError, UnicodeEncodeError):  # some are not text, or cannot be encoded
-        pass
     return [_text(name) for name in names]
 
 

@@ -28,9 +28,9 @@ def sum_of_squares(x_i: Any) -> Any:
     return total
 
 
-@in_parts
+@in_parts(F, F, F, F, np.float64)
 def step_in_parts(args: Any) -> None:
-    """Take a step with many numbers; scale, number of the step and settings are together in an array."""
+    """Take a step with many numbers; all of :func:`step` from ``scale`` on are together in an array, in this order."""
     x_i, gradient_i, mean_i, square_i = floats(args, 0), floats(args, 1), floats(args, 2), floats(args, 3)
     s, n = doubles(args, 4), len(x_i)
     part = next_part(args)

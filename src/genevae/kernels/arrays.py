@@ -42,6 +42,6 @@ def array(x: Any) -> Any:
     return np.asarray(_Memory(x if x.is_contiguous() else x.detach().contiguous()))
 
 
-def integers(x: Tensor) -> Any:
-    """Return int32 numbers of a tensor on the CPU, which those of sources are already."""
-    return array(x).astype(np.int32, copy=False)
+def integers(x: Tensor, dtype: type[np.integer[Any]]) -> Any:
+    """Return the integers of a tensor on the CPU as this type; they are not copied if they have it."""
+    return array(x).astype(dtype, copy=False)

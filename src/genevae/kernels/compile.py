@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 __all__ = ["PARTS", "compiled", "exact", "inlined", "load", "load_triton"]
 
 PARTS = 8
-"""Into how many parts rows are divided, whatever the number of threads, which is at most this."""
+"""Into how many parts rows are divided, whatever the number of threads, which is at most this.
+
+Loops that are kept on disk have this number in them: with another, change their files too.
+"""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

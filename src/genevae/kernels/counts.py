@@ -174,7 +174,11 @@ def _log_mean(mean: Any, logit: Any, offset: Any) -> Any:
     return math.log(mean) if mean > TINY else logit + offset
 
 
-@in_parts
+COUNTS = (F, F, F, np.int64, np.int32, F, F, bool, F, F, F, F)
+"""The types of the arguments that :func:`poisson` and :func:`negative_binomial` share."""
+
+
+@in_parts(*COUNTS)
 def poisson(args: Any) -> None:
     """Write the log-probabilities of all rows, and their gradients times the rows' weights.
 
@@ -313,7 +317,7 @@ def _put_not_inflated(gene_e: Any, x_e: Any, gate_g: Any, dgate_g: Any, grad: An
     return logp
 
 
-@in_parts
+@in_parts(*COUNTS, F, np.int64, F, F, F)
 def negative_binomial(args: Any) -> None:
     """Write the log-probabilities of all rows, and their gradients times the rows' weights.
 

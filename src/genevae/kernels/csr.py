@@ -15,22 +15,22 @@ F = np.float32
 
 
 @inlined
-def _add_rows(values: Any, rows: Any, matrix: Any, out: Any) -> None:
+def _add_rows(values: Any, rows: Any, weights: Any, out: Any) -> None:
     """Add up rows of a matrix, each times a number, four at a time, to read and write the sums less often."""
     n = len(rows)
     whole = n - n % 4
     for e in range(0, whole, 4):
         a, b, c, d = values[e], values[e + 1], values[e + 2], values[e + 3]
-        w, x, y, z = matrix[rows[e]], matrix[rows[e + 1]], matrix[rows[e + 2]], matrix[rows[e + 3]]
+        w, x, y, z = weights[rows[e]], weights[rows[e + 1]], weights[rows[e + 2]], weights[rows[e + 3]]
         for h in range(len(out)):
             out[h] += (a * w[h] + b * x[h]) + (c * y[h] + d * z[h])
     for e in range(whole, n):
-        a, w = values[e], matrix[rows[e]]
+        a, w = values[e], weights[rows[e]]
         for h in range(len(out)):
             out[h] += a * w[h]
 
 
-@in_parts
+@in_parts(np.int64, np.int32, F, F, F)
 def product(at: Any) -> None:
     """Write x W, for the ``indptr_n``, ``gene_e`` and ``value_e`` of x, ``weight_gh`` and ``out_nh``."""
     indptr_n, gene_e, value_e = longs(at, 0), ints(at, 1), floats(at, 2)

@@ -7,6 +7,10 @@ numbers for each: address, rows and columns of an array, or the number itself.
 
 Rows are divided into ``PARTS``, which do not depend on the number of threads, and each thread takes the next part until
 there are none. So what a loop sums up in each part is the same for any number of threads.
+
+A loop cannot raise an error, and takes what lies at an address for what it expects there: so the types of arguments are
+checked before, and afterwards whether all parts were taken. Where PyTorch has another way to start threads (macOS),
+loops run in threads of Python. After a fork, a loop in several threads never ends; nor does a function of PyTorch.
 """
 
 from __future__ import annotations
@@ -26,23 +30,38 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
+from numpy.typing import NDArray
 
 from genevae.kernels.compile import PARTS, SUMS, inlined
 
 __all__ = ["doubles", "flag", "floats", "in_parts", "ints", "longs", "matrix", "next_part", "run"]
 
 _COUNTER, _FIRST = 1, 2
-"""Where the table has the number of the next part, and where arguments begin. At 0 is its own address."""
+"""Where the table has the number of the next part, and where arguments begin. At 0 is its own address.
+
+What was compiled is kept until the file of the loop changes: with another layout, change those files too.
+"""
 
 
 class in_parts:  # noqa: N801 - it is used as a decorator
     """A loop that takes the address of its arguments, and parts until there are none.
 
-    It is compiled when it is first run, and kept on disk.
+    It makes all arrays of its own before it takes the first part. It is compiled when it is first run, and then kept.
+
+    Parameters
+    ----------
+    types
+        The type of each argument: that of the numbers of an array, or ``bool``.
     """
 
-    def __init__(self, function: Callable[[Any], None]) -> None:
+    def __init__(self, *types: type) -> None:
+        self.types = tuple(np.dtype(each) for each in types)
+        self.function: Callable[[Any], None]
+
+    def __call__(self, function: Callable[[Any], None]) -> in_parts:
+        """Decorate a function."""
         self.function = function
+        return self
 
     @cached_property
     def compiled(self) -> Any:
@@ -55,23 +74,31 @@ class in_parts:  # noqa: N801 - it is used as a decorator
 
 
 def run(loop: in_parts, *arguments: Any) -> None:
-    """Call a loop in as many threads as PyTorch has.
+    """Call a loop in as many threads as PyTorch has, up to ``PARTS``.
 
     Parameters
     ----------
     loop
         The loop.
     arguments
-        Arrays of one or two axes, row by row, of the types that the loop reads; or integers.
+        Arrays of one or two axes, row by row, of the types of the loop; or whether something is true.
+
+    Raises
+    ------
+    TypeError
+        If an argument has another type, or an array is not stored row by row.
+    MemoryError
+        If there was no room for the arrays of the loop.
     """
     values = [0, 0]
-    for each in arguments:
-        if isinstance(each, np.ndarray):
-            if not each.flags.c_contiguous:
-                raise ValueError("a loop takes arrays that are stored row by row")
+    for each, expected in zip(arguments, loop.types, strict=True):
+        if isinstance(each, bool) and expected == np.bool_:
+            values += [each, 0, 0]
+        elif isinstance(each, np.ndarray) and each.dtype == expected and each.flags.c_contiguous:
             values += [each.__array_interface__["data"][0], len(each), each.shape[-1]]
         else:
-            values += [int(each), 0, 0]
+            kind = each.dtype if isinstance(each, np.ndarray) else type(each).__name__
+            raise TypeError(f"a loop was given {kind}, not {expected} row by row")
     table = np.array(values, np.int64)
     address = table[0] = table.__array_interface__["data"][0]
     compiled, n_threads = loop.compiled, min(torch.get_num_threads(), PARTS)
@@ -80,10 +107,17 @@ def run(loop: in_parts, *arguments: Any) -> None:
     elif (start := _openmp()) is not None:
         start(compiled.address, address, n_threads, 0)
     else:
-        others = [_pool(n_threads, os.getpid()).submit(compiled.ctypes, address) for _ in range(n_threads - 1)]
-        compiled.ctypes(address)
+        pool = _pool(n_threads, os.getpid())
+        others = [pool.submit(_call, compiled, table, arguments) for _ in range(n_threads - 1)]
+        _call(compiled, table, arguments)
         for other in others:
             other.result()
+    if table[_COUNTER] < PARTS:
+        raise MemoryError(f"no room for the arrays of {loop.function.__name__}")
+
+
+def _call(compiled: Any, table: NDArray[np.int64], arguments: Any) -> None:  # noqa: ARG001 - arrays are kept until it ends
+    compiled.ctypes(int(table[0]))
 
 
 @cache

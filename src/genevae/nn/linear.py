@@ -105,7 +105,7 @@ class _CompiledProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: ExpressionRows) -> Tensor:
         indptr_n, gene_e = x.csr()
-        ctx.arrays = array(indptr_n), integers(gene_e), array(values_e)
+        ctx.arrays = integers(indptr_n, np.int64), integers(gene_e, np.int32), array(values_e)
         ctx.n_genes = x.n_genes
         return _sums(x.n_cells, *ctx.arrays, array(weight_gh))
 

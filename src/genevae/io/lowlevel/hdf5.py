@@ -296,12 +296,13 @@ def _inflated(packed: Any, n_bytes: int) -> bytes:
 def _intact(packed: Any) -> Any:
     """Verify the checksum at the end of a chunk, and return what is before it."""
     loops = load("checksum") if sys.byteorder == "little" else None
-    if loops is None or len(packed) % 2:
+    if loops is None or len(packed) % 2:  # the loop takes two bytes at a time
         from numcodecs import Fletcher32
 
         return Fletcher32().decode(packed)
-    content, checksum = np.frombuffer(packed, np.uint16)[:-2], np.frombuffer(packed, np.uint8)[-4:].view("<u4")[0]
-    if loops.fletcher32(content) != checksum:
+    all_i = np.frombuffer(packed, np.uint16)
+    content, (low, high) = all_i[:-2], all_i[-2:].tolist()
+    if loops.fletcher32(content) != (high << 16 | low):
         raise ValueError("the checksum of a chunk is another than when it was written")
     return content.view(np.uint8)
 
