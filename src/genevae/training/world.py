@@ -127,10 +127,7 @@ class World:
             * (cells.n_cells / cells.n_total)
             for loss, cells in zip(losses, minibatches, strict=True)
         ]
-        message = torch.cat(numbers)
-        with collective():
-            distributed.all_reduce(message)
-        means = message.split([len(each) for each in numbers])
+        means = self.sum(torch.cat(numbers)).split([len(each) for each in numbers])
         return [
             Loss(total, dict(zip(loss.terms, terms, strict=True)), loss.per_cell_n)
             for loss, (total, *terms) in zip(losses, means, strict=True)
