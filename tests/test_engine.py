@@ -21,6 +21,7 @@ from scipy import sparse
 
 import genevae as gv
 from genevae.engine import Engine, engine
+from genevae.engine.parts import _read_blocks, _write_block
 from genevae.errors import DataError, GenevaeWarning, RunError
 from genevae.io.formats import open_source
 from genevae.io.lowlevel.hdf5 import Hdf5Array
@@ -356,3 +357,25 @@ def test_embed_in_processes_and_jobs_is_the_same(run, file, tmp_path, monkeypatc
     gv.embed(run, file, executor=executor, out=tmp_path / "a.h5ad")
     np.testing.assert_array_equal(anndata.read_h5ad("a.h5ad").obsm["X_genevae"], expected.obsm["X_genevae"])
     assert names_in(tmp_path) == ["a.h5ad"]
+
+
+def test_blocks_in_files_come_back_as_they_were(tmp_path):
+    block = {
+        "X": sparse.random(5, 7, 0.3, format="csr", dtype=np.float32, random_state=0),
+        "obs/text": np.array(["a", "bb", "", "é", "c"]),
+        "obs/date": np.array(["2026-01-01", "NaT"], "datetime64[ns]"),
+        "obs/flag": np.array([True, False]),
+        "obsm/columns": np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+        "obsm/none": np.zeros((0, 4), np.float32),
+    }
+    with (tmp_path / "part").open("wb") as file:
+        for _ in range(2):
+            _write_block(file, block)
+    for found in _read_blocks(tmp_path / "part"):
+        assert list(found) == list(block)
+        for name, rows in block.items():
+            assert found[name].dtype == rows.dtype
+            one, other = (x.toarray() if sparse.issparse(x) else x for x in (found[name], rows))
+            np.testing.assert_array_equal(one, other)
+    with (tmp_path / "part").open("wb") as file, pytest.raises(TypeError, match="object"):
+        _write_block(file, {"obs/any": np.array([object()])})

@@ -272,3 +272,15 @@ def test_of_another_layer_x_is_left_and_of_raw_its_genes_are_kept(tmp_path) -> N
 def test_x_is_no_layer_also_where_anndata_has_it_among_them():
     """anndata 0.13 does, under None."""
     assert layers_of(SimpleNamespace(layers={None: 1, "counts": 2})) == {"counts": 2}
+
+
+def test_names_of_a_subclass_of_text_are_stored_as_they_are_shown():
+    class Shown(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "shown"
+
+    index = storable(pd.DataFrame(index=pd.Index([Shown("kept"), "b"], dtype=object))).index
+    assert [type(name) for name in index] == [str, str]
+    assert list(index) == ["shown", "b"]
