@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from genevae.kernels.compile import PARTS, compiled, inlined
-from genevae.kernels.threads import doubles, floats, in_parts, next_part
+from genevae.kernels.threads import in_parts, next_part, vector
 
 __all__ = ["step", "step_in_parts", "sum_of_squares"]
 
@@ -31,8 +31,8 @@ def sum_of_squares(x_i: Any) -> Any:
 @in_parts(F, F, F, F, np.float64)
 def step_in_parts(args: Any) -> None:
     """Take a step with many numbers; all of :func:`step` from ``scale`` on are together in an array, in this order."""
-    x_i, gradient_i, mean_i, square_i = floats(args, 0), floats(args, 1), floats(args, 2), floats(args, 3)
-    s, n = doubles(args, 4), len(x_i)
+    x_i, gradient_i, mean_i, square_i = vector(args, 0, F), vector(args, 1, F), vector(args, 2, F), vector(args, 3, F)
+    s, n = vector(args, 4, np.float64), len(x_i)
     part = next_part(args)
     while part < PARTS:
         at = slice(part * n // PARTS, (part + 1) * n // PARTS)

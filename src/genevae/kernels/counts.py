@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from genevae.kernels.compile import PARTS, exact, inlined
-from genevae.kernels.threads import flag, floats, in_parts, ints, longs, matrix, next_part
+from genevae.kernels.threads import flag, in_parts, matrix, next_part, vector
 
 __all__ = ["negative_binomial", "poisson"]
 
@@ -186,10 +186,10 @@ def poisson(args: Any) -> None:
     ``weight_m``, ``grad`` (whether gradients are written), and what is written: ``logp_m``, ``dlogits_mg``,
     ``dbias_pg`` and ``dsize_m``.
     """
-    logits_mg, bias_g, size_n = matrix(args, 0), floats(args, 1), floats(args, 2)
-    indptr_n, gene_e, x_e, weight_m = longs(args, 3), ints(args, 4), floats(args, 5), floats(args, 6)
-    grad, logp_m, dlogits_mg = flag(args, 7), floats(args, 8), matrix(args, 9)
-    dbias_pg, dsize_m = matrix(args, 10), floats(args, 11)
+    logits_mg, bias_g, size_n = matrix(args, 0), vector(args, 1, F), vector(args, 2, F)
+    indptr_n, gene_e, x_e = vector(args, 3, np.int64), vector(args, 4, np.int32), vector(args, 5, F)
+    weight_m, grad, logp_m = vector(args, 6, F), flag(args, 7), vector(args, 8, F)
+    dlogits_mg, dbias_pg, dsize_m = matrix(args, 9), matrix(args, 10), vector(args, 11, F)
     n, n_genes = logits_mg.shape
     mean_g, slope_g = np.empty(n_genes, F), np.empty(n_genes, F)
     part = next_part(args)
@@ -325,11 +325,11 @@ def negative_binomial(args: Any) -> None:
     ``dgate_mg``. ``code_m`` is the row of θ of each row; one θ for all has its gradient summed by part, others by row.
     ``gate_mg`` has the logits of zero inflation, or no rows.
     """
-    logits_mg, bias_g, size_n = matrix(args, 0), floats(args, 1), floats(args, 2)
-    indptr_n, gene_e, x_e, weight_m = longs(args, 3), ints(args, 4), floats(args, 5), floats(args, 6)
-    grad, logp_m, dlogits_mg = flag(args, 7), floats(args, 8), matrix(args, 9)
-    dbias_pg, dsize_m = matrix(args, 10), floats(args, 11)
-    theta_cg, code_m, dtheta_pg = matrix(args, 12), longs(args, 13), matrix(args, 14)
+    logits_mg, bias_g, size_n = matrix(args, 0), vector(args, 1, F), vector(args, 2, F)
+    indptr_n, gene_e, x_e = vector(args, 3, np.int64), vector(args, 4, np.int32), vector(args, 5, F)
+    weight_m, grad, logp_m = vector(args, 6, F), flag(args, 7), vector(args, 8, F)
+    dlogits_mg, dbias_pg, dsize_m = matrix(args, 9), matrix(args, 10), vector(args, 11, F)
+    theta_cg, code_m, dtheta_pg = matrix(args, 12), vector(args, 13, np.int64), matrix(args, 14)
     gate_mg, dgate_mg = matrix(args, 15), matrix(args, 16)
     n, n_genes = logits_mg.shape
     shared, inflated = len(theta_cg) == 1, len(gate_mg) > 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genevae.kernels.compile import PARTS, compiled, inlined
-from genevae.kernels.threads import floats, in_parts, ints, longs, matrix, next_part
+from genevae.kernels.threads import in_parts, matrix, next_part, vector
 
 __all__ = ["by_gene", "category_product", "category_product_gradient", "product"]
 
@@ -33,7 +33,7 @@ def _add_rows(values: Any, rows: Any, weights: Any, out: Any) -> None:
 @in_parts(np.int64, np.int32, F, F, F)
 def product(at: Any) -> None:
     """Write x W, for the ``indptr_n``, ``gene_e`` and ``value_e`` of x, ``weight_gh`` and ``out_nh``."""
-    indptr_n, gene_e, value_e = longs(at, 0), ints(at, 1), floats(at, 2)
+    indptr_n, gene_e, value_e = vector(at, 0, np.int64), vector(at, 1, np.int32), vector(at, 2, F)
     weight_gh, out_nh = matrix(at, 3), matrix(at, 4)
     n = len(out_nh)
     part = next_part(at)

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from genevae.kernels.compile import PARTS, SUMS, inlined
 
-__all__ = ["doubles", "flag", "floats", "in_parts", "ints", "longs", "matrix", "next_part", "run"]
+__all__ = ["flag", "in_parts", "matrix", "next_part", "run", "vector"]
 
 _COUNTER, _FIRST = 1, 2
 """Where the table has the number of the next part, and where arguments begin. At 0 is its own address.
@@ -180,31 +180,10 @@ def flag(at: Any, number: Any) -> Any:
 
 
 @inlined
-def floats(at: Any, number: Any) -> Any:
-    """Return a vector of float32."""
+def vector(at: Any, number: Any, dtype: Any) -> Any:
+    """Return a vector of numbers of a type."""
     table = _table(at, number)
-    return carray(_pointer(table[0]), (table[1],), np.float32)
-
-
-@inlined
-def doubles(at: Any, number: Any) -> Any:
-    """Return a vector of float64."""
-    table = _table(at, number)
-    return carray(_pointer(table[0]), (table[1],), np.float64)
-
-
-@inlined
-def ints(at: Any, number: Any) -> Any:
-    """Return a vector of int32."""
-    table = _table(at, number)
-    return carray(_pointer(table[0]), (table[1],), np.int32)
-
-
-@inlined
-def longs(at: Any, number: Any) -> Any:
-    """Return a vector of int64."""
-    table = _table(at, number)
-    return carray(_pointer(table[0]), (table[1],), np.int64)
+    return carray(_pointer(table[0]), (table[1],), dtype)
 
 
 @inlined

@@ -84,13 +84,9 @@ class _CSRProduct(torch.autograd.Function):
     def forward(ctx: Any, weight_gh: Tensor, values_e: Tensor, x: ExpressionRows) -> Tensor:
         ctx.x, ctx.values_e = x, values_e
         indptr_n, gene_e = x.csr()
+        offsets = indptr_n.to(gene_e.dtype)
         return F.embedding_bag(
-            gene_e,
-            weight_gh,
-            indptr_n.to(gene_e.dtype),
-            mode="sum",
-            per_sample_weights=values_e,
-            include_last_offset=True,
+            gene_e, weight_gh, offsets, mode="sum", per_sample_weights=values_e, include_last_offset=True
         )
 
     @staticmethod
