@@ -65,6 +65,14 @@ def test_two_processes_train_as_one(quick, name):
     require_agreement(*quick, name)
 
 
+def test_two_processes_that_cannot_share_memory_train_as_one(quick, tmp_path):
+    command = [str(SCRIPT), str(tmp_path), "accumulated", "adversarial", "by sockets"]
+    for code, _, errors in finish(start(2, command)):
+        assert code == 0, errors
+    for name in ("accumulated", "adversarial"):
+        require_agreement(quick[0], tmp_path, name)
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_whatever_the_recipe(tmp_path):
     one, two = trained(tmp_path, list(FITS))
@@ -77,6 +85,12 @@ def test_batch_norm_of_parts_is_that_of_the_whole(found):
     for each in found:
         assert len(each["batch norm"]) == 12
         assert max(each["batch norm"].values()) < 1e-9, each["batch norm"]
+
+
+def test_numbers_exchanged_through_memory_are_those_of_torchs_collectives(found):
+    for each in found:
+        assert len(each["exchanged"]) == 14
+        assert max(each["exchanged"].values()) == 0, each["exchanged"]
 
 
 def test_processes_tell_each_other_what_they_have_found(found):

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from safetensors.torch import save_file
-from torch import nn
+from torch import distributed, nn
 
 from genevae.cells import Cells, Shard
 from genevae.errors import DataError, TrainingError
 from genevae.models.vae import VAE
 from genevae.nn.norm import BatchNorm
+from genevae.nn.sharding import shares_memory
+from genevae.nn.shared_memory import ROOM, SharedMemory
 from genevae.objectives.elbo import ELBO
 from genevae.objectives.objective import Loss, Progress
 from genevae.runs.fit import fit
@@ -112,6 +115,33 @@ def batch_norm_differences(world: World) -> dict[str, float]:
     return found
 
 
+def exchange_differences() -> dict[str, float]:
+    """Return by how much numbers that were exchanged through shared memory differ from those of torch's collectives."""
+    memory = SharedMemory.connect(timedelta(seconds=60))
+    assert memory is not None, "this machine does not share memory between processes"
+    rng = torch.Generator().manual_seed(distributed.get_rank())
+    tensors = {
+        "one number": torch.randn((), generator=rng),
+        "none": torch.randn((0, 3), generator=rng),
+        "flags": torch.rand((3, 5), generator=rng) < 0.5,
+        "integers": torch.randint(-(2**40), 2**40, (7,), generator=rng),
+        "float32": torch.randn((4, 3), generator=rng, dtype=torch.float32),
+        "not contiguous": torch.randn((6, 4), generator=rng).T,
+        "longer than the memory": torch.randn(ROOM // 8 + 5, generator=rng),
+        "again": torch.randn(ROOM // 8 + 5, generator=rng),
+    }
+    found = {}
+    for name, x in tensors.items():
+        each = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(memory.n_ranks)]
+        distributed.all_gather(each, x.contiguous())
+        found[f"{name}, gathered"] = float((memory.gather(x).double() - torch.stack(each).double()).abs().sum())
+        if x.is_floating_point():
+            total = x.contiguous().clone()
+            memory.add_up(total)
+            found[f"{name}, added up"] = float((total - torch.stack(each).sum(0)).abs().sum())
+    return found
+
+
 def refusals(world: World) -> dict[str, str]:
     """Return what is said of data that differ, and of cells that are too few."""
     found = {}
@@ -144,13 +174,20 @@ def main(out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     in_float64()
     launch = launched(os.environ)
+    if "by sockets" in names:
+        SharedMemory.connect = lambda wait: None  # type: ignore[method-assign,assignment]
+        write_fits(out, [name for name in names if name != "by sockets"], launch.rank)
+        assert not shares_memory()
+        return
     write_fits(out, names, launch.rank)
     if launch.n_ranks > 1:
+        assert shares_memory()
         world = join(launch, torch.device("cpu"))
         found = {
             "batch norm": batch_norm_differences(world),
             "texts": world.texts(f"process {world.rank}" + "é" * world.rank),
             "wishes": [world.any(wish) for wish in (False, world.is_first, True)],
+            "exchanged": exchange_differences(),
             "refusals": refusals(world),
         }
         (out / f"found {world.rank}.json").write_text(json.dumps(found))

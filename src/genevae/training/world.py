@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from genevae.cells import Cells, Shard
 from genevae.data.loader import Loader
 from genevae.errors import DataError, RecipeError, TrainingError
-from genevae.nn.sharding import all_gather, collective
+from genevae.nn.sharding import all_gather, averaged, collective, share_memory, shares_memory
 from genevae.objectives.objective import Loss, Progress
 from genevae.training.history import Means
 from genevae.training.launch_env import Launch
@@ -101,7 +101,10 @@ class World:
             "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False,
             "find_unused_parameters": self.any(_has_unused_parameters(module, cells, progress)),
         }
-        return DistributedDataParallel(module, **options)
+        wrapped = DistributedDataParallel(module, **options)
+        if shares_memory():
+            wrapped.register_comm_hook(None, lambda _, bucket: averaged(bucket.buffer()))
+        return wrapped
 
     @contextmanager
     def gradients(self, module: nn.Module, is_last: bool) -> Iterator[None]:
@@ -192,7 +195,8 @@ def join(launch: Launch, device: torch.device) -> World:
     launch
         How this process was started.
     device
-        Where it computes: processes communicate by gloo on CPUs, and by NCCL on GPUs.
+        Where it computes: processes communicate by NCCL on GPUs, through shared memory on the CPUs of one
+        machine, and by gloo on those of several.
 
     Raises
     ------
@@ -223,6 +227,9 @@ def join(launch: Launch, device: torch.device) -> World:
                 "their machines; MASTER_ADDR and MASTER_PORT set another address to meet at."
             ) from error
         atexit.register(distributed.destroy_process_group)
+        if device.type == "cpu":
+            with collective():
+                share_memory(ANSWER_WITHIN)
     return World(launch.rank, launch.n_ranks)
 
 
