@@ -255,6 +255,6 @@ def test_a_point_is_drawn_as_it_is_and_costs_nothing(model, cells):
 
 def test_sigma_is_the_error_of_each_gene(model, cells):
     for _ in range(3):
-        model.update_variance(model.posterior(cells).mean, cells)
+        model.update_variance(model.likelihood(model.posterior(cells).mean, cells.condition).mean, cells)
     p = model.likelihood(model.posterior(cells).mean, cells.condition)
     torch.testing.assert_close(p.variance[0], (p.mean - cells.x.dense()).square().mean(0))

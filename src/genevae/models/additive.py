@@ -89,9 +89,9 @@ class AdditiveLikelihood(nn.Module):
         return Normal(self.heads.decode(z, condition.codes), scale_g, validate_args=False)
 
     @torch.no_grad()
-    def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
-        """Update σ² with the squared errors of these cells, which are of a shard of a minibatch."""
-        error_ng = (cells.x.dense() - self.heads.decode(z, cells.condition.codes)).square()
+    def update_variance(self, mean_ng: Tensor, cells: Cells, shard: Shard | None = None) -> None:
+        """Update σ² with the squared errors of the means of these cells, which are of a shard of a minibatch."""
+        error_ng = (cells.x.dense() - mean_ng).square()
         measured = cells.condition.measured_ng
         n_g = error_ng.new_full((1,), len(error_ng)) if measured is None else measured.sum(0)
         sum_g = error_ng.sum(0) if measured is None else error_ng.masked_fill(~measured, 0).sum(0)
@@ -135,6 +135,6 @@ class Additive(VAE):
         """Return the output ``(…, n, g)`` of every head."""
         return self.heads.contributions(z, condition.codes)
 
-    def update_variance(self, z: Tensor, cells: Cells, shard: Shard | None = None) -> None:
+    def update_variance(self, mean_ng: Tensor, cells: Cells, shard: Shard | None = None) -> None:
         """Update the likelihood's σ²; see :meth:`AdditiveLikelihood.update_variance`."""
-        self._likelihood.update_variance(z, cells, shard)
+        self._likelihood.update_variance(mean_ng, cells, shard)

@@ -254,24 +254,23 @@ class AdditiveHeads(nn.Module):
         """α."""
         return non_negative(self.free_scale)
 
-    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return W, all E and all α D, each concatenated along k: ``gk``."""
-        base_gk = self.base.weight_gh
-        none_g0 = base_gk[:, :0]
+    def weights(self) -> Tensor:
+        """Return the last layer and the rest of the first, ``gk``: W, all α D and all E, concatenated."""
         heads = cast("list[ContextHead]", list(self.heads))
-        read_gk = torch.cat([none_g0, *(head.free_read_gh for head in heads)], -1)
-        write_gk = torch.cat([none_g0, *(head.free_write_gh for head in heads)], -1)
-        return base_gk, non_negative(read_gk), self.scale * non_negative(write_gk)
+        written, read = [head.free_write_gh for head in heads], [head.free_read_gh for head in heads]
+        base_gh = self.base.free_unit_gh
+        n_base, n_written = base_gh.shape[1], sum(self.widths[1:])
+        factors = (base_gh.new_full((n_base,), n_base**-0.5), self.scale.expand(n_written), base_gh.new_ones(n_written))
+        return non_negative(torch.cat([base_gh, *written, *read], -1)) * torch.cat(factors)
 
     def first_layer(self) -> Tensor:
         """Return the first layer, ``gk``: W and all E, concatenated."""
-        base_gk, read_gk, _ = self.weights()
-        return torch.cat([base_gk, read_gk], -1)
+        weight_gk = self.weights()
+        return torch.cat([weight_gk[:, : self.widths[0]], weight_gk[:, sum(self.widths) :]], -1)
 
     def last_layer(self) -> Tensor:
         """Return the last layer, ``gk``: W and all α D, concatenated."""
-        base_gk, _, write_gk = self.weights()
-        return torch.cat([base_gk, write_gk], -1)
+        return self.weights()[:, : sum(self.widths)].contiguous()
 
     def encode_hidden(self, h: Tensor, codes: Mapping[str, Tensor]) -> Tensor:
         """Map the first layer's output to the hidden states, through the networks of the cells' categories."""

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from genevae.cells import Cells, Shard
 from genevae.models.additive import Additive
@@ -83,8 +84,10 @@ class CyclePass:
         Hidden states of x, and of its translation to t.
     translated_nk, y_nk
         Last hidden units of the translation to t, and of that back to s.
-    gram_kk
-        Dᵀ D, of the last layer.
+    translated_onto_nk, y_onto_nk
+        The same, times Dᵀ D.
+    last_gk, gram_kk
+        The last layer D, without a gradient, and Dᵀ D.
     squared_n
         ‖x − x̂‖² of each cell, over measured genes.
     logits_real_nc, logits_translated_nc
@@ -95,6 +98,9 @@ class CyclePass:
     z_target_nk: Tensor
     translated_nk: Tensor
     y_nk: Tensor
+    translated_onto_nk: Tensor
+    y_onto_nk: Tensor
+    last_gk: Tensor
     gram_kk: Tensor
     squared_n: Tensor
     logits_real_nc: Tensor
@@ -111,36 +117,55 @@ def translate_and_back(
     and one product of the cells, which are sparse, have the length of the genes.
     """
     source = cells.condition.codes
-    base_gk, read_gk, write_gk = heads.weights()
-    n_each = [base_gk.shape[1], read_gk.shape[1], write_gk.shape[1], classifier.weight_gc.shape[1]]
-    base_nk, read_nk, write_nk, classes_nc = product(
-        cells.x, torch.cat([base_gk, read_gk, write_gk, classifier.weight_gc], 1)
-    ).split(n_each, -1)
-    writing_gk = torch.cat([base_gk, write_gk], 1)
-    to_base, to_read, to_write, to_classes = (
-        writing_gk.T @ torch.cat([base_gk, read_gk, write_gk, classifier.weight_gc.detach()], 1)
-    ).split(n_each, -1)
-    gram_kk = torch.cat([to_base, to_write], -1)
-    at_write_nk = torch.cat([base_nk, write_nk], -1)
-    z_source_nk = heads.encode_hidden(torch.cat([base_nk, read_nk], -1), source)
+    weight_gk, n_base, n_last = heads.weights(), heads.widths[0], sum(heads.widths)
+    n_read = weight_gk.shape[1] - n_last
+    onto_last_nk, read_nk, classes_nc = product(cells.x, torch.cat([weight_gk, classifier.weight_gc], 1)).split(
+        [n_last, n_read, classifier.weight_gc.shape[1]], -1
+    )
+    onto_all_kk, onto_classes_kc = _Gram.apply(weight_gk, n_last, classifier.weight_gc)  # type: ignore[no-untyped-call]
+    gram_kk = onto_all_kk[:, :n_last]
+    z_source_nk = heads.encode_hidden(torch.cat([onto_last_nk[:, :n_base], read_nk], -1), source)
     translated_nk = heads.decode_hidden(z_source_nk, target)
-    z_target_nk = heads.encode_hidden(translated_nk @ torch.cat([to_base, to_read], -1), target)
+    translated_onto_nk, translated_read_nk = (translated_nk @ onto_all_kk).split([n_last, n_read], -1)
+    z_target_nk = heads.encode_hidden(torch.cat([translated_onto_nk[:, :n_base], translated_read_nk], -1), target)
     y_nk = heads.decode_hidden(z_target_nk, source)
+    y_onto_nk = y_nk @ gram_kk
     if cells.condition.measured_ng is None:
-        squared_n = cells.x.sum_n(cells.x.values.square()) + (y_nk * (y_nk @ gram_kk - 2 * at_write_nk)).sum(-1)
+        squared_n = cells.x.sum_n(cells.x.values.square()) + (y_nk * (y_onto_nk - 2 * onto_last_nk)).sum(-1)
     else:
-        error_ng = cells.x.dense() - y_nk @ writing_gk.T
+        error_ng = cells.x.dense() - y_nk @ weight_gk[:, :n_last].T
         squared_n = error_ng.square().masked_fill(~cells.condition.measured_ng, 0).sum(-1)
     return CyclePass(
         z_source_nk,
         z_target_nk,
         translated_nk,
         y_nk,
+        translated_onto_nk,
+        y_onto_nk,
+        weight_gk.detach()[:, :n_last],
         gram_kk,
         squared_n,
         classes_nc + classifier.bias_c,
-        translated_nk @ to_classes + classifier.bias_c.detach(),
+        translated_nk @ onto_classes_kc + classifier.bias_c.detach(),
     )
+
+
+class _Gram(torch.autograd.Function):
+    """Dᵀ W, of the first columns D of W, and Dᵀ C, where C has no gradient; that of W is made without copies of it."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_gk: Tensor, n: int, other_gc: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(weight_gk, other_gc)
+        ctx.n, last_kg = n, weight_gk[:, :n].T
+        return last_kg @ weight_gk, last_kg @ other_gc
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_kk: Tensor, grad_kc: Tensor) -> tuple[Tensor, None, None]:
+        weight_gk, other_gc = ctx.saved_tensors
+        gradient_gk = weight_gk[:, : ctx.n] @ grad_kk
+        gradient_gk[:, : ctx.n].addmm_(weight_gk, grad_kk.T).addmm_(other_gc, grad_kc.T)
+        return gradient_gk, None, None
 
 
 class Cycle(Objective):
@@ -214,8 +239,10 @@ class Cycle(Objective):
             return Loss(loss_n.mean(), named, loss_n.detach())
         classifier_n = self.classifier.cross_entropy_n(cycle.logits_real_nc, cells.condition.codes)
         n_first = n_of_first(N_FOR_VARIANCE, cells.shard)
-        model.update_variance(cycle.z_source_nk[:n_first], cells[:n_first], cells.shard)
-        named |= self.influence(heads, cycle.y_nk, cycle.gram_kk, cells)
+        first = cells[:n_first]
+        hidden_nk = heads.decode_hidden(cycle.z_source_nk[:n_first].detach(), first.condition.codes)
+        model.update_variance(hidden_nk.detach() @ cycle.last_gk.T, first, cells.shard)
+        named |= self.influence(heads, cycle.y_nk, cycle.y_onto_nk, cycle.gram_kk, cells)
         named["classifier"] = classifier_n.mean().detach()
         loss_n = loss_n + classifier_n
         if self.base_share and heads.fields:
@@ -263,7 +290,7 @@ def missing_share_n(heads: AdditiveHeads, cycle: CyclePass, share: float) -> Ten
     y_nk, gram_kk = cycle.translated_nk, cycle.gram_kk
     k = heads.widths[0]
     added_n = (y_nk[:, :k] @ gram_kk[:k, :k] * y_nk[:, :k]).sum(-1)
-    total_n = (y_nk @ gram_kk * y_nk).sum(-1)
+    total_n = (cycle.translated_onto_nk * y_nk).sum(-1)
     base_n = (added_n.clamp(min=SMALLEST) / total_n.clamp(min=SMALLEST)).sqrt()
     return ((share - base_n).clamp(min=0) / share).square()
 

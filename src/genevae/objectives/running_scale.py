@@ -74,11 +74,12 @@ class Influence(nn.Module):
         self.memory = memory
         self.register_buffer("base_and_total", torch.zeros(2), persistent=False)
         for at, names in enumerate(self.categories.values()):
-            self.register_buffer(f"added_{at}_c", torch.zeros(len(names)), persistent=False)
-            self.register_buffer(f"total_{at}_c", torch.zeros(len(names)), persistent=False)
+            self.register_buffer(f"added_and_total_{at}_c2", torch.zeros(len(names), 2), persistent=False)
 
     @torch.no_grad()
-    def forward(self, heads: AdditiveHeads, y_nk: Tensor, gram_kk: Tensor, cells: Cells) -> dict[str, Tensor]:
+    def forward(
+        self, heads: AdditiveHeads, y_nk: Tensor, y_onto_nk: Tensor, gram_kk: Tensor, cells: Cells
+    ) -> dict[str, Tensor]:
         """Update the influence with some cells, and return it by name.
 
         Parameters
@@ -87,33 +88,30 @@ class Influence(nn.Module):
             The heads.
         y_nk
             Last hidden units: see :meth:`~genevae.nn.heads.AdditiveHeads.decode_hidden`.
-        gram_kk
-            Dᵀ D, of the last layer.
+        y_onto_nk, gram_kk
+            y Dᵀ D, and Dᵀ D, of the last layer.
         cells
             Their categories are those that the cells are decoded with.
         """
-        total_n = (y_nk @ gram_kk * y_nk).sum(-1)
-        parts = y_nk.split(heads.widths, -1)
-        places = torch.arange(len(gram_kk), device=gram_kk.device).split(heads.widths)
-        base, at_base = parts[0], places[0]
-        added_n = (base @ gram_kk[at_base][:, at_base] * base).sum(-1)
-        sums = all_sum(torch.stack([added_n.sum(), total_n.sum()]), cells.shard)
+        total_n = (y_onto_nk * y_nk).sum(-1)
+        blocks = [rows.split(heads.widths, -1)[at] for at, rows in enumerate(gram_kk.split(heads.widths))]
+        base_n, *each_n = (
+            (h @ block * h).sum(-1) for h, block in zip(y_nk.split(heads.widths, -1), blocks, strict=True)
+        )
+        sums = all_sum(torch.stack([base_n.sum(), total_n.sum()]), cells.shard)
         self.base_and_total.mul_(self.memory).add_(sums)
         named = {"influence base": _ratio(*self.base_and_total)}
-        for at, (field, names) in enumerate(self.categories.items()):
-            h, place = parts[at + 1], places[at + 1]
-            added_n = (h @ gram_kk[place][:, place] * h).sum(-1)
-            added_c = self._update(f"added_{at}_c", field, added_n, cells)
-            total_c = self._update(f"total_{at}_c", field, total_n, cells)
-            named[f"influence {field}"] = _ratio(added_c.sum(), total_c.sum())
-            each = _ratio(added_c, total_c)
-            named |= {f"influence {field}={name}": each[c] for c, name in enumerate(names)}
+        for at, ((field, names), added_n) in enumerate(zip(self.categories.items(), each_n, strict=True)):
+            added_and_total_c2 = self._update(at, field, torch.stack([added_n, total_n], -1), cells)
+            named[f"influence {field}"] = _ratio(*added_and_total_c2.sum(0))
+            each_c = _ratio(*added_and_total_c2.unbind(-1)).unbind()
+            named |= {f"influence {field}={name}": each for name, each in zip(names, each_c, strict=True)}
         return named
 
-    def _update(self, name: str, field: str, energy_n: Tensor, cells: Cells) -> Tensor:
+    def _update(self, at: int, field: str, energy_n2: Tensor, cells: Cells) -> Tensor:
         """Add up energies by category, without unknown ones."""
-        known = self.get_buffer(name)
-        sums = energy_n.new_zeros(len(known) + 1).index_add_(0, cells.condition.codes[field], energy_n)[:-1]
+        known = self.get_buffer(f"added_and_total_{at}_c2")
+        sums = energy_n2.new_zeros(len(known) + 1, 2).index_add_(0, cells.condition.codes[field], energy_n2)[:-1]
         return known.mul_(self.memory).add_(all_sum(sums, cells.shard))
 
 
