@@ -32,10 +32,12 @@ class Settings:
 
     progress: bool
     seed: int | None
+    _fastest: bool
 
     def __init__(self) -> None:
         object.__setattr__(self, "progress", True)
         object.__setattr__(self, "seed", None)
+        object.__setattr__(self, "_fastest", False)
 
     @property
     def verbosity(self) -> str:
@@ -47,17 +49,30 @@ class Settings:
         LOGGER.setLevel(level.upper() if isinstance(level, str) else level)
 
     @property
-    def num_threads(self) -> int:
-        """Threads that PyTorch computes with."""
+    def num_threads(self) -> int | str:
+        """Threads that PyTorch computes with; "auto": in training on the CPU, as many as are fastest just then.
+
+        So many of its own threads are timed at the start, and again when steps become slow, which helps where other
+        programs run on the machine. Some products of PyTorch differ in their last bits with the number of threads.
+        """
         import torch
 
-        return torch.get_num_threads()
+        return "auto" if self._fastest else torch.get_num_threads()
 
     @num_threads.setter
-    def num_threads(self, number: int) -> None:
+    def num_threads(self, number: int | str) -> None:
         import torch
 
-        torch.set_num_threads(number)
+        from genevae.errors import RecipeError
+
+        if number != "auto":
+            try:
+                torch.set_num_threads(int(number))
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise RecipeError(
+                    f"num_threads is a number above zero, or 'auto', not {number!r}. Without, PyTorch chooses."
+                ) from error
+        object.__setattr__(self, "_fastest", number == "auto")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name) and name not in {"progress", "seed"}:

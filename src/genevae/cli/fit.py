@@ -29,7 +29,7 @@ from genevae.io.overwrite import require_separate
 from genevae.io.read_options import ReadOptions
 from genevae.progress import say_log
 from genevae.runs.signals import STOPPED
-from genevae.session import settings
+from genevae.session import settings as session
 from genevae.training.launch_env import launched
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def fit(
     checkpoint_every: str | None = None,
     keep_checkpoints: int | None = None,
     read_threads: int | None = None,
+    threads: str | None = None,
 ) -> None:
     """Train a model, and save it to a folder.
 
@@ -186,7 +187,12 @@ def fit(
         How many checkpoints are kept, the latest; 2 by default.
     read_threads
         Threads that read from disk, each a buffer of 16,384 cells; they change no result. 1 by default.
+    threads
+        Threads that compute; auto: as many as are fastest just then, for a machine where other programs run. By default
+        as many as there are cores, or as OMP_NUM_THREADS says.
     """
+    if threads is not None:
+        session.num_threads = threads
     settings = {
         "epochs": epochs, "batch_size": batch_size, "n_latent": n_latent, "hidden": hidden,
         "learning_rate": learning_rate, "accumulate": accumulate, "precision": precision,
@@ -233,7 +239,7 @@ def _embedding(texts: Sequence[str] | None) -> Any:
 
 
 def _train(data: ReadOptions, out: Path, force: bool, log: Sequence[str] | None, options: dict[str, Any]) -> None:
-    if settings.progress and launched(os.environ).is_first:
+    if session.progress and launched(os.environ).is_first:
         say_log(f"reading {data.path}")  # a first word, before PyTorch is loaded
     import genevae as gv
     from genevae.cli.tensorboard import show, tensorboard_logs

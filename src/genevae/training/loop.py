@@ -15,6 +15,7 @@ from genevae.data.loader import Loader
 from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective
+from genevae.session import settings as session
 from genevae.training.autocast import half_precision
 from genevae.training.batch_norm import MEMORY, reestimate_norm
 from genevae.training.callbacks import Callback, StopTraining
@@ -22,6 +23,7 @@ from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.malloc import keep_freed_memory
 from genevae.training.settings import Training
 from genevae.training.state import State
+from genevae.training.threads import FastestThreads
 from genevae.training.world import World
 
 __all__ = ["take_step", "train", "validate"]
@@ -79,6 +81,8 @@ def train(
     state = State.begin(model, objective, training, settings, device, world, parameter_groups)
     with ExitStack() as stack:
         stack.enter_context(keep_freed_memory())
+        if session.num_threads == "auto" and world.is_alone and device.type == "cpu":
+            callbacks = [FastestThreads(), *callbacks]
         stack.enter_context(half_precision((model, objective), settings.precision, device))
         for callback in callbacks:
             stack.callback(callback.on_close)
