@@ -1,7 +1,7 @@
 """Kill workers, the command that started them, and one process of several that train, and see whether anything is lost.
 
-`python benchmarks/kills.py --kills 20`. Moments are random, from the start of a command or of its workers to the time
-that a whole one takes. A run counts as right where its result has the same bits as one that nobody disturbed, nothing
+`python benchmarks/kills.py --kills 20`. Moments are random, from the start of a command, of its workers, or of the
+training that several processes have met for, to the time that a whole one takes. A run counts as right where its result has the same bits as one that nobody disturbed, nothing
 else is left beside it, and no process goes on; where the command itself was killed, after the same command again.
 """
 
@@ -33,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each kind")
     parser.add_argument("--cells", type=int, default=60_000, help="that are embedded")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what is killed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -43,13 +44,13 @@ def main() -> int:
         counts_like_cells(2_000, 500, 0.1).write_h5ad(folder / "few.h5ad")
         genevae("fit", folder / "few.h5ad", "--epochs", "1", "--out", folder / "small")
         genevae("fit", folder / "cells.h5ad", "--epochs", "1", "--out", folder / "run")
-        for kind, once in (("a worker", worker_killed), ("the command", command_killed), ("a rank", rank_killed)):
-            trial = once(folder)
+        for kind in arguments.kinds:
+            trial = KINDS[kind](folder)
             found = [trial(rng) for _ in range(arguments.kills)]
             hit = [right for right in found if right is not None]
             wrong += len(hit) - sum(hit)
             print(
-                f"{kind} killed: {sum(hit)} of {len(hit)} went right; {len(found) - len(hit)} had ended before",
+                f"the {kind} killed: {sum(hit)} of {len(hit)} went right; {len(found) - len(hit)} had ended before",
                 flush=True,
             )
     return int(wrong > 0)
@@ -133,8 +134,10 @@ def rank_killed(folder: Path) -> Trial:
         "fit", folder / "few.h5ad", "--epochs", "12", "--checkpoint-every", "5", "--device", "cpu",
         "--out",
     ]  # fmt: skip
+    undisturbed = ranks(*words, folder / "two")
+    wait_for(folder / "two" / "start.json", undisturbed)
     started = time.monotonic()
-    if any(process.wait() for process in ranks(*words, folder / "two")):
+    if any(process.wait() for process in undisturbed):
         raise SystemExit("two processes could not train")
     whole = time.monotonic() - started
     expected = load_file(folder / "two" / "model.safetensors")
@@ -142,6 +145,7 @@ def rank_killed(folder: Path) -> Trial:
     def trial(rng: random.Random) -> bool | None:
         run = folder / f"rank{rng.random()}"
         started = ranks(*words, run)
+        wait_for(run / "start.json", started)
         time.sleep(rng.uniform(0, whole))
         victim = rng.choice(started)
         if victim.poll() is not None:
@@ -149,14 +153,22 @@ def rank_killed(folder: Path) -> Trial:
         kill(victim.pid)
         if not all_end([process.pid for process in started], started):
             return False
-        begun = (run / "start.json").exists()
-        again = ["fit", "--resume", run] if begun else [*words, run]
-        if any(process.wait() for process in ranks(*again)):
+        if any(process.wait() for process in ranks("fit", "--resume", run)):
             return False
         found = load_file(run / "model.safetensors")
         return all(found[name].equal(expected[name]) for name in expected)
 
     return trial
+
+
+def wait_for(path: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until processes that train have met and written where they start."""
+    while not path.exists() and all(process.poll() is None for process in processes):
+        time.sleep(0.01)
+
+
+KINDS = {"worker": worker_killed, "command": command_killed, "rank": rank_killed}
+"""What is killed, and what makes the trials."""
 
 
 def ranks(*words: object) -> list[subprocess.Popen[bytes]]:
