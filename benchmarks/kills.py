@@ -1,8 +1,9 @@
 """Kill workers, the command that started them, and one process of several that train, and see whether anything is lost.
 
 `python benchmarks/kills.py --kills 20`. Moments are random, from the start of a command, of its workers, or of the
-training that several processes have met for, to the time that a whole one takes. A run counts as right where its result has the same bits as one that nobody disturbed, nothing
-else is left beside it, and no process goes on; where the command itself was killed, after the same command again.
+training that several processes have met for, to the time that a whole one takes. A run counts as right where its result
+has the same bits as one that nobody disturbed, nothing else is left beside it, and no process goes on; where the
+command itself was killed, after the same command again.
 """
 
 from __future__ import annotations
