@@ -196,6 +196,34 @@ class ContextHead(nn.Module):
         return non_negative(self.free_write_gh)
 
 
+class _Weights(torch.autograd.Function):
+    """|v| times a factor, for as many tensors v as there are factors, and the others; concatenated, without copies."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: Sequence[float], *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(*parts[: len(factors)])
+        ctx.factors, ctx.n_each = factors, [part.shape[-1] for part in parts]
+        out = parts[0].new_empty(len(parts[0]), sum(ctx.n_each))
+        for number, (part, into) in enumerate(zip(parts, out.split(ctx.n_each, -1), strict=True)):
+            if number < len(factors):
+                torch.abs(part, out=into)
+                if factors[number] != 1:
+                    into.mul_(factors[number])
+            else:
+                into.copy_(part)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_gk: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = list(grad_gk.split(ctx.n_each, -1))
+        for number, (free, factor) in enumerate(zip(ctx.saved_tensors, ctx.factors, strict=True)):
+            gradients[number] = free.sgn().mul_(gradients[number])
+            if factor != 1:
+                gradients[number] *= factor
+        return (None, *gradients)
+
+
 class AdditiveHeads(nn.Module):
     """The base and the head of every field, whose first layers are one product, and whose last layers are another.
 
@@ -220,6 +248,7 @@ class AdditiveHeads(nn.Module):
     """
 
     free_scale: Tensor
+    unit_of_head_kh: Tensor
 
     def __init__(
         self,
@@ -239,6 +268,8 @@ class AdditiveHeads(nn.Module):
         self.scaling = scaling
         self.hidden_widths = [n_base, *[hidden[-1]] * len(self.heads)]
         self.widths = [n_base, *[hidden[0]] * len(self.heads)]
+        units = torch.block_diag(*(torch.ones(n, 1) for n in self.hidden_widths))  # 1 where a hidden unit is of a head
+        self.register_buffer("unit_of_head_kh", units, persistent=False)
         if scaling == "learned":
             self.free_scale = nn.Parameter(torch.tensor(scale))
         else:
@@ -254,14 +285,24 @@ class AdditiveHeads(nn.Module):
         """α."""
         return non_negative(self.free_scale)
 
-    def weights(self) -> Tensor:
-        """Return the last layer and the rest of the first, ``gk``: W, all α D and all E, concatenated."""
+    def weights(self, *others: Tensor) -> Tensor:
+        """Return the last layer and the rest of the first, ``gk``: W, all α D and all E, concatenated.
+
+        Parameters
+        ----------
+        others
+            Weights ``gk`` that are appended as they are.
+        """
         heads = cast("list[ContextHead]", list(self.heads))
-        written, read = [head.free_write_gh for head in heads], [head.free_read_gh for head in heads]
-        base_gh = self.base.free_unit_gh
-        n_base, n_written = base_gh.shape[1], sum(self.widths[1:])
-        factors = (base_gh.new_full((n_base,), n_base**-0.5), self.scale.expand(n_written), base_gh.new_ones(n_written))
-        return non_negative(torch.cat([base_gh, *written, *read], -1)) * torch.cat(factors)
+        free = [self.base.free_unit_gh, *(head.free_write_gh for head in heads), *(head.free_read_gh for head in heads)]
+        if self.scaling == "learned" or torch.compiler.is_exporting():
+            base_gk, *rest = map(non_negative, free)
+            written, read = rest[: len(heads)], rest[len(heads) :]
+            base_gk = base_gk * self.widths[0] ** -0.5
+            return torch.cat([base_gk, *(self.scale * each for each in written), *read, *others], -1)
+        factors = [self.widths[0] ** -0.5, *[float(self.scale)] * len(heads), *[1.0] * len(heads)]
+        weights: Tensor = _Weights.apply(factors, *free, *others)  # type: ignore[no-untyped-call]
+        return weights
 
     def first_layer(self) -> Tensor:
         """Return the first layer, ``gk``: W and all E, concatenated."""
