@@ -43,6 +43,10 @@ def _cast(source: Any, target: Any) -> Any:
 
 
 _bits, _of_bits = _cast(types.float32, types.int32), _cast(types.int32, types.float32)
+_bits64, _of_bits64 = _cast(types.float64, types.int64), _cast(types.int64, types.float64)
+LOG_FACTORIAL = np.log(np.cumprod([1.0, *range(1, SMALL + 1)]))
+ROOT_HALF = 0x3FE6A09E667F3BCD
+"""The bits of √½ in float64."""
 
 
 @exact
@@ -71,6 +75,18 @@ def log(x: Any) -> Any:
     p = (p * f + F(2.0000714765e-1)) * f - F(2.4999993993e-1)
     p = p * f + F(3.3333331174e-1)
     return (p * f * z - e * F(2.12194440e-4)) - F(0.5) * z + f + e * F(0.693359375)
+
+
+@exact
+def log64(x: Any) -> Any:
+    """Log x of a positive, normal float64, to 1e-12: log m = 2 artanh((m − 1) / (m + 1)) of the mantissa m."""
+    b = _bits64(x) - ROOT_HALF  # so that the mantissa is between √½ and √2
+    s = _of_bits64((b & 0xFFFFFFFFFFFFF) + ROOT_HALF)
+    s = (s - 1.0) / (s + 1.0)
+    z = s * s
+    p = ((z * (1 / 15) + 1 / 13) * z + 1 / 11) * z + 1 / 9
+    p = ((p * z + 1 / 7) * z + 1 / 5) * z + 1 / 3
+    return float(I(b >> 52)) * 0.6931471805599453 + 2.0 * (s + s * z * p)
 
 
 @exact
@@ -171,7 +187,7 @@ def _finish(mean_g: Any, slope_g: Any, size: Any, weight: Any, dlogits_g: Any, d
 @exact
 def _log_mean(mean: Any, logit: Any, offset: Any) -> Any:
     """Log μ in float64."""
-    return math.log(mean) if mean > TINY else logit + offset
+    return log64(mean) if mean > TINY else logit + offset
 
 
 COUNTS = (F, F, F, np.int64, np.int32, F, F, bool, F, F, F, F)
@@ -207,7 +223,7 @@ def poisson(args: Any) -> None:
             for k in range(indptr_n[row], indptr_n[row + 1]):
                 j, x = gene_e[k], float(x_e[k])
                 logp += x * _log_mean(float(mean_g[j]), float(logits_mg[i, j]) + float(bias_g[j]), offset)
-                logp -= log_gamma(x + 1.0)
+                logp -= LOG_FACTORIAL[int(x)] if x <= SMALL and x == int(x) else log_gamma(x + 1.0)
                 slope_g[j] = F(x - float(mean_g[j]))
             logp_m[i] = logp
             if grad:
@@ -254,37 +270,49 @@ def _inflate(gate_g: Any, logp_g: Any, slope_g: Any, dtheta_g: Any, dgate_g: Any
 
 
 @inlined
-def _stored(x: Any, mean: Any, log_mean: Any, theta: Any, log_zero: Any, dzero: Any, grad: Any) -> Any:
-    """Return log p(x) and ∂ log p(x)/∂θ in float64, given those of zero."""
-    whole = theta + mean
-    n = int(x)
-    if n == x and n <= SMALL and mean > TINY:  # (μ/(θ+μ))ˣ Π (θ+k)/(1+k), and Σ 1/(θ+k) as a fraction
-        share, p, sum_p, q = mean / whole, 1.0, 0.0, 1.0
-        for k in range(n):
-            t = theta + k
-            sum_p = sum_p * t + p
-            p *= t
-            q *= share / (1.0 + k)
-        return log_zero + math.log(p * q), dzero + (sum_p * whole - x * p) / (p * whole) if grad else 0.0
-    odds = math.log1p(mean / theta)
+def _stored(x: Any, mean: Any, log_mean: Any, theta: Any, grad: Any) -> Any:
+    """Return log p(x) and ∂ log p(x)/∂θ in float64."""
+    whole, odds = theta + mean, math.log1p(mean / theta)
     logp = x * (log_mean - math.log(whole)) + log_coefficient(x, theta) - theta * odds
     return logp, digamma_difference(x, theta) - odds + (mean - x) / whole if grad else 0.0
 
 
 @inlined
+def _stored_small(x: Any, mean: Any, theta: Any, log_zero: Any, dzero: Any) -> Any:
+    """Return the same for a count from 1 to ``SMALL``, given those of zero, without a branch.
+
+    p(x) = p(0) · (μ/(θ+μ))ˣ · Π (θ+k)/(1+k), and the gradient of its logarithm has Σ 1/(θ+k), as a fraction.
+    """
+    whole = theta + mean
+    share, p, sum_p, q = mean / whole, 1.0, 0.0, 1.0
+    for k in range(SMALL):
+        is_factor, t = k < x, theta + k
+        sum_p = sum_p * t + p if is_factor else sum_p
+        p = p * t if is_factor else p
+        q = q * (share * (1.0 / (1.0 + k))) if is_factor else q
+    return log_zero + log64(p * q), dzero + (sum_p * whole - x * p) / (p * whole)
+
+
+@inlined
 def _stored_row(
     logits_g: Any, bias_g: Any, offset: Any, gene_e: Any, x_e: Any, mean_g: Any, theta_g: Any, logp_g: Any,
-    dtheta_g: Any, grad: Any, value_e: Any, dtheta_e: Any,
+    dtheta_g: Any, grad: Any, of_gene_4e: Any, value_e: Any, dtheta_e: Any,
 ) -> None:  # fmt: skip
     """Set log p(x) and its gradient by θ of the stored entries of a row, given those of zero."""
+    mean_e, theta_e, zero_e, dzero_e = of_gene_4e[0], of_gene_4e[1], of_gene_4e[2], of_gene_4e[3]
+    for k in range(len(x_e)):  # collected, so that what follows becomes vector instructions
+        j = gene_e[k]
+        mean_e[k], theta_e[k], zero_e[k], dzero_e[k] = mean_g[j], theta_g[j], logp_g[j], dtheta_g[j]
     for k in range(len(x_e)):
-        j, x, log_mean = gene_e[k], float(x_e[k]), 0.0
+        value_e[k], dtheta_e[k] = _stored_small(
+            float(x_e[k]), float(mean_e[k]), float(theta_e[k]), float(zero_e[k]), float(dzero_e[k])
+        )
+    for k in range(len(x_e)):
+        j, x = gene_e[k], float(x_e[k])
         mean = float(mean_g[j])
         if mean <= TINY or x > SMALL or x != int(x):
             log_mean = _log_mean(mean, float(logits_g[j]) + float(bias_g[j]), offset)
-        value_e[k], dtheta_e[k] = _stored(
-            x, mean, log_mean, float(theta_g[j]), float(logp_g[j]), float(dtheta_g[j]), grad
-        )
+            value_e[k], dtheta_e[k] = _stored(x, mean, log_mean, float(theta_g[j]), grad)
 
 
 @inlined
@@ -335,7 +363,7 @@ def negative_binomial(args: Any) -> None:
     shared, inflated = len(theta_cg) == 1, len(gate_mg) > 0
     mean_g, slope_g, logp_g = np.empty(n_genes, F), np.empty(n_genes, F), np.empty(n_genes, F)
     dtheta_g, inverse_g = np.empty(n_genes, F), np.empty(n_genes, F)
-    value_e, dtheta_e = np.empty(n_genes), np.empty(n_genes)
+    of_gene_4e, value_e, dtheta_e = np.empty((4, n_genes), F), np.empty(n_genes), np.empty(n_genes)
     part = next_part(args)
     while part < PARTS:
         dbias_pg[part, :] = F(0.0)
@@ -351,8 +379,9 @@ def negative_binomial(args: Any) -> None:
             offset = _means(logits_mg[i], bias_g, size, mean_g)
             _zeros(mean_g, theta_g, inverse_g, logp_g, slope_g, dtheta_g, grad)
             _stored_row(
-                logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, value_e, dtheta_e
-            )
+                logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, of_gene_4e, value_e,
+                dtheta_e,
+            )  # fmt: skip
             logp = 0.0
             if inflated:
                 _inflate(gate_mg[i], logp_g, slope_g, dtheta_g, dgate_mg[i], grad)
