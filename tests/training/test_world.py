@@ -87,6 +87,12 @@ def test_batch_norm_of_parts_is_that_of_the_whole(found):
         assert max(each["batch norm"].values()) < 1e-9, each["batch norm"]
 
 
+def test_compiled_batch_norm_of_parts_is_the_plain_one(found):
+    for each in found:
+        assert len(each["compiled norm"]) == 6
+        assert max(each["compiled norm"].values()) < 1e-5, each["compiled norm"]
+
+
 def test_numbers_exchanged_through_memory_are_those_of_torchs_collectives(found):
     for each in found:
         assert len(each["exchanged"]) == 14

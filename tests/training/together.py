@@ -22,6 +22,7 @@ from torch import distributed, nn
 from genevae.cells import Cells, Shard
 from genevae.errors import DataError, TrainingError
 from genevae.models.vae import VAE
+from genevae.nn.mlp import LayerStyle
 from genevae.nn.norm import BatchNorm
 from genevae.nn.sharding import shares_memory
 from genevae.nn.shared_memory import ROOM, SharedMemory
@@ -115,6 +116,29 @@ def batch_norm_differences(world: World) -> dict[str, float]:
     return found
 
 
+def compiled_norm_differences(world: World) -> dict[str, float]:
+    """Return by how much batch norm, ReLU and dropout of parts differ between the compiled and the plain form."""
+    found = {}
+    for sizes, n_particles in itertools.product(((6, 6), (9, 2), (1, 7)), (1, 3)):
+        each = []
+        for dtype in (torch.float32, torch.float64):
+            rng = torch.Generator().manual_seed(world.rank)
+            x_nh, weight_nh = torch.randn(2, n_particles * sizes[world.rank], 5, generator=rng)
+            x_nh = (x_nh * 3 + 2 * world.rank).to(dtype).requires_grad_()
+            layer = LayerStyle(dropout=0.3).after(5).to(dtype)
+            with torch.no_grad():
+                layer[0].weight.copy_(torch.arange(1.0, 6.0))
+            torch.manual_seed(4)
+            out_nh = layer(x_nh, Shard(world.rank, sizes))
+            assert (type(out_nh.grad_fn).__name__ == "_NormReLUBackward") == (dtype == torch.float32)
+            (out_nh * weight_nh.to(dtype)).sum().backward()
+            gradients = (x_nh.grad, layer[0].weight.grad, layer[0].bias.grad)
+            each.append([t.double() for t in (out_nh.detach(), *gradients, *layer[0].buffers())])
+        pairs = zip(*each, strict=True)
+        found[f"{sizes} {n_particles}"] = max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs)
+    return found
+
+
 def exchange_differences() -> dict[str, float]:
     """Return by how much numbers that were exchanged through shared memory differ from those of torch's collectives."""
     memory = SharedMemory.connect(timedelta(seconds=60))
@@ -187,6 +211,7 @@ def main(out: Path, names: list[str]) -> None:
             "batch norm": batch_norm_differences(world),
             "texts": world.texts(f"process {world.rank}" + "é" * world.rank),
             "wishes": [world.any(wish) for wish in (False, world.is_first, True)],
+            "compiled norm": compiled_norm_differences(world),
             "exchanged": exchange_differences(),
             "refusals": refusals(world),
         }

@@ -9,22 +9,16 @@ import numpy as np
 
 from genevae.kernels.compile import compiled, inlined
 
-__all__ = ["norm_relu", "norm_relu_gradient", "normal_draws", "normal_draws_gradient"]
+__all__ = ["moments", "norm_gradient", "norm_relu", "norm_relu_sums", "normal_draws", "normal_draws_gradient"]
 
 F = np.float32
 
 
 @compiled
-def norm_relu(
-    x_nh: Any, weight_h: Any, bias_h: Any, epsilon: Any, kept_nh: Any, share: Any, mean_h: Any, variance_h: Any,
-    out_nh: Any,
-) -> None:  # fmt: skip
-    """Normalise over cells, set what is negative to zero, and keep some units, scaled by one over their share.
-
-    ``mean_h`` and ``variance_h`` (which divides by n) are set; without rows in ``kept_nh`` all units are kept.
-    """
+def moments(x_nh: Any, mean_h: Any, variance_h: Any) -> None:
+    """Set mean and variance (which divides by n) over cells."""
     n, n_hidden = x_nh.shape
-    total_h, factor_h, shift_h = np.zeros(n_hidden), np.empty(n_hidden, F), np.empty(n_hidden, F)
+    total_h = np.zeros(n_hidden)
     for i in range(n):
         for h in range(n_hidden):
             total_h[h] += x_nh[i, h]
@@ -37,7 +31,21 @@ def norm_relu(
             total_h[h] += d * d
     for h in range(n_hidden):
         variance_h[h] = F(total_h[h] / n)
-        factor_h[h] = weight_h[h] * F(1.0 / math.sqrt(total_h[h] / n + epsilon))
+
+
+@compiled
+def norm_relu(
+    x_nh: Any, weight_h: Any, bias_h: Any, epsilon: Any, kept_nh: Any, share: Any, mean_h: Any, variance_h: Any,
+    out_nh: Any,
+) -> None:  # fmt: skip
+    """Normalise by mean and variance, set what is negative to zero, and keep some units, over the share of these.
+
+    Without rows in ``kept_nh`` all units are kept.
+    """
+    n, n_hidden = x_nh.shape
+    factor_h, shift_h = np.empty(n_hidden, F), np.empty(n_hidden, F)
+    for h in range(n_hidden):
+        factor_h[h] = weight_h[h] * F(1.0 / math.sqrt(float(variance_h[h]) + epsilon))
         shift_h[h] = bias_h[h] - mean_h[h] * factor_h[h]
     for i in range(n):
         for h in range(n_hidden):
@@ -47,30 +55,49 @@ def norm_relu(
 
 
 @compiled
-def norm_relu_gradient(
-    x_nh: Any, weight_h: Any, epsilon: Any, kept_nh: Any, share: Any, mean_h: Any, variance_h: Any, out_nh: Any,
-    gradient_nh: Any, dx_nh: Any, dweight_h: Any, dbias_h: Any,
+def norm_relu_sums(
+    x_nh: Any, epsilon: Any, kept_nh: Any, share: Any, mean_h: Any, variance_h: Any, out_nh: Any, gradient_nh: Any,
+    dy_nh: Any, dweight_h: Any, dbias_h: Any,
 ) -> None:  # fmt: skip
-    """Write the gradients of the input, the weight and the bias; ``out_nh`` is what came out."""
+    """Write the gradients of what was normalised, of the weight and of the bias; ``out_nh`` is what came out."""
     n, n_hidden = x_nh.shape
     scale_h, sum_h, product_h = np.empty(n_hidden, F), np.zeros(n_hidden), np.zeros(n_hidden)
-    for h in range(n_hidden):
-        scale_h[h] = F(1.0 / math.sqrt(float(variance_h[h]) + epsilon))
+    _set_scale(variance_h, epsilon, scale_h)
     for i in range(n):
         for h in range(n_hidden):
-            dx_nh[i, h] = gradient_nh[i, h] if out_nh[i, h] > 0 else F(0.0)
-    _keep(kept_nh, share, dx_nh)
+            dy_nh[i, h] = gradient_nh[i, h] if out_nh[i, h] > 0 else F(0.0)
+    _keep(kept_nh, share, dy_nh)
     for i in range(n):
         for h in range(n_hidden):
-            sum_h[h] += dx_nh[i, h]
-            product_h[h] += dx_nh[i, h] * ((x_nh[i, h] - mean_h[h]) * scale_h[h])
+            sum_h[h] += dy_nh[i, h]
+            product_h[h] += dy_nh[i, h] * ((x_nh[i, h] - mean_h[h]) * scale_h[h])
     for h in range(n_hidden):
         dbias_h[h], dweight_h[h] = F(sum_h[h]), F(product_h[h])
+
+
+@compiled
+def norm_gradient(
+    x_nh: Any, weight_h: Any, epsilon: Any, mean_h: Any, variance_h: Any, dweight_h: Any, dbias_h: Any, n_cells: Any,
+    dx_nh: Any,
+) -> None:  # fmt: skip
+    """Turn the gradient of what was normalised into that of the input.
+
+    The gradients of the weight and of the bias are those of all ``n_cells``, of which there may be more than here.
+    """
+    n, n_hidden = x_nh.shape
+    scale_h = np.empty(n_hidden, F)
+    _set_scale(variance_h, epsilon, scale_h)
     for i in range(n):
         for h in range(n_hidden):
             standard = (x_nh[i, h] - mean_h[h]) * scale_h[h]
-            centred = dx_nh[i, h] - (dbias_h[h] + standard * dweight_h[h]) / F(n)
+            centred = dx_nh[i, h] - (dbias_h[h] + standard * dweight_h[h]) / F(n_cells)
             dx_nh[i, h] = weight_h[h] * scale_h[h] * centred
+
+
+@inlined
+def _set_scale(variance_h: Any, epsilon: Any, scale_h: Any) -> None:
+    for h in range(len(variance_h)):
+        scale_h[h] = F(1.0 / math.sqrt(float(variance_h[h]) + epsilon))
 
 
 @inlined

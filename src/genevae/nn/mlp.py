@@ -70,8 +70,8 @@ class AfterLinear(nn.Sequential):
     def forward(self, h: Tensor, shard: Shard | None = None) -> Tensor:
         """Map ``(n, h)`` to ``(n, h)``."""
         norm, activation, dropout = self
-        if shard is None and isinstance(norm, BatchNorm) and type(activation) is nn.ReLU:
-            fused = norm_relu(h, norm, cast("nn.Dropout", dropout))
+        if isinstance(norm, BatchNorm) and type(activation) is nn.ReLU:
+            fused = norm_relu(h, norm, cast("nn.Dropout", dropout), shard)
             if fused is not None:
                 return fused
         h = norm(h, shard) if isinstance(norm, BatchNorm) else norm(h)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from genevae.cells import Shard
 from genevae.kernels.arrays import array, fits
 from genevae.kernels.compile import load
-from genevae.nn.sharding import all_gather, draw
+from genevae.nn.sharding import all_gather, all_sum, draw
 
 __all__ = ["BatchNorm", "Dropout", "norm_relu"]
 
@@ -34,11 +34,7 @@ class BatchNorm(nn.BatchNorm1d):
         if shard is None or not self.training:
             return super().forward(input)
         x_nh = input.to(torch.promote_types(input.dtype, torch.float32))
-        each_r2h = all_gather(torch.stack([x_nh.mean(0), x_nh.var(0, correction=0)]))
-        mean_rh, variance_rh = each_r2h.unbind(1)
-        share_r1 = x_nh.new_tensor(shard.sizes).unsqueeze(-1) / shard.n_total
-        mean_h = (share_r1 * mean_rh).sum(0)
-        variance_h = (share_r1 * (variance_rh + (mean_rh - mean_h).square())).sum(0)
+        mean_h, variance_h = _pooled(torch.stack([x_nh.mean(0), x_nh.var(0, correction=0)]), shard)
         self._update_running(mean_h, variance_h, len(x_nh), shard)
         return self._scaled((x_nh - mean_h) * (variance_h + self.eps).rsqrt()).to(input.dtype)
 
@@ -57,6 +53,14 @@ class BatchNorm(nn.BatchNorm1d):
         self.running_var.lerp_(variance_h * (n / (n - 1)), momentum)
 
 
+def _pooled(moments_2h: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the cells of all processes, given those of this one's."""
+    mean_rh, variance_rh = all_gather(moments_2h).unbind(1)
+    share_r1 = moments_2h.new_tensor(shard.sizes).unsqueeze(-1) / shard.n_total
+    mean_h = (share_r1 * mean_rh).sum(0)
+    return mean_h, (share_r1 * (variance_rh + (mean_rh - mean_h).square())).sum(0)
+
+
 class Dropout(nn.Dropout):
     """torch's dropout; the mask is drawn for the cells of all processes where several train together."""
 
@@ -71,18 +75,22 @@ class Dropout(nn.Dropout):
         return input * draw(kept, input.shape, shard)
 
 
-def norm_relu(x_nh: Tensor, norm: BatchNorm, dropout: nn.Dropout) -> Tensor | None:
+def norm_relu(x_nh: Tensor, norm: BatchNorm, dropout: nn.Dropout, shard: Shard | None = None) -> Tensor | None:
     """Return batch norm → ReLU → dropout in training, in one compiled pass; None where that is not compiled.
 
-    The mask of the dropout is drawn as torch draws it.
+    The mask of the dropout is drawn as torch draws it, for the cells of all processes.
     """
     known = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
-    if not (norm.training and dropout.training) or any(each is None for each in known) or len(x_nh) < 2:
+    if not (norm.training and dropout.training) or any(each is None for each in known):
+        return None
+    if shard is None and len(x_nh) < 2:
         return None
     if not fits("layers", x_nh, norm.weight, norm.bias, norm.running_mean, norm.running_var):
         return None
-    kept_nh = torch.empty_like(x_nh).bernoulli_(1 - dropout.p) if dropout.p else x_nh.new_empty(0, x_nh.shape[1])
-    return _NormReLU.apply(x_nh, norm.weight, norm.bias, norm, kept_nh, 1 - dropout.p)  # type: ignore[no-any-return,no-untyped-call]
+    kept_nh = x_nh.new_empty(0, x_nh.shape[1])
+    if dropout.p:
+        kept_nh = draw(lambda shape: x_nh.new_empty(shape).bernoulli_(1 - dropout.p), x_nh.shape, shard).contiguous()
+    return _NormReLU.apply(x_nh, norm.weight, norm.bias, norm, kept_nh, 1 - dropout.p, shard)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _NormReLU(torch.autograd.Function):
@@ -90,24 +98,40 @@ class _NormReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_nh: Tensor, weight_h: Tensor, bias_h: Tensor, norm: BatchNorm, kept_nh: Tensor, share: float
+        ctx: Any,
+        x_nh: Tensor,
+        weight_h: Tensor,
+        bias_h: Tensor,
+        norm: BatchNorm,
+        kept_nh: Tensor,
+        share: float,
+        shard: Shard | None,
     ) -> Tensor:
         kernels, n = load("layers"), len(x_nh)
         weight, kept = array(weight_h), array(kept_nh)
         x = array(x_nh)
-        mean, variance, out = np.empty_like(weight), np.empty_like(weight), np.empty_like(x)
+        moments_2h, out = np.empty((2, len(weight)), np.float32), np.empty_like(x)
+        kernels.moments(x, *moments_2h)
+        if shard is not None:
+            moments_2h = array(torch.stack(_pooled(torch.from_numpy(moments_2h), shard)))
+            n = n // shard.sizes[shard.rank] * shard.n_total  # particles count as cells
+        mean, variance = moments_2h
         kernels.norm_relu(x, weight, array(bias_h), norm.eps, kept, share, mean, variance, out)
         for running, found in ((norm.running_mean, mean), (norm.running_var, variance * np.float32(n / (n - 1)))):
             kept_h = array(running)
             kept_h += np.float32(norm.momentum) * (found - kept_h)
         array(norm.num_batches_tracked)[()] += 1
         ctx.arrays = (x, weight, norm.eps, kept, share, mean, variance, out)
+        ctx.shard, ctx.n = shard, n
         return torch.from_numpy(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_nh: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.arrays[:2]
-        dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-        load("layers").norm_relu_gradient(*ctx.arrays, array(grad_nh), dx, dweight, dbias)
-        return torch.from_numpy(dx), torch.from_numpy(dweight), torch.from_numpy(dbias), None, None, None
+        kernels = load("layers")
+        x, weight, epsilon, kept, share, mean, variance, out = ctx.arrays
+        dx, dboth_2h = np.empty_like(x), np.empty((2, len(weight)), np.float32)
+        kernels.norm_relu_sums(x, epsilon, kept, share, mean, variance, out, array(grad_nh), dx, *dboth_2h)
+        of_all_2h = array(all_sum(torch.from_numpy(dboth_2h), ctx.shard))
+        kernels.norm_gradient(x, weight, epsilon, mean, variance, *of_all_2h, ctx.n, dx)
+        return torch.from_numpy(dx), *torch.from_numpy(dboth_2h).unbind(), None, None, None, None

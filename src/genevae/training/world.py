@@ -99,6 +99,7 @@ class World:
         known = inspect.signature(DistributedDataParallel.__init__).parameters
         options: dict[str, Any] = {
             "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False,
+            "gradient_as_bucket_view": True,
             "find_unused_parameters": self.any(_has_unused_parameters(module, cells, progress)),
         }
         wrapped = DistributedDataParallel(module, **options)
