@@ -10,6 +10,7 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from genevae.errors import DataError
@@ -71,6 +72,15 @@ def check(array, values: np.ndarray, start: int, stop: int) -> None:
     out = np.empty(stop - start, dtype=values.dtype)
     array.read_into(start, out)
     np.testing.assert_array_equal(out, values[start:stop])
+    middle = (start + stop) // 2
+    starts, lengths = (
+        np.array([start, middle, start, stop]),
+        np.array([stop - start, stop - middle, 0, len(values) - stop]),
+    )
+    several = np.empty(lengths.sum(), dtype=values.dtype)
+    array.read_all_into(starts, lengths, several)
+    expected = [values[a : a + n] for a, n in zip(starts, lengths, strict=True)]
+    np.testing.assert_array_equal(several, np.concatenate(expected))
 
 
 RANGES = st.tuples(st.integers(0, N), st.integers(0, N)).map(sorted)
@@ -123,6 +133,29 @@ def test_a_file_that_ends_too_soon_is_named(tmp_path, words):
         file.truncate(2000)
     with pytest.raises(DataError, match=r"x\.h5"):
         array(0, N)
+    with pytest.raises(DataError, match=r"x\.h5"):
+        array.read_all_into(np.array([0, 3]), np.array([10, N - 3]), np.empty(N + 7, np.int64))
+
+
+@pytest.mark.parametrize(("words", "is_compiled"), [("chunks", True), ("checksum", True), ("gzip", False)])
+def test_ranges_that_are_not_compressed_are_read_in_one_call(tmp_path, words, is_compiled):
+    pytest.importorskip("numba")
+    array = hdf5_of(tmp_path, NUMBERS["float32"], HDF5[words])
+    out = np.empty(150, np.float32)
+    assert array.opened()._read_compiled(np.array([5, 400]), np.array([100, 50]), out) == is_compiled
+
+
+@given(st.lists(st.lists(st.integers(-2, 6), max_size=5), max_size=6), st.booleans())
+def test_columns_are_sound_where_scipy_says_so_and_all_are_genes(rows, are_sorted):
+    sound = pytest.importorskip("genevae.kernels.chunks", reason="numba is not installed").sound
+    rows = [sorted(set(row)) if are_sorted else row for row in rows]
+    indptr = np.cumsum([0, *map(len, rows)])
+    gene_e = np.array([gene for row in rows for gene in row], np.int32)
+    if ((gene_e < 0) | (gene_e >= 5)).any():
+        assert sound(indptr, gene_e, 5) == 0
+    else:
+        x = sparse.csr_matrix((np.ones(len(gene_e)), gene_e, indptr), shape=(len(rows), 5))
+        assert sound(indptr, gene_e, 5) == (2 if x.has_canonical_format else 1)
 
 
 def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
@@ -134,6 +167,8 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     assert Hdf5Array(array.path, "x")(0, 64) is not None
     with pytest.raises(DataError):
         Hdf5Array(array.path, "x")(0, N)
+    with pytest.raises(DataError):
+        Hdf5Array(array.path, "x").read_all_into(np.array([0]), np.array([N]), np.empty(N, np.float32))
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=50))
@@ -146,7 +181,7 @@ def test_unshuffling_puts_bytes_back(numbers):
 @pytest.mark.parametrize("n_words", [1, 2, 255, 256, 257, 360, 1000, 70_000])
 @pytest.mark.parametrize("kind", ["random", "zeros", "all bits", "one bit"])
 def test_the_compiled_checksum_is_that_of_hdf5(tmp_path, n_words, kind):
-    fletcher32 = pytest.importorskip("genevae.kernels.checksum", reason="numba is not installed").fletcher32
+    fletcher32 = pytest.importorskip("genevae.kernels.chunks", reason="numba is not installed").fletcher32
     words = np.zeros(n_words, np.uint16)
     if kind == "random":
         words = np.random.default_rng(n_words).integers(0, 2**16, n_words).astype(np.uint16)

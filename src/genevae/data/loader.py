@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import copy
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ AHEAD = 2**12
 """Cells that are prefetched if expression is read from disk: more would not stay in the processor's cache."""
 BLOCK_SIZE = 32
 """Minibatches whose rows are gathered together if expression is in memory."""
+FEW = 2**10
+"""Cells that are gathered together from a buffer, so that they stay in the processor's cache."""
 
 
 class Loader:
@@ -107,21 +110,27 @@ class Loader:
     def _gather(self, epoch: int, first: int) -> Iterator[Cells]:
         """Gather the rows of several minibatches from memory."""
         for chunk in self.sampler.chunks(epoch, first):
-            for at in range(0, len(chunk.bounds) - 1, BLOCK_SIZE):
-                bounds = chunk.bounds[at : at + BLOCK_SIZE + 1]
-                rows = chunk.rows[bounds[0] : bounds[-1]]
-                cells = self._cells(self.source.read(rows), rows)
-                for start, stop in pairwise(bounds):
-                    yield cells[start - bounds[0] : stop - bounds[0]]
+            yield from self._split(chunk, self.source.read, chunk.rows, BLOCK_SIZE)
 
     def _read(self, epoch: int, first: int) -> Iterator[Cells]:
         """Read the rows of a buffer in their order on disk, and split them into minibatches."""
         chunks = self.sampler.chunks(epoch, first)
         blocks = map(self._block, chunks) if self._n_threads == 1 else mapped(self._block, chunks, self._n_threads)
         for chunk, index, block in blocks:
-            for start, stop in pairwise(chunk.bounds):
-                yield self._cells(_taken(block, index[start:stop]), chunk.rows[start:stop])
+            together = max(1, FEW * (len(chunk.bounds) - 1) // len(chunk.rows))
+            yield from self._split(chunk, partial(_taken, block), index, together)
             del block  # before the next is read, because a buffer is large
+
+    def _split(
+        self, chunk: Chunk, take: Callable[[NDArray[np.int64]], Any], at_n: NDArray[np.int64], together: int
+    ) -> Iterator[Cells]:
+        """Yield the minibatches of a chunk, so many of which are taken together, from where each of their rows is."""
+        for number in range(0, len(chunk.bounds) - 1, together):
+            bounds = chunk.bounds[number : number + together + 1]
+            rows = slice(bounds[0], bounds[-1])
+            cells = self._cells(take(at_n[rows]), chunk.rows[rows])
+            for start, stop in pairwise(bounds):
+                yield cells[start - bounds[0] : stop - bounds[0]]
 
     def _block(self, chunk: Chunk) -> tuple[Chunk, NDArray[np.int64], csr_matrix | NDArray[np.float32]]:
         """Read the rows of a buffer, each once, and return the row of the block for each row of the buffer."""

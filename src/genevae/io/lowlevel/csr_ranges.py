@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError
-from genevae.io.lowlevel.raw_chunks import read_into
+from genevae.io.lowlevel.raw_chunks import read_all_into
+from genevae.kernels.compile import load
 
 __all__ = ["StoredCSR", "check_indptr", "ranges_of", "read_ranges"]
 
@@ -63,13 +64,9 @@ class StoredCSR:
         return self.indptr_n[rows + 1] - self.indptr_n[rows]
 
     def fill(self, rows: NDArray[np.int64], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]) -> None:
-        """Read ascending, neighbouring rows into existing arrays."""
+        """Read ascending rows that are near each other into existing arrays."""
         first, last = int(rows[0]), int(rows[-1]) + 1
         start, stop = int(self.indptr_n[first]), int(self.indptr_n[last])
-        if (np.diff(rows) == 1).all():
-            read_into(self.values, start, x_e)
-            self._fill_genes(start, gene_e)
-            return
         between_e, gene_between_e = self.values(start, stop), np.empty(stop - start, dtype=np.int32)
         self._fill_genes(start, gene_between_e)
         ends = np.cumsum(self.sizes(rows))
@@ -78,21 +75,62 @@ class StoredCSR:
             kept = slice(int(self.indptr_n[rows[a]]) - start, int(self.indptr_n[rows[b - 1] + 1]) - start)
             x_e[target], gene_e[target] = between_e[kept], gene_between_e[kept]
 
+    def fill_neighbours(
+        self, firsts: Sequence[int], lasts: Sequence[int], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]
+    ) -> None:
+        """Read all rows from each first to each last into existing arrays; whether columns are valid is not checked."""
+        start_r = self.indptr_n[firsts]
+        n_r = self.indptr_n[np.asarray(lasts) + 1] - start_r
+        read_all_into(self.values, start_r, n_r, x_e)
+        read_all_into(self.genes, start_r, n_r, gene_e)
+
+    def require_genes(self, rows: NDArray[np.int64], gene_e: NDArray[np.int32]) -> None:
+        """Check that the columns of ascending, neighbouring rows are valid."""
+        self._require_genes(int(self.indptr_n[rows[0]]), gene_e)
+
     def _fill_genes(self, start: int, gene_e: NDArray[np.int32]) -> None:
         """Read columns, and check that they are valid."""
         if getattr(self.genes, "dtype", None) == np.int32:
-            read_into(self.genes, start, gene_e)
+            read_all_into(self.genes, np.array([start]), np.array([len(gene_e)]), gene_e)
             genes: NDArray[np.integer] = gene_e
         else:
             genes = self.genes(start, start + len(gene_e))
+        self._require_genes(start, genes)
+        if genes is not gene_e:
+            gene_e[:] = genes
+
+    def _require_genes(self, start: int, genes: NDArray[np.integer]) -> None:
         if len(genes) and (genes.min() < 0 or genes.max() >= self.n_genes):
             first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
             raise DataError(
                 f"{self.name} is damaged: it stores a value for gene number {int(genes.max())} (rows {first} to "
                 f"{last - 1}), but there are {self.n_genes} genes. Copy or write it again."
             )
-        if genes is not gene_e:
-            gene_e[:] = genes
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Rows that are read at once, and where their entries go.
+
+    Parameters
+    ----------
+    stored
+        The matrix.
+    rows
+        Ascending.
+    is_next
+        Whether each row but the first is the next one of the matrix.
+    target
+        Entries of the result.
+    place
+        Rows of the result.
+    """
+
+    stored: StoredCSR
+    rows: NDArray[np.int64]
+    is_next: bool
+    target: slice
+    place: slice
 
 
 def read_ranges(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.csr_matrix:
@@ -102,25 +140,55 @@ def read_ranges(parts: Sequence[tuple[StoredCSR, NDArray[np.int64]]]) -> sparse.
     """
     size_n = np.concatenate([stored.sizes(rows) for stored, rows in parts])
     indptr_n = np.concatenate([[0], np.cumsum(size_n)])
-    x_e, gene_e = np.empty(indptr_n[-1], dtype=np.float32), np.empty(indptr_n[-1], dtype=np.int32)
-    jobs, n = [], 0
+    x = sparse.csr_matrix(
+        (np.empty(indptr_n[-1], np.float32), np.empty(indptr_n[-1], np.int32), indptr_n),
+        shape=(len(size_n), parts[0][0].n_genes),
+    )
+    jobs: list[_Job] = []
+    n = 0
     for stored, rows in parts:
+        jumps = np.concatenate([[0], np.cumsum(np.diff(rows) != 1)])
         for first, last in ranges_of(rows, stored.indptr_n):
-            target = slice(indptr_n[n + first], indptr_n[n + last])
-            jobs.append((stored, rows[first:last], x_e[target], gene_e[target]))
+            target = slice(int(indptr_n[n + first]), int(indptr_n[n + last]))
+            is_next = bool(jumps[last - 1] == jumps[first])
+            jobs.append(_Job(stored, rows[first:last], is_next, target, slice(n + first, n + last)))
         n += len(rows)
     with ThreadPoolExecutor(N_THREADS) as pool:
-        for done in [pool.submit(_fill_all, jobs[number::N_THREADS]) for number in range(N_THREADS)]:
-            done.result()
-    x = sparse.csr_matrix((x_e, gene_e, indptr_n), shape=(n, parts[0][0].n_genes))
-    if not x.has_canonical_format:
+        groups = [pool.submit(_fill_all, group, x, indptr_n) for group in _divided(jobs, N_THREADS)]
+        is_sound = [group.result() for group in groups]
+    if all(is_sound):
+        x.has_canonical_format = True
+    elif not x.has_canonical_format:
         x.sum_duplicates()
     return x
 
 
-def _fill_all(jobs: Sequence[tuple[StoredCSR, NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]) -> None:
-    for stored, rows, x_e, gene_e in jobs:
-        stored.fill(rows, x_e, gene_e)
+def _divided(jobs: Sequence[_Job], n_groups: int) -> list[list[_Job]]:
+    """Divide jobs into groups of neighbours with about as many entries each."""
+    bounds = np.array([job.target.stop for job in jobs])
+    at = np.searchsorted(bounds, bounds[-1] * np.arange(1, n_groups) / n_groups) + 1 if jobs else []
+    edges = [0, *np.minimum(at, len(jobs)), len(jobs)]
+    return [list(jobs[a:b]) for a, b in pairwise(edges) if b > a]
+
+
+def _fill_all(jobs: Sequence[_Job], x: sparse.csr_matrix, indptr_n: NDArray[np.int64]) -> bool:
+    """Read the rows of neighbouring jobs, and return whether all are known to have ascending columns."""
+    for (_, is_next), group in groupby(jobs, key=lambda job: (id(job.stored), job.is_next)):
+        some = list(group)
+        if is_next:
+            target = slice(some[0].target.start, some[-1].target.stop)
+            firsts, lasts = ([int(job.rows[at]) for job in some] for at in (0, -1))
+            some[0].stored.fill_neighbours(firsts, lasts, x.data[target], x.indices[target])
+        else:
+            for job in some:
+                job.stored.fill(job.rows, x.data[job.target], x.indices[job.target])
+    loops, start, stop = load("chunks"), jobs[0].target.start, jobs[-1].target.stop
+    indptr = indptr_n[jobs[0].place.start : jobs[-1].place.stop + 1] - start
+    found = loops.sound(indptr, x.indices[start:stop], x.shape[1]) if loops is not None else 0
+    if found == 0:  # or that is not known
+        for job in jobs:
+            job.stored.require_genes(job.rows, x.indices[job.target])
+    return bool(found == 2)
 
 
 def ranges_of(

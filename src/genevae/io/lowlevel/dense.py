@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genevae.errors import DataError
 from genevae.io.lowlevel.csr_ranges import ranges_of
-from genevae.io.lowlevel.raw_chunks import read_into
+from genevae.io.lowlevel.raw_chunks import read_all_into, read_into
 
 __all__ = ["DenseRows", "FloatArray", "as_float32"]
 
@@ -75,6 +75,10 @@ class FloatArray:
     def read_into(self, start: int, out: NDArray[np.float32]) -> None:
         """Read a range into an existing array; the stored type must be float32."""
         read_into(self.array, start, out)
+
+    def read_all_into(self, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+        """Read ranges one after the other into an existing array; the stored type must be float32."""
+        read_all_into(self.array, start_r, n_r, out)
 
 
 def as_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:

@@ -282,7 +282,10 @@ def _chunks_of(path: Path, dataset: h5py.Dataset) -> Chunks | None:
         return None  # some chunks were never written, or are compressed differently
     file_c = np.zeros(len(place_c4), dtype=np.int64)
     unpack = _unpack_of(filters, dataset.dtype, length)
-    return Chunks(dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack)
+    is_verified = filters == (h5py.h5z.FILTER_FLETCHER32,) and sys.byteorder == "little"
+    return Chunks(
+        dataset.dtype, len(dataset), length, (path,), file_c, place_c4[:, 1], place_c4[:, 2], unpack, is_verified
+    )
 
 
 def _inflated(packed: Any, n_bytes: int) -> bytes:
@@ -295,7 +298,7 @@ def _inflated(packed: Any, n_bytes: int) -> bytes:
 
 def _intact(packed: Any) -> Any:
     """Verify the checksum at the end of a chunk, and return what is before it."""
-    loops = load("checksum") if sys.byteorder == "little" else None
+    loops = load("chunks") if sys.byteorder == "little" else None
     if loops is None or len(packed) % 2:  # the loop takes two bytes at a time
         from numcodecs import Fletcher32
 

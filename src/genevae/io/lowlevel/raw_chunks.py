@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chunks", "Ranges", "Unpack", "read_into", "unshuffled"]
+from genevae.kernels.compile import load
+
+__all__ = ["Chunks", "Ranges", "Unpack", "read_all_into", "read_into", "unshuffled"]
 
 Unpack = Callable[[Any], Any]
 """Decompresses the bytes of a chunk."""
@@ -28,6 +30,15 @@ def read_into(stored: Any, start: int, out: NDArray[Any]) -> None:
         stored.read_into(start, out)
     else:
         out[:] = stored(start, start + len(out))
+
+
+def read_all_into(stored: Any, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Read several ranges of a stored array into an existing array, one after the other; at once where it can."""
+    if hasattr(stored, "read_all_into") and stored.dtype == out.dtype:
+        stored.read_all_into(start_r, n_r, out)
+        return
+    for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
+        read_into(stored, start, out[end - n : end])
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class Chunks:
         For each chunk, its file, its offset there, and its length in bytes.
     unpack
         Decompresses the bytes of a chunk; None if they are not compressed.
+    is_verified
+        Whether all that this does is to verify fletcher32's checksum at the end.
     """
 
     dtype: np.dtype[Any]
@@ -58,6 +71,7 @@ class Chunks:
     offset_c: NDArray[np.int64]
     n_bytes_c: NDArray[np.int64]
     unpack: Unpack | None = None
+    is_verified: bool = False
     _opened: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, at: slice) -> NDArray[Any]:
@@ -87,12 +101,53 @@ class Chunks:
                 part[:] = np.frombuffer(self.unpack(packed), self.dtype, len(part), skipped * self.dtype.itemsize)
             done += len(part)
 
-    def _read(self, chunk: int, offset: int, out: memoryview) -> None:
-        """Read the bytes of a chunk."""
-        file, at = int(self.file_c[chunk]), int(self.offset_c[chunk]) + offset
+    def read_all_into(self, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Read ranges one after the other into a contiguous array: by one compiled call if they are not compressed.
+
+        Raises
+        ------
+        OSError
+            If a file ends within a chunk.
+        """
+        if not self._read_compiled(start_r[n_r > 0], n_r[n_r > 0], out):
+            for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
+                self.read_into(start, out[end - n : end])
+
+    def _read_compiled(self, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]) -> bool:
+        """Read ranges, and return whether all could be read so; why they could not, another reading finds out."""
+        loops, size = load("chunks") if os.name == "posix" else None, self.dtype.itemsize
+        if loops is None or len(self.files) > 1 or not (self.unpack is None or self.is_verified) or size % 2:
+            return False
+
+        # Pieces of chunks: of range r, and from ``first`` to ``last`` within a chunk.
+        chunk_r = start_r // self.length
+        pieces_r = (start_r + n_r - 1) // self.length - chunk_r + 1
+        r, number = np.repeat(np.arange(len(n_r)), pieces_r), np.arange(pieces_r.sum())
+        chunk = chunk_r[r] + number - (np.cumsum(pieces_r) - pieces_r)[r]
+        first = np.maximum(start_r[r] - chunk * self.length, 0)
+        last = np.minimum((start_r + n_r)[r] - chunk * self.length, self.length)
+
+        file, at, n_bytes = self._handle(0).number, self.offset_c[chunk], self.n_bytes_c[chunk]
+        if self.unpack is None:
+            n_out = (last - first) * size
+            address = out.__array_interface__["data"][0] + np.cumsum(n_out) - n_out
+            return bool(loops.read(file, at + first * size, n_out, address) == len(at))
+        if (n_bytes % 2).any() or (n_bytes < last * size + 4).any():
+            return False
+        room, words = np.empty(n_bytes.max(initial=0) // 2, np.uint16), np.stack([first, last], 1) * size // 2
+        return bool(loops.read_verified(file, at, n_bytes, words, room, out.view(np.uint16)) == len(at))
+
+    def _handle(self, file: int) -> _Handle:
+        """Open a file; that of an array in one file stays open."""
         opened = self._opened.get(file) or _Handle(self.files[file])
         if len(self.files) == 1:
             self._opened[file] = opened
+        return opened
+
+    def _read(self, chunk: int, offset: int, out: memoryview) -> None:
+        """Read the bytes of a chunk."""
+        file, at = int(self.file_c[chunk]), int(self.offset_c[chunk]) + offset
+        opened = self._handle(file)
         while len(out):
             n_read = os.preadv(opened.number, [out], at)
             if not n_read:
@@ -167,6 +222,16 @@ class Ranges:
                 self.opened().read_into(start, out)
             else:
                 out[:] = self.opened()[start : start + len(out)]
+
+    def read_all_into(self, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Read ranges one after the other into an existing array of the same type."""
+        with self.explained():
+            opened = self.opened()
+            if isinstance(opened, Chunks):
+                opened.read_all_into(start_r, n_r, out)
+                return
+        for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
+            self.read_into(start, out[end - n : end])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": None}
