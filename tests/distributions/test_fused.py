@@ -131,11 +131,22 @@ def test_nothing_is_compiled_for_other_parameters_or_without_numba(monkeypatch):
     assert softmax_log_prob_n(example.rows, everywhere, mean, given["theta"]) is None
     assert softmax_log_prob_n(example.rows, None, mean.value, given["theta"]) is None
     assert softmax_log_prob_n(example.rows, None, mean, given["theta"][:1]) is None
-    assert softmax_log_prob_n(ExpressionRows.from_dense(example.rows.dense()), None, mean, given["theta"]) is None
+    differentiated = ExpressionRows.from_dense(example.rows.dense().requires_grad_())
+    assert softmax_log_prob_n(differentiated, None, mean, given["theta"]) is None
     monkeypatch.setattr(fused, "fits", lambda *_: False)
     plain_n = example.log_prob_n(torch.float32, given)
     assert not torch.equal(plain_n, compiled_n)
     torch.testing.assert_close(plain_n, compiled_n, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize("kind", ["poisson", "nb-gene", "zinb-entry"])
+def test_dense_rows_have_the_bits_of_sparse_ones(kind, extreme):
+    example = Example(kind, (2,), extreme=extreme)
+    sparse = example.values_and_gradients(torch.float32, example.weight)
+    example.rows = ExpressionRows.from_dense(example.rows.dense())
+    dense = example.values_and_gradients(torch.float32, example.weight)
+    assert all(torch.equal(dense[name], one) for name, one in sparse.items())
 
 
 def test_a_graph_can_be_differentiated_twice():

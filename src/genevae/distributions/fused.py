@@ -33,7 +33,7 @@ def softmax_log_prob_n(
 ) -> Tensor | None:
     """Return log p(x) of each cell, ``(…, n)``; None where nothing is compiled for such parameters.
 
-    What is compiled takes sparse rows with all genes measured, and float32, on the CPU or on a GPU with Triton. Its
+    What is compiled takes rows with all genes measured, and float32, on the CPU or sparse on a GPU with Triton. Its
     errors are below 1e-5 of the largest number of a row, for counts up to 1e6 and θ from 1e-6 to 1e6, and its bits are
     the same for any number of threads.
 
@@ -50,11 +50,16 @@ def softmax_log_prob_n(
     gate
         Logits of zero inflation.
     """
-    if not isinstance(mean, SoftmaxMean) or not rows.is_sparse or measured_ng is not None:
+    if not isinstance(mean, SoftmaxMean) or measured_ng is not None:
         return None
     logits, (table, code_n) = mean.logits, _table(theta, mean.logits.shape)
     gate_logits = None if gate is None else tensor_of(gate)
-    shaped = mean.measured_ng is None and logits.shape[-2] == rows.n_cells > 0 and (theta is None or table is not None)
+    shaped = (
+        not rows.values.requires_grad
+        and mean.measured_ng is None
+        and logits.shape[-2] == rows.n_cells > 0
+        and (theta is None or table is not None)
+    )
     if not shaped or (gate_logits is not None and gate_logits.shape != logits.shape):
         return None
     given = [logits, mean.bias_g, mean.size_n1, rows.values]
@@ -62,7 +67,7 @@ def softmax_log_prob_n(
     compiled: type[torch.autograd.Function]
     if fits("counts", *given):
         compiled = _SoftmaxLogProb
-    elif _on_gpu(*given):
+    elif rows.is_sparse and _on_gpu(*given):
         compiled = _SoftmaxLogProbOnGPU
     else:
         return None
@@ -122,11 +127,9 @@ def _run(
     n_genes = logits.shape[-1]
     logits_mg = array(logits).reshape(-1, n_genes)
     m = len(logits_mg)
-    indptr_n, gene_e = rows.csr()
     logp_m, dsize_m, dbias_pg = _empty(m), _empty(m), _empty(PARTS, n_genes)
     dlogits_mg = _empty(m if grad else 0, n_genes)
-    stored = integers(indptr_n, np.int64), integers(gene_e, np.int32), array(rows.values)
-    data = array(size_n1).reshape(-1), *stored
+    data = array(size_n1).reshape(-1), *_stored(rows)
     arguments = (logits_mg, array(bias_g), *data, weight_m, grad, logp_m, dlogits_mg, dbias_pg, dsize_m)
     if theta is None:
         run(kernels.poisson, *arguments)
@@ -137,6 +140,17 @@ def _run(
     dtheta_pg, dgate_mg = _empty(PARTS if len(theta_cg) == 1 else len(dlogits_mg), n_genes), np.empty_like(gate_mg)
     run(kernels.negative_binomial, *arguments, theta_cg, code_m, dtheta_pg, gate_mg, dgate_mg)
     return logp_m, [dlogits_mg, dbias_pg, dsize_m, dtheta_pg, dgate_mg]
+
+
+def _stored(rows: ExpressionRows) -> tuple[Any, ...]:
+    """Return the starts of rows, and the genes and values that are stored, or that are not zero in dense rows."""
+    if rows.is_sparse:
+        indptr_n, gene_e = rows.csr()
+        return integers(indptr_n, np.int64), integers(gene_e, np.int32), array(rows.values)
+    x_ng = np.ascontiguousarray(array(rows.values))
+    start_n, place_e, x_e = np.empty(len(x_ng) + 1, np.int64), np.empty(x_ng.size, np.int32), _empty(x_ng.size)
+    n = load("csr").stored(x_ng, start_n, place_e, x_e)
+    return start_n, place_e[:n], x_e[:n]
 
 
 def _shaped(gradients: list[NDArray[np.float32]], parameters: Parameters, code_n: Tensor | None) -> list[Tensor | None]:

@@ -79,14 +79,22 @@ def log(x: Any) -> Any:
 
 @exact
 def log64(x: Any) -> Any:
-    """Log x of a positive, normal float64, to 1e-12: log m = 2 artanh((m − 1) / (m + 1)) of the mantissa m."""
+    """Log x of a positive, normal float64, to 1e-15: log m = 2 artanh((m − 1) / (m + 1)) of the mantissa m."""
     b = _bits64(x) - ROOT_HALF  # so that the mantissa is between √½ and √2
     s = _of_bits64((b & 0xFFFFFFFFFFFFF) + ROOT_HALF)
     s = (s - 1.0) / (s + 1.0)
     z = s * s
-    p = ((z * (1 / 15) + 1 / 13) * z + 1 / 11) * z + 1 / 9
+    p = ((z * (1 / 21) + 1 / 19) * z + 1 / 17) * z + 1 / 15
+    p = ((p * z + 1 / 13) * z + 1 / 11) * z + 1 / 9
     p = ((p * z + 1 / 7) * z + 1 / 5) * z + 1 / 3
     return float(I(b >> 52)) * 0.6931471805599453 + 2.0 * (s + s * z * p)
+
+
+@exact
+def _log1p64(u: Any) -> Any:
+    """log(1 + u) of a float64 u ≥ 0, to 1e-15 of its value."""
+    w = 1.0 + u
+    return log64(w) + (u - (w - 1.0)) / w
 
 
 @exact
@@ -121,10 +129,16 @@ def log_gamma(z: Any) -> Any:
     while z < 8.0:
         p *= z
         z += 1.0
+    return _stirling(z) - math.log(p)
+
+
+@exact
+def _stirling(z: Any) -> Any:
+    """Log Γ(z) of a float64 from 8 on."""
     i = 1.0 / z
     s = i * i
     tail = i * (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s / 1188))))
-    return (z - 0.5) * math.log(z) - z + 0.9189385332046727 + tail - math.log(p)
+    return (z - 0.5) * log64(z) - z + 0.9189385332046727 + tail
 
 
 @exact
@@ -294,9 +308,31 @@ def _stored_small(x: Any, mean: Any, theta: Any, log_zero: Any, dzero: Any) -> A
 
 
 @inlined
+def _stored_large(x: Any, mean: Any, theta: Any) -> Any:
+    """Return the same for a count above ``SMALL``, without a branch.
+
+    log Γ(θ) = log Γ(θ+8) − log Π (θ+k), and ψ(x+θ) − ψ(θ) = ψ(x+θ+8) − ψ(θ+8) + Σ x / ((θ+k) (θ+k+x)), where the sum is
+    made as a fraction. So all of Γ and ψ are by their series for large numbers.
+    """
+    whole, p, above, below = theta + mean, 1.0, 0.0, 1.0
+    for k in range(8):
+        t = theta + k
+        p *= t
+        step = t * (t + x)
+        above = above * step + below
+        below *= step
+    later = theta + 8.0
+    odds = _log1p64(mean / theta)
+    logp = x * (log64(mean) - log64(whole)) - theta * odds
+    logp += _stirling(x + theta) - (_stirling(later) - log64(p)) - _stirling(x + 1.0)
+    difference = x * above / below + _log1p64(x / later) + _digamma_tail(later + x) - _digamma_tail(later)
+    return logp, difference - odds + (mean - x) / whole
+
+
+@inlined
 def _stored_row(
     logits_g: Any, bias_g: Any, offset: Any, gene_e: Any, x_e: Any, mean_g: Any, theta_g: Any, logp_g: Any,
-    dtheta_g: Any, grad: Any, of_gene_4e: Any, value_e: Any, dtheta_e: Any,
+    dtheta_g: Any, grad: Any, of_gene_4e: Any, large_e: Any, of_large_2e: Any, value_e: Any, dtheta_e: Any,
 ) -> None:  # fmt: skip
     """Set log p(x) and its gradient by θ of the stored entries of a row, given those of zero."""
     mean_e, theta_e, zero_e, dzero_e = of_gene_4e[0], of_gene_4e[1], of_gene_4e[2], of_gene_4e[3]
@@ -307,12 +343,20 @@ def _stored_row(
         value_e[k], dtheta_e[k] = _stored_small(
             float(x_e[k]), float(mean_e[k]), float(theta_e[k]), float(zero_e[k]), float(dzero_e[k])
         )
+    n_large, x_large_e = 0, zero_e
     for k in range(len(x_e)):
-        j, x = gene_e[k], float(x_e[k])
-        mean = float(mean_g[j])
-        if mean <= TINY or x > SMALL or x != int(x):
-            log_mean = _log_mean(mean, float(logits_g[j]) + float(bias_g[j]), offset)
-            value_e[k], dtheta_e[k] = _stored(x, mean, log_mean, float(theta_g[j]), grad)
+        x, mean, theta = x_e[k], mean_e[k], theta_e[k]
+        if x > F(SMALL) and mean > F(TINY):  # moved to the front
+            large_e[n_large], x_large_e[n_large], mean_e[n_large], theta_e[n_large] = k, x, mean, theta
+            n_large += 1
+        elif mean <= F(TINY) or x != np.floor(x):
+            j = gene_e[k]
+            log_mean = _log_mean(float(mean), float(logits_g[j]) + float(bias_g[j]), offset)
+            value_e[k], dtheta_e[k] = _stored(float(x), float(mean), log_mean, float(theta), grad)
+    for k in range(n_large):
+        of_large_2e[0, k], of_large_2e[1, k] = _stored_large(float(x_large_e[k]), float(mean_e[k]), float(theta_e[k]))
+    for k in range(n_large):
+        value_e[large_e[k]], dtheta_e[large_e[k]] = of_large_2e[0, k], of_large_2e[1, k]
 
 
 @inlined
@@ -364,6 +408,7 @@ def negative_binomial(args: Any) -> None:
     mean_g, slope_g, logp_g = np.empty(n_genes, F), np.empty(n_genes, F), np.empty(n_genes, F)
     dtheta_g, inverse_g = np.empty(n_genes, F), np.empty(n_genes, F)
     of_gene_4e, value_e, dtheta_e = np.empty((4, n_genes), F), np.empty(n_genes), np.empty(n_genes)
+    large_e, of_large_2e = np.empty(n_genes, np.int32), np.empty((2, n_genes))
     part = next_part(args)
     while part < PARTS:
         dbias_pg[part, :] = F(0.0)
@@ -379,8 +424,8 @@ def negative_binomial(args: Any) -> None:
             offset = _means(logits_mg[i], bias_g, size, mean_g)
             _zeros(mean_g, theta_g, inverse_g, logp_g, slope_g, dtheta_g, grad)
             _stored_row(
-                logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, of_gene_4e, value_e,
-                dtheta_e,
+                logits_mg[i], bias_g, offset, genes, x, mean_g, theta_g, logp_g, dtheta_g, grad, of_gene_4e, large_e,
+                of_large_2e, value_e, dtheta_e,
             )  # fmt: skip
             logp = 0.0
             if inflated:

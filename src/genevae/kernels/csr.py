@@ -9,7 +9,7 @@ import numpy as np
 from genevae.kernels.compile import PARTS, compiled, inlined
 from genevae.kernels.threads import in_parts, matrix, next_part, vector
 
-__all__ = ["by_gene", "category_product", "category_product_gradient", "product"]
+__all__ = ["by_gene", "category_product", "category_product_gradient", "product", "stored"]
 
 F = np.float32
 
@@ -43,6 +43,19 @@ def product(at: Any) -> None:
             stored = slice(indptr_n[i], indptr_n[i + 1])
             _add_rows(value_e[stored], gene_e[stored], weight_gh, out_nh[i])
         part = next_part(at)
+
+
+@compiled
+def stored(x_ng: Any, indptr_n: Any, gene_e: Any, value_e: Any) -> Any:
+    """Write the entries of dense rows that are not zero, and return how many they are."""
+    n = 0
+    for i in range(len(x_ng)):
+        indptr_n[i] = n
+        for j in range(x_ng.shape[1]):
+            gene_e[n], value_e[n] = j, x_ng[i, j]  # without a branch; the next takes the place of a zero
+            n += x_ng[i, j] != 0
+    indptr_n[len(x_ng)] = n
+    return n
 
 
 @compiled
