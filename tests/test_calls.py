@@ -385,6 +385,10 @@ def test_command_lines_are_read_as_people_type_them(typed, meant):
     assert respelled(typed.split(), known) == meant.split()
 
 
+def test_a_name_that_is_too_long_for_a_file_is_left_to_the_command():
+    assert respelled(["inspect", "n" * 300], {"inspect"}) == ["inspect", "n" * 300]
+
+
 def test_options_of_other_packages_on_the_command_line(capsys):
     known = {"--epochs", "--setting", "--recipe", "--to"}
     typed = ["fit", "x", "--max-epochs=3", "--dropout_rate", "0.1", "--gene-likelihood", "nb", "--to", "y"]

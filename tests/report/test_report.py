@@ -186,6 +186,7 @@ def test_the_representation_fits_a_screen(n_runs: int) -> None:
     sections = [Section(name=f"section{i}", title="?", verdicts=told) for i in range(5)]
     report = replace(example(10), runs=runs, sections=sections)
     lines = repr(report).splitlines()
+    assert lines[1] == "2,500 cells that no run was trained on (new)."
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 160
     assert EVIL not in replace(report, data=EVIL)._repr_html_()

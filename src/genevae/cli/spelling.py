@@ -39,7 +39,7 @@ def respelled(given: Sequence[str], commands: Collection[str]) -> list[str]:
     if line and line[0] not in commands and (ours := _command_for(line)):
         _note(f"the command {line[0]} is {ours} here.")
         line[0] = ours
-    if line[:1] == ["inspect"] and any(Path(each, "manifest.json").is_file() for each in line[1:2]):
+    if line[:1] == ["inspect"] and any(os.path.isfile(os.path.join(each, "manifest.json")) for each in line[1:2]):
         line[0] = "show"
     if line and line[0] == "slurm":  # the rest is another command, which is respelled when it runs
         return line

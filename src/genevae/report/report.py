@@ -120,6 +120,7 @@ class Report:
         more = f"; {len(runs) - MOST_RUNS} more in report.summary" if len(runs) > MOST_RUNS else ""
         return "\n".join([
             f"{shorten(runs, MOST_RUNS)} on {self.data}, seed {self.seed}{more}",
+            *(textwrap.shorten(sentence, MOST_WIDTH, placeholder="…") for sentence in self.sampling[:1]),
             *(table.rename_axis(None).to_string().splitlines() if len(table) else ["No section was computed."]),
             *(f"{run}: {self.advice(run)}" for run in runs[:MOST_RUNS]),
             *([f"skipped: {', '.join(self.skipped)}; report.skipped says why"] if self.skipped else []),
