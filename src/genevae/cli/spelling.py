@@ -39,7 +39,7 @@ def respelled(given: Sequence[str], commands: Collection[str]) -> list[str]:
     if line and line[0] not in commands and (ours := _command_for(line)):
         _note(f"the command {line[0]} is {ours} here.")
         line[0] = ours
-    if line[:1] == ["inspect"] and any(os.path.isfile(os.path.join(each, "manifest.json")) for each in line[1:2]):
+    if line[:1] == ["inspect"] and any(map(_is_run, line[1:2])):
         line[0] = "show"
     if line and line[0] == "slurm":  # the rest is another command, which is respelled when it runs
         return line
@@ -82,6 +82,13 @@ def _spread(line: Sequence[str]) -> Iterator[str]:
             elif n_after > 1:
                 yield option
         yield each
+
+
+def _is_run(name: str) -> bool:
+    try:
+        return Path(name, "manifest.json").is_file()
+    except (OSError, ValueError):  # too long for a name of a file, or not one at all
+        return False
 
 
 def with_our_options(given: Sequence[str], known: Collection[str]) -> list[str] | None:
