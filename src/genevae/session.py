@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from typing import Any
 
 __all__ = ["LOGGER", "Settings", "settings"]
@@ -67,8 +68,8 @@ class Settings:
 
         if number != "auto":
             try:
-                torch.set_num_threads(int(number))
-            except (RuntimeError, ValueError, TypeError) as error:
+                torch.set_num_threads(operator.index(number) if not isinstance(number, str) else int(number))
+            except (RuntimeError, ValueError, TypeError, OverflowError) as error:
                 raise RecipeError(
                     f"num_threads is a number above zero, or 'auto', not {number!r}. Without, PyTorch chooses."
                 ) from error

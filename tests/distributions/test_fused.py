@@ -149,6 +149,38 @@ def test_dense_rows_have_the_bits_of_sparse_ones(kind, extreme):
     assert all(torch.equal(dense[name], one) for name, one in sparse.items())
 
 
+@pytest.mark.parametrize(
+    ("x", "mean", "theta"),
+    [(1e6, 1e3, 1e-3), (1e5, 3e4, 0.7), (1e4, 1e4, 0.3), (3e3, 1e3, 0.1), (9, 12, 3e4), (2.5, 3, 1e5)],
+)
+def test_one_count_is_exact_whatever_its_size(x, mean, theta):
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        rows = csr(np.array([[x, 0]], np.float32)).to("cpu", dtype)
+        theta_g = torch.tensor([theta, 1e-6], dtype=torch.float32).to(dtype).requires_grad_()
+        means = SoftmaxMean(
+            *(torch.zeros(shape, dtype=dtype) for shape in ((1, 2), 2)), torch.full((1, 1), 2 * mean, dtype=dtype)
+        )
+        value = NegativeBinomial(means, theta_g, validate_args=False).log_prob_n(rows)
+        value.sum().backward()
+        found[dtype] = float(value.detach()), float(theta_g.grad[0])
+    (value, gradient), (value64, gradient64) = found[torch.float32], found[torch.float64]
+    assert value == pytest.approx(value64, rel=1e-6)
+    assert gradient == pytest.approx(gradient64, rel=1e-4)
+
+
+def test_parameters_that_are_no_numbers_and_rows_that_repeat_genes_come_to_an_end():
+    means = SoftmaxMean(torch.zeros(1, 2), torch.zeros(2), torch.ones(1, 1))
+    rows = csr(np.array([[2.5, 0]], np.float32))
+    for theta in (-np.inf, -1e9, np.nan, 0.0):
+        found = NegativeBinomial(means, torch.tensor([theta, 1.0]), validate_args=False).log_prob_n(rows)
+        assert found.isnan().all(), theta
+    many = ExpressionRows(torch.ones(500), 2, torch.tensor([0, 500]), torch.arange(500) % 2)
+    assert NegativeBinomial(means, torch.ones(2), validate_args=False).log_prob_n(many).isfinite().all()
+    missing = ExpressionRows(torch.tensor([torch.nan]), 2, torch.tensor([0, 1]), torch.tensor([0]))
+    assert NegativeBinomial(means, torch.ones(2), validate_args=False).log_prob_n(missing).isnan().all()
+
+
 def test_a_graph_can_be_differentiated_twice():
     example = Example("zinb-entry", (2,), extreme=False)
     given = {name: p.requires_grad_() for name, p in example.parameters.items()}

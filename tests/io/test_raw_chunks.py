@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import zarr
+from anndata import AnnData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from genevae.errors import DataError
-from genevae.io.lowlevel.hdf5 import Hdf5Array
+from genevae.io.lowlevel.hdf5 import Hdf5Array, csr_of
 from genevae.io.lowlevel.raw_chunks import Chunks, unshuffled
 from genevae.io.lowlevel.zarr import ZarrArray
 
@@ -143,6 +145,36 @@ def test_ranges_that_are_not_compressed_are_read_in_one_call(tmp_path, words, is
     array = hdf5_of(tmp_path, NUMBERS["float32"], HDF5[words])
     out = np.empty(150, np.float32)
     assert array.opened()._read_compiled(np.array([5, 400]), np.array([100, 50]), out) == is_compiled
+
+
+def test_a_file_stays_open_while_it_is_read_although_another_thread_opens_it_too(tmp_path, monkeypatch):
+    chunks = hdf5_of(tmp_path, NUMBERS["float32"], HDF5["chunks"]).opened()
+
+    class Loops:
+        @staticmethod
+        def read(file: int, at: np.ndarray, *_: np.ndarray) -> int:
+            chunks._opened.clear()  # as when another thread has put its own there
+            os.fstat(file)
+            return len(at)
+
+    monkeypatch.setattr("genevae.io.lowlevel.raw_chunks.load", lambda _: Loops)
+    assert chunks._read_compiled(np.array([5]), np.array([100]), np.empty(100, np.float32))
+
+
+@pytest.mark.parametrize("wrong", [2**32 + 3, 3 - 2**32, 30, -1])
+def test_columns_are_checked_before_they_are_converted(tmp_path, wrong):
+    x = sparse.random(50, 30, 0.3, format="csr", random_state=0, dtype=np.float32)
+    path, columns = tmp_path / "x.h5ad", x.indices.astype(np.int64)
+    columns[5] = wrong
+    AnnData(x).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X/indices"]
+        file["X/indices"] = columns
+    with h5py.File(path) as file:
+        stored = csr_of(path, file["X"], (50, 30))
+    for rows in (np.arange(50), np.array([0, 2, 7, 7, 9])):
+        with pytest.raises(DataError, match="gene number"):
+            stored.read(rows)
 
 
 @given(st.lists(st.lists(st.integers(-2, 6), max_size=5), max_size=6), st.booleans())

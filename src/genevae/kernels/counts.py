@@ -22,7 +22,8 @@ from genevae.kernels.threads import flag, in_parts, matrix, next_part, vector
 
 __all__ = ["negative_binomial", "poisson"]
 
-F = np.float32
+F, D = np.float32, np.float64
+"""Not float(), which leaves a float32 what it is in what numba compiles."""
 SMALL = 8
 """Counts up to this are computed as products."""
 TINY = 1e-30
@@ -87,7 +88,7 @@ def log64(x: Any) -> Any:
     p = ((z * (1 / 21) + 1 / 19) * z + 1 / 17) * z + 1 / 15
     p = ((p * z + 1 / 13) * z + 1 / 11) * z + 1 / 9
     p = ((p * z + 1 / 7) * z + 1 / 5) * z + 1 / 3
-    return float(I(b >> 52)) * 0.6931471805599453 + 2.0 * (s + s * z * p)
+    return D(I(b >> 52)) * 0.6931471805599453 + 2.0 * (s + s * z * p)
 
 
 @exact
@@ -181,7 +182,7 @@ def _means(logits_g: Any, bias_g: Any, size: Any, mean_g: Any) -> Any:
     factor = size / total
     for j in range(len(mean_g)):
         mean_g[j] *= factor
-    return math.log(float(size) / float(total)) - float(top)
+    return math.log(D(size) / D(total)) - D(top)
 
 
 @inlined
@@ -233,12 +234,12 @@ def poisson(args: Any) -> None:
             for j in range(n_genes):
                 total += mean_g[j]
                 slope_g[j] = -mean_g[j]
-            logp = -float(total)
+            logp = -D(total)
             for k in range(indptr_n[row], indptr_n[row + 1]):
-                j, x = gene_e[k], float(x_e[k])
-                logp += x * _log_mean(float(mean_g[j]), float(logits_mg[i, j]) + float(bias_g[j]), offset)
+                j, x = gene_e[k], D(x_e[k])
+                logp += x * _log_mean(D(mean_g[j]), D(logits_mg[i, j]) + D(bias_g[j]), offset)
                 logp -= LOG_FACTORIAL[int(x)] if x <= SMALL and x == int(x) else log_gamma(x + 1.0)
-                slope_g[j] = F(x - float(mean_g[j]))
+                slope_g[j] = F(x - D(mean_g[j]))
             logp_m[i] = logp
             if grad:
                 total = _finish(mean_g, slope_g, size, weight_m[i], dlogits_mg[i], dbias_pg[part])
@@ -286,6 +287,8 @@ def _inflate(gate_g: Any, logp_g: Any, slope_g: Any, dtheta_g: Any, dgate_g: Any
 @inlined
 def _stored(x: Any, mean: Any, log_mean: Any, theta: Any, grad: Any) -> Any:
     """Return log p(x) and ∂ log p(x)/∂θ in float64."""
+    if not theta > 0.0:  # recurrences would not end
+        return np.nan, np.nan
     whole, odds = theta + mean, math.log1p(mean / theta)
     logp = x * (log_mean - math.log(whole)) + log_coefficient(x, theta) - theta * odds
     return logp, digamma_difference(x, theta) - odds + (mean - x) / whole if grad else 0.0
@@ -340,9 +343,7 @@ def _stored_row(
         j = gene_e[k]
         mean_e[k], theta_e[k], zero_e[k], dzero_e[k] = mean_g[j], theta_g[j], logp_g[j], dtheta_g[j]
     for k in range(len(x_e)):
-        value_e[k], dtheta_e[k] = _stored_small(
-            float(x_e[k]), float(mean_e[k]), float(theta_e[k]), float(zero_e[k]), float(dzero_e[k])
-        )
+        value_e[k], dtheta_e[k] = _stored_small(D(x_e[k]), D(mean_e[k]), D(theta_e[k]), D(zero_e[k]), D(dzero_e[k]))
     n_large, x_large_e = 0, zero_e
     for k in range(len(x_e)):
         x, mean, theta = x_e[k], mean_e[k], theta_e[k]
@@ -351,10 +352,10 @@ def _stored_row(
             n_large += 1
         elif mean <= F(TINY) or x != np.floor(x):
             j = gene_e[k]
-            log_mean = _log_mean(float(mean), float(logits_g[j]) + float(bias_g[j]), offset)
-            value_e[k], dtheta_e[k] = _stored(float(x), float(mean), log_mean, float(theta), grad)
+            log_mean = _log_mean(D(mean), D(logits_g[j]) + D(bias_g[j]), offset)
+            value_e[k], dtheta_e[k] = _stored(D(x), D(mean), log_mean, D(theta), grad)
     for k in range(n_large):
-        of_large_2e[0, k], of_large_2e[1, k] = _stored_large(float(x_large_e[k]), float(mean_e[k]), float(theta_e[k]))
+        of_large_2e[0, k], of_large_2e[1, k] = _stored_large(D(x_large_e[k]), D(mean_e[k]), D(theta_e[k]))
     for k in range(n_large):
         value_e[large_e[k]], dtheta_e[large_e[k]] = of_large_2e[0, k], of_large_2e[1, k]
 
@@ -368,7 +369,7 @@ def _put_stored(
     logp = 0.0
     for k in range(len(x_e)):
         j = gene_e[k]
-        if x_e[k] > 0:
+        if not x_e[k] <= 0:  # NaN is not left out
             logp += value_e[k]
             logp_g[j] = F(0.0)
             slope_g[j] = (x_e[k] - mean_g[j]) / (F(1.0) + mean_g[j] * inverse_g[j])
@@ -382,8 +383,8 @@ def _put_not_inflated(gene_e: Any, x_e: Any, gate_g: Any, dgate_g: Any, grad: An
     logp = 0.0
     for k in range(len(x_e)):
         j = gene_e[k]
-        if x_e[k] > 0:
-            logp -= float(softplus(gate_g[j]))
+        if not x_e[k] <= 0:  # NaN is not left out
+            logp -= D(softplus(gate_g[j]))
             if grad:
                 dgate_g[j] = -sigmoid(gate_g[j])
     return logp
@@ -406,9 +407,11 @@ def negative_binomial(args: Any) -> None:
     n, n_genes = logits_mg.shape
     shared, inflated = len(theta_cg) == 1, len(gate_mg) > 0
     mean_g, slope_g, logp_g = np.empty(n_genes, F), np.empty(n_genes, F), np.empty(n_genes, F)
-    dtheta_g, inverse_g = np.empty(n_genes, F), np.empty(n_genes, F)
-    of_gene_4e, value_e, dtheta_e = np.empty((4, n_genes), F), np.empty(n_genes), np.empty(n_genes)
-    large_e, of_large_2e = np.empty(n_genes, np.int32), np.empty((2, n_genes))
+    dtheta_g, inverse_g, longest = np.empty(n_genes, F), np.empty(n_genes, F), 0
+    for row in range(len(size_n)):
+        longest = max(longest, indptr_n[row + 1] - indptr_n[row])
+    of_gene_4e, value_e, dtheta_e = np.empty((4, longest), F), np.empty(longest), np.empty(longest)
+    large_e, of_large_2e = np.empty(longest, np.int32), np.empty((2, longest))
     part = next_part(args)
     while part < PARTS:
         dbias_pg[part, :] = F(0.0)
@@ -461,7 +464,7 @@ def _sum(x_g: Any) -> Any:
     total = F(0.0)
     for j in range(len(x_g)):
         total += x_g[j]
-    return float(total)
+    return D(total)
 
 
 @inlined

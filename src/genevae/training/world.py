@@ -102,8 +102,9 @@ class World:
             "gradient_as_bucket_view": True,
             "find_unused_parameters": self.any(_has_unused_parameters(module, cells, progress)),
         }
-        wrapped = DistributedDataParallel(module, **options)
-        if shares_memory():
+        with collective():
+            wrapped = DistributedDataParallel(module, **options)
+        if shares_memory() and cells.x.values.device.type == "cpu":
             wrapped.register_comm_hook(None, lambda _, bucket: averaged(bucket.buffer()))
         return wrapped
 

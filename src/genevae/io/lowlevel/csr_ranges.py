@@ -78,11 +78,15 @@ class StoredCSR:
     def fill_neighbours(
         self, firsts: Sequence[int], lasts: Sequence[int], x_e: NDArray[np.float32], gene_e: NDArray[np.int32]
     ) -> None:
-        """Read all rows from each first to each last into existing arrays; whether columns are valid is not checked."""
+        """Read all rows from each first to each last into existing arrays; columns of int32 are not checked."""
         start_r = self.indptr_n[firsts]
         n_r = self.indptr_n[np.asarray(lasts) + 1] - start_r
         read_all_into(self.values, start_r, n_r, x_e)
-        read_all_into(self.genes, start_r, n_r, gene_e)
+        if getattr(self.genes, "dtype", None) == np.int32:
+            read_all_into(self.genes, start_r, n_r, gene_e)
+            return
+        for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
+            self._fill_genes(start, gene_e[end - n : end])  # checks before it converts
 
     def require_genes(self, rows: NDArray[np.int64], gene_e: NDArray[np.int32]) -> None:
         """Check that the columns of ascending, neighbouring rows are valid."""

@@ -127,7 +127,8 @@ class Chunks:
         first = np.maximum(start_r[r] - chunk * self.length, 0)
         last = np.minimum((start_r + n_r)[r] - chunk * self.length, self.length)
 
-        file, at, n_bytes = self._handle(0).number, self.offset_c[chunk], self.n_bytes_c[chunk]
+        handle = self._handle(0)  # kept: another thread may open the file too, and take the place of this handle
+        file, at, n_bytes = handle.number, self.offset_c[chunk], self.n_bytes_c[chunk]
         if self.unpack is None:
             n_out = (last - first) * size
             address = out.__array_interface__["data"][0] + np.cumsum(n_out) - n_out
