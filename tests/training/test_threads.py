@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +94,20 @@ def test_a_fit_chooses_and_leaves_the_number_as_it_was(monkeypatch):
 def test_what_is_no_number_of_threads_is_refused(number):
     with pytest.raises(RecipeError, match="above zero, or 'auto'"):
         Settings().num_threads = number
+
+
+@pytest.mark.parametrize(
+    ("contents", "is_busy"),
+    [
+        (["99.0 99.0 99.0 1/80 4"] * 5, False),
+        (["0.0 0.0 0.0 99/80 4"] * 5, True),
+        ([*["0.0 0.0 0.0 1/80 4"] * 3, *["0.0 0.0 0.0 99/80 4"] * 2], False),
+        (["", "words"], False),
+        (["1.0 1.0 1.0 none"], False),
+    ],
+    ids=["after a job", "beside jobs", "for a moment", "empty", "another form"],
+)
+def test_a_machine_is_busy_while_others_run_and_not_after_that(monkeypatch, contents, is_busy):
+    left = iter(contents)
+    monkeypatch.setattr(gv, "open", lambda _: io.StringIO(next(left)), raising=False)
+    assert gv._is_busy() == is_busy
