@@ -117,16 +117,16 @@ class Loader:
         chunks = self.sampler.chunks(epoch, first)
         blocks = map(self._block, chunks) if self._n_threads == 1 else mapped(self._block, chunks, self._n_threads)
         for chunk, index, block in blocks:
-            together = max(1, FEW * (len(chunk.bounds) - 1) // len(chunk.rows))
-            yield from self._split(chunk, partial(_taken, block), index, together)
+            n_minibatches = max(1, FEW * (len(chunk.bounds) - 1) // len(chunk.rows))
+            yield from self._split(chunk, partial(_taken, block), index, n_minibatches)
             del block  # before the next is read, because a buffer is large
 
     def _split(
-        self, chunk: Chunk, take: Callable[[NDArray[np.int64]], Any], at_n: NDArray[np.int64], together: int
+        self, chunk: Chunk, take: Callable[[NDArray[np.int64]], Any], at_n: NDArray[np.int64], n_minibatches: int
     ) -> Iterator[Cells]:
         """Yield the minibatches of a chunk, so many of which are taken together, from where each of their rows is."""
-        for number in range(0, len(chunk.bounds) - 1, together):
-            bounds = chunk.bounds[number : number + together + 1]
+        for number in range(0, len(chunk.bounds) - 1, n_minibatches):
+            bounds = chunk.bounds[number : number + n_minibatches + 1]
             rows = slice(bounds[0], bounds[-1])
             cells = self._cells(take(at_n[rows]), chunk.rows[rows])
             for start, stop in pairwise(bounds):

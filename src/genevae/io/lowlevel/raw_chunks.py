@@ -135,8 +135,8 @@ class Chunks:
             return bool(loops.read(file, at + first * size, n_out, address) == len(at))
         if (n_bytes % 2).any() or (n_bytes < last * size + 4).any():
             return False
-        room, words = np.empty(n_bytes.max(initial=0) // 2, np.uint16), np.stack([first, last], 1) * size // 2
-        return bool(loops.read_verified(file, at, n_bytes, words, room, out.view(np.uint16)) == len(at))
+        room, kept = np.empty(n_bytes.max(initial=0) // 2, np.uint16), np.stack([first, last], 1) * size // 2
+        return bool(loops.read_verified(file, at, n_bytes, kept, room, out.view(np.uint16)) == len(at))
 
     def _handle(self, file: int) -> _Handle:
         """Open a file; that of an array in one file stays open."""
