@@ -106,8 +106,9 @@ class StoredCSR:
     def _require_genes(self, start: int, genes: NDArray[np.integer]) -> None:
         if len(genes) and (genes.min() < 0 or genes.max() >= self.n_genes):
             first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
+            wrong = genes[(genes < 0) | (genes >= self.n_genes)][0]
             raise DataError(
-                f"{self.name} is damaged: it stores a value for gene number {int(genes.max())} (rows {first} to "
+                f"{self.name} is damaged: it stores a value for gene number {int(wrong)} (rows {first} to "
                 f"{last - 1}), but there are {self.n_genes} genes. Copy or write it again."
             )
 
