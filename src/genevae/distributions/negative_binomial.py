@@ -82,9 +82,10 @@ class NegativeBinomial(ExpressionDistribution):
         return log_power(x, self._mean, self.inverse_dispersion) + LogCoefficient.apply(x, self.inverse_dispersion)  # type: ignore[no-untyped-call,no-any-return]
 
     def log_prob_n(self, rows: ExpressionRows, measured_ng: Tensor | None = None) -> Tensor:
-        """Log p(x) of each cell, ``(…, n)``; for sparse rows with all genes measured, by the fused function below.
+        """Log p(x) of each cell, ``(…, n)``; for sparse rows with all genes measured, by the function below.
 
-        Where the mean is that of a softmax, one compiled pass does all; see :func:`softmax_log_prob_n`.
+        Where the mean is that of a softmax, one compiled pass does all, also for dense rows; see
+        :func:`softmax_log_prob_n`.
         """
         if (fused_n := softmax_log_prob_n(rows, measured_ng, *self.given)) is not None:
             return fused_n

@@ -295,7 +295,7 @@ class AdditiveHeads(nn.Module):
         """
         heads = cast("list[ContextHead]", list(self.heads))
         free = [self.base.free_unit_gh, *(head.free_write_gh for head in heads), *(head.free_read_gh for head in heads)]
-        if self.scaling == "learned" or torch.compiler.is_exporting():
+        if self.scaling == "learned" or torch.compiler.is_exporting():  # α has a gradient, or a graph is recorded
             base_gk, *rest = map(non_negative, free)
             written, read = rest[: len(heads)], rest[len(heads) :]
             base_gk = base_gk * self.widths[0] ** -0.5

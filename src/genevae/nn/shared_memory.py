@@ -37,7 +37,7 @@ LINE = 64
 """Bytes between the counters of two processes, so that they do not share a line of the processor's cache."""
 SPIN = 2e-3
 """Seconds for which a process looks again at once; after that, it sleeps in between."""
-NAP = 2e-4
+SLEEP = 2e-4
 """Seconds of such a sleep."""
 CHECK = 0.2
 """Seconds between two checks whether the others still run."""
@@ -142,7 +142,7 @@ class SharedMemory:
             if now - checked > CHECK:
                 checked = now
                 self._require_others(now - started)
-            time.sleep(0 if now - started < SPIN else NAP)  # other threads run
+            time.sleep(0 if now - started < SPIN else SLEEP)  # other threads run
 
     def _require_others(self, waited: float) -> None:
         """Check that those that are waited for still run."""

@@ -22,14 +22,15 @@ WARM = 10
 N_STEPS = 6
 """Steps with each number of threads in turn, of which the first is not timed."""
 N_TURNS = 3
+"""How often each number has its turn, so that a disturbance does not decide."""
 GAIN = 0.95
 """More threads are taken if a step takes less than this share of its time with fewer."""
 SLOWER = 2.0
-"""The number is chosen again where steps take this many times as long as when it was chosen,"""
+"""The number is chosen again where recent steps take this many times as long as when it was chosen."""
 RECENT = 32
-"""by their median over so many,"""
+"""Steps whose median says how long recent steps take."""
 AGAIN = 1_000
-"""and after so many steps."""
+"""Steps after which the number is chosen again in any case."""
 
 
 class FastestThreads(Callback):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.errors import DataError
-from genevae.io.lowlevel.raw_chunks import read_all_into
+from genevae.io.lowlevel.raw_chunks import each_range, read_all_into
 from genevae.kernels.compile import load
 
 __all__ = ["StoredCSR", "check_indptr", "ranges_of", "read_ranges"]
@@ -85,12 +85,8 @@ class StoredCSR:
         if getattr(self.genes, "dtype", None) == np.int32:
             read_all_into(self.genes, start_r, n_r, gene_e)
             return
-        for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
-            self._fill_genes(start, gene_e[end - n : end])  # checks before it converts
-
-    def require_genes(self, rows: NDArray[np.int64], gene_e: NDArray[np.int32]) -> None:
-        """Check that the columns of ascending, neighbouring rows are valid."""
-        self._require_genes(int(self.indptr_n[rows[0]]), gene_e)
+        for start, part in each_range(start_r, n_r, gene_e):
+            self._fill_genes(start, part)  # checks before it converts
 
     def _fill_genes(self, start: int, gene_e: NDArray[np.int32]) -> None:
         """Read columns, and check that they are valid."""
@@ -99,11 +95,18 @@ class StoredCSR:
             genes: NDArray[np.integer] = gene_e
         else:
             genes = self.genes(start, start + len(gene_e))
-        self._require_genes(start, genes)
+        self.require_genes(start, genes)
         if genes is not gene_e:
             gene_e[:] = genes
 
-    def _require_genes(self, start: int, genes: NDArray[np.integer]) -> None:
+    def require_genes(self, start: int, genes: NDArray[np.integer]) -> None:
+        """Check columns that are stored from an entry on.
+
+        Raises
+        ------
+        DataError
+            If one of them is not the number of a gene.
+        """
         if len(genes) and (genes.min() < 0 or genes.max() >= self.n_genes):
             first, last = np.searchsorted(self.indptr_n, [start, start + len(genes)], side="right") - 1
             wrong = genes[(genes < 0) | (genes >= self.n_genes)][0]
@@ -192,7 +195,7 @@ def _fill_all(jobs: Sequence[_Job], x: sparse.csr_matrix, indptr_n: NDArray[np.i
     found = loops.sound(indptr, x.indices[start:stop], x.shape[1]) if loops is not None else 0
     if found == 0:  # or that is not known
         for job in jobs:
-            job.stored.require_genes(job.rows, x.indices[job.target])
+            job.stored.require_genes(int(job.stored.indptr_n[job.rows[0]]), x.indices[job.target])
     return bool(found == 2)
 
 

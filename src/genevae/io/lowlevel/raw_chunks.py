@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from genevae.kernels.compile import load
 
-__all__ = ["Chunks", "Ranges", "Unpack", "read_all_into", "read_into", "unshuffled"]
+__all__ = ["Chunks", "Ranges", "Unpack", "each_range", "read_all_into", "read_into", "unshuffled"]
 
 Unpack = Callable[[Any], Any]
 """Decompresses the bytes of a chunk."""
@@ -37,8 +37,16 @@ def read_all_into(stored: Any, start_r: NDArray[np.int64], n_r: NDArray[np.int64
     if hasattr(stored, "read_all_into") and stored.dtype == out.dtype:
         stored.read_all_into(start_r, n_r, out)
         return
+    for start, part in each_range(start_r, n_r, out):
+        read_into(stored, start, part)
+
+
+def each_range(
+    start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the start of each range, and the part of the array that it is to be written to: one after the other."""
     for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
-        read_into(stored, start, out[end - n : end])
+        yield start, out[end - n : end]
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,8 @@ class Chunks:
             If a file ends within a chunk.
         """
         if not self._read_compiled(start_r[n_r > 0], n_r[n_r > 0], out):
-            for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
-                self.read_into(start, out[end - n : end])
+            for start, part in each_range(start_r, n_r, out):
+                self.read_into(start, part)
 
     def _read_compiled(self, start_r: NDArray[np.int64], n_r: NDArray[np.int64], out: NDArray[Any]) -> bool:
         """Read ranges, and return whether all could be read so; why they could not, another reading finds out."""
@@ -231,8 +239,8 @@ class Ranges:
             if isinstance(opened, Chunks):
                 opened.read_all_into(start_r, n_r, out)
                 return
-        for start, n, end in zip(start_r.tolist(), n_r.tolist(), np.cumsum(n_r).tolist(), strict=True):
-            self.read_into(start, out[end - n : end])
+        for start, part in each_range(start_r, n_r, out):
+            self.read_into(start, part)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": None}
