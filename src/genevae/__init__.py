@@ -18,12 +18,12 @@ def _set_waiting() -> None:
     """Set how long threads of PyTorch spin while they wait for each other, unless the user has, before it is loaded.
 
     By default they spin for longer than most steps take, and two threads beside other busy processes train fifty times
-    slower. Where they sleep at once, they are woken so often that two threads are hardly faster than one. So they spin
-    for about 0.2 ms on a machine that has little else to do, and a tenth of that on one that has; so do processes that
-    this one starts.
+    slower. Where they sleep at once, they are woken so often that two threads on an idle machine are hardly faster than
+    one. So they spin for about 0.2 ms on a machine that has little else to do, and sleep at once on one that has; so do
+    processes that this one starts.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        os.environ["GOMP_SPINCOUNT"] = "2000" if _is_busy() else "20000"
+        os.environ["GOMP_SPINCOUNT"] = "0" if _is_busy() else "20000"
 
 
 def _is_busy() -> bool:
