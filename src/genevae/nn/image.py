@@ -84,6 +84,15 @@ def _sides(side: int, n_layers: int) -> list[int]:
     return [-(-side // 2**layer) for layer in range(n_layers + 1)]
 
 
+def _memory(kernel: int) -> torch.memory_format:
+    """Return how images lie in memory: channels last, which is faster.
+
+    PyTorch 2.13 writes beyond its memory in the gradient of a transposed convolution with a kernel of 1, a stride of 2
+    and channels last.
+    """
+    return torch.channels_last if kernel > 1 else torch.contiguous_format
+
+
 class Convolutions(nn.Module):
     """Convolutions of stride two, each followed by an activation.
 
@@ -105,13 +114,14 @@ class Convolutions(nn.Module):
             nn.Sequential(nn.Conv2d(n, m, kernel, stride=2, padding=kernel // 2), activation())
             for n, m in itertools.pairwise([n_channels, *filters])
         ))  # fmt: skip
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.memory = _memory(kernel)
+        self.to(memory_format=self.memory)  # type: ignore[call-overload]
         self.n_out = filters[-1] * _sides(side, len(filters))[-1] ** 2
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(n, channels, side, side)`` to ``(n, n_out)``."""
-        small: Tensor = self.layers(image.contiguous(memory_format=torch.channels_last))
-        return small.permute(0, 2, 3, 1).flatten(1)  # as it lies in memory: channels last
+        small: Tensor = self.layers(image.contiguous(memory_format=self.memory))
+        return small.permute(0, 2, 3, 1).flatten(1)  # channels last, as it mostly lies in memory
 
 
 class TransposedConvolutions(nn.Module):
@@ -139,9 +149,11 @@ class TransposedConvolutions(nn.Module):
             rest = large - (2 * small - 1)  # 0 for an odd side, 1 for an even one
             layers += [nn.ConvTranspose2d(n, m, kernel, 2, kernel // 2, output_padding=rest), activation()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 1, kernel, padding=kernel // 2))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.memory = _memory(kernel)
+        self.to(memory_format=self.memory)  # type: ignore[call-overload]
 
     def forward(self, h: Tensor) -> Tensor:
         """Map ``(n, n_in)`` to ``(n, 1, side, side)``."""
-        image: Tensor = self.layers(h.unflatten(1, self.shape).permute(0, 3, 1, 2))
+        small = h.unflatten(1, self.shape).permute(0, 3, 1, 2)
+        image: Tensor = self.layers(small.contiguous(memory_format=self.memory))
         return image
