@@ -15,9 +15,10 @@ from genevae.data.sampler import Shuffled
 from genevae.data.schema import Schema
 from genevae.data.value_kind import Kind
 from genevae.io.formats import MemorySource
+from genevae.kernels.adam import FEW
 from genevae.objectives.elbo import ELBO
 from genevae.recipes.nb import NB
-from genevae.training.adam import FEW, Adam
+from genevae.training.adam import Adam
 from genevae.training.loop import take_step
 from genevae.training.settings import Training
 from genevae.training.state import State

@@ -1,4 +1,4 @@
-"""The norm of a gradient, and a step of Adam."""
+"""The norm of gradients, and a step of Adam; each for all tensors in one call, which are given by their addresses."""
 
 from __future__ import annotations
 
@@ -8,45 +8,51 @@ from typing import Any
 import numpy as np
 
 from genevae.kernels.compile import PARTS, compiled, inlined
-from genevae.kernels.threads import in_parts, next_part, vector
+from genevae.kernels.threads import in_parts, next_part, numbers, vector
 
-__all__ = ["step", "step_in_parts", "sum_of_squares"]
+__all__ = ["step", "sum_of_squares"]
 
-F = np.float32
+F, D, I = np.float32, np.float64, np.int64  # noqa: E741 - as NumPy's letters
 BLOCK = 4096
+FEW = 2**15
+"""Tensors of fewer numbers are changed by one thread."""
 
 
 @compiled
-def sum_of_squares(x_i: Any) -> Any:
-    """Return Σ x²; blocks are added up in float64."""
-    total = 0.0
-    for start in range(0, len(x_i), BLOCK):
-        part, block = F(0.0), x_i[start : start + BLOCK]
-        for i in range(len(block)):
-            part += block[i] * block[i]
-        total += float(part)
+def sum_of_squares(tensors: Any) -> Any:
+    """Return Σ x² of tensors, of each of which there are address and size; blocks are added up in float64."""
+    total = D(0.0)
+    for k in range(len(tensors)):
+        x_i, of_tensor = numbers(tensors[k, 0], tensors[k, 1]), D(0.0)
+        for start in range(0, len(x_i), BLOCK):
+            of_block, block = F(0.0), x_i[start : start + BLOCK]
+            for i in range(len(block)):
+                of_block += block[i] * block[i]
+            of_tensor += D(of_block)
+        total += of_tensor
     return total
 
 
-@in_parts(F, F, F, F, np.float64)
-def step_in_parts(args: Any) -> None:
-    """Take a step with many numbers; all of :func:`step` from ``scale`` on are together in an array, in this order."""
-    x_i, gradient_i, mean_i, square_i = vector(args, 0, F), vector(args, 1, F), vector(args, 2, F), vector(args, 3, F)
-    s, n = vector(args, 4, np.float64), len(x_i)
-    part = next_part(args)
+@in_parts(I, D)
+def step(at: Any) -> None:
+    """Take a step with tensors, whose gradients are multiplied by a scale first.
+
+    Of the addresses of numbers, gradients, means and mean squares, and the size, of each tensor; and of its scale,
+    number of steps, learning rate, weight decay, both β, and ε.
+    """
+    tensor_k5, option_k7 = vector(at, 0, I), vector(at, 1, D)
+    part = next_part(at)
     while part < PARTS:
-        at = slice(part * n // PARTS, (part + 1) * n // PARTS)
-        _step(x_i[at], gradient_i[at], mean_i[at], square_i[at], s[0], int(s[1]), s[2], s[3], s[4], s[5], s[6])
-        part = next_part(args)
-
-
-@compiled
-def step(
-    x_i: Any, gradient_i: Any, mean_i: Any, square_i: Any, scale: Any, n_steps: Any, rate: Any, decay: Any, beta1: Any,
-    beta2: Any, epsilon: Any,
-) -> None:  # fmt: skip
-    """Take a step with some numbers, whose gradient is multiplied by a scale first."""
-    _step(x_i, gradient_i, mean_i, square_i, scale, n_steps, rate, decay, beta1, beta2, epsilon)
+        for k in range(len(tensor_k5) // 5):
+            t, s, n = tensor_k5[5 * k :], option_k7[7 * k :], tensor_k5[5 * k + 4]
+            start, stop = part * n // PARTS, (part + 1) * n // PARTS
+            if n < FEW:
+                start, stop = 0, n if k % PARTS == part else 0
+            _step(
+                numbers(t[0], n)[start:stop], numbers(t[1], n)[start:stop], numbers(t[2], n)[start:stop],
+                numbers(t[3], n)[start:stop], s[0], I(s[1]), s[2], s[3], s[4], s[5], s[6],
+            )  # fmt: skip
+        part = next_part(at)
 
 
 @inlined

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from genevae.kernels.compile import PARTS, SUMS, inlined
 
-__all__ = ["flag", "in_parts", "matrix", "next_part", "run", "vector"]
+__all__ = ["flag", "in_parts", "matrix", "next_part", "numbers", "run", "vector"]
 
 _COUNTER, _FIRST = 1, 2
 """Where the table has the number of the next part, and where arguments begin. At 0 is its own address.
@@ -184,6 +184,12 @@ def vector(at: Any, number: Any, dtype: Any) -> Any:
     """Return a vector of numbers of a type."""
     table = _table(at, number)
     return carray(_pointer(table[0]), (table[1],), dtype)
+
+
+@inlined
+def numbers(address: Any, n: Any) -> Any:
+    """Return n numbers of float32 that lie at an address."""
+    return carray(_pointer(address), (n,), np.float32)
 
 
 @inlined

@@ -17,15 +17,13 @@ __all__ = ["Adam"]
 PLAIN = {"amsgrad": False, "maximize": False, "capturable": False, "differentiable": False,
          "decoupled_weight_decay": False}  # fmt: skip
 """Options of Adam that the compiled step knows."""
-FEW = 2**15
-"""Parameters of fewer numbers are changed by one thread."""
 
 
 class Adam(torch.optim.Adam):
     """torch's Adam with its state, and the norm and the clipping of the gradient.
 
-    Where all parameters are float32 on the CPU, loops do what torch's fused step does in one call each: it takes as
-    long to prepare that call as to run it.
+    Where all parameters are float32 on the CPU, one call does for all of them what torch's fused step does: it takes as
+    long to prepare that step as to run it.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -33,16 +31,16 @@ class Adam(torch.optim.Adam):
         self.rate_factor = 1.0
         """What the learning rates of all groups are multiplied by."""
         self._scale = 1.0
-        self._arrays: dict[Tensor, tuple[Tensor, int, tuple[Any, ...]]] = {}
+        self._known: dict[Tensor, tuple[Tensor, tuple[Any, ...]]] = {}
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         plain = all(group.get(name, value) == value for group in self.param_groups for name, value in PLAIN.items())
         self._compiled = plain and fits("adam", *parameters)
 
     def gradient_norm(self) -> float:
         """Return the L2 norm of all gradients."""
-        if self._compiled:
-            sum_of_squares = load("adam").sum_of_squares
-            return math.sqrt(sum(sum_of_squares(_flat(gradient)) for gradient in self._gradients()))
+        if self._compiled and (dense := [_dense(gradient) for gradient in self._gradients()]):
+            tensors = np.array([(gradient.data_ptr(), gradient.numel()) for gradient in dense])
+            return math.sqrt(load("adam").sum_of_squares(tensors))
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients()))))
 
     def scale_gradients(self, factor: float) -> None:
@@ -62,19 +60,19 @@ class Adam(torch.optim.Adam):
         if not self._compiled or closure is not None:
             return self._plain_step(closure)
         scale, self._scale = self._scale, 1.0
-        loops, run = load("adam"), load("threads").run
+        gradients, tensors, options = [], [], []
         for group in self.param_groups:
-            options = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
+            of_group = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    step, numbers, *moments = self._arrays_of(parameter)
+                    gradient = _dense(_laid_out(parameter.grad, parameter))
+                    step, numbers, *moments = self._memory_of(parameter)
                     step += 1
-                    gradient = _flat(_laid_out(parameter.grad, parameter))
-                    if len(numbers) < FEW:
-                        loops.step(numbers, gradient, *moments, scale, int(step), *options)
-                    else:
-                        settings = np.array([scale, float(step), *options])
-                        run(loops.step_in_parts, numbers, gradient, *moments, settings)
+                    gradients.append(gradient)  # which keeps its memory
+                    tensors.append((numbers, gradient.data_ptr(), *moments, parameter.numel()))
+                    options.append((scale, step, *of_group))
+        if tensors:
+            load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
         return None
 
     def _plain_step(self, closure: Any) -> Any:
@@ -87,27 +85,24 @@ class Adam(torch.optim.Adam):
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 
-    def _arrays_of(self, parameter: Tensor) -> tuple[Any, ...]:
-        """Return the step, the numbers and both moments of a parameter as arrays, which stay from step to step."""
+    def _memory_of(self, parameter: Tensor) -> tuple[Any, ...]:
+        """Return the step of a parameter as an array, and the addresses of its numbers and both moments."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
-        known = self._arrays.get(parameter)
-        if known is None or known[0] is not state["exp_avg"] or known[1] != parameter.data_ptr():
+        known = self._known.get(parameter)
+        if known is None or known[0] is not state["exp_avg"] or known[1][1] != parameter.data_ptr():
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = _laid_out(state[name], parameter)
-            arrays = (array(state["step"]), *map(_flat, (parameter, state["exp_avg"], state["exp_avg_sq"])))
-            known = self._arrays[parameter] = (state["exp_avg"], parameter.data_ptr(), arrays)
-        return known[2]
+            moments = (state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr())
+            known = self._known[parameter] = (state["exp_avg"], (array(state["step"]), parameter.data_ptr(), *moments))
+        return known[1]
 
 
-def _flat(x: Tensor) -> Any:
-    """Return the numbers of a tensor in the order in which they lie in memory."""
-    if x.is_contiguous():
-        return array(x).reshape(-1)
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
-    return array(x.permute(order)).reshape(-1)
+def _dense(x: Tensor) -> Tensor:
+    """Return a tensor whose numbers lie next to each other in memory, in any order."""
+    return x if x.is_contiguous() else x.permute(sorted(range(x.ndim), key=x.stride, reverse=True)).contiguous()
 
 
 def _laid_out(x: Tensor, like: Tensor) -> Tensor:
