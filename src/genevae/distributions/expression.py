@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -48,8 +49,10 @@ class ExpressionDistribution(Distribution):
 
     def __init__(self, *parameters: Tensor | Deferred, validate_args: bool | None = None) -> None:
         self.given = parameters
-        shape = torch.broadcast_shapes(*(parameter.shape for parameter in parameters))
-        super().__init__(batch_shape=shape, validate_args=validate_args)
+        shapes = [parameter.shape for parameter in parameters]
+        # NumPy's takes 5 µs and torch's 130, of each step.
+        broadcast = torch.broadcast_shapes if torch.compiler.is_compiling() else np.broadcast_shapes
+        super().__init__(batch_shape=torch.Size(broadcast(*shapes)), validate_args=validate_args)
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:

@@ -54,6 +54,15 @@ class Adam(torch.optim.Adam):
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        if not (self._compiled and set_to_none):  # torch's takes 0.1 ms
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Take a step."""
