@@ -6,19 +6,30 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.io.source import Source
 
-__all__ = ["contents_of", "sampled_rows"]
+__all__ = ["contents_of", "hashes_in", "hashes_of", "sampled_rows"]
 
 _AT_ONCE = 2_000
 _MAX_CELLS = 200_000
 
 
 def contents_of(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Return a hash of the expression of some cells, as text; empty for a cell without expression.
+    """Return the hashes of :func:`hashes_of` as text; empty for a cell without expression."""
+    return np.array([f"{each:016x}" if each else "" for each in hashes_of(source, rows).tolist()], dtype=object)
+
+
+def hashes_in(contents: pd.Series[str]) -> NDArray[np.uint64]:
+    """Return the hashes that texts of :func:`contents_of` stand for."""
+    return np.fromiter((int(each or "0", 16) for each in contents), np.uint64, len(contents))
+
+
+def hashes_of(source: Source, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a hash of the expression of some cells; 0 for a cell without expression.
 
     With w a 64-bit number from the name of each gene, and bits(x) those of x as float32:
     hash_n = Σ_g w_g · bits(x_ng) mod 2⁶⁴. Zeros add nothing, and the order of genes does not matter.
@@ -32,10 +43,10 @@ def contents_of(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
     """
     digests = b"".join(hashlib.blake2b(str(gene).encode(), digest_size=8).digest() for gene in source.genes)
     weight_g = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
-    hash_n = np.concatenate([
-        _hashes(source.read(rows[at : at + _AT_ONCE]), weight_g) for at in range(0, len(rows), _AT_ONCE)
-    ] or [np.zeros(0, dtype=np.uint64)])  # fmt: skip
-    return np.array([f"{each:016x}" if each else "" for each in hash_n.tolist()], dtype=object)
+    hash_n = np.zeros(len(rows), dtype=np.uint64)
+    for at in range(0, len(rows), _AT_ONCE):
+        hash_n[at : at + _AT_ONCE] = _hashes(source.read(rows[at : at + _AT_ONCE]), weight_g)
+    return hash_n
 
 
 def sampled_rows(n: int) -> NDArray[np.int64]:

@@ -13,13 +13,27 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from genevae.data.contents import hashes_in
 from genevae.data.value_kind import Kind
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.model import EvaluatedModel
 
-__all__ = ["LABEL_NAMES", "EvaluationContext", "parts_by_content", "parts_of"]
+__all__ = [
+    "LABEL_NAMES",
+    "PARTS",
+    "EvaluationContext",
+    "named_parts",
+    "part_codes",
+    "part_codes_by_content",
+    "parts_of",
+]
 
 Part = NDArray[np.bool_]
+
+PARTS = ("training", "validation", "test", "new")
+"""The parts that a cell can have in a model's training, from what has shaped the model most to what it has not seen."""
+NEW = PARTS.index("new")
+_AT_ONCE = 2**16
 
 LABEL_NAMES = ("type", "label", "cluster", "tissue")
 """Parts of the names of fields that say what a cell is."""
@@ -115,12 +129,22 @@ class EvaluationContext:
 
 def parts_of(model: EvaluatedModel, names: pd.Index[Any]) -> pd.Series[Any]:
     """Return the part that each cell had in a model's training, by name: training, validation or test; or new."""
-    return _lookup(model.split, names)
+    return named_parts(part_codes(model, names), names)
 
 
-def parts_by_content(
-    model: EvaluatedModel, names: pd.Index[Any], content_n: NDArray[Any]
-) -> tuple[pd.Series[Any], bool]:
+def named_parts(code_n: NDArray[np.int8], names: pd.Index[Any]) -> pd.Series[Any]:
+    """Return parts by the name of the cell."""
+    return pd.Series(np.array(PARTS, dtype=object)[code_n], index=names, dtype=object)
+
+
+def part_codes(model: EvaluatedModel, names: pd.Index[Any]) -> NDArray[np.int8]:
+    """Return the place in ``PARTS`` of the part that each cell had in a model's training, by name."""
+    return _lookup(_codes(model.split), model.split.index, names)
+
+
+def part_codes_by_content(
+    model: EvaluatedModel, names: pd.Index[Any], hash_n: NDArray[np.uint64]
+) -> tuple[NDArray[np.int8], bool]:
     """Return the part that each cell had in a model's training, by its expression, and whether names mean nothing.
 
     A cell whose expression is that of a training cell is this cell, whatever its name is. A cell that only has the name
@@ -131,24 +155,40 @@ def parts_by_content(
     ----------
     model
         With ``contents``.
-    names, content_n
+    names, hash_n
         The name and the hash of the expression of each cell.
     """
-    known = model.split.set_axis(model.contents.to_numpy())
-    by_name, by_content = _lookup(model.split, names), _lookup(known[known.index != ""], pd.Index(content_n))
-    there = model.contents[~model.contents.index.duplicated()].reindex(names).fillna("").to_numpy()
-    comparable = (there != "") & (content_n != "")
-    other = comparable & (by_content == "new").to_numpy()
-    coincide = bool(comparable.any() and other.sum() > comparable.sum() / 2)
-    part = by_content.set_axis(names)
-    named = (part == "new").to_numpy() & ~other if coincide else (part == "new").to_numpy()
-    return part.where(~named, by_name), coincide
+    known_k = hashes_in(model.contents)
+    is_known_k = known_k > 0
+    code_n = _lookup(_codes(model.split)[is_known_k], pd.Index(known_k[is_known_k]), pd.Index(hash_n))
+    first = ~model.contents.index.duplicated()
+    comparable = _lookup(~is_known_k[first], model.contents.index[first], names, missing=1) == 0
+    comparable &= hash_n > 0
+    named = code_n == NEW
+    other = comparable & named
+    coincide = bool(other.sum() > comparable.sum() / 2)
+    if coincide:
+        named &= ~other
+    code_n[named] = part_codes(model, names)[named]
+    return code_n, coincide
 
 
-def _lookup(part: pd.Series[Any], keys: pd.Index[Any]) -> pd.Series[Any]:
-    """Return the part of each key, or new; of several, training counts before validation, and that before test."""
-    if not part.index.is_unique:
-        order = ["training", "validation", "test"]
-        part = part.sort_values(key=lambda each: each.map(order.index), kind="stable")
-        part = part[~part.index.duplicated()]
-    return part.reindex(keys).fillna("new").astype(str)
+def _codes(part: pd.Series[Any]) -> NDArray[np.int8]:
+    code_k = pd.Categorical(part, categories=PARTS).codes
+    return np.where(code_k < 0, NEW, code_k).astype(np.int8)
+
+
+def _lookup(code_k: NDArray[Any], known: pd.Index[Any], keys: pd.Index[Any], missing: int = NEW) -> NDArray[np.int8]:
+    """Return the code of each key; of several, the smallest: training before validation, and that before test.
+
+    Keys are looked up in blocks, because a place takes eight times as much memory as a code.
+    """
+    if not known.is_unique:
+        order = np.argsort(code_k, kind="stable")
+        order = order[~known[order].duplicated()]
+        code_k, known = code_k[order], known[order]
+    code_of = np.append(code_k, missing).astype(np.int8)  # the last is that of a key that is not known
+    found = np.empty(len(keys), dtype=np.int8)
+    for at in range(0, len(keys), _AT_ONCE):
+        found[at : at + _AT_ONCE] = code_of[known.get_indexer(keys[at : at + _AT_ONCE])]
+    return found

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genevae.data.contents import contents_of
+from genevae.data.contents import hashes_of
 from genevae.data.covariates import category_names
 from genevae.data.genes import match_genes
 from genevae.data.value_kind import probe
 from genevae.errors import DataError, GeneError
 from genevae.evaluation.adapters import as_evaluated
 from genevae.evaluation.cell_selection import MIN_CELLS
-from genevae.evaluation.context import EvaluationContext, parts_by_content, parts_of
+from genevae.evaluation.context import PARTS, EvaluationContext, named_parts, part_codes, part_codes_by_content
 from genevae.evaluation.model import EvaluatedModel
 from genevae.io.formats import to_anndata
 from genevae.io.source import MemorySource, Source, evenly_spaced_rows
@@ -65,7 +65,8 @@ def load_cells(
     models = {name: as_evaluated(model) for name, model in given.items()}
     kind = probe(source)
     parts, identified = _parts(models, source)
-    exposure_n = np.max([part_n.map(EXPOSURE) for part_n in parts.values()], axis=0)
+    exposure_of = np.array([EXPOSURE[part] for part in PARTS], dtype=np.int8)
+    exposure_n = np.max([exposure_of[part_n] for part_n in parts.values()], axis=0)
     fair = 0 if (exposure_n == 0).any() else 1
     rows = np.sort(np.concatenate([subsample(exposure_n == grade, n, seed) for grade in (fair, 2)]))
     matched = _with_genes(models, source)
@@ -75,25 +76,25 @@ def load_cells(
     fields = [str(name) for name in adata.obs if categories_of(adata.obs[name]) is not None]
     context = EvaluationContext(
         models, adata, kind, seed, fields, len(source) - len(rows), None if gene_sets is None else Path(gene_sets),
-        {name: part_n.iloc[rows] for name, part_n in parts.items()},
+        {name: named_parts(part_n[rows], source.obs.index[rows]) for name, part_n in parts.items()},
     )  # fmt: skip
     return context, [*_sampling(context, exposure_n), identified]
 
 
-def _parts(models: Mapping[str, EvaluatedModel], source: Source) -> tuple[dict[str, pd.Series[Any]], str]:
+def _parts(models: Mapping[str, EvaluatedModel], source: Source) -> tuple[dict[str, NDArray[np.int8]], str]:
     """Return the part that each cell had in the training of each model, and a sentence that says how it was found."""
     names, sample = source.obs.index, evenly_spaced_rows(len(source), N_COMPARED)
     found, by_content, coincide = {}, False, False
     for name, model in models.items():
-        found[name] = parts_of(model, names)
+        found[name] = part_codes(model, names)
         cells = _with_all_genes(source, model)
         if cells is None or not len(model.contents):
             continue
         by_content = True
-        part, same_names = parts_by_content(model, names[sample], contents_of(cells, sample))
-        if same_names or (part.to_numpy() != found[name].to_numpy()[sample]).any():
-            hash_n = contents_of(cells, np.arange(len(source), dtype=np.int64))
-            found[name], same_names = parts_by_content(model, names, hash_n)
+        part, same_names = part_codes_by_content(model, names[sample], hashes_of(cells, sample))
+        if same_names or (part != found[name][sample]).any():
+            hash_n = hashes_of(cells, np.arange(len(source), dtype=np.int64))
+            found[name], same_names = part_codes_by_content(model, names, hash_n)
         coincide |= same_names
     if coincide:
         return found, "Cells have the names of training cells, but another expression: they count as new."
