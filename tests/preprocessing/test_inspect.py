@@ -15,6 +15,7 @@ from scipy import sparse
 from genevae.data.value_kind import Kind, probe
 from genevae.errors import DataError, RecipeError
 from genevae.io.formats import open_source
+from genevae.io.source import MemorySource
 from genevae.preprocessing.inspect import Inspection, check_likelihood, detect_kind, inspect
 
 N_CELLS, N_GENES = 200, 300
@@ -353,3 +354,18 @@ def test_the_representation_fits_a_screen_and_is_no_code():
     assert len(repr(found).splitlines()) <= 24 < len(str(found).splitlines())
     assert repr(found).splitlines()[-1].endswith(f"all {len(str(found).splitlines())} lines")
     assert "column 59 &lt;b&gt;" in found._repr_html_()
+
+
+@given(st.lists(st.integers(-1, 6), min_size=3, max_size=60), st.sampled_from(["T{}", "{}", "1.{}"]))
+def test_categories_are_counted_as_their_texts_are(codes: list[int], spelling: str) -> None:
+    levels = [spelling.format(i) for i in range(8)]  # one of them in no cell
+    texts = np.array([*levels, None], dtype=object)[codes]
+    x_ng = np.ones((len(codes), 2), dtype=np.float32)
+    names = [f"c{i}" for i in range(len(codes))]
+    found = [
+        inspect(MemorySource("x", x_ng, ("a", "b"), pd.DataFrame({"type": column}, index=names)))
+        for column in (pd.Categorical.from_codes(codes, levels), texts)
+    ]
+    assert found[0].covariates == found[1].covariates
+    assert list(found[0].categories["type"].items()) == list(found[1].categories["type"].items())
+    assert found[0].findings == found[1].findings

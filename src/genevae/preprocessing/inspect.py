@@ -302,7 +302,7 @@ def _commonest(column: pd.Series[Any]) -> dict[str, int]:
     """Return the commonest categories of a column that is not numeric, unless they differ in nearly every cell."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return {}
-    counts = column.astype(str)[column.notna()].value_counts()
+    counts = _counts(column).sort_values(ascending=False)
     return {} if len(counts) > len(column) / 2 else {str(name): int(n) for name, n in counts.head(_NAMED).items()}
 
 
@@ -505,6 +505,14 @@ def _of_obs(obs: pd.DataFrame) -> Iterator[Finding]:
 def _levels(column: pd.Series[Any]) -> int | tuple[float, float]:
     """Return the number of levels of a column, or its range if it is numeric."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        return int(column.astype(str)[column.notna()].nunique())
+        return len(_counts(column))
     present = column.dropna()
     return (float(present.min()), float(present.max())) if len(present) else (float("nan"), float("nan"))
+
+
+def _counts(column: pd.Series[Any]) -> pd.Series[int]:
+    """Return the number of cells of each level of a column, by its text, in the order in which levels first occur."""
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return column.astype(str)[column.notna()].value_counts(sort=False)
+    count_of = pd.Series(column.cat.codes.to_numpy()).value_counts(sort=False).drop(-1, errors="ignore")
+    return count_of.set_axis(column.cat.categories.astype(str)[count_of.index]).groupby(level=0, sort=False).sum()
