@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ NAMES = "genevae-names"
 """The attribute of a stored table with the names of the columns whose keys are others, as JSON."""
 RESERVED = ("", ".", "..", "_index", "__categories", "zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 """Keys that have another meaning in a store."""
+NAMES_AT_ONCE = 2**16
+"""Names of cells that are checked together."""
 MAX_KEY = 200
 """Longest key in bytes: in a zarr store it is the name of a folder."""
 
@@ -122,7 +123,7 @@ def _with_plain_categories(column: pd.Categorical) -> pd.Categorical:
     plain = levels.to_numpy(_numpy_type(levels.dtype)) if numeric else [_text(level) for level in _texts(levels)]
     kept = list(dict.fromkeys(plain))
     code_of = {level: code for code, level in enumerate(kept)}
-    new_codes = np.array([*(code_of[level] for level in plain), -1])  # the last is that of missing values
+    new_codes = np.array([*(code_of[level] for level in plain), -1], column.codes.dtype)  # the last is that of missing
     categories = np.array(kept) if numeric else np.array(kept, dtype=object)
     return pd.Categorical.from_codes(new_codes[column.codes], categories=categories, ordered=column.ordered)
 
@@ -143,15 +144,23 @@ def _text(value: Any) -> str:
 
 
 def _names(index: pd.Index) -> Any:
-    """Return names as text; those of an atlas are all text that can be encoded, which is found out at once."""
+    """Return names as text; those of an atlas are all text that can be encoded, which is found out block by block."""
     names = index.to_numpy(object)
-    if set(map(type, names)) != {str}:
-        return [_text(name) for name in names]
-    joined = "".join(names)
-    with suppress(UnicodeEncodeError):
-        if "\0" not in joined and joined.encode():
-            return names
+    if all(_are_text(names[start : start + NAMES_AT_ONCE]) for start in range(0, len(names), NAMES_AT_ONCE)):
+        return names
     return [_text(name) for name in names]
+
+
+def _are_text(names: Any) -> bool:
+    """Return whether names are text that can be encoded and has no null character."""
+    if not set(map(type, names)) <= {str}:
+        return False
+    joined = "".join(names)
+    try:
+        joined.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in joined
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from genevae.io.atomic import replace_with, staging_folder
 from genevae.io.h5ad import ignore_warnings, layers_of
 from genevae.io.lowlevel.hdf5 import write_hdf5
 from genevae.io.overwrite import require_free
-from genevae.io.storable import NAMES, storable, store_keys
+from genevae.io.write.frame import write_frame
 
 __all__ = [
     "STORES",
@@ -32,7 +31,6 @@ __all__ = [
     "make_element",
     "require_store",
     "write_anndata",
-    "write_frame",
     "write_store",
 ]
 
@@ -171,23 +169,10 @@ def _write_tables(
                 write_elem(root[place], key, value)
 
 
-def write_frame(root: Any, key: str, table: pd.DataFrame) -> None:
-    """Write a table, with the original names of columns whose keys must be others."""
-    table = storable(table)
-    title = table.index.name
-    keys = store_keys([*([] if title is None else [title]), *table.columns])
-    with ignore_warnings():
-        write_elem(root, key, table.rename(columns=keys).rename_axis(index=keys.get(title)))
-    if renamed := {new: name for name, new in keys.items() if new != name}:
-        root[key].attrs[NAMES] = json.dumps(renamed)
-
-
 class _Array:
     """A one-dimensional array (or rows of fixed length) that grows on disk by complete chunks."""
 
     def __init__(self, root: Any, name: str, like: NDArray[Any], compression: Compression) -> None:
-        self.waiting: list[NDArray[Any]] = []
-        self.n_waiting = self.n_written = 0
         self.chunk = max(1, CHUNK // int(np.prod(like.shape[1:], dtype=np.int64)))
         width = like.shape[1:]
         if hasattr(root, "create_dataset") and not hasattr(root, "create_array"):
@@ -207,27 +192,25 @@ class _Array:
                 shards=(self.chunk * (SHARD // CHUNK), *width),
                 compressors=[BloscCodec(cname="lz4", clevel=5), Crc32cCodec()],
             )
-        self.file_chunk = self.chunk * (1 if not hasattr(self.array, "shards") else SHARD // CHUNK)
+        file_chunk = self.chunk * (1 if not hasattr(self.array, "shards") else SHARD // CHUNK)
+        self.waiting, self.n_waiting, self.n_written = np.empty((file_chunk, *width), like.dtype), 0, 0
 
     def append(self, values: NDArray[Any]) -> None:
         """Add values, and write complete chunks."""
-        self.waiting.append(values)
-        self.n_waiting += len(values)
-        if self.n_waiting >= self.file_chunk:
-            self._write(self.n_waiting // self.file_chunk * self.file_chunk)
+        while len(values):
+            n = min(len(values), len(self.waiting) - self.n_waiting)
+            self.waiting[self.n_waiting : self.n_waiting + n] = values[:n]
+            values, self.n_waiting = values[n:], self.n_waiting + n
+            if self.n_waiting == len(self.waiting):
+                self.close()
 
     def close(self) -> None:
-        """Write the remaining values."""
-        self._write(self.n_waiting)
-
-    def _write(self, n: int) -> None:
-        if not n:
-            return
-        joined = np.concatenate(self.waiting)
-        end = self.n_written + n
-        self.array.resize((end, *joined.shape[1:]))
-        self.array[self.n_written : end] = joined[:n]
-        self.waiting, self.n_waiting, self.n_written = [joined[n:]], len(joined) - n, end
+        """Write the values that wait."""
+        end = self.n_written + self.n_waiting
+        if self.n_waiting:
+            self.array.resize((end, *self.waiting.shape[1:]))
+            self.array[self.n_written : end] = self.waiting[: self.n_waiting]
+        self.n_written, self.n_waiting = end, 0
 
 
 class _Element(Protocol):
