@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from scipy.io import mmwrite
 import genevae.io.formats as sources
 from genevae.errors import DataError
 from genevae.io.formats import MemorySource, ReadOptions, fingerprint, open_source, read
+from genevae.io.source import update_lines
 from genevae.io.tables.metadata import read_table
 
 N_CELLS, N_GENES = 30, 12
@@ -554,3 +556,12 @@ def test_such_a_limit_is_an_error_for_other_files(tmp_path, adata):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(DataError, match=r"cells\.h5ad is no batch file.*genevae data convert"):
         open_source(ReadOptions(tmp_path / "cells.h5ad", max_cells_per_batch=10))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2**16, 2**16 + 1])
+def test_lines_hashed_in_blocks_have_the_hash_of_the_whole_text(n: int) -> None:
+    values = pd.Series(np.arange(n) / 8, index=[f"c{i}" for i in range(n)], dtype=np.float32)
+    for each in (values, values.index):
+        digest = hashlib.sha256(b"before")
+        update_lines(digest, each)
+        assert digest.hexdigest() == hashlib.sha256(b"before" + "\n".join(map(str, each)).encode()).hexdigest()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -31,6 +32,7 @@ __all__ = [
     "is_sparse",
     "sample_cells",
     "select_rows",
+    "update_lines",
     "without_tables",
 ]
 
@@ -254,11 +256,19 @@ def fingerprint(source: Source, n_probes: int = 256) -> str:
     """
     digest = hashlib.sha256(f"{len(source)}x{len(source.genes)}".encode())
     digest.update("\n".join(source.genes).encode())
-    digest.update("\n".join(map(str, source.obs.index)).encode())
+    update_lines(digest, source.obs.index)
     for row in evenly_spaced_rows(len(source), n_probes):
         x = source.read(np.array([row]))
         digest.update(np.ascontiguousarray(x.toarray() if sparse.issparse(x) else x).tobytes())
     return digest.hexdigest()
+
+
+def update_lines(digest: Any, values: Iterable[object]) -> None:
+    """Add the texts of values to a hash, with line ends between them: block by block, because there may be millions."""
+    texts, between = map(str, values), ""
+    while block := list(islice(texts, 2**16)):
+        digest.update((between + "\n".join(block)).encode())
+        between = "\n"
 
 
 @dataclass(frozen=True)

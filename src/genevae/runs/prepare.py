@@ -29,7 +29,7 @@ from genevae.errors import DataError, GeneError, RecipeError, shorten, warn
 from genevae.io.formats import ReadOptions, in_memory_if_fits, open_source
 from genevae.io.gene_lists import read_gene_filter, read_gene_list
 from genevae.io.gmt import numbered, read_gene_sets
-from genevae.io.source import Source, fingerprint
+from genevae.io.source import Source, fingerprint, update_lines
 from genevae.preprocessing.hvg import highly_variable
 from genevae.preprocessing.inspect import check_likelihood
 from genevae.preprocessing.reading_time import reading_time
@@ -88,7 +88,7 @@ class Prepared:
         digest = hashlib.sha256(json.dumps(schema.to_json(), sort_keys=True).encode())
         group = [c.name for c in (self.schema.group, self.schema.view) if c]
         for name in [*self.schema.fields, *group]:
-            digest.update("\n".join(map(str, obs_column(self.source.obs, name))).encode())
+            update_lines(digest, obs_column(self.source.obs, name))
         for rows in (self.split.train, self.split.validation, self.split.test):
             digest.update(rows.tobytes())
         return digest.hexdigest()
