@@ -13,9 +13,11 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genevae.data.embedding import Embedding
+from genevae.data.levels import by_level, levels_of
 from genevae.errors import CategoryError, DataError, nearest, shorten, warn
 
 __all__ = ["UNKNOWN", "Categorical", "Continuous", "category_name", "category_names", "obs_column"]
@@ -77,7 +79,7 @@ class Categorical:
         """
         if not unknown:
             require_complete(column)
-        column = _with_missing(column)
+        column = _with_missing(levels_of(column))
         _note_numbers(column)
         control = None if control is None else category_name(control)
         without = {UNKNOWN, category_name(unlabelled)} if unknown else set()
@@ -164,6 +166,13 @@ class Categorical:
         CategoryError
             If a value is missing or not one of the model's categories, and the category may not be unknown.
         """
+        try:
+            return torch.from_numpy(by_level(self._codes, column))
+        except CategoryError:
+            self._codes(column)  # says in how many cells
+            raise
+
+    def _codes(self, column: pd.Series[Any]) -> NDArray[np.int64]:
         if not self.unknown:
             require_complete(column)
         names = category_names(_with_missing(column))
@@ -171,7 +180,7 @@ class Categorical:
             names = names.map({name: self.canonical(name) for name in names.dropna().unique()})
         codes = pd.Index(list(self.categories), dtype=object).get_indexer(pd.Index(names, dtype=object))
         if self.unknown:
-            return torch.from_numpy(np.where(codes < 0, len(self.categories), codes).astype(np.int64))
+            return np.where(codes < 0, len(self.categories), codes).astype(np.int64)
         if (codes < 0).any():
             unseen = sorted(set(column[codes < 0].astype(str)))
             raise CategoryError(
@@ -182,7 +191,7 @@ class Categorical:
                 f"genevae fit DATA --condition {quote(self.name)} --from RUN --out NEW. A model that was trained with "
                 "--setting category_dropout=0.1 takes such cells as of an unknown category."
             )
-        return torch.from_numpy(codes.astype(np.int64))
+        return np.asarray(codes, dtype=np.int64)
 
     def canonical(self, name: str) -> str:
         """Return the category with the same parts: A+B, for B+A; any other name as it is."""
@@ -268,6 +277,10 @@ def category_names(column: pd.Series[Any]) -> pd.Series[Any]:
     CategoryError
         If two values of the column have the same name, such as "1" and "1.0".
     """
+    return pd.Series(by_level(_category_names, column), column.index, dtype=object, name=column.name)
+
+
+def _category_names(column: pd.Series[Any]) -> pd.Series[Any]:
     names = column.astype(str).where(column.notna(), None)
     given = names.dropna().unique()
     name = {each: category_name(each) for each in given}
@@ -345,7 +358,7 @@ def _with_missing(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def require_complete(column: pd.Series[Any]) -> None:
-    missing = int(_with_missing(column).isna().sum())
+    missing = int(by_level(lambda values: _with_missing(values).isna(), column).sum())
     if missing:
         kept = ".notna()" if missing == column.isna().sum() else ".astype('string').fillna('').str.strip() != ''"
         raise CategoryError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from genevae.cells import Cells, ExpressionRows
 from genevae.data.covariates import category_names
+from genevae.data.levels import by_level
 from genevae.data.schema import Categorical, Schema
 from genevae.errors import warn
 from genevae.models.vae import VAE
@@ -83,14 +84,14 @@ def with_batches(source: Source, schema: Schema, reference: Reference, fill: Seq
     field = next((each for each in schema.categorical if each.technical), None)
     if field is None or field.name in fill:
         return source
-    if field.name not in source.obs:
-        names = pd.Series([None] * len(source), index=source.obs.index, dtype=object)
-    else:
+    if field.name in source.obs:
         column = source.obs[field.name]
-        names = category_names(column.astype(object).where(column.notna(), None))
-    is_new = ~names.isin(field.labels).to_numpy()
+    else:
+        column = pd.Series(pd.Categorical.from_codes(np.full(len(source), -1), []), index=source.obs.index)
+    is_new = by_level(lambda values: ~category_names(values).isin(field.labels), column)
     if not is_new.any():
         return source
+    names = category_names(column)
     common = None if field.unknown else _commonest(field, reference)
     assumed = "of an unknown one, which the model has learned" if field.unknown else f"{common}, the commonest"
     what = f"have no {field.name}"
@@ -149,9 +150,13 @@ def _without_label(source: Source, field: Categorical) -> NDArray[np.bool_]:
         return np.zeros(len(source), dtype=bool)
     if field.name not in source.obs:
         return np.ones(len(source), dtype=bool)
-    given = source.obs[field.name].astype(object)
-    is_missing_n = given.isna() | given.astype(str).str.casefold().isin(WITHOUT_LABEL)
-    return np.asarray(is_missing_n & ~given.astype(str).isin(field.categories), dtype=bool)
+
+    def is_missing(column: pd.Series[Any]) -> pd.Series[bool]:
+        texts = column.astype(object).astype(str)
+        missing = column.isna() | texts.str.casefold().isin(WITHOUT_LABEL)
+        return missing & ~texts.isin(field.categories)
+
+    return by_level(is_missing, source.obs[field.name])
 
 
 def _commonest(field: Categorical, reference: Reference) -> str:
