@@ -25,6 +25,7 @@ from genevae.io.lowlevel.csc_to_csr import rows_of_columns
 from genevae.io.lowlevel.csr_ranges import StoredCSR
 from genevae.io.lowlevel.dense import as_float32
 from genevae.io.lowlevel.hdf5 import HDF5_ERRORS, csr_of, damaged, declared_bytes, dense_of, open_hdf5, require_room_of
+from genevae.io.lowlevel.texts import read_with_few_copies
 from genevae.io.lowlevel.zarr import open_group
 from genevae.io.ram import SHARE, available_bytes
 from genevae.io.read_options import ReadOptions
@@ -240,7 +241,7 @@ def _open(
 def _read_table(path: Path, stored: Any) -> pd.DataFrame:
     """Read obs or var."""
     require_room_of(path, stored)
-    table = _read(path, lambda _: read_elem(stored))
+    table = _read(path, lambda _: read_with_few_copies(stored))
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"{path} is damaged: its {stored.name} is not a table. Copy or write it again.")
     return original_names(table, stored.attrs)
