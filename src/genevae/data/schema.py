@@ -204,7 +204,7 @@ class Schema:
             code = 0 if c.name in fill else len(c.categories)
             codes[c.name] = torch.full((len(obs),), code) if absent else c.encode(obs_column(obs, c.name))
         values = {c.name: c.encode(obs_column(obs, c.name)) for c in self.continuous}
-        return Condition(torch.ones(len(obs), 1), codes, values)
+        return Condition(torch.ones(1, 1).expand(len(obs), 1), codes, values)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content as JSON values."""

@@ -22,7 +22,7 @@ from genevae.io.formats import open_source
 from genevae.io.read_options import ReadOptions
 from genevae.io.source import Source
 from genevae.preprocessing.loess import loess
-from genevae.preprocessing.map_chunks import GroupSums, map_chunks, sum_groups
+from genevae.preprocessing.map_chunks import GroupSums, as_array, map_chunks, sum_groups
 
 __all__ = ["highly_variable"]
 
@@ -93,7 +93,7 @@ def highly_variable(
         raise GeneError(f"n_genes must be a positive number, not {n_genes}.")
     if flavor not in _FLAVORS:
         raise DataError(f"Unknown flavor '{flavor}' of highly variable genes. {nearest(flavor, _FLAVORS)}")
-    used = np.arange(len(source)) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
+    used = range(len(source)) if rows is None else np.sort(np.asarray(rows, dtype=np.int64))
     numbers = _batch_numbers(source, used, batch)
     with engine(executor) as workers:
         cells = _without_single(_Cells(source, used, numbers, max(chunk, 1), workers))
@@ -106,7 +106,7 @@ class _Cells:
     """The cells to use, the batch of each, and how to read them."""
 
     source: Source
-    rows: _Rows
+    rows: _Rows | range
     batch_n: NDArray[np.int32]
     chunk: int
     workers: Workers | None
@@ -126,7 +126,7 @@ class _Cells:
         if panels is None:
             return np.bincount(self.batch_n)[:, None].astype(np.float64)
         shape = (int(self.batch_n.max()) + 1, len(panels.measured_pg))
-        cell = np.ravel_multi_index((self.batch_n, panels.panel_n[self.rows]), shape)
+        cell = np.ravel_multi_index((self.batch_n, panels.panel_n[as_array(self.rows)]), shape)
         number_bp = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
         return np.maximum(number_bp @ panels.measured_pg, 1)
 
@@ -166,30 +166,31 @@ def _with_values(x: Any, values: _Floats) -> Any:
     return sparse.csr_matrix((values, x.indices, x.indptr), shape=x.shape) if sparse.issparse(x) else values
 
 
-def _batch_numbers(source: Source, cells: _Rows, batch: ArrayLike | None) -> NDArray[np.int32]:
+def _batch_numbers(source: Source, cells: _Rows | range, batch: ArrayLike | None) -> NDArray[np.int32]:
     """Return the number of each cell's batch, in the order of batch names."""
     if batch is None:
-        return np.zeros(len(cells), dtype=np.int32)
+        return np.broadcast_to(np.int32(0), len(cells))  # takes no memory
     labels = np.asarray(batch).astype(str)
     if len(labels) != len(source):
         raise DataError(
             f"There are {len(labels)} batch labels for the {len(source)} cells of {source.name}. Give one per cell."
         )
-    return np.unique(labels[cells], return_inverse=True)[1].astype(np.int32)
+    return np.unique(labels[as_array(cells)], return_inverse=True)[1].astype(np.int32)
 
 
 def _without_single(cells: _Cells) -> _Cells:
     """Leave out batches of one cell, which have no variance."""
-    kept = np.bincount(cells.batch_n, minlength=1)[cells.batch_n] > 1
-    if not kept.any():
+    size_b = np.bincount(cells.batch_n, minlength=1)
+    if not (size_b > 1).any():
         raise DataError(
             f"{len(cells.rows)} cells of {cells.source.name} are too few to select variable genes, because no batch "
             "has two. Give more cells, a coarser batch column, or a list of genes."
         )
-    if kept.all():
+    if not (size_b == 1).any():
         return cells
+    kept = size_b[cells.batch_n] > 1
     batch_n = np.unique(cells.batch_n[kept], return_inverse=True)[1].astype(np.int32)
-    return replace(cells, rows=cells.rows[kept], batch_n=batch_n)
+    return replace(cells, rows=as_array(cells.rows)[kept], batch_n=batch_n)
 
 
 def _order_by_clipped_variance(cells: _Cells, n_genes: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from scipy import sparse
 from genevae.engine import Workers, engine, is_light
 from genevae.io.source import Source, without_tables
 
-__all__ = ["GroupSums", "map_chunks", "sum_groups"]
+__all__ = ["GroupSums", "as_array", "map_chunks", "sum_groups"]
 
 _Floats = NDArray[np.float64]
 _Rows = NDArray[np.int64]
@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 def map_chunks(
     work: Callable[[Any, _With], _Result],
     source: Source,
-    rows: _Rows,
+    rows: _Rows | range,
     extra: Callable[[slice], _With],
     chunk: int,
     workers: Workers | None = None,
@@ -45,7 +45,7 @@ def map_chunks(
         The data. Threads share it. Other workers receive the source if it is small (such as a file, which they open
         again), and the rows of their chunk otherwise.
     rows
-        The rows, in the order of reading.
+        The rows, in the order of reading; a range takes no memory.
     extra
         Returns the extra argument for a slice of ``rows``.
     chunk
@@ -63,8 +63,9 @@ def map_chunks(
     with engine(workers) as found:
         if found is None:
             for at in slices:
-                yield work(source.read(rows[at]), extra(at))
+                yield work(source.read(as_array(rows[at])), extra(at))
             return
+        rows = as_array(rows)
         shared, rows = (source, rows) if found.shares_memory else without_tables(source, rows)
         if found.shares_memory or is_light(shared):
             function: Callable[..., _Result] = partial(_read_and_work, work, shared)
@@ -72,6 +73,11 @@ def map_chunks(
         else:
             function, items = work, ((shared.read(rows[at]), extra(at)) for at in slices)
         yield from found.in_order(function, items, len(slices), source.name)
+
+
+def as_array(rows: _Rows | range) -> _Rows:
+    """Return the rows of a range."""
+    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
 
 def _read_and_work(work: Callable[[Any, _With], _Result], source: Source, rows: _Rows, with_: _With) -> _Result:
