@@ -41,7 +41,8 @@ class Repeated:
     def obs(self) -> pd.DataFrame:
         """The table of the file, with the cells numbered."""
         obs = self.source.obs
-        return obs.iloc[np.arange(self.n) % len(obs)].set_axis(pd.RangeIndex(self.n).astype(str))
+        names = np.fromiter(map(str, range(self.n)), object, self.n)
+        return obs.iloc[np.arange(self.n) % len(obs)].set_axis(pd.Index(names))
 
     def __len__(self) -> int:
         return self.n

@@ -141,10 +141,12 @@ def work_of(name: str, cells: Repeated, folder: Path, out: Path, n: int) -> Call
 
 
 def latents(n: int) -> Iterator[dict[str, Any]]:
-    """Yield what embed writes of so many cells."""
+    """Yield what embed writes of so many cells: slices of arrays that are larger than a chunk of a store."""
     rng = np.random.default_rng(0)
+    drawn = {f"obsm/{name}": rng.normal(size=(128 * 512, 10)).astype(np.float32) for name in ("mean", "sd")}
     for start in range(0, n, 512):
-        yield {f"obsm/{name}": rng.normal(size=(min(512, n - start), 10)).astype(np.float32) for name in ("mean", "sd")}
+        at = start % (128 * 512)
+        yield {name: rows[at : at + min(512, n - start)] for name, rows in drawn.items()}
 
 
 def print_rates(rates: dict[str, dict[str, float]], cores: int, bytes_per_cell: float) -> None:
