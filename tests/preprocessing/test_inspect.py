@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -369,3 +371,26 @@ def test_categories_are_counted_as_their_texts_are(codes: list[int], spelling: s
     assert found[0].covariates == found[1].covariates
     assert list(found[0].categories["type"].items()) == list(found[1].categories["type"].items())
     assert found[0].findings == found[1].findings
+
+
+@pytest.mark.parametrize("n_twice", [0, 3])
+def test_repeated_names_are_counted(n_twice: int) -> None:
+    names = [f"c{i}" for i in range(20)] + ["c0"] * n_twice
+    source = MemorySource("x", np.ones((len(names), 2), dtype=np.float32), ("a", "b"), pd.DataFrame(index=names))
+    notes = texts(inspect(source), "note")
+    assert ("3 cell names are repeated" in notes) == (n_twice == 3)
+    assert ("cell names are repeated" in notes) == (n_twice > 0)
+
+
+def test_nothing_of_the_size_of_all_names_is_kept() -> None:
+    n = 50_000
+    obs = pd.DataFrame({"type": pd.Categorical(["a", "b"] * (n // 2))}, index=[f"c{i}" for i in range(n)])
+    source = MemorySource("x", np.ones((n, 2), dtype=np.float32), ("a", "b"), obs)
+    inspect(MemorySource("x", np.ones((30, 2), dtype=np.float32), ("a", "b"), obs.iloc[:30]))
+    tracemalloc.start()
+    try:
+        inspect(source)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 8 * n
+    finally:
+        tracemalloc.stop()

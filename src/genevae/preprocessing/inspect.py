@@ -441,7 +441,8 @@ def _of_shape(source: Source, rows: sparse.csr_matrix) -> Iterator[Finding]:
         yield Finding(
             "warning", f"{len(twice):,} gene names occur more than once: {shorten(twice, 3)}. Make them unique."
         )
-    n_twice = int(source.obs.index.duplicated().sum())
+    name_n = pd.Series(source.obs.index.to_numpy(), copy=False)  # an index would keep what it finds duplicates by
+    n_twice = int(name_n.duplicated().sum())
     if n_twice:
         yield Finding("note", f"{n_twice:,} cell names are repeated: cells are identified by their row number.")
 
