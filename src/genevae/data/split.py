@@ -37,7 +37,7 @@ class Split:
     test: _Rows
 
     @classmethod
-    def from_parts(cls, part_n: NDArray[np.int64]) -> Split:
+    def from_parts(cls, part_n: NDArray[np.int8]) -> Split:
         """Make a split from the part of each cell: 0 is training, 1 validation, 2 test."""
         return cls(*(np.flatnonzero(part_n == part).astype(np.int64) for part in (_TRAIN, _VALIDATION, _TEST)))
 
@@ -70,10 +70,10 @@ def random_split(n: int, validation: float = 0.1, test: float = 0.0, seed: int =
     n_validation, n_test = (max(round(n * share), 1) if share else 0 for share in (validation, test))
     while n_validation + n_test >= n:
         n_validation, n_test = (n_validation - 1, n_test) if n_validation > n_test else (n_validation, n_test - 1)
-    shuffled = np.random.default_rng(seed).permutation(n)
-    part_n = np.full(n, _TRAIN, dtype=np.int64)
-    part_n[shuffled[:n_validation]] = _VALIDATION
-    part_n[shuffled[n_validation : n_validation + n_test]] = _TEST
+    chosen = np.random.default_rng(seed).permutation(n)[: n_validation + n_test].copy()  # most are not needed further
+    part_n = np.full(n, _TRAIN, dtype=np.int8)
+    part_n[chosen[:n_validation]] = _VALIDATION
+    part_n[chosen[n_validation:]] = _TEST
     return Split.from_parts(part_n)
 
 
@@ -102,7 +102,7 @@ def stratified_split(labels: ArrayLike, validation: float = 0.1, test: float = 0
     _require_enough(len(codes), "cells", validation, test)
     rng = np.random.default_rng(seed)
     ends = np.cumsum(np.bincount(codes)) if len(codes) else np.zeros(0, dtype=np.int64)
-    part_n = np.full(len(codes), _TRAIN, dtype=np.int64)
+    part_n = np.full(len(codes), _TRAIN, dtype=np.int8)
     for label, end in enumerate(ends):
         cells = rng.permutation(np.flatnonzero(codes == label))
         n_validation, n_test = (_quota(end - len(cells), end, share) for share in (validation, test))
@@ -141,7 +141,7 @@ def group_split(groups: ArrayLike, validation: float = 0.1, test: float = 0.0, s
     size_of = np.bincount(codes)
     _require_enough(len(size_of), "groups", validation, test)
     waiting = [int(group) for group in np.random.default_rng(seed).permutation(len(size_of))]
-    part_of = np.full(len(size_of), _TRAIN, dtype=np.int64)
+    part_of = np.full(len(size_of), _TRAIN, dtype=np.int8)
     for part, share, n_reserved in ((_TEST, test, 1 + (validation > 0)), (_VALIDATION, validation, 1)):
         if share:
             taken = _take(waiting[: len(waiting) - n_reserved], size_of, share * len(codes))
