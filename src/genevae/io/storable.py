@@ -15,7 +15,7 @@ from pandas.api.types import infer_dtype
 
 from genevae.errors import DataError, shorten
 
-__all__ = ["NAMES", "named_columns", "original_names", "storable", "store_keys", "unique"]
+__all__ = ["NAMES", "named_columns", "original_names", "storable", "storable_column", "store_keys", "unique"]
 
 NAMES = "genevae-names"
 """The attribute of a stored table with the names of the columns whose keys are others, as JSON."""
@@ -53,19 +53,20 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
     mixed values, each as its text.
     """
     names = unique(_text(name) for name in table.columns)
-    columns = {name: _column(table.iloc[:, at]) for at, name in enumerate(names)}
+    columns = {name: storable_column(table.iloc[:, at]) for at, name in enumerate(names)}
     title = None if table.index.name is None else _text(table.index.name)
     index = pd.Index(_names(table.index), dtype=object)
     index.name = None if title in columns or title in RESERVED else title
     return pd.DataFrame(columns, index=index)
 
 
-def _column(column: pd.Series[Any]) -> Any:
+def storable_column(column: pd.Series[Any]) -> Any:
+    """Convert one column, as :func:`storable` does."""
     dtype: Any = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _with_plain_categories(pd.Categorical(column))
     if isinstance(dtype, pd.SparseDtype):
-        return _column(column.sparse.to_dense())
+        return storable_column(column.sparse.to_dense())
     kind = getattr(dtype, "kind", "O")
     if kind in "iufb" and not isinstance(dtype, np.dtype):
         return _numbers(column.astype(_nullable(dtype)))

@@ -94,7 +94,7 @@ def embed(
     cells = plan.here.cells
     if correction is not None:
         _warn_of_uncorrected(correction, cells, str(model.schema.batch))
-    result = TaskOutput(cells.source.obs.copy(), (), plan, like=data).to_anndata(out, into, overwrite, executor)
+    result = TaskOutput(cells.source.obs, (), plan, like=data).to_anndata(out, into, overwrite, executor)
     if key_added is not None:
         kept = {"": "X_genevae", "_scale": "X_genevae_scale"}
         add_to(data, {f"obsm/{key_added}{end}": result.obsm[name] for end, name in kept.items()})

@@ -202,10 +202,13 @@ class _Array:
             self.waiting[self.n_waiting : self.n_waiting + n] = values[:n]
             values, self.n_waiting = values[n:], self.n_waiting + n
             if self.n_waiting == len(self.waiting):
-                self.close()
+                self._write()
 
     def close(self) -> None:
-        """Write the values that wait."""
+        """Write the remaining values."""
+        self._write()
+
+    def _write(self) -> None:
         end = self.n_written + self.n_waiting
         if self.n_waiting:
             self.array.resize((end, *self.waiting.shape[1:]))

@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import h5py
-import numpy as np
 import pandas as pd
 from anndata.io import write_elem
 
 from genevae.io.h5ad import ignore_warnings
-from genevae.io.storable import NAMES, storable, store_keys
+from genevae.io.storable import NAMES, storable, storable_column, store_keys
 
 __all__ = ["write_frame"]
 
@@ -26,17 +25,17 @@ def write_frame(root: Any, key: str, table: pd.DataFrame) -> None:
 
     The format is that of anndata, whose own function needs as much memory again as all names of cells take.
     """
-    table = storable(table)
-    title = table.index.name
-    keys = store_keys([*([] if title is None else [title]), *table.columns])
+    head = storable(table.iloc[:0])
+    title = head.index.name
+    keys = store_keys([*([] if title is None else [title]), *head.columns])
     group = root.create_group(key, **({"track_order": True} if _is_wide(root, table) else {}))
     group.attrs["encoding-type"], group.attrs["encoding-version"] = "dataframe", "0.2.0"
-    group.attrs["column-order"] = [keys[name] for name in table.columns]
+    group.attrs["column-order"] = [keys[name] for name in head.columns]
     group.attrs["_index"] = keys.get(title, "_index")
-    _write_names(group, group.attrs["_index"], table.index)
+    _write_names(group, group.attrs["_index"], storable(table.iloc[:, :0]).index)
     with ignore_warnings():
-        for name, column in table.items():
-            write_elem(group, keys[name], column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array)
+        for at, name in enumerate(head.columns):  # one after the other, because each is a copy
+            write_elem(group, keys[name], storable_column(table.iloc[:, at]))
     if renamed := {new: name for name, new in keys.items() if new != name}:
         group.attrs[NAMES] = json.dumps(renamed)
 
