@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from genevae.data.covariates import Categorical
 from genevae.data.value_kind import Kind, probe
 from genevae.errors import DataError, RecipeError
 from genevae.io.formats import open_source
 from genevae.io.source import MemorySource
 from genevae.preprocessing.inspect import Inspection, check_likelihood, detect_kind, inspect
+from genevae.preprocessing.obs_summary import field_specifications
 
 N_CELLS, N_GENES = 200, 300
 
@@ -384,12 +386,16 @@ def test_repeated_names_are_counted(n_twice: int) -> None:
 
 def test_nothing_of_the_size_of_all_names_is_kept() -> None:
     n = 50_000
-    obs = pd.DataFrame({"type": pd.Categorical(["a", "b"] * (n // 2))}, index=[f"c{i}" for i in range(n)])
+    columns = {"type": pd.Categorical(["a", "b"] * (n // 2)), "dose": np.arange(n), "donor": ["x", None] * (n // 2)}
+    obs = pd.DataFrame(columns, index=[f"c{i}" for i in range(n)])
     source = MemorySource("x", np.ones((n, 2), dtype=np.float32), ("a", "b"), obs)
     inspect(MemorySource("x", np.ones((30, 2), dtype=np.float32), ("a", "b"), obs.iloc[:30]))
     tracemalloc.start()
     try:
         inspect(source)
+        field_specifications(obs)
+        for name in ("type", "donor"):
+            Categorical.fit(obs[name], unknown=True).encode(obs[name])
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] < 8 * n
     finally:

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["by_level", "levels_of"]
+__all__ = ["by_level", "levels_of", "without_names"]
+
+
+def without_names(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column without the names of its cells.
+
+    Where pandas selects rows of a column, it makes a hash table of all names, and keeps it with them.
+    """
+    return pd.Series(column.array, name=column.name, copy=False)
 
 
 def levels_of(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -19,7 +27,7 @@ def levels_of(column: pd.Series[Any]) -> pd.Series[Any]:
     ['b', 'a']
     """
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        return column
+        return without_names(column)
     return _rows_of(column, pd.unique(column.cat.codes.to_numpy()))
 
 
@@ -32,7 +40,7 @@ def by_level(function: Callable[[pd.Series[Any]], Any], column: pd.Series[Any]) 
     array([1, 2, 1])
     """
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(function(column))
+        return np.asarray(function(without_names(column)))
     code_n = column.cat.codes.to_numpy()
     seen_c = pd.unique(code_n)
     found_c = np.asarray(function(_rows_of(column, seen_c)))

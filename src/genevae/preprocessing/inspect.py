@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genevae.calls import public
+from genevae.data.levels import without_names
 from genevae.data.value_kind import LEVEL, Kind, detect_kind, finite, is_integer, sample_rows, spread, totals
 from genevae.errors import DataError, GenevaeError, RecipeError, shorten
 from genevae.io.extras import matrices_of
@@ -507,13 +508,14 @@ def _levels(column: pd.Series[Any]) -> int | tuple[float, float]:
     """Return the number of levels of a column, or its range if it is numeric."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return len(_counts(column))
-    present = column.dropna()
+    present = without_names(column).dropna()
     return (float(present.min()), float(present.max())) if len(present) else (float("nan"), float("nan"))
 
 
 def _counts(column: pd.Series[Any]) -> pd.Series[int]:
     """Return the number of cells of each level of a column, by its text, in the order in which levels first occur."""
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        return column.astype(str)[column.notna()].value_counts(sort=False)
+        texts = without_names(column).astype(str)
+        return texts[column.notna().to_numpy()].value_counts(sort=False)
     count_of = pd.Series(column.cat.codes.to_numpy()).value_counts(sort=False).drop(-1, errors="ignore")
     return count_of.set_axis(column.cat.categories.astype(str)[count_of.index]).groupby(level=0, sort=False).sum()

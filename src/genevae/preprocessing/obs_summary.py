@@ -65,4 +65,4 @@ def _is_categorical(column: pd.Series[Any]) -> bool:
 
 def _values(column: pd.Series[Any]) -> set[str]:
     """Return the values that occur, as text, as in a schema. Unused categories are left out."""
-    return set(map(category_name, column.dropna().unique()))
+    return set(map(category_name, pd.Series(column.unique()).dropna()))
