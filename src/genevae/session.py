@@ -19,6 +19,9 @@ _ELSEWHERE = {
     "figdir": "matplotlib's own: savefig",
 }
 
+MOST_THREADS = 1_024
+"""More than machines have processors; a system that cannot start so many threads ends the process."""
+
 
 class Settings:
     """Settings of the session: ``gv.settings.progress = False``.
@@ -68,10 +71,12 @@ class Settings:
 
         if number != "auto":
             try:
-                torch.set_num_threads(operator.index(number) if not isinstance(number, str) else int(number))
+                n = operator.index(number) if not isinstance(number, str) else int(number)
+                torch.set_num_threads(n if n <= MOST_THREADS else 0)  # which torch refuses
             except (RuntimeError, ValueError, TypeError, OverflowError) as error:
                 raise RecipeError(
-                    f"num_threads is a number above zero, or 'auto', not {number!r}. Without, PyTorch chooses."
+                    f"num_threads is a number from 1 to {MOST_THREADS:,}, or 'auto', not {number!r}. Without, PyTorch "
+                    "chooses."
                 ) from error
         object.__setattr__(self, "_fastest", number == "auto")
 
