@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -400,3 +401,14 @@ def test_nothing_of_the_size_of_all_names_is_kept() -> None:
         assert tracemalloc.get_traced_memory()[0] < 8 * n
     finally:
         tracemalloc.stop()
+
+
+def test_a_zarr_store_is_described_as_the_same_h5ad_file(tmp_path):
+    adata = AnnData(draw_counts(), layers={"other": draw_counts(1)}, obsm={"X_pca": np.zeros((N_CELLS, 7))})
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with warnings.catch_warnings(action="ignore"):  # of other formats in later versions of anndata
+        adata.write_zarr(tmp_path / "cells.zarr")
+    h5ad, zarr = (repr(inspect(tmp_path / f"cells.{suffix}")).split(": ", 1)[1] for suffix in ("h5ad", "zarr"))
+    assert "X_pca" in zarr
+    assert "other" in zarr
+    assert zarr == h5ad

@@ -51,6 +51,20 @@ def test_an_epoch_is_extrapolated_from_a_sample_and_nothing_is_left(source, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
 
 
+def test_files_are_opened_before_the_sample_is_timed(source, monkeypatch):
+    monkeypatch.setattr(module, "APART", 1)
+    reads = []
+
+    class Noted(Slow):
+        def read(self, rows):
+            reads.append(set(rows // 64))  # as if each block were a file
+            return self.matrix.read(rows)
+
+    assert reading_time(replace(source, matrix=Noted(source.matrix, 0))) is not None
+    opened, timed = reads
+    assert timed <= opened
+
+
 def test_data_in_memory_and_few_cells_are_not_measured(make_adata, source, monkeypatch):
     assert reading_time(open_source(make_adata(400))) is None
     monkeypatch.setattr(module, "LEAST_CELLS", 321)

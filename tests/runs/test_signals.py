@@ -106,7 +106,9 @@ def test_a_command_ends_with_one_line(arguments, name, code, capsys):
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == code
-    assert capsys.readouterr().err == f"genevae: stopped by {name}. Nothing half-written is left.\n"
+    assert (
+        capsys.readouterr().err == f"genevae: stopped by {name}. Nothing half-written is in the place of the result.\n"
+    )
 
 
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path):
@@ -118,5 +120,7 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path):
     )  # fmt: skip
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == "genevae: stopped by SIGINT. Nothing half-written is left.\n"
+    assert (
+        process.communicate()[1] == "genevae: stopped by SIGINT. Nothing half-written is in the place of the result.\n"
+    )
     assert process.returncode == 130

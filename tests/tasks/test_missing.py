@@ -101,7 +101,7 @@ def test_cells_without_labels_have_the_predicted_ones(adata):
     labelled = model.embed(adata[:20]).obsm["X_genevae"]
     new = adata[:20].copy()
     new.obs["kind"] = new.obs["kind"].astype(object)
-    new.obs.iloc[:10, 0] = ["unknown"] * 5 + [None] * 5
+    new.obs.iloc[:10, 0] = ["unknown"] * 4 + [" "] + [None] * 5
     with pytest.warns(GenevaeWarning, match="10 cells have no kind: the model's predicted labels are used"):
         found = model.embed(new)
     assert np.allclose(found.obsm["X_genevae"], labelled, atol=1e-6), "the two kinds are easily told apart"

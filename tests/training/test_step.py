@@ -114,3 +114,80 @@ def test_other_numbers_take_torchs_step():
     ours.step()
     torchs.step()
     assert torch.equal(*parameters)
+
+
+def twins(make):
+    """Return parameters of ours and of torch's, and an optimiser of each."""
+    parameters = [torch.nn.Parameter(make()) for _ in range(2)]
+    return parameters, [kind([each], lr=0.1) for kind, each in zip((Adam, torch.optim.Adam), parameters, strict=True)]
+
+
+def steps(parameters, optimizers, n=3):
+    for _ in range(n):
+        gradient = torch.randn(parameters[0].shape, dtype=parameters[0].dtype)
+        for parameter, optimizer in zip(parameters, optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(*parameters, rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_with_gaps_in_memory_changes_alone():
+    bases = [torch.arange(48.0).view(6, 8) for _ in range(2)]
+    parameters = [torch.nn.Parameter(base[:, 3]) for base in bases]
+    optimizers = [kind([each], lr=0.1) for kind, each in zip((Adam, torch.optim.Adam), parameters, strict=True)]
+    steps(parameters, optimizers)
+    torch.testing.assert_close(*bases, rtol=1e-5, atol=1e-6)
+    others = [0, 1, 2, 4, 5, 6, 7]
+    assert torch.equal(bases[0][:, others], torch.arange(48.0).view(6, 8)[:, others])
+
+
+def test_parameters_may_change_their_numbers_their_size_and_their_type_between_steps():
+    parameters, optimizers = twins(lambda: torch.ones(30))
+    steps(parameters, optimizers)
+    for parameter, optimizer in zip(parameters, optimizers, strict=True):
+        parameter.data = torch.zeros(3_000)
+        optimizer.state.clear()
+    steps(parameters, optimizers)
+    for parameter, optimizer in zip(parameters, optimizers, strict=True):
+        parameter.data = parameter.data.double()
+        optimizer.state.clear()
+    steps(parameters, optimizers)
+
+
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_state_may_be_replaced_between_steps(name, in_place):
+    parameters, optimizers = twins(lambda: torch.ones(30))
+    steps(parameters, optimizers)
+    for parameter, optimizer in zip(parameters, optimizers, strict=True):
+        if in_place:
+            optimizer.state[parameter][name].data = torch.full((30,), 0.25)
+        else:
+            optimizer.state[parameter][name] = torch.full((30,), 0.25)
+    steps(parameters, optimizers)
+
+
+@pytest.mark.parametrize("option", ["maximize", "amsgrad"])
+def test_an_option_that_is_set_later_is_followed(option):
+    parameters, optimizers = twins(lambda: torch.ones(30))
+    for optimizer in optimizers:
+        optimizer.param_groups[0][option] = True
+    steps(parameters, optimizers)
+
+
+def test_a_copy_of_an_optimizer_takes_the_same_steps():
+    torch.manual_seed(0)
+    parameters, optimizers = twins(lambda: torch.ones(30))
+    steps(parameters, optimizers)
+    parameter, optimizer = copy.deepcopy((parameters[0], optimizers[0]))
+    for each, of_each in ((parameters[0], optimizers[0]), (parameter, optimizer)):
+        each.grad = torch.ones(30)
+        of_each.step()
+    assert torch.equal(parameters[0], parameter)
+
+
+def test_gradients_that_were_forgotten_scale_nothing():
+    parameters, optimizers = twins(lambda: torch.ones(30))
+    optimizers[0].scale_gradients(0.0)
+    optimizers[0].zero_grad()
+    steps(parameters, optimizers)

@@ -124,8 +124,9 @@ def matrices_of(
         if not is_one or not _is_store(path, options):
             return {}, {}
         with _open(path) as root:
-            names = [*root.get("layers", {}), *(name for name in ("raw", "X") if name in root)]
-            shapes = {key: tuple(getattr(array, "shape", ())) for key, array in root.get("obsm", {}).items()}
+            names = [*root.get("layers", {}), *(name for name in ("raw", "X") if _holds(root, name))]
+            obsm = root.get("obsm", {})
+            shapes = {key: tuple(getattr(obsm[key], "shape", ())) for key in obsm}
         bare = ReadOptions(path=path, keep="disk")
         openers = {name: partial(open_source, replace(bare, layer=None if name == "X" else name)) for name in names}
     else:
@@ -142,12 +143,17 @@ def _open(path: Path) -> AbstractContextManager[Any]:
     return nullcontext(open_group(path)) if path.is_dir() else open_hdf5(path)
 
 
+def _holds(root: Any, name: str) -> bool:
+    """Whether a store has an element; anndata writes None as an empty one."""
+    return name in root and root[name].attrs.get("encoding-type") != "null"
+
+
 def _listed(path: Path) -> list[str]:
     """Name what a store holds, without reading it."""
     with _open(path) as root:
         columns = [f"var['{name}']" for name in root["var"].attrs.get("column-order", ())]
         held = [f"{place}['{key}']" for place in ("layers", *READ, "obsp", "varp") for key in root.get(place, {})]
-        return [*held, *columns, *(["raw"] if "raw" in root else [])]
+        return [*held, *columns, *(["raw"] if _holds(root, "raw") else [])]
 
 
 def _stored(path: Path, data: ReadOptions, source: Source) -> Extras:

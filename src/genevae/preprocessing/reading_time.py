@@ -24,6 +24,8 @@ __all__ = ["ReadingTime", "reading_time"]
 
 N_BLOCKS = 24
 """Blocks of contiguous rows that are read for a measurement."""
+APART = 16 * BLOCK
+"""Rows from a block of the sample to the row that is read before, to open its file."""
 LEAST_CELLS = 10 * N_BLOCKS * BLOCK
 """Cells of data whose reading is worth a measurement: far more than it reads."""
 LEAST_RATIO, LEAST_SECONDS = 1.5, 20.0
@@ -94,7 +96,8 @@ def reading_time(source: Source, seed: int = 0) -> ReadingTime | None:
 
 
 def _measured(source: Source, rows: NDArray[np.int64]) -> ReadingTime:
-    source.read(rows[:BLOCK])  # opens files
+    elsewhere = (rows[::BLOCK] + APART) % len(source)
+    source.read(np.unique(elsewhere))  # opens the files of the sample, whose blocks are not read before
     seconds, x_ng = _timed(source, rows)
     with tempfile.TemporaryDirectory(prefix="genevae-") as folder:
         path = Path(folder) / "sample.zarr"

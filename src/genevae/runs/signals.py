@@ -126,7 +126,7 @@ def ends_cleanly(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _say(name: str) -> None:
-    print(f"genevae: {STOPPED}{name}. Nothing half-written is left.", file=sys.stderr, flush=True)  # noqa: T201 - a command prints
+    print(f"genevae: {STOPPED}{name}. Nothing half-written is in the place of the result.", file=sys.stderr, flush=True)  # noqa: T201 - a command prints
 
 
 def _exit_code(name: str, arguments: Sequence[str]) -> int:

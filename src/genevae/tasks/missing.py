@@ -153,7 +153,7 @@ def _without_label(source: Source, field: Categorical) -> NDArray[np.bool_]:
 
     def is_missing(column: pd.Series[Any]) -> pd.Series[bool]:
         texts = column.astype(object).astype(str)
-        missing = column.isna() | texts.str.casefold().isin(WITHOUT_LABEL)
+        missing = column.isna() | texts.str.strip().str.casefold().isin(WITHOUT_LABEL)
         return missing & ~texts.isin(field.categories)
 
     return by_level(is_missing, source.obs[field.name])

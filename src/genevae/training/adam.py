@@ -26,63 +26,84 @@ class Adam(torch.optim.Adam):
     long to prepare that step as to run it.
     """
 
+    rate_factor = 1.0
+    """What the learning rates of all groups are multiplied by."""
+    _scale = 1.0
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.rate_factor = 1.0
-        """What the learning rates of all groups are multiplied by."""
-        self._scale = 1.0
-        self._known: dict[Tensor, tuple[Tensor, tuple[Any, ...]]] = {}
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        plain = all(group.get(name, value) == value for group in self.param_groups for name, value in PLAIN.items())
-        self._compiled = plain and fits("adam", *parameters)
+        self._known: dict[Tensor, tuple[Any, ...]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._known = {}
 
     def gradient_norm(self) -> float:
         """Return the L2 norm of all gradients."""
-        if self._compiled and (dense := [_dense(gradient) for gradient in self._gradients()]):
+        gradients = self._gradients()
+        if gradients and fits("adam", *gradients):
+            dense = [_dense(gradient) for gradient in gradients]
             tensors = np.array([(gradient.data_ptr(), gradient.numel()) for gradient in dense])
             return math.sqrt(load("adam").sum_of_squares(tensors))
-        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients()))))
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
     def scale_gradients(self, factor: float) -> None:
-        """Multiply all gradients by a factor, before the next step or in it."""
-        if self._compiled:
-            self._scale *= factor
-            return
-        torch._foreach_mul_(self._gradients(), factor)
+        """Multiply all gradients by a factor, in the next step."""
+        self._scale *= factor
 
     def _gradients(self) -> list[Tensor]:
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        if not (self._compiled and set_to_none):  # torch's takes 0.1 ms
+        """Forget all gradients, and what they were to be multiplied by."""
+        self._scale = 1.0
+        if not set_to_none:
             super().zero_grad(set_to_none)
             return
-        for group in self.param_groups:
+        for group in self.param_groups:  # torch's loop takes 0.1 ms
             for parameter in group["params"]:
                 parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Take a step."""
-        if not self._compiled or closure is not None:
-            return self._plain_step(closure)
         scale, self._scale = self._scale, 1.0
-        gradients, tensors, options = [], [], []
+        if closure is not None:
+            return self._plain_step(closure)
+        if not self._is_plain() or (tables := self._tables(scale)) is None:
+            if scale != 1 and (gradients := self._gradients()):
+                torch._foreach_mul_(gradients, scale)
+            return self._plain_step(None)
+        _, tensors, options = tables
+        if tensors:
+            load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
+        return None
+
+    def _is_plain(self) -> bool:
+        """Whether the compiled step knows all options."""
+        return fits("adam") and all(
+            group.get(name, value) == value for group in self.param_groups for name, value in PLAIN.items()
+        )
+
+    def _tables(self, scale: float) -> tuple[list[Tensor], list[Any], list[Any]] | None:
+        """Return gradients, whose memory is read, and what the compiled step takes; None where it cannot take it."""
+        gradients, tensors, options, steps = [], [], [], []
         for group in self.param_groups:
             of_group = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    gradient = _dense(_laid_out(parameter.grad, parameter))
-                    step, numbers, *moments = self._memory_of(parameter)
-                    step += 1
-                    gradients.append(gradient)  # which keeps its memory
-                    tensors.append((numbers, gradient.data_ptr(), *moments, parameter.numel()))
+                    memory = self._memory_of(parameter) if fits("adam", parameter.grad) else None
+                    if memory is None:
+                        return None
+                    step, numbers, *moments = memory
+                    gradients.append(_dense(_laid_out(parameter.grad, parameter)))
+                    tensors.append((numbers, gradients[-1].data_ptr(), *moments, parameter.numel()))
                     options.append((scale, step, *of_group))
-        if tensors:
-            load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
-        return None
+                    steps.append(step)
+        for step in steps:
+            np.add(step, 1, out=step)
+        return gradients, tensors, options
 
     def _plain_step(self, closure: Any) -> Any:
         rates = [group["lr"] for group in self.param_groups]
@@ -94,19 +115,34 @@ class Adam(torch.optim.Adam):
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 
-    def _memory_of(self, parameter: Tensor) -> tuple[Any, ...]:
-        """Return the step of a parameter as an array, and the addresses of its numbers and both moments."""
+    def _memory_of(self, parameter: Tensor) -> tuple[Any, ...] | None:
+        """Return the step of a parameter as an array, and the addresses of its numbers and both moments.
+
+        None where it is not float32 on the CPU, or does not lie in one piece of memory.
+        """
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
         known = self._known.get(parameter)
-        if known is None or known[0] is not state["exp_avg"] or known[1][1] != parameter.data_ptr():
+        if known is None or known[0] != _place(parameter, state):
+            if not (fits("adam", parameter, *state.values()) and _lies_dense(parameter)):
+                return None
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = _laid_out(state[name], parameter)
-            moments = (state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr())
-            known = self._known[parameter] = (state["exp_avg"], (array(state["step"]), parameter.data_ptr(), *moments))
-        return known[1]
+            place = _place(parameter, state)
+            known = self._known[parameter] = (place, (array(state["step"]), *place[:3]), dict(state))
+        return known[1]  # type: ignore[no-any-return]
+
+
+def _place(parameter: Tensor, state: dict[str, Tensor]) -> tuple[Any, ...]:
+    """Return where a parameter and its state lie in memory, and how."""
+    addresses = [each.data_ptr() for each in (parameter, state["exp_avg"], state["exp_avg_sq"], state["step"])]
+    return *addresses, parameter.dtype, parameter.shape, parameter.stride()
+
+
+def _lies_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or x.permute(sorted(range(x.ndim), key=x.stride, reverse=True)).is_contiguous()
 
 
 def _dense(x: Tensor) -> Tensor:

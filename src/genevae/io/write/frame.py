@@ -14,8 +14,8 @@ from genevae.io.storable import NAMES, storable, storable_column, store_keys
 
 __all__ = ["write_frame"]
 
-MANY = 5_000
-"""Columns of an HDF5 table beyond which their list does not fit into the head of a group."""
+MANY = 4_000
+"""Columns of an HDF5 table beyond which their list, 16 bytes for each, may not fit into the head of a group, 64 KiB."""
 NAMES_AT_ONCE = 2**18
 """Names that are written together: libraries make several copies of what they are given."""
 
