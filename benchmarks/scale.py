@@ -35,6 +35,8 @@ LIGHT = ("open", "join")
 RATED, FEW = 10_240, 1_024
 """Cells that a rate is measured on: the time of the first less that of the second, which has what is done once."""
 SIZES, NODES = (10**6, 10**7, 10**8), (1, 8, 64)
+DRAWN = 128 * 512
+"""Rows of random latents, which are repeated."""
 WITHIN = 0.1
 """The share by which memory may grow."""
 
@@ -143,9 +145,9 @@ def work_of(name: str, cells: Repeated, folder: Path, out: Path, n: int) -> Call
 def latents(n: int) -> Iterator[dict[str, Any]]:
     """Yield what embed writes of so many cells: slices of arrays that are larger than a chunk of a store."""
     rng = np.random.default_rng(0)
-    drawn = {f"obsm/{name}": rng.normal(size=(128 * 512, 10)).astype(np.float32) for name in ("mean", "sd")}
+    drawn = {f"obsm/{name}": rng.normal(size=(DRAWN, 10)).astype(np.float32) for name in ("mean", "sd")}
     for start in range(0, n, 512):
-        at = start % (128 * 512)
+        at = start % DRAWN
         yield {name: rows[at : at + min(512, n - start)] for name, rows in drawn.items()}
 
 

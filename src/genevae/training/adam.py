@@ -1,4 +1,4 @@
-"""Adam, whose step on the CPU is one compiled pass over each parameter."""
+"""Adam, whose step on the CPU is one compiled call for all parameters."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Adam(torch.optim.Adam):
         """Return the L2 norm of all gradients."""
         gradients = self._gradients()
         if gradients and fits("adam", *gradients):
-            dense = [_dense(gradient) for gradient in gradients]
-            tensors = np.array([(gradient.data_ptr(), gradient.numel()) for gradient in dense])
+            dense = [_in_order(gradient).contiguous() for gradient in gradients]
+            tensors = np.array([(each.data_ptr(), each.numel()) for each in dense])
             return math.sqrt(load("adam").sum_of_squares(tensors))
         return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
@@ -71,13 +71,21 @@ class Adam(torch.optim.Adam):
         scale, self._scale = self._scale, 1.0
         if closure is not None:
             return self._plain_step(closure)
-        if not self._is_plain() or (tables := self._tables(scale)) is None:
-            if scale != 1 and (gradients := self._gradients()):
-                torch._foreach_mul_(gradients, scale)
+        given = [(group, each) for group in self.param_groups for each in group["params"] if each.grad is not None]
+        found = (self._memory_of(parameter) for _, parameter in given) if self._is_plain() else ()
+        memory = [each for each in found if each is not None]
+        if not given or len(memory) < len(given):
+            if scale != 1 and given:
+                torch._foreach_mul_(self._gradients(), scale)
             return self._plain_step(None)
-        _, tensors, options = tables
-        if tensors:
-            load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
+        gradients = [_in_order(_laid_out(parameter.grad, parameter)).contiguous() for _, parameter in given]
+        tensors, options = [], []
+        for (group, parameter), gradient, (step, numbers, *moments) in zip(given, gradients, memory, strict=True):
+            np.add(step, 1, out=step)
+            tensors.append((numbers, gradient.data_ptr(), *moments, parameter.numel()))
+            rate = group["lr"] * self.rate_factor
+            options.append((scale, step, rate, group["weight_decay"], *group["betas"], group["eps"]))
+        load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
         return None
 
     def _is_plain(self) -> bool:
@@ -85,25 +93,6 @@ class Adam(torch.optim.Adam):
         return fits("adam") and all(
             group.get(name, value) == value for group in self.param_groups for name, value in PLAIN.items()
         )
-
-    def _tables(self, scale: float) -> tuple[list[Tensor], list[Any], list[Any]] | None:
-        """Return gradients, whose memory is read, and what the compiled step takes; None where it cannot take it."""
-        gradients, tensors, options, steps = [], [], [], []
-        for group in self.param_groups:
-            of_group = (group["lr"] * self.rate_factor, group["weight_decay"], *group["betas"], group["eps"])
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    memory = self._memory_of(parameter) if fits("adam", parameter.grad) else None
-                    if memory is None:
-                        return None
-                    step, numbers, *moments = memory
-                    gradients.append(_dense(_laid_out(parameter.grad, parameter)))
-                    tensors.append((numbers, gradients[-1].data_ptr(), *moments, parameter.numel()))
-                    options.append((scale, step, *of_group))
-                    steps.append(step)
-        for step in steps:
-            np.add(step, 1, out=step)
-        return gradients, tensors, options
 
     def _plain_step(self, closure: Any) -> Any:
         rates = [group["lr"] for group in self.param_groups]
@@ -118,15 +107,17 @@ class Adam(torch.optim.Adam):
     def _memory_of(self, parameter: Tensor) -> tuple[Any, ...] | None:
         """Return the step of a parameter as an array, and the addresses of its numbers and both moments.
 
-        None where it is not float32 on the CPU, or does not lie in one piece of memory.
+        None where it or its gradient is not float32 on the CPU, or it does not lie in one piece of memory.
         """
+        if not fits("adam", parameter.grad):
+            return None
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
         known = self._known.get(parameter)
         if known is None or known[0] != _place(parameter, state):
-            if not (fits("adam", parameter, *state.values()) and _lies_dense(parameter)):
+            if not (fits("adam", parameter, *state.values()) and _in_order(parameter).is_contiguous()):
                 return None
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = _laid_out(state[name], parameter)
@@ -141,13 +132,9 @@ def _place(parameter: Tensor, state: dict[str, Tensor]) -> tuple[Any, ...]:
     return *addresses, parameter.dtype, parameter.shape, parameter.stride()
 
 
-def _lies_dense(x: Tensor) -> bool:
-    return x.is_contiguous() or x.permute(sorted(range(x.ndim), key=x.stride, reverse=True)).is_contiguous()
-
-
-def _dense(x: Tensor) -> Tensor:
-    """Return a tensor whose numbers lie next to each other in memory, in any order."""
-    return x if x.is_contiguous() else x.permute(sorted(range(x.ndim), key=x.stride, reverse=True)).contiguous()
+def _in_order(x: Tensor) -> Tensor:
+    """Return a tensor with its axes in the order in which its numbers lie in memory."""
+    return x if x.is_contiguous() else x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
 
 
 def _laid_out(x: Tensor, like: Tensor) -> Tensor:
