@@ -80,6 +80,7 @@ def fit(
     seed: int | None = None,
     device: str | None = None,
     compile: bool = False,  # noqa: A002 - torch's name
+    cuda_graphs: bool = False,
     checkpoint_every: str | None = None,
     keep_checkpoints: int | None = None,
     read_threads: int | None = None,
@@ -179,6 +180,9 @@ def fit(
         auto, cpu, cuda or mps.
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
+    cuda_graphs
+        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
+        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -207,7 +211,8 @@ def fit(
         "gene_sets": json.loads(gene_sets) if gene_sets and gene_sets.startswith("{") else gene_sets,
         "validation": validation, "test": test, "stratify": stratify, "split_by": split_by,
         "hold_out": assignments(hold_out), "balance": balance, "from_run": from_run, "seed": seed,
-        "compile": compile or None, "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
+        "compile": compile or None, "cuda_graphs": cuda_graphs or None,
+        "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
         "read_threads": read_threads,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, [], {})}

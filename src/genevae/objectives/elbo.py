@@ -80,17 +80,25 @@ class ELBO(Objective):
 
     def weigh(self, terms: BoundTerms, progress: Progress | None) -> Loss:
         """Make a loss of the terms of the bound; in training, ``beta`` is one of its terms."""
-        beta = self.beta(progress.step, progress.n_steps) if progress else self.beta.target
+        beta = progress.weight(self.beta) if progress else self.beta.target
         one = len(terms.log_px_sn) == 1
         reconstruction_n = -(terms.log_px_sn.squeeze(0) if one else terms.log_px_sn.mean(0))
         weighted_n = reconstruction_n
         if self.reconstruction_weight != 1:
             weighted_n = self.reconstruction_weight * reconstruction_n
-        loss_n = torch.add(weighted_n, terms.kl_n, alpha=beta)
+        if isinstance(beta, Tensor):
+            loss_n = weighted_n + beta * terms.kl_n
+        else:
+            loss_n = torch.add(weighted_n, terms.kl_n, alpha=beta)
         named = {"reconstruction": reconstruction_n.mean().detach(), "kl": terms.kl_n.mean().detach()}
         if progress:
-            named["beta"] = torch.full_like(named["kl"], beta)
+            named["beta"] = beta if isinstance(beta, Tensor) else torch.full_like(named["kl"], beta)
         return Loss(loss_n.mean(), named, loss_n.detach())
+
+    @property
+    def is_static(self) -> bool:
+        """Whether nothing is masked: the share of a mask is drawn on the CPU."""
+        return self.mask is None
 
     def settled(self, progress: Progress) -> bool:
         """Whether β has reached its target, or is above it, as the peaks of early cycles may be."""

@@ -21,6 +21,10 @@ class Progress:
     step: int
     n_steps: int
 
+    def weight(self, schedule: Schedule) -> float | Tensor:
+        """Return the weight of a schedule now; where a step is recorded, as a tensor that holds it at each replay."""
+        return schedule(self.step, self.n_steps)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -43,6 +47,11 @@ class Loss:
 
 class Objective(nn.Module):
     """A function of a model and some cells, to be minimised. It may own networks."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it does the same with every minibatch, and all that changes is in tensors: it can be recorded."""
+        return False
 
     def forward(self, model: VAE, cells: Cells, progress: Progress | None = None) -> Loss:
         """Return the loss; without ``progress``, at the targets of every schedule."""

@@ -200,6 +200,9 @@ class RunOptions:
         auto, cpu, cuda or mps.
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
+    cuda_graphs
+        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
+        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -215,6 +218,7 @@ class RunOptions:
     seed: int = 0
     device: str = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     checkpoint_every: int | str | None = None
     keep_checkpoints: int = 2
     read_threads: int = 1

@@ -42,6 +42,7 @@ from genevae.runs.trained import Trained, versions
 from genevae.tasks.task import TRAINED_ON
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import Callback
+from genevae.training.graph import recorder_on
 from genevae.training.history import History
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
@@ -100,6 +101,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's name
+    cuda_graphs: bool = False,
     checkpoint_every: int | str | None = None,
     keep_checkpoints: int = 2,
     read_threads: int = 1,
@@ -203,6 +205,9 @@ def fit(
         auto, cpu, cuda or mps.
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
+    cuda_graphs
+        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
+        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -295,6 +300,7 @@ def fit(
             seed=seed,
             device=device,
             compile=compile,
+            cuda_graphs=cuda_graphs,
             checkpoint_every=checkpoint_every,
             keep_checkpoints=keep_checkpoints,
             read_threads=read_threads,
@@ -440,6 +446,7 @@ def _optimised(
         history = train(
             module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
             callbacks=callbacks, parameter_groups=recipe.parameter_groups(module, objective),
+            recorder=recorder_on(device) if config.run.cuda_graphs else None,
         )  # fmt: skip
     return module, history, transferred
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,18 @@ class Adam(torch.optim.Adam):
             options.append((scale, step, rate, group["weight_decay"], *group["betas"], group["eps"]))
         load("threads").run(load("adam").step, np.ravel(tensors), np.ravel(options).astype(np.float64))
         return None
+
+    @torch.no_grad()
+    def step_with(self, rates: Sequence[Tensor]) -> None:
+        """Take torch's step with a learning rate of each group in a tensor, so that a GPU can record it."""
+        former = [(group["lr"], group["capturable"]) for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"], group["capturable"] = rate, True
+        try:
+            super().step()
+        finally:
+            for group, (rate, capturable) in zip(self.param_groups, former, strict=True):
+                group["lr"], group["capturable"] = rate, capturable
 
     def _is_plain(self) -> bool:
         """Whether the compiled step knows all options."""

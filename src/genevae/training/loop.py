@@ -19,6 +19,7 @@ from genevae.session import settings as session
 from genevae.training.autocast import half_precision
 from genevae.training.batch_norm import MEMORY, reestimate_norm
 from genevae.training.callbacks import Callback, StopTraining
+from genevae.training.graph import Recorder
 from genevae.training.history import Epoch, History, Means, RunningEpoch
 from genevae.training.malloc import keep_freed_memory
 from genevae.training.settings import Training
@@ -40,6 +41,7 @@ def train(
     world: World | None = None,
     callbacks: Sequence[Callback] = (),
     parameter_groups: Sequence[dict[str, Any]] | None = None,
+    recorder: Recorder | None = None,
 ) -> History:
     """Minimise the objective on the training cells, and keep the weights that are best on the validation cells.
 
@@ -59,6 +61,8 @@ def train(
         What takes part, such as progress and checkpoints, in this order.
     parameter_groups
         Adam's groups of parameters; by default one group of all.
+    recorder
+        Records steps and replays them; by default none is.
 
     Returns
     -------
@@ -79,6 +83,7 @@ def train(
 
     # The state is all that training changes; a checkpoint puts an earlier one back.
     state = State.begin(model, objective, training, settings, device, world, parameter_groups)
+    state.recorder = recorder or Recorder()
     with ExitStack() as stack:
         stack.enter_context(keep_freed_memory())
         if session.num_threads == "auto" and world.is_alone and device.type == "cpu":
@@ -152,17 +157,24 @@ def take_step(state: State, minibatches: Sequence[Cells], clip: float) -> None:
         Largest norm of the gradient.
     """
     # Forward and backward; gradients add up over the parts, and over processes in the last of them.
-    state.optimizer.zero_grad()
-    losses = list(_backward(state, minibatches))
-    losses = state.world.mean_losses(losses, minibatches)
-    state.scaler.unscale_(state.optimizer)
-    norm = state.optimizer.gradient_norm()
+    recorded = state.recorder.step_of(state, minibatches)
+    if recorded is not None:
+        losses, norm = recorded.gradient(minibatches[0], state.progress)
+    else:
+        state.optimizer.zero_grad()
+        losses = list(_backward(state, minibatches))
+        losses = state.world.mean_losses(losses, minibatches)
+        state.scaler.unscale_(state.optimizer)
+        norm = state.optimizer.gradient_norm()
 
     # Step, with a gradient of bounded norm; all processes have the same losses and the same norm here.
     if math.isfinite(norm) and all(math.isfinite(loss.total.item()) for loss in losses):
-        if norm > clip:
-            state.optimizer.scale_gradients(clip / norm)
-        state.scaler.step(state.optimizer)
+        factor = clip / norm if norm > clip else 1.0
+        if recorded is not None:
+            recorded.update(factor)
+        else:
+            state.optimizer.scale_gradients(factor)
+            state.scaler.step(state.optimizer)
         state.guard.good_step()
         for cells, loss in zip(minibatches, losses, strict=True):
             state.running.means.add(cells.n_total, {"loss": loss.total.detach(), **loss.terms})

@@ -17,6 +17,7 @@ from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective, Progress
 from genevae.training.adam import Adam
 from genevae.training.early_stopping import Best
+from genevae.training.graph import Recorder
 from genevae.training.history import History, RunningEpoch
 from genevae.training.nan_guard import Guard
 from genevae.training.settings import Training
@@ -66,6 +67,8 @@ class State:
         Whether training has ended.
     world
         The processes that train together; all are in the same state.
+    recorder
+        Replays steps on a GPU, where that is wanted.
 
     Notes
     -----
@@ -89,6 +92,7 @@ class State:
     running: RunningEpoch = field(default_factory=RunningEpoch)
     done: bool = False
     world: World = field(default_factory=World)
+    recorder: Recorder = field(default_factory=Recorder)
 
     @classmethod
     def begin(
