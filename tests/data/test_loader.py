@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from genevae.data import loader as loading
 from genevae.data.loader import Loader, to_rows
 from genevae.data.sampler import InOrder, Shuffled
 from genevae.data.schema import Schema
@@ -127,6 +128,37 @@ def test_minibatches_for_a_gpu_are_pinned_and_copied_without_waiting(stored, mon
         pinned.clear()
         list(loader.on("cpu"))
         assert not pinned
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("values", ["counts", "large", "fractions"])
+def test_cells_that_stay_on_a_device_make_the_same_minibatches(values, stored, monkeypatch):
+    monkeypatch.setattr(loading, "BUFFER", 10)
+    x = {"counts": counts(), "large": 200 * counts(), "fractions": counts() / 3}[values]
+    x[:, 3:] *= not stored  # most are zero: CSR
+    sampler = Shuffled(np.arange(N), 8, 5, block=3, buffer=15)
+    transform = LogNormalise(100.0) if values == "fractions" else None
+    loader = loader_of(x, sampler, stored, transform)
+    resident = loader.resident(torch.device("cpu"), 10**6)
+    assert resident._resident.values.dtype == (torch.uint8 if values == "counts" else torch.float32)
+    for epoch, first in ((0, 0), (1, 2)):
+        for ours, theirs in zip(resident.epoch(epoch, first), loader.epoch(epoch, first), strict=True):
+            assert ours.x.is_sparse == theirs.x.is_sparse == stored
+            assert torch.equal(ours.x.values, theirs.x.values)
+            assert torch.equal(ours.x.dense(), theirs.x.dense())
+            assert torch.equal(ours.row_n, theirs.row_n)
+            for name in ("codes", "values"):
+                one, other = getattr(ours.condition, name), getattr(theirs.condition, name)
+                assert one.keys() == other.keys()
+                assert all(torch.equal(one[key], other[key]) for key in one)
+            assert torch.equal(ours.condition.size_n1, theirs.condition.size_n1)
+    assert [len(cells.row_n) for cells in resident.over(InOrder(np.arange(7), 4)).epoch(0)] == [4, 3]
+
+
+def test_cells_stay_on_a_device_only_where_they_fit_and_are_in_memory():
+    sampler = Shuffled(np.arange(N), 8)
+    for loader, most in ((loader_of(counts(), sampler), 100), (loader_of(counts(), sampler, kept=False), 10**6)):
+        assert loader.resident(torch.device("cpu"), most) is loader
 
 
 @pytest.mark.parametrize("n_threads", [2, 5])

@@ -225,17 +225,23 @@ def triton(monkeypatch):
     fused._works_on.cache_clear()
 
 
+@pytest.mark.parametrize("dense", [False, True], ids=["CSR", "dense"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("triton")
-def test_triton_gives_the_values_and_gradients_of_the_plain_form(kind):
+def test_triton_gives_the_values_and_gradients_of_the_plain_form(kind, dense):
     example = Example(kind, (), extreme=True)
+    if dense:
+        example.rows = ExpressionRows.from_dense(example.rows.dense())
     check(example, example.weight)
 
 
-def test_triton_takes_rows_longer_than_a_block(triton, monkeypatch):
+@pytest.mark.parametrize("dense", [False, True], ids=["CSR", "dense"])
+def test_triton_takes_rows_longer_than_a_block(dense, triton, monkeypatch):
     monkeypatch.setattr(triton, "GENES", 64)
     monkeypatch.setattr(triton, "ENTRIES", 16)
     example = Example("zinb-category", (2,), extreme=False)
+    if dense:
+        example.rows = ExpressionRows.from_dense(example.rows.dense())
     check(example, example.weight)
 
 

@@ -1,7 +1,7 @@
 """Recorded steps are those of the loop. What a GPU does is imitated: the operations of torch are listed, and repeated.
 
-The imitation is as strict as a CUDA graph: nothing has happened when it has recorded, the host reads nothing and makes no
-tensor from numbers, and a replay has the memory, the shapes and the numbers of the recording.
+The imitation is as strict as a CUDA graph: nothing has happened when it has recorded, the host reads nothing and makes
+no tensor from numbers, and a replay has the memory, the shapes and the numbers of the recording.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def test_schedules_rates_and_clipping_change_between_replays(train):
     plain, _ = train(**changing)
     recorded, recorder = train(imitated, **changing)
     assert recorder.record is not None
-    assert recorded.history["beta"].is_monotonic_increasing and recorded.history["beta"].nunique() == 4
+    assert recorded.history["beta"].is_monotonic_increasing
+    assert recorded.history["beta"].nunique() == 4
     close(plain, recorded)
 
 

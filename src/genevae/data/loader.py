@@ -15,7 +15,8 @@ from torch import Tensor
 
 from genevae.cells import Cells, Condition, ExpressionRows
 from genevae.data.prefetch import mapped, prefetched
-from genevae.data.sampler import Chunk, Sampler
+from genevae.data.resident import Resident
+from genevae.data.sampler import BUFFER, Chunk, Sampler
 from genevae.data.schema import Schema
 from genevae.errors import DataError, shorten
 from genevae.io.source import MemorySource, Source, csr_or_dense, is_sparse
@@ -61,6 +62,7 @@ class Loader:
         self._covariates = schema.encode(source.obs, fill)
         self._as_csr = is_sparse(source)
         self._pins, self._n_threads = False, 1
+        self._resident: Resident | None = None
 
     def __len__(self) -> int:
         return self.sampler.n_minibatches
@@ -82,6 +84,28 @@ class Loader:
         other._n_threads = n_threads
         return other
 
+    def resident(self, device: torch.device, most: int) -> Loader:
+        """Return a loader of the same minibatches whose cells are on a device, where they are gathered.
+
+        Parameters
+        ----------
+        device
+            Where the cells are kept.
+        most
+            Bytes that they may take there. Without enough of them, and for expression that is read from disk or has
+            other genes measured in each cell, this loader is returned.
+        """
+        if not isinstance(self.source, MemorySource) or self.source.panels is not None or not len(self.source):
+            return self
+        x = self.source.x_ng
+        if (2 * x.data.nbytes if sparse.issparse(x) else x.nbytes) + 8 * len(self.source) > most:
+            return self
+        rows = np.arange(len(self.source))
+        ranges = (rows[start : start + BUFFER] for start in range(0, len(rows), BUFFER))
+        other = copy(self)
+        other._resident = Resident([self._cells(self.source.read(some), some).to(device) for some in ranges])
+        return other
+
     def codes(self, name: str) -> Tensor:
         """Return the code of a categorical field for every cell of the sampler."""
         return self._covariates.codes[name][torch.from_numpy(self.sampler.rows)]
@@ -93,6 +117,10 @@ class Loader:
 
     def epoch(self, number: int, first: int = 0) -> Generator[Cells, None, None]:
         """Yield the minibatches of one epoch, from the ``first`` on."""
+        if self._resident is not None:
+            for chunk in self.sampler.chunks(number, first):
+                yield from (self._resident.take(chunk.rows[start:stop]) for start, stop in pairwise(chunk.bounds))
+            return
         in_memory = isinstance(self.source, MemorySource)
         minibatches = self._gather(number, first) if in_memory else self._read(number, first)
         if self._pins:

@@ -33,9 +33,9 @@ def softmax_log_prob_n(
 ) -> Tensor | None:
     """Return log p(x) of each cell, ``(…, n)``; None where nothing is compiled for such parameters.
 
-    What is compiled takes rows with all genes measured, and float32, on the CPU or sparse on a GPU with Triton. Its
-    errors are below 1e-5 of the largest number of a row, for counts up to 1e6 and θ from 1e-6 to 1e6, and its bits are
-    the same for any number of threads.
+    What is compiled takes rows with all genes measured, and float32, on the CPU or on a GPU with Triton. Its errors are
+    below 1e-5 of the largest number of a row, for counts up to 1e6 and θ from 1e-6 to 1e6, and its bits are the same
+    for any number of threads.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def softmax_log_prob_n(
     compiled: type[torch.autograd.Function]
     if fits("counts", *given):
         compiled = _SoftmaxLogProb
-    elif rows.is_sparse and _on_gpu(*given):
+    elif _on_gpu(*given):
         compiled = _SoftmaxLogProbOnGPU
     else:
         return None
@@ -207,9 +207,10 @@ class _SoftmaxLogProbOnGPU(torch.autograd.Function):
             code_m = code_n.repeat(m // n)
         else:
             code_m = torch.arange(m, device=logits.device) * (theta_cg is not None and len(theta_cg) > 1)
+        csr = tuple(x.contiguous() for x in rows.csr()) if rows.is_sparse else (None, None)
         logp_m, *gradients = load_triton("triton_counts").log_prob(
             logits.reshape(m, n_genes).contiguous(), bias_g.contiguous(), size_n1.reshape(n).contiguous(),
-            *(x.contiguous() for x in rows.csr()), rows.values.contiguous(), theta_cg, code_m, gate_mg, grad,
+            *csr, rows.values.contiguous(), theta_cg, code_m, gate_mg, grad,
         )  # fmt: skip
         ctx.save_for_backward(*gradients, code_m)
         ctx.is_coded, ctx.n = code_n is not None, n

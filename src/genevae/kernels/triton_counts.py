@@ -1,7 +1,8 @@
-"""Log-probabilities of counts on CSR rows on a GPU, in Triton: the formulas of :mod:`genevae.kernels.counts`.
+"""Log-probabilities of counts on a GPU, in Triton: the formulas of :mod:`genevae.kernels.counts`.
 
-One program has one row: it goes over its genes in blocks, as if all counts were zero, and then over its stored entries,
-in float64. Gradients are those of each row; the caller multiplies them by the rows' weights and adds them up.
+One program has one row, CSR or dense: it goes over its genes in blocks, as if all counts were zero, and then over its
+stored entries, in float64. Gradients are those of each row; the caller multiplies them by the rows' weights and adds
+them up.
 
 It was checked in Triton's interpreter on the CPU, and never ran on a GPU.
 """
@@ -111,7 +112,8 @@ def _stored(x: Any, mean: Any, log_mean: Any, theta: Any, gate: Any, NB: tl.cons
 def _row(  # noqa: C901 - one kernel
     logits: Any, bias: Any, sizes: Any, indptr: Any, genes: Any, counts: Any, thetas: Any, codes: Any, gates: Any,
     logps: Any, dlogits: Any, dsizes: Any, dthetas: Any, dgates: Any, n_cells: Any, n_genes: Any,
-    NB: tl.constexpr, GATED: tl.constexpr, GRAD: tl.constexpr, GENES: tl.constexpr, ENTRIES: tl.constexpr,
+    NB: tl.constexpr, GATED: tl.constexpr, DENSE: tl.constexpr, GRAD: tl.constexpr,
+    GENES: tl.constexpr, ENTRIES: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the log-probability of a row, and its gradients."""
     i = tl.program_id(0).to(tl.int64)
@@ -152,12 +154,15 @@ def _row(  # noqa: C901 - one kernel
     tl.debug_barrier()
 
     # The stored entries, in place of zeros.
-    first, last = tl.load(indptr + cell), tl.load(indptr + cell + 1)
+    if DENSE:
+        first, last = cell * n_genes, cell * n_genes + n_genes
+    else:
+        first, last = tl.load(indptr + cell), tl.load(indptr + cell + 1)
     for start in range(first, last, ENTRIES):
         e = start + entry
         x = tl.load(counts + e, e < last, 0.0)
         here = x > 0.0
-        j = tl.load(genes + e, e < last, 0)
+        j = e - first if DENSE else tl.load(genes + e, e < last, 0)
         h = tl.load(logits + at + j, here, 0.0) + tl.load(bias + j, here, 0.0)
         mean, theta = factor * tl.exp(h - top), tl.load(thetas + theta_at + j, here, 1.0)
         gate = tl.load(gates + at + j, here, 0.0) if GATED else mean
@@ -189,7 +194,7 @@ def _row(  # noqa: C901 - one kernel
 
 
 def log_prob(
-    logits_mg: Tensor, bias_g: Tensor, size_n: Tensor, indptr_n: Tensor, gene_e: Tensor, x_e: Tensor,
+    logits_mg: Tensor, bias_g: Tensor, size_n: Tensor, indptr_n: Tensor | None, gene_e: Tensor | None, x_e: Tensor,
     theta_cg: Tensor | None, code_m: Tensor, gate_mg: Tensor | None, grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the log-probability of each row, and its gradients by logits, size, θ and the gate of each row.
@@ -199,7 +204,7 @@ def log_prob(
     logits_mg, bias_g, size_n
         Of the softmax; rows of several particles follow each other, each of ``n`` cells.
     indptr_n, gene_e, x_e
-        The counts of ``n`` cells, as CSR.
+        The counts of ``n`` cells as CSR; or all of them, row by row, without ``indptr_n`` and ``gene_e``.
     theta_cg, code_m
         θ, and its row for each row; None for a Poisson distribution.
     gate_mg
@@ -214,8 +219,10 @@ def log_prob(
     dtheta_mg = torch.empty_like(dlogits_mg if theta_cg is not None else dsize_m[:0])
     dgate_mg = torch.empty_like(dlogits_mg if gate_mg is not None else dsize_m[:0])
     _row[(m,)](
-        logits_mg, bias_g, size_n, indptr_n, gene_e, x_e, bias_g if theta_cg is None else theta_cg, code_m,
+        logits_mg, bias_g, size_n, *((code_m, code_m) if indptr_n is None else (indptr_n, gene_e)), x_e,
+        bias_g if theta_cg is None else theta_cg, code_m,
         logits_mg if gate_mg is None else gate_mg, logp_m, dlogits_mg, dsize_m, dtheta_mg, dgate_mg, len(size_n),
-        n_genes, NB=theta_cg is not None, GATED=gate_mg is not None, GRAD=grad, GENES=GENES, ENTRIES=ENTRIES,
+        n_genes, NB=theta_cg is not None, GATED=gate_mg is not None, DENSE=indptr_n is None, GRAD=grad, GENES=GENES,
+        ENTRIES=ENTRIES,
     )  # fmt: skip
     return logp_m, dlogits_mg, dsize_m, dtheta_mg, dgate_mg

@@ -29,6 +29,9 @@ from genevae.training.world import World
 
 __all__ = ["take_step", "train", "validate"]
 
+SHARE_OF_CELLS = 4
+"""A GPU keeps the cells if they take at most one part in so many of its free memory."""
+
 
 def train(
     model: VAE,
@@ -77,8 +80,9 @@ def train(
     if training.sampler.n_cells < 2:
         raise TrainingError(f"There are {training.sampler.n_cells} cells to train on; at least two are needed.")
 
-    # Each process loads its shard of the same minibatches.
+    # A GPU keeps cells that are in memory anyway. Each process loads its shard of the same minibatches.
     world = world or World()
+    training, validation = _resident(training, validation, device)
     training, validation = world.shards_of(training), world.shards_of(validation)
 
     # The state is all that training changes; a checkpoint puts an earlier one back.
@@ -112,6 +116,16 @@ def train(
         for callback in callbacks:
             callback.on_end(state)
     return state.history
+
+
+def _resident(training: Loader, validation: Loader, device: torch.device) -> tuple[Loader, Loader]:
+    """Let a GPU keep the cells where they fit."""
+    if device.type != "cuda":
+        return training, validation
+    most = torch.cuda.mem_get_info(device)[0] // SHARE_OF_CELLS
+    resident = training.resident(device, most)
+    same = validation.source is training.source
+    return resident, resident.over(validation.sampler) if same else validation.resident(device, most)
 
 
 def _run_epoch(
