@@ -64,9 +64,12 @@ def main() -> None:
         print(f"the five matrix products of a step alone: {products[at] * 1e3:.2f} ms, {share:.0%} of genevae's step")
 
 
-def train_genevae(adata: AnnData, epochs: int, batch_size: int = 128, device: str = "cpu") -> None:
+def train_genevae(
+    adata: AnnData, epochs: int, batch_size: int = 128, device: str = "cpu", cuda_graphs: bool = False
+) -> None:
     """Train at our defaults."""
-    gv.fit(adata, recipe="nb", epochs=epochs, batch_size=batch_size, device=device, progress=False)
+    options: dict[str, Any] = {"device": device, "cuda_graphs": cuda_graphs, "progress": False}
+    gv.fit(adata, recipe="nb", epochs=epochs, batch_size=batch_size, **options)
 
 
 def train_scvi(adata: AnnData, epochs: int, batch_size: int = 128, device: str = "cpu", best: bool = False) -> None:

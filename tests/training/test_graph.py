@@ -130,6 +130,13 @@ def test_training_from_recorded_steps_is_that_of_the_loop(recipe, train):
     close(plain, recorded)
 
 
+def test_half_precision_is_recorded_too(train):
+    plain, _ = train(precision="bf16", recipe="nb", **NAMES)
+    recorded, recorder = train(imitated, precision="bf16", recipe="nb", **NAMES)
+    assert recorder.record is not None
+    np.testing.assert_allclose(recorded.history["train_loss"], plain.history["train_loss"], rtol=1e-3)
+
+
 def test_schedules_rates_and_clipping_change_between_replays(train):
     changing = {"setting": {"hidden": (8,), "beta_ramp": 1.0, "learning_rate_decay": 1.0, "clip": 0.5}}
     plain, _ = train(**changing)
@@ -216,6 +223,22 @@ def test_a_step_is_recorded_again_where_adam_has_a_new_state(train):
     recorded, recorder = train(counting, **options)
     assert recorder.record is not None
     assert records.count("_update") == 2
+    close(plain, recorded)
+
+
+def test_cells_whose_loss_is_not_finite_are_no_trial(train, monkeypatch):
+    trials = []
+    of_the_loop = graph._step_of_the_loop
+
+    def broken(*arguments):
+        trials.append(of_the_loop(*arguments))
+        return [float("nan"), trials[-1][1]] if len(trials) == 1 else trials[-1]
+
+    monkeypatch.setattr(graph, "_step_of_the_loop", broken)
+    plain, _ = train()
+    recorded, recorder = train(imitated)
+    assert recorder.record is not None
+    assert len(trials) == 4
     close(plain, recorded)
 
 

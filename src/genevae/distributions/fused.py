@@ -256,10 +256,13 @@ def _works_on(device: torch.device) -> bool:
     logits, bias_g, theta_g = torch.tensor([[0.5, -0.2], [0.1, 0.4]]), torch.zeros(2), torch.tensor([0.7, 2.0])
     mean_ng = size_n1 * logits.softmax(-1)
     plain = torch.distributions.NegativeBinomial(theta_g, logits=mean_ng.log() - theta_g.log()).log_prob(x).sum(-1)
-    given = (each.to(device) for each in (logits, bias_g, size_n1, theta_g))
+    given = [each.to(device) for each in (logits, bias_g, size_n1, theta_g)]
     try:
-        found = _SoftmaxLogProbOnGPU.apply(*given, None, None, rows, True)  # type: ignore[no-untyped-call]
-        error = float((found.cpu() - plain).abs().max())
+        found = [
+            _SoftmaxLogProbOnGPU.apply(*given, None, None, each, True)  # type: ignore[no-untyped-call]
+            for each in (rows, ExpressionRows.from_dense(rows.dense()))
+        ]
+        error = max(float((each.cpu() - plain).abs().max()) for each in found)
     except Exception as problem:  # noqa: BLE001 - whatever a compiler raises
         LOGGER.warning("Triton cannot compile likelihoods for %s (%s). They are computed without it.", device, problem)
         return False

@@ -4,7 +4,7 @@ One program has one row, CSR or dense: it goes over its genes in blocks, as if a
 stored entries, in float64. Gradients are those of each row; the caller multiplies them by the rows' weights and adds
 them up.
 
-It was checked in Triton's interpreter on the CPU, and never ran on a GPU.
+Tests run it in Triton's interpreter on the CPU.
 """
 
 from __future__ import annotations
