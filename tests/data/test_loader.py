@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from genevae.cells import Cells
 from genevae.data import loader as loading
 from genevae.data.loader import Loader, to_rows
 from genevae.data.sampler import InOrder, Shuffled
@@ -152,13 +153,56 @@ def test_cells_that_stay_on_a_device_make_the_same_minibatches(values, stored, m
                 assert one.keys() == other.keys()
                 assert all(torch.equal(one[key], other[key]) for key in one)
             assert torch.equal(ours.condition.size_n1, theirs.condition.size_n1)
-    assert [len(cells.row_n) for cells in resident.over(InOrder(np.arange(7), 4)).epoch(0)] == [4, 3]
 
 
-def test_cells_stay_on_a_device_only_where_they_fit_and_are_in_memory():
-    sampler = Shuffled(np.arange(N), 8)
-    for loader, most in ((loader_of(counts(), sampler), 100), (loader_of(counts(), sampler, kept=False), 10**6)):
-        assert loader.resident(torch.device("cpu"), most) is loader
+def test_only_cells_that_are_used_stay_on_a_device():
+    x = counts()
+    x[20] = np.nan
+    rows, others = np.array([7, 3, 5, 3]), InOrder(np.array([30, 36]), 4)
+    loader = loader_of(x, InOrder(rows, 4))
+    resident = loader.resident(torch.device("cpu"), 10**6, others)
+    assert len(resident._resident.condition.size_n1) == 5
+    for one, other in ((resident, loader), (resident.over(others), loader.over(others))):
+        for ours, theirs in zip(one, other, strict=True):
+            assert torch.equal(ours.row_n, theirs.row_n)
+            assert torch.equal(ours.x.dense(), theirs.x.dense())
+            assert torch.equal(ours.condition.codes["type"], theirs.condition.codes["type"])
+    with pytest.raises(DataError, match="cell20"):
+        loader.resident(torch.device("cpu"), 10**6, InOrder(np.array([20]), 4))
+
+
+def test_zeros_below_zero_and_values_that_a_byte_does_not_hold_keep_their_bits():
+    for value in (-0.0, -1.0, 255.0, 256.0, 0.5, 3e38):
+        x = np.full((N, G), value, np.float32)
+        x[:, 3:] = 1
+        loader = loader_of(x, InOrder(np.arange(N), 8), stored=False)
+        resident = loader.resident(torch.device("cpu"), 10**6)
+        assert (resident._resident.values.dtype is torch.uint8) == (value == 255)
+        for ours, theirs in zip(resident, loader, strict=True):
+            assert torch.equal(ours.x.values.view(torch.int32), theirs.x.values.view(torch.int32))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_cells_stay_on_a_device_only_where_they_fit_and_are_in_memory(stored, monkeypatch):
+    monkeypatch.setattr(loading, "BUFFER", 10)
+    sampler, cpu = Shuffled(np.arange(N), 8), torch.device("cpu")
+    x = counts()
+    x[:, 3:] *= not stored
+    loader = loader_of(x, sampler, stored)
+    kept = loader.resident(cpu, 10**6)._resident
+    tensors = [kept.values, kept.condition.size_n1, kept.condition.codes["type"], kept.condition.values["dose"]]
+    tensors += [kept.gene_e, kept.start_n] if stored else []
+    n_bytes = sum(tensor.nbytes for tensor in tensors)
+    assert loader.resident(cpu, 2 * n_bytes - 40) is loader
+    assert loader.resident(cpu, 4 * n_bytes) is not loader
+    of_disk = loader_of(x, sampler, stored, kept=False)
+    assert of_disk.resident(cpu, 10**6) is of_disk
+
+    def full(*_):
+        raise torch.OutOfMemoryError("there is no memory")
+
+    monkeypatch.setattr(Cells, "to", full)
+    assert loader.resident(cpu, 10**6) is loader
 
 
 @pytest.mark.parametrize("n_threads", [2, 5])

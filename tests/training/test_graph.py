@@ -6,20 +6,25 @@ no tensor from numbers, and a replay has the memory, the shapes and the numbers 
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from genevae.errors import GenevaeWarning
+from genevae.errors import GenevaeWarning, TrainingError
 from genevae.kernels import compile as kernels
 from genevae.objectives.elbo import ELBO
 from genevae.runs import fit as fitting
 from genevae.runs.fit import fit
-from genevae.training import graph
+from genevae.training import graph, graph_check
 from genevae.training.callbacks import Callback
 from genevae.training.graph import BEFORE, Recorder
+from genevae.training.state import Compute
 
 FORBIDDEN = {"_local_scalar_dense", "nonzero", "lift_fresh", "masked_select", "_unique2"}
 """What waits for the GPU, or copies from memory that is not pinned."""
@@ -185,13 +190,19 @@ def nothing(*_):
     """Do nothing."""
 
 
+def scaled_rates(state):
+    """Return rates that are too large by a twentieth."""
+    return [1.05 * group["lr"] * state.optimizer.rate_factor for group in state.optimizer.param_groups]
+
+
 @pytest.mark.parametrize(
     ("broken", "what"),
     [
         ((graph.RecordedProgress, "move_to", nothing), "loss"),
         ((graph, "_copy", nothing), "loss"),
         ((graph.RecordedStep, "update", nothing), "loss"),
-        ((graph, "_rates", lambda state: [0.998 * group["lr"] for group in state.optimizer.param_groups]), "change"),
+        ((graph, "_rates", lambda state: [group["lr"] for group in state.optimizer.param_groups]), "loss"),
+        ((graph, "_rates", scaled_rates), "change of weights"),
     ],
 )
 def test_a_recording_that_is_wrong_is_not_used(broken, what, train, monkeypatch):
@@ -201,6 +212,63 @@ def test_a_recording_that_is_wrong_is_not_used(broken, what, train, monkeypatch)
     with pytest.warns(GenevaeWarning, match=f"a replayed step has another {what}"):
         recorded, _ = train(imitated, **options)
     same_bits(plain, recorded)
+
+
+def bad_at(steps):
+    """Let the loss be NaN at some steps of the loop, as cells do whose values overflow."""
+    compute = Compute.forward
+
+    def forward(self, cells, progress):
+        loss = compute(self, cells, progress)
+        return replace(loss, total=loss.total * float("nan")) if progress.step in steps else loss
+
+    return forward
+
+
+@pytest.mark.parametrize("steps", [{0, 1, 2, 3}, {1, 2, 3, 4}, {2, 3, 4, 5}, {3}])
+def test_bad_steps_before_one_is_recorded_are_skipped_as_by_the_loop(steps, train, monkeypatch):
+    monkeypatch.setattr(Compute, "forward", bad_at(steps))
+    plain, _ = train(epochs=8)
+    recorded, recorder = train(imitated, epochs=8)
+    assert recorder.record is not None
+    assert recorded.history["skipped"].sum() == len(steps)
+    close(plain, recorded)
+
+
+def test_training_that_only_has_bad_steps_ends_as_the_loop_does(train, monkeypatch):
+    monkeypatch.setattr(Compute, "forward", bad_at(range(10_000)))
+    with pytest.raises(TrainingError, match="not finite"):
+        train(imitated, epochs=30)
+
+
+@pytest.mark.parametrize("options", [{"recipe": "poisson"}, {"precision": "bf16", "setting": {"hidden": (64,)}}])
+def test_rounding_is_no_difference(options, train, monkeypatch, make_adata):
+    large = make_adata(125)
+    large.X = large.X * 1_000
+    monkeypatch.setattr(fitting, "recorder_on", lambda _: recorder)
+    recorder = Recorder(imitated)
+    fit(large, cuda_graphs=True, **{**COMMON, "setting": {"hidden": (8,)}, **options})
+    assert recorder.record is not None
+
+
+def test_a_fit_says_once_why_it_has_no_graphs_and_keeps_none_in_memory(make_adata, monkeypatch):
+    kept, init = [], graph.RecordedStep.__init__
+
+    def noting(self, *arguments):
+        init(self, *arguments)
+        kept.append(weakref.ref(self))
+
+    options = {**COMMON, "folds": 2, "condition": ["type", "drug"], "control": {"drug": "ctrl"}}
+    options |= {"epochs": 12, "cuda_graphs": True}
+    with pytest.warns(GenevaeWarning) as caught:
+        fit(make_adata(), device="cpu", **options)
+    assert sum("CUDA graphs" in str(each.message) for each in caught) == 1
+    monkeypatch.setattr(graph.RecordedStep, "__init__", noting)
+    monkeypatch.setattr(fitting, "recorder_on", lambda _: Recorder(imitated))
+    fit(make_adata(), **options)
+    assert len(kept) == 3
+    gc.collect(0)
+    assert not any(each() for each in kept)
 
 
 class Clears(Callback):
@@ -228,13 +296,12 @@ def test_a_step_is_recorded_again_where_adam_has_a_new_state(train):
 
 def test_cells_whose_loss_is_not_finite_are_no_trial(train, monkeypatch):
     trials = []
-    of_the_loop = graph._step_of_the_loop
 
     def broken(*arguments):
-        trials.append(of_the_loop(*arguments))
+        trials.append(graph_check.step_of_the_loop(*arguments))
         return [float("nan"), trials[-1][1]] if len(trials) == 1 else trials[-1]
 
-    monkeypatch.setattr(graph, "_step_of_the_loop", broken)
+    monkeypatch.setattr(graph, "step_of_the_loop", broken)
     plain, _ = train()
     recorded, recorder = train(imitated)
     assert recorder.record is not None

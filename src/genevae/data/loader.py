@@ -84,7 +84,7 @@ class Loader:
         other._n_threads = n_threads
         return other
 
-    def resident(self, device: torch.device, most: int) -> Loader:
+    def resident(self, device: torch.device, most: int, also: Sampler | None = None) -> Loader:
         """Return a loader of the same minibatches whose cells are on a device, where they are gathered.
 
         Parameters
@@ -92,19 +92,19 @@ class Loader:
         device
             Where the cells are kept.
         most
-            Bytes that they may take there. Without enough of them, and for expression that is read from disk or has
-            other genes measured in each cell, this loader is returned.
+            Bytes that they may need there. Where they need more, and for expression that is read from disk or has other
+            genes measured in each cell, this loader is returned.
+        also
+            A sampler whose cells are kept too, for :meth:`over`.
         """
-        if not isinstance(self.source, MemorySource) or self.source.panels is not None or not len(self.source):
+        rows = np.unique(np.concatenate([self.sampler.rows, also.rows]) if also else self.sampler.rows)
+        if not isinstance(self.source, MemorySource) or self.source.panels is not None or not len(rows):
             return self
-        x = self.source.x_ng
-        if (2 * x.data.nbytes if sparse.issparse(x) else x.nbytes) + 8 * len(self.source) > most:
-            return self
-        rows = np.arange(len(self.source))
         ranges = (rows[start : start + BUFFER] for start in range(0, len(rows), BUFFER))
+        blocks = (self._cells(self.source.read(some), some) for some in ranges)
         other = copy(self)
-        other._resident = Resident([self._cells(self.source.read(some), some).to(device) for some in ranges])
-        return other
+        other._resident = Resident.within(blocks, len(rows), device, most)
+        return other if other._resident else self
 
     def codes(self, name: str) -> Tensor:
         """Return the code of a categorical field for every cell of the sampler."""

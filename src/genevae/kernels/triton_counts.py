@@ -218,11 +218,12 @@ def log_prob(
     dlogits_mg = logits_mg.new_empty(rows, n_genes)
     dtheta_mg = torch.empty_like(dlogits_mg if theta_cg is not None else dsize_m[:0])
     dgate_mg = torch.empty_like(dlogits_mg if gate_mg is not None else dsize_m[:0])
-    _row[(m,)](
-        logits_mg, bias_g, size_n, *((code_m, code_m) if indptr_n is None else (indptr_n, gene_e)), x_e,
-        bias_g if theta_cg is None else theta_cg, code_m,
-        logits_mg if gate_mg is None else gate_mg, logp_m, dlogits_mg, dsize_m, dtheta_mg, dgate_mg, len(size_n),
-        n_genes, NB=theta_cg is not None, GATED=gate_mg is not None, DENSE=indptr_n is None, GRAD=grad, GENES=GENES,
-        ENTRIES=ENTRIES,
-    )  # fmt: skip
+    csr = (code_m, code_m) if indptr_n is None else (indptr_n, gene_e)  # what is not used may be anything
+    theta, gate = (bias_g if theta_cg is None else theta_cg), (logits_mg if gate_mg is None else gate_mg)
+    with torch.cuda.device_of(logits_mg):
+        _row[(m,)](
+            logits_mg, bias_g, size_n, *csr, x_e, theta, code_m, gate, logp_m, dlogits_mg, dsize_m, dtheta_mg, dgate_mg,
+            len(size_n), n_genes, NB=theta_cg is not None, GATED=gate_mg is not None, DENSE=indptr_n is None, GRAD=grad,
+            GENES=GENES, ENTRIES=ENTRIES,
+        )  # fmt: skip
     return logp_m, dlogits_mg, dsize_m, dtheta_mg, dgate_mg

@@ -98,7 +98,7 @@ class ELBO(Objective):
     @property
     def is_static(self) -> bool:
         """Whether nothing is masked: the share of a mask is drawn on the CPU."""
-        return self.mask is None
+        return type(self) is ELBO and self.mask is None
 
     def settled(self, progress: Progress) -> bool:
         """Whether β has reached its target, or is above it, as the peaks of early cycles may be."""

@@ -42,7 +42,7 @@ from genevae.runs.trained import Trained, versions
 from genevae.tasks.task import TRAINED_ON
 from genevae.training.autocast import compiled
 from genevae.training.callbacks import Callback
-from genevae.training.graph import recorder_on
+from genevae.training.graph import Recorder, recorder_on
 from genevae.training.history import History
 from genevae.training.launch_env import launched
 from genevae.training.loop import train
@@ -402,7 +402,9 @@ def _train(
     """Build, train, and compute what depends on the final weights."""
     recipe, schema = config.recipe, prepared.schema
     loaders = prepared.loaders(config, device)
-    module, history, transferred = _optimised(prepared, config, loaders, device, world, callbacks, from_run)
+    recorder = recorder_on(device) if config.run.cuda_graphs else Recorder()
+    arguments = (device, world, recorder)
+    module, history, transferred = _optimised(prepared, config, loaders, *arguments, callbacks, from_run)
     if transferred is not None:
         facts = {**facts, "from": transferred}
     module.eval()
@@ -421,7 +423,7 @@ def _train(
         contents=prepared.contents(),
         labels=fit_labels(loaders.training, loaders.reference.sampler.rows, calibrated, module.label_field),
         correction=correction_of(reference, schema),
-        responses=_responses(module, history.ended, loaders, prepared, config, device, world, stop, progress),
+        responses=_responses(module, history.ended, loaders, prepared, config, *arguments, stop, progress),
     )
 
 
@@ -431,6 +433,7 @@ def _optimised(
     loaders: Loaders,
     device: torch.device,
     world: World,
+    recorder: Recorder,
     callbacks: Sequence[Callback],
     from_run: str | Path | None = None,
 ) -> tuple[VAE, History, Any]:
@@ -446,7 +449,7 @@ def _optimised(
         history = train(
             module, objective, loaders.training, loaders.validation, recipe.training, device=device, world=world,
             callbacks=callbacks, parameter_groups=recipe.parameter_groups(module, objective),
-            recorder=recorder_on(device) if config.run.cuda_graphs else None,
+            recorder=recorder,
         )  # fmt: skip
     return module, history, transferred
 
@@ -463,6 +466,7 @@ def _responses(
     config: FitConfig,
     device: torch.device,
     world: World,
+    recorder: Recorder,
     stop: StopRequest,
     progress: bool,
 ) -> Responses | None:
@@ -474,7 +478,7 @@ def _responses(
         part = replace(prepared, split=split)
         some = part.loaders(shorter, device)
         torch.manual_seed(config.run.seed)
-        return _optimised(part, shorter, some, device, world, [StopOnSignal(stop)])[0].eval(), some.training
+        return _optimised(part, shorter, some, device, world, recorder, [StopOnSignal(stop)])[0].eval(), some.training
 
     skips = config.run.from_run is not None or ended.startswith((STOPPED, "opened at"))
     return fit_responses(

@@ -11,12 +11,12 @@ random numbers; else the loop continues without it, and a warning says so. Tests
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from genevae.cells import Cells, ExpressionRows
 from genevae.errors import warn
 from genevae.objectives.objective import Loss, Progress
 from genevae.objectives.schedules import Schedule
+from genevae.training.graph_check import Trial, difference, outcome_of, put_back, step_of_the_loop, trials_of
 
 if TYPE_CHECKING:
     from genevae.training.state import State
@@ -34,10 +35,6 @@ __all__ = ["Recorder", "recorder_on"]
 
 BEFORE = 3
 """Steps of full minibatches that the loop takes before one is recorded: kernels are loaded, and Adam has its state."""
-CLOSE = 1e-3
-"""How far the numbers of a replayed step may be from those of the loop, as a share of them; sums have another order."""
-NOISE = 1e-3
-"""The same as a share of the learning rate: a parameter whose gradient is only rounding moves by less."""
 
 Made = TypeVar("Made")
 Record = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
@@ -56,7 +53,8 @@ def record_on_gpu(function: Callable[[], Made]) -> tuple[Made, Callable[[], None
     """Record what a function does on a GPU as a CUDA graph; it is done when that is replayed, and not before."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread pins minibatches meanwhile
+        # On this device, and while another thread pins minibatches.
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
             made = function()
     finally:
         torch.cuda.set_stream(stream)  # torch stays on its own where recording fails
@@ -84,7 +82,7 @@ class RecordedProgress(Progress):
 
 
 class Recorder:
-    """Decides which steps are replayed, and records them.
+    """Decides which steps are replayed, and records them; one for all trainings of a fit.
 
     Parameters
     ----------
@@ -94,6 +92,10 @@ class Recorder:
 
     def __init__(self, record: Record | None = None) -> None:
         self.record = record
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the recorded step, and its memory."""
         self._n_taken: Counter[int] = Counter()
         self._step: RecordedStep | None = None
 
@@ -105,43 +107,41 @@ class Recorder:
             self._give_up(why)
             return None
         (cells,) = minibatches
-        if self._step is not None and not self._step.is_of(state):
-            self._step = None  # a roll-back has cleared the state of Adam
-            self._n_taken.clear()
+        if not _moments(state) or (self._step is not None and not self._step.is_of(state)):
+            self.forget()  # training begins, or a return to earlier weights has cleared the state of Adam
+            return None
         if self._step is None:
             self._n_taken[cells.n_cells] += 1
-            if self._n_taken[cells.n_cells] > BEFORE:
+            if self._n_taken[cells.n_cells] >= BEFORE:
                 self._step = self._checked(state, cells, self.record)
         return self._step if self._step is not None and self._step.cells.n_cells == cells.n_cells else None
 
     def _checked(self, state: State, cells: Cells, record: Record) -> RecordedStep | None:
-        """Record a step, and return it if it does what the loop does with the same cells in two orders."""
-        later = replace(state.progress, step=min(state.step + 1, state.n_steps))
-        trials = [(cells, state.progress), (_reversed(cells), later)]
+        """Record a step, and return it if it does what the loop does."""
         random_numbers = torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None
-        with _put_back(state) as before:
-            expected = [_step_of_the_loop(state, *trial) for trial in trials], _changes(state, before)
-        if not all(map(math.isfinite, itertools.chain(*expected[0]))):
-            return None  # these cells can show nothing, and later ones can
         try:
-            with _put_back(state) as before:
+            trials = trials_of(state, cells)
+            expected = outcome_of(state, trials, partial(step_of_the_loop, state))
+            if not all(map(math.isfinite, expected.numbers)):
+                return None  # these cells can show nothing, and later ones can
+            with put_back(state):
                 step = RecordedStep(state, cells, record)
-            with _put_back(state) as before:
-                found = [step.trial(*trial) for trial in trials], _changes(state, before)
+            found = outcome_of(state, trials, step.trial)
         except Exception as error:  # noqa: BLE001 - recording fails in many ways, and none of them should end training
             if random_numbers is not None:
                 _leave_capture(state.device, random_numbers)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self._give_up(f"recording failed: {reason[:160]}")
             return None
-        if (wrong := _difference(expected, found, state.learning_rate)) is not None:
+        if (wrong := difference(state, expected, found)) is not None:
             self._give_up(f"a replayed step has another {wrong} than a step of the loop")
             return None
         return step
 
     def _give_up(self, why: str) -> None:
         warn(f"Training continues without CUDA graphs: {why}.")
-        self.record = self._step = None
+        self.forget()
+        self.record = None
 
 
 class RecordedStep:
@@ -165,7 +165,8 @@ class RecordedStep:
         self.progress = RecordedProgress(state.step, state.n_steps, device=state.device)
         self.factor = torch.ones((), device=state.device)
         self.rates = [torch.full((), rate, device=state.device) for rate in _rates(state)]
-        self._passes()  # loads kernels for dense rows, and makes the tensors of schedules
+        with _never_waiting(state.device):
+            self._passes()  # loads kernels for dense rows, and makes the tensors of schedules
         state.optimizer.zero_grad()
         (self.loss, self.numbers), self._replay_passes = record(self._passes)
         self.gradients = [parameter.grad for parameter in state.parameters if parameter.grad is not None]
@@ -192,10 +193,10 @@ class RecordedStep:
             tensor.fill_(rate)
         self._replay_update()
 
-    def trial(self, cells: Cells, progress: Progress) -> list[float]:
-        """Take a step, and return its loss and its norm."""
-        (loss,), norm = self.gradient(cells, progress)
-        self.update(0.5)
+    def trial(self, trial: Trial) -> list[float]:
+        """Take a step, and return its loss and the norm of its gradient."""
+        (loss,), norm = self.gradient(trial.cells, trial.progress)
+        self.update(trial.factor)
         return [loss.total.item(), norm]
 
     def _passes(self) -> tuple[Loss, Tensor]:
@@ -230,55 +231,6 @@ def _moments(state: State) -> list[Tensor]:
     return [tensor for parameter in state.parameters for tensor in state.optimizer.state.get(parameter, {}).values()]
 
 
-def _changing(state: State) -> dict[str, Tensor]:
-    """Return all tensors that a step changes, by name."""
-    named = {f"model {name}": tensor for name, tensor in state.model.state_dict().items()}
-    named |= {f"objective {name}": tensor for name, tensor in state.objective.state_dict().items()}
-    return named | {f"moment {number}": tensor for number, tensor in enumerate(_moments(state))}
-
-
-@contextmanager
-def _put_back(state: State) -> Iterator[dict[str, Tensor]]:
-    """Put back what a step changes, and the random numbers; yields copies of what they were."""
-    before = {name: tensor.detach().clone() for name, tensor in _changing(state).items()}
-    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
-        try:
-            yield before
-        finally:
-            with torch.no_grad():
-                for name, tensor in _changing(state).items():
-                    tensor.copy_(before[name])
-
-
-def _changes(state: State, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: (tensor - before[name]).double() for name, tensor in _changing(state).items()}
-
-
-def _step_of_the_loop(state: State, cells: Cells, progress: Progress) -> list[float]:
-    """Take a step as :meth:`RecordedStep.trial` does, operation by operation."""
-    state.optimizer.zero_grad()
-    loss: Loss = state.compute(cells, progress)
-    loss.total.backward()
-    norm = state.optimizer.gradient_norm()
-    state.optimizer.scale_gradients(0.5)
-    state.optimizer.step()
-    return [loss.total.item(), norm]
-
-
-def _difference(expected: Any, found: Any, rate: float) -> str | None:
-    """Return what differs between two trials by more than rounding, or None."""
-    (numbers, changes), (found_numbers, found_changes) = expected, found
-    for each, other in zip(numbers, found_numbers, strict=True):
-        for name, one, two in zip(("loss", "norm of the gradient"), each, other, strict=True):
-            if not math.isclose(one, two, rel_tol=CLOSE):
-                return f"{name} ({two:g} in place of {one:g})"
-    for name, change in changes.items():
-        noise = NOISE * rate * math.sqrt(change.numel())
-        if not float((found_changes[name] - change).norm()) <= CLOSE * float(change.norm()) + noise:
-            return f"change of {name}"
-    return None
-
-
 def _copy(source: Cells, into: Cells) -> None:
     """Copy a minibatch into the tensors of another of the same size."""
     x_ng, values = into.x.values, source.x.values
@@ -296,10 +248,18 @@ def _copy(source: Cells, into: Cells) -> None:
         other.measured_ng.copy_(one.measured_ng)
 
 
-def _reversed(cells: Cells) -> Cells:
-    """Return the cells in the opposite order, dense."""
-    x = ExpressionRows.from_dense(cells.x.dense().flip(0))
-    return Cells(x, cells.condition.map(lambda tensor: tensor.flip(0)), cells.row_n.flip(0))
+@contextmanager
+def _never_waiting(device: torch.device) -> Iterator[None]:
+    """Raise where the host waits for a GPU, which a recording cannot."""
+    if device.type != "cuda":
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _leave_capture(device: torch.device, random_numbers: Tensor) -> None:

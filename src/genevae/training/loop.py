@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -89,6 +89,8 @@ def train(
     state = State.begin(model, objective, training, settings, device, world, parameter_groups)
     state.recorder = recorder or Recorder()
     with ExitStack() as stack:
+        stack.callback(state.recorder.forget)
+        stack.enter_context(torch.cuda.device(device) if device.type == "cuda" else nullcontext())
         stack.enter_context(keep_freed_memory())
         if session.num_threads == "auto" and world.is_alone and device.type == "cpu":
             callbacks = [FastestThreads(), *callbacks]
@@ -123,9 +125,10 @@ def _resident(training: Loader, validation: Loader, device: torch.device) -> tup
     if device.type != "cuda":
         return training, validation
     most = torch.cuda.mem_get_info(device)[0] // SHARE_OF_CELLS
-    resident = training.resident(device, most)
-    same = validation.source is training.source
-    return resident, resident.over(validation.sampler) if same else validation.resident(device, most)
+    if validation.source is not training.source:
+        return training.resident(device, most), validation.resident(device, most)
+    resident = training.resident(device, most, validation.sampler)
+    return resident, resident.over(validation.sampler)
 
 
 def _run_epoch(
