@@ -92,6 +92,8 @@ def test_converted_values():
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"transform_batch": "a"}, "no option 'transform_batch'"),
         ({"genes": "chosn"}, "chosn"),
+        ({"threads": 2}, "genevae.settings.num_threads = 4"),
+        ({"num_workers": 2}, "here it is: read_threads"),
         ({"control": "ctrl", "condition": ["kind", "drug"]}, "must be fields with their values"),
         ({"metadata": "table.csv"}, "says how a file is read"),
     ],

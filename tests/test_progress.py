@@ -2,12 +2,14 @@
 
 import io
 import logging
+import os
 import sys
 import types
 
 import pytest
 
 from genevae.calls import public
+from genevae.errors import GenevaeWarning
 from genevae.progress import SECONDS_BETWEEN_LINES, progress
 from genevae.session import Settings, settings
 
@@ -141,6 +143,8 @@ def test_settings_set_the_level_and_the_threads():
         assert settings.verbosity == "warning"
         settings.num_threads = 1
         assert torch.get_num_threads() == settings.num_threads == 1
+        with pytest.warns(GenevaeWarning, match="threads on .* cores are slower than"):
+            settings.num_threads = 1 + os.cpu_count()
     finally:
         logging.getLogger("genevae").setLevel(level)
         settings.num_threads = threads

@@ -157,6 +157,9 @@ LISTS = frozenset({"condition", "continuous"})
 """Options that may be given under several names, which are joined."""
 
 OPTIONS = {
+    "num_workers": ("read_threads", "threads that read from disk"),
+    "plan_kwargs": ("setting", 'as in setting={"weight_decay": 1e-6}'),
+    "devices": ("device", "cpu, cuda or cuda:1; several GPUs are started by torchrun"),
     "limit_train_batches": ("setting.cells_per_epoch", "a number of cells"),
     "logs": ("callbacks", "what takes part in training"),
     "transform_batch": ("average_batches", "over all batches"),
@@ -168,6 +171,9 @@ OPTIONS = {
     "return_dist": ("seed", "the result has the mean and the standard deviation"),
 }
 """Options that are something else here, or nothing: what answers them, and how it differs."""
+
+THREADS = frozenset({"threads", "num_threads", "n_threads", "n_jobs"})
+"""Options that no function has: they are set for the session."""
 
 ALIASES = {
     "train": "fit",
@@ -305,6 +311,8 @@ def peer_option(name: str, known: Iterable[str] | None = None) -> RecipeError | 
     There is no option '--dropout-rate'; here it is: --setting dropout=VALUE.
     """
     plain = name.removeprefix("--").replace("-", "_")
+    if name in THREADS:
+        return RecipeError(f"There is no option '{name}'. It is of the session: genevae.settings.num_threads = 4.")
     if not any(plain in names for names in (CONVERTED, OPTIONS, RENAMED)):
         return None
     option, remark = (CONVERTED.get(plain) or OPTIONS.get(plain) or (our_option(plain, known), ""))[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import os
 from typing import Any
 
 __all__ = ["LOGGER", "Settings", "settings"]
@@ -67,7 +68,7 @@ class Settings:
     def num_threads(self, number: int | str) -> None:
         import torch
 
-        from genevae.errors import RecipeError
+        from genevae.errors import RecipeError, warn
 
         if number != "auto":
             try:
@@ -78,6 +79,8 @@ class Settings:
                     f"num_threads is a number from 1 to {MOST_THREADS:,}, or 'auto', not {number!r}. Without, PyTorch "
                     "chooses."
                 ) from error
+            if n > (cores := len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or n):
+                warn(f"{n:,} threads on {cores} cores are slower than {cores}.")
         object.__setattr__(self, "_fastest", number == "auto")
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -53,6 +53,8 @@ MISTAKES = {
     "unknown format": ("inspect bad.toml", "bad.toml"),
     "unknown command": ("fitt counts.h5ad", 'Did you mean "fit"'),
     "unknown option": ("fit counts.h5ad --out new --epoch 3", "--epochs"),
+    "not whole": ("fit counts.h5ad --out new --epochs 5.5", "--epochs must be a whole number, not 5.5"),
+    "not whole, later": ("generate run 2.5 --out new.h5ad", "--n must be a whole number, not 2.5"),
     "not a number": ("fit counts.h5ad --out new --epochs many", "many"),
     "no output": ("fit counts.h5ad", "--out"),
     "unknown column": ("fit counts.h5ad --condition celltype --out new", "Did you mean 'cell_type'?"),
@@ -178,3 +180,8 @@ def test_a_mistake_is_one_paragraph(room: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["fit", str(room / "log.h5ad"), "--recipe", "nb", "--out", str(room / "new")])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_is_trained_already_says_so(room: Path, caplog: pytest.LogCaptureFixture) -> None:
+    main(["fit", "--resume", str(room / "run")])
+    assert f"{room / 'run'} is trained already: nothing is left to resume" in caplog.text

@@ -22,7 +22,7 @@ from genevae.recipes.describe import settings_of
 from genevae.recipes.registry import RECIPES, Recipe, recipe_named
 from genevae.runs.config import Covariates, Expression, RunOptions, SplitOptions
 from genevae.runs.config_file import read_config, write_config
-from genevae.runs.fit import fit, resolve_device
+from genevae.runs.fit import fit
 from genevae.runs.load import load
 from genevae.runs.trained import save
 from genevae.tasks.embed import embed
@@ -294,18 +294,15 @@ def test_genes_can_be_named_and_keep_their_order(adata):
         ({"split_by": "kind"}, CategoryError, "no obs column 'kind'"),
         ({"validation": 1.5}, DataError, "1.5"),
         ({"setting": {"betta": 1}}, RecipeError, "Did you mean 'beta'"),
-        ({"device": "gpu"}, RecipeError, "no device 'gpu'"),
+        ({"device": "gpus"}, RecipeError, "no device 'gpus'"),
+        ({"compile": "no"}, RecipeError, "compile must be True or False, not 'no'"),
+        ({"cuda_graphs": 1}, RecipeError, "cuda_graphs must be True or False, not 1"),
     ],
     ids=str,
 )
 def test_every_wrong_argument_of_fit_is_its_typed_error(adata, wrong, error, words):
     with pytest.raises(error, match=words):
         fit(adata, **{**FAST, **wrong})
-
-
-def test_auto_finds_a_device():
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in {"cpu", "cuda", "mps"}
 
 
 def test_every_recipe_says_what_it_is(name):

@@ -330,7 +330,7 @@ def test_a_replayed_step_that_is_not_finite_is_skipped(train, make_adata, monkey
 def test_without_a_gpu_a_warning_says_so(make_adata):
     adata = make_adata(60)
     plain = fit(adata, **COMMON)
-    with pytest.warns(GenevaeWarning, match="Training is without CUDA graphs: the device is cpu"):
+    with pytest.warns(GenevaeWarning, match="need an NVIDIA GPU, and the device is cpu"):
         other = fit(adata, **COMMON, device="cpu", cuda_graphs=True)
     same_bits(plain, other)
 

@@ -181,8 +181,9 @@ def fit(
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     cuda_graphs
-        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
-        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
+        Record a step on an NVIDIA GPU and replay it, which saves the time that Python takes for small steps. It is
+        first compared with a usual step; where they differ, or where it cannot be recorded, a warning says so, and
+        training continues as usual.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -268,9 +269,12 @@ def _resume(run: Path, device: str | None, log: Sequence[str] | None, given: dic
     """Continue a fit with the options that it began with."""
     import genevae as gv
     from genevae.cli.tensorboard import show, tensorboard_logs
+    from genevae.runs.manifest import MANIFEST
 
     if extra := [name for name, value in given.items() if value is not None]:
         raise RecipeError(f"A run continues as it began: leave out {shorten(extra)}. Only the device may be another.")
+    if (run / MANIFEST).exists() and launched(os.environ).is_first:
+        say_log(f"{run} is trained already: nothing is left to resume. To train it further, fit with --from {run}.")
     with tensorboard_logs(log or (), run) as logs:
         model = gv.resume(run, device=None if device == "auto" else device, callbacks=logs)
         show(logs, model)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts resolves the annotations of ReadOptions here
+from typing import Annotated, Any, Literal, get_args  # noqa: F401 - cyclopts resolves the annotations of ReadOptions here
 
 from cyclopts import App, Parameter, Token
 from cyclopts.argument import ArgumentCollection
@@ -32,6 +32,7 @@ __all__ = [
     "names",
     "numbers",
     "other_options",
+    "require_whole_numbers",
     "say",
     "target",
     "written",
@@ -178,6 +179,28 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
             texts = [json.dumps(value)] if is_whole else _texts(value)
             for at, text in enumerate(texts):
                 found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))
+
+
+def require_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001
+    """Refuse a fraction for an integer, which cyclopts would round.
+
+    Raises
+    ------
+    RecipeError
+        If a number is not whole.
+    """
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)):
+            for token in argument.tokens:
+                if _is_fraction(token.value):
+                    raise RecipeError(f"{token.keyword or argument.name} must be a whole number, not {token.value}.")
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except ValueError:  # which cyclopts explains
+        return False
 
 
 def _is_given(found: Mapping[str, Any], name: str) -> bool:

@@ -201,8 +201,9 @@ class RunOptions:
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     cuda_graphs
-        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
-        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
+        Record a step on an NVIDIA GPU and replay it, which saves the time that Python takes for small steps. It is
+        first compared with a usual step; where they differ, or where it cannot be recorded, a warning says so, and
+        training continues as usual.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -230,6 +231,9 @@ class RunOptions:
             raise RecipeError(f"seed must be 0 or more and below 2**63, not {self.seed}.")
         if self.folds is not None and not 0 <= int(self.folds) <= MAX_FOLDS:
             raise RecipeError(f"folds must be from 0 to {MAX_FOLDS}, not {self.folds}.")
+        for name in ("compile", "cuda_graphs"):
+            if not isinstance(getattr(self, name), bool):
+                raise RecipeError(f"{name} must be True or False, not {getattr(self, name)!r}.")
         for name in ("keep_checkpoints", "read_threads"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} must be 1 or more, not {getattr(self, name)}.")

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from genevae.calls import public
 from genevae.data.loader import Loader
 from genevae.data.split import Split
-from genevae.errors import DataError, RecipeError, nearest, warn
+from genevae.errors import DataError, RecipeError, warn
 from genevae.io.arrays import from_arrays, is_array
 from genevae.io.formats import ReadOptions
 from genevae.io.source import Source
@@ -30,6 +30,7 @@ from genevae.recipes.registry import Recipe, recipe_named, require_reproducible
 from genevae.responses.answer import Responses
 from genevae.runs.config import Covariates, Expression, FitConfig, RunOptions, SplitOptions, assignments, listed
 from genevae.runs.config_file import write_config
+from genevae.runs.device import resolve_device
 from genevae.runs.folder import RunFolder
 from genevae.runs.labels import fit_labels
 from genevae.runs.prepare import Loaders, Prepared, prepare
@@ -52,7 +53,7 @@ from genevae.training.world import World, device_of, join
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["fit", "fit_in", "resolve_device"]
+__all__ = ["fit", "fit_in"]
 
 FOLD_EPOCHS = 3
 """Models without some states are trained for a third of the epochs."""
@@ -206,8 +207,9 @@ def fit(
     compile
         Whether to compile the layers; where that fails, one line says so, and training continues without.
     cuda_graphs
-        Whether steps on a GPU are recorded and replayed as CUDA graphs. A recorded step is first compared with one that
-        is not; where they differ, or where it cannot be recorded, a warning says so, and training continues without.
+        Record a step on an NVIDIA GPU and replay it, which saves the time that Python takes for small steps. It is
+        first compared with a usual step; where they differ, or where it cannot be recorded, a warning says so, and
+        training continues as usual.
     checkpoint_every
         Save the state of training every so many steps (500), minutes (10m) or epochs (2e), and when a signal stops the
         process (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1); the run can then be resumed, to the same bits. Without, training
@@ -507,27 +509,6 @@ def _embedding_facts(prepared: Prepared, config: FitConfig) -> dict[str, Any]:
     given = config.covariates.embedding or {}
     files = {name: value if isinstance(value, str) else "a table in memory" for name, value in given.items()}
     return {"embeddings": {name: {"file": files[name], "sha256": found[name]} for name in found}} if found else {}
-
-
-def resolve_device(name: str) -> torch.device:
-    """Choose where to compute.
-
-    Raises
-    ------
-    RecipeError
-        If there is no such device here.
-    """
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
-    kind = name.split(":", maxsplit=1)[0]
-    if not present.get(kind, False):
-        raise RecipeError(f"There is no device '{name}' here. {nearest(name, [k for k in present if present[k]])}")
-    return torch.device(name)
 
 
 def _chosen(recipe: Any, from_run: str | Path | None) -> Recipe:

@@ -30,6 +30,7 @@ from genevae.peers import LOSSES, METHOD_ALIASES, alias, peer_name
 from genevae.plotting.training import training_picture
 from genevae.recipes.registry import Recipe, recipe_of, require_reproducible
 from genevae.responses.answer import Responses
+from genevae.runs.device import resolve_device
 from genevae.runs.labels import LABELS, labels_files, labels_in
 from genevae.runs.manifest import tensor_shapes, verify_folder, write_folder, write_tensors
 from genevae.runs.response_files import RESPONSES, responses_files, responses_in
@@ -306,10 +307,12 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
 
     Raises
     ------
+    RecipeError
+        If there is no such device here.
     RunError
         If the folder is missing, damaged, or of a version that this one cannot read.
     """
-    path = Path(path)
+    path, on = Path(path), resolve_device(device)
     facts = verify_folder(path, needed=NEEDED)
     try:
         cells = pd.read_csv(path / "split.csv", index_col="cell", dtype=str, keep_default_na=False)
@@ -322,7 +325,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
         n_latent = reference.mean_nk.shape[1]
         calibration = _calibrations(schema, read_json(path / "calibration.json"))
         return Trained(
-            module.to(device).eval(),
+            module.to(on).eval(),
             recipe,
             schema,
             reference,
@@ -340,7 +343,7 @@ def load_finished(path: str | Path, device: str = "cpu") -> Trained:
     except Exception as error:  # whatever another version, or somebody, has written
         versions_then = facts.get("versions")
         made = versions_then.get("genevae") if isinstance(versions_then, dict) else "an unknown version"
-        reason = " ".join((str(error) or type(error).__name__).split())[:1000]
+        reason = " ".join((str(error) or type(error).__name__).split())[:1000].rstrip(".") + "."
         raise RunError(
             f"{path} cannot be opened: {reason} It was written by genevae {made}, and this is "
             f"{version('genevae')}. Its settings can be used to train again: genevae fit --config "

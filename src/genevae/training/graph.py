@@ -44,7 +44,7 @@ Record = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 def recorder_on(device: torch.device) -> Recorder:
     """Return a recorder for a device, and warn where there is none."""
     if device.type != "cuda":
-        warn(f"Training is without CUDA graphs: the device is {device}.")
+        warn(f"CUDA graphs need an NVIDIA GPU, and the device is {device}: training is the same without them.")
         return Recorder()
     return Recorder(record_on_gpu)
 
