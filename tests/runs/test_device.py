@@ -38,5 +38,5 @@ def test_a_missing_gpu_is_no_fault_of_the_run(tiny_model, tmp_path, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     gv.save(tiny_model, tmp_path / "run")
     for call in (gv.load, gv.resume):
-        with pytest.raises(RecipeError, match="no device .gpu. here: PyTorch finds none"):
+        with pytest.raises(RecipeError, match="no device 'gpu' here: PyTorch finds none"):
             call(tmp_path / "run", device="gpu")

@@ -182,7 +182,7 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
 
 
 def require_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001
-    """Refuse a fraction for an integer, which cyclopts would round.
+    """Raise where 5.5 is given for a whole number, which cyclopts would round.
 
     Raises
     ------
