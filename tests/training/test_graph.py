@@ -279,6 +279,21 @@ class Clears(Callback):
             state.optimizer.state.clear()
 
 
+class ClearsOne(Callback):
+    """Forgets the moments of one weight before a step is recorded."""
+
+    def on_step(self, state):
+        if state.step == BEFORE + 1:
+            del state.optimizer.state[state.parameters[0]]
+
+
+def test_a_weight_without_moments_is_not_recorded_and_has_none_after_the_trials(train):
+    plain, _ = train(callbacks=[ClearsOne()])
+    with pytest.warns(GenevaeWarning, match="recording failed: a weight has a gradient for the first time"):
+        recorded, _ = train(imitated, callbacks=[ClearsOne()])
+    same_bits(plain, recorded)
+
+
 def test_a_step_is_recorded_again_where_adam_has_a_new_state(train):
     records = []
 

@@ -167,6 +167,8 @@ class RecordedStep:
         self.rates = [torch.full((), rate, device=state.device) for rate in _rates(state)]
         with _never_waiting(state.device):
             self._passes()  # loads kernels for dense rows, and makes the tensors of schedules
+        if any(each.grad is not None and not state.optimizer.state.get(each) for each in state.parameters):
+            raise RuntimeError("a weight has a gradient for the first time")  # a replay would begin its moments again
         state.optimizer.zero_grad()
         (self.loss, self.numbers), self._replay_passes = record(self._passes)
         self.gradients = [parameter.grad for parameter in state.parameters if parameter.grad is not None]

@@ -72,21 +72,24 @@ def outcome_of(state: State, trials: Sequence[Trial], step: Callable[[Trial], li
         for trial in trials:
             state.optimizer.rate_factor = rate_factor * trial.factor
             numbers += step(trial)
-        return Outcome(numbers, {key: (tensor - before[key]).float() for key, tensor in _changing(state).items()})
+        after = _changing(state)
+        return Outcome(numbers, {key: (after[key] - former).float() for key, former in before.items()})
 
 
 @contextmanager
 def put_back(state: State) -> Iterator[Changes]:
     """Put back what a step changes, and the random numbers; yields copies of what it was."""
-    before = {key: tensor.clone() for key, tensor in _changing(state).items()}
-    rate_factor = state.optimizer.rate_factor
+    tensors, rate_factor, moments = _changing(state), state.optimizer.rate_factor, state.optimizer.state
+    before, had_moments = {key: tensor.clone() for key, tensor in tensors.items()}, set(moments)
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         try:
             yield before
         finally:
             state.optimizer.rate_factor = rate_factor
-            for key, tensor in _changing(state).items():
+            for key, tensor in tensors.items():
                 tensor.copy_(before[key])
+            for parameter in set(moments) - had_moments:
+                del moments[parameter]
 
 
 def step_of_the_loop(state: State, trial: Trial) -> list[float]:
