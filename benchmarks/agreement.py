@@ -7,6 +7,7 @@ its logarithms and is compared in float64, where that is what remains.
 
 from __future__ import annotations
 
+import argparse
 import warnings
 
 import numpy as np
@@ -20,6 +21,7 @@ from genevae.distributions import NegativeBinomial
 
 def main() -> None:
     """Print the largest differences."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from scvi.distributions import NegativeBinomial as TheirNegativeBinomial

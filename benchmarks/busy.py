@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def pace(n_threads: int | str, **policy: str) -> float:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print("two threads: as here by default | sleep while they wait | spin while they wait | one thread | auto")
     for title, n_busy in (("alone", 0), ("beside one busy process", 1), ("beside two", 2)):
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n_busy)]
