@@ -79,7 +79,7 @@ class Settings:
                     f"num_threads is a number from 1 to {MOST_THREADS:,}, or 'auto', not {number!r}. Without, PyTorch "
                     "chooses."
                 ) from error
-            if n > (cores := len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or n):
+            if n > (cores := os.cpu_count() or n):
                 warn(f"{n:,} threads on {cores} cores are slower than {cores}.")
         object.__setattr__(self, "_fastest", number == "auto")
 

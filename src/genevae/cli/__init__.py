@@ -20,7 +20,7 @@ from cyclopts import (
     default_name_transform,
 )  # fmt: skip
 
-from genevae.cli.options import from_config, require_whole_numbers
+from genevae.cli.options import from_config, require_integers
 from genevae.cli.spelling import respelled, with_our_options
 from genevae.errors import GenevaeError, GenevaeWarning, TrainingPaused
 from genevae.peers import peer_option
@@ -90,7 +90,7 @@ app = App(
     help_epilogue="Every command takes --quiet (no progress) and --verbose, and has its own --help.",
     version=lambda: version("genevae"),
     default_parameter=Parameter(negative=(), name_transform=option_name),
-    config=(from_config, require_whole_numbers),
+    config=(from_config, require_integers),
 )
 for command, (file, line) in COMMANDS.items():
     member = {"data": "app", "map": "map_query"}.get(command, command.replace("-", "_"))

@@ -32,7 +32,7 @@ __all__ = [
     "names",
     "numbers",
     "other_options",
-    "require_whole_numbers",
+    "require_integers",
     "say",
     "target",
     "written",
@@ -181,7 +181,7 @@ def from_config(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
                 found[keyword].append(Token(keyword=keyword, value=text, source=path, index=at))
 
 
-def require_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001
+def require_integers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001
     """Raise where 5.5 is given for a whole number, which cyclopts would round.
 
     Raises

@@ -33,13 +33,13 @@ class Resident:
         rows = np.concatenate([cells.row_n.cpu().numpy() for cells in blocks])
         self._place_n = np.full(rows.max() + 1, -1)
         self._place_n[rows] = np.arange(len(rows))
-        self._start_n: NDArray[np.int64] | None = None
+        self._host_start_n: NDArray[np.int64] | None = None
         if blocks[0].x.is_sparse:
             csr = [cells.x.csr() for cells in blocks]
             self.gene_e = torch.cat([gene_e for _, gene_e in csr])
             count_n = torch.cat([indptr_n.diff() for indptr_n, _ in csr])
             self.start_n = torch.cat([count_n.new_zeros(1), count_n.cumsum(0)])
-            self._start_n = self.start_n.cpu().numpy()
+            self._host_start_n = self.start_n.cpu().numpy()
 
     @classmethod
     def within(cls, blocks: Iterable[Cells], n_cells: int, device: torch.device, most: int) -> Resident | None:
@@ -74,9 +74,9 @@ class Resident:
         place_n = self._place_n[rows]
         row_n, at_n = torch.from_numpy(np.stack([rows, place_n])).to(self.values.device)
         condition = self.condition.map(lambda tensor: tensor[at_n])
-        if self._start_n is None:
+        if self._host_start_n is None:
             return Cells(ExpressionRows.from_dense(self.values[at_n].float()), condition, row_n)
-        n_entries = int((self._start_n[place_n + 1] - self._start_n[place_n]).sum())
+        n_entries = int((self._host_start_n[place_n + 1] - self._host_start_n[place_n]).sum())
         first_n = self.start_n[at_n]
         count_n = self.start_n[at_n + 1] - first_n
         indptr_n = torch.cat([count_n.new_zeros(1), count_n.cumsum(0)])

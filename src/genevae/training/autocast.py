@@ -16,7 +16,7 @@ from genevae.nn.image import Convolutions, TransposedConvolutions
 from genevae.nn.mlp import MLP
 from genevae.training.settings import Precision
 
-__all__ = ["compiled", "half_precision"]
+__all__ = ["compiled", "drawing_nothing", "half_precision"]
 
 NETWORKS = (MLP, Convolutions, TransposedConvolutions, nn.Linear)
 """What computes with half precision: all but the first layer, which multiplies expression, and counts have no limit."""
@@ -78,7 +78,7 @@ def _in_half(forward: Callable[..., Tensor], device: str, kind: torch.dtype, *in
 def _require(precision: Precision, device: torch.device) -> None:
     """Try it on a few numbers."""
     try:
-        with _drawing_nothing(device):
+        with drawing_nothing(device):
             layer = nn.Linear(8, 8, device=device)
             _in_half(layer.forward, device.type, TYPES[precision], torch.ones(8, 8, device=device)).sum().backward()
     except (RuntimeError, ValueError) as error:
@@ -115,7 +115,7 @@ def compiled(modules: Sequence[nn.Module], device: torch.device, wanted: bool = 
 def _can_compile(device: torch.device) -> bool:
     """Try it on a small network."""
     try:
-        with _drawing_nothing(device):
+        with drawing_nothing(device):
             trial: Any = nn.Sequential(nn.Linear(8, 8), nn.ReLU()).to(device)
             trial.compile(dynamic=True)
             trial(torch.ones(4, 8, device=device)).sum().backward()
@@ -126,6 +126,6 @@ def _can_compile(device: torch.device) -> bool:
     return True
 
 
-def _drawing_nothing(device: torch.device) -> AbstractContextManager[None]:
+def drawing_nothing(device: torch.device) -> AbstractContextManager[None]:
     """Leave the random numbers of training as they are."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -11,6 +11,7 @@ from torch import nn
 from genevae.cells import Cells
 from genevae.models.projection import project_pairs
 from genevae.models.vae import VAE
+from genevae.training.autocast import drawing_nothing
 
 __all__ = ["MEMORY", "reestimate_norm"]
 
@@ -51,7 +52,7 @@ def reestimate_norm(model: VAE, minibatches: Iterable[Cells], device: torch.devi
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
         norm.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with drawing_nothing(device):
         torch.manual_seed(seed)
         for cells in islice(minibatches, MOST):
             on_device = cells.to(device)

@@ -53,7 +53,7 @@ def record_on_gpu(function: Callable[[], Made]) -> tuple[Made, Callable[[], None
     """Record what a function does on a GPU as a CUDA graph; it is done when that is replayed, and not before."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
-        # On this device, and while another thread pins minibatches.
+        # torch's own stream may be of another device; another thread may pin minibatches meanwhile.
         with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
             made = function()
     finally:

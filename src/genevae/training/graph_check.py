@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from genevae.cells import Cells, ExpressionRows
 from genevae.objectives.objective import Loss, Progress
+from genevae.training.autocast import drawing_nothing
 
 if TYPE_CHECKING:
     from genevae.training.state import State
@@ -81,7 +81,7 @@ def put_back(state: State) -> Iterator[Changes]:
     """Put back what a step changes, and the random numbers; yields copies of what it was."""
     tensors, rate_factor, moments = _changing(state), state.optimizer.rate_factor, state.optimizer.state
     before, had_moments = {key: tensor.clone() for key, tensor in tensors.items()}, set(moments)
-    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+    with drawing_nothing(state.device):
         try:
             yield before
         finally:

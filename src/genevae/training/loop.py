@@ -16,7 +16,7 @@ from genevae.errors import TrainingError
 from genevae.models.vae import VAE
 from genevae.objectives.objective import Loss, Objective
 from genevae.session import settings as session
-from genevae.training.autocast import half_precision
+from genevae.training.autocast import drawing_nothing, half_precision
 from genevae.training.batch_norm import MEMORY, reestimate_norm
 from genevae.training.callbacks import Callback, StopTraining
 from genevae.training.graph import Recorder
@@ -283,7 +283,7 @@ def validate(
     model.eval()
     objective.eval()
     means = Means()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with drawing_nothing(device):
         torch.manual_seed(seed)
         for minibatch in cells:
             loss = objective(model, minibatch.to(device))
